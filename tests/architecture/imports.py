@@ -1,4 +1,4 @@
-"""Reads who imports whom from the source, without running any of it."""
+"""Read the imports of modules from the source, without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of who may import whom, each with the sentence that its breach is told by."""
+"""The rules of imports, each with the sentence that reports a breach."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Project:
         return grouped
 
     def _is_public(self, imported: Import, library: str) -> bool:
-        """Tell whether the library offers this name; what `OFFERED_TO` lists, to those only."""
+        """Return whether the library offers this name. `OFFERED_TO` limits a name to some apps."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
         room = OFFERED_TO.get(inside.split(".")[0])
         if imported.target == f"{library}.{OFFERED_TO_ALL}":
@@ -178,7 +178,7 @@ class Project:
         return {(imported.importer, imported.target): imported for imported in self.source.imports}
 
     def _between_apps(self) -> dict[tuple[str, str], Import]:
-        """Return what is allowed one by one: the project imports all, the rest is told already."""
+        """Return the exceptions: the project imports all, other breaches are reported."""
         return {
             (self._owner(imported.importer), self._owner(imported.target)): imported
             for imported in self.source.imports

@@ -1,4 +1,4 @@
-"""Celery carries; it decides nothing. Read from the source of every module that is not a test's."""
+"""Celery only carries messages. The tests read the source of every module outside tests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestNoModule:
 
         assert found == {}
 
-    def test_sends_a_task_by_itself(self):
+    def test_sends_a_task_directly(self):
         found = {name: calls for name, tree in sources() if (calls := sendings_in(tree))}
 
         assert found.keys() == MAY_SEND
@@ -99,7 +99,7 @@ def _imports_celery(tree: ast.AST) -> bool:
     return any(name.partition(".")[0] in {"celery", "kombu"} for name in modules)
 
 
-class TestTheLook:
+class TestTheSearch:
     @pytest.mark.parametrize(
         ("breach", "found"),
         [
@@ -109,9 +109,9 @@ class TestTheLook:
             ("actions.retry(rows, by='ann')", set()),
         ],
     )
-    def test_sees_a_delay(self, breach: str, found: set[str]):
+    def test_finds_a_delay(self, breach: str, found: set[str]):
         assert delays_in(ast.parse(breach)) == found
 
     @pytest.mark.parametrize("breach", ["send.delay(1)", "app.send_task('x')", "a.b.apply_async()"])
-    def test_sees_a_sending(self, breach: str):
+    def test_finds_a_sent_task(self, breach: str):
         assert sendings_in(ast.parse(breach))

@@ -93,7 +93,7 @@ class TestTheLanguage:
 
 
 class TestTheMeasure:
-    """The measure finds the sentences that it is there for."""
+    """The measure finds long sentences."""
 
     RIDDLE = "What becomes of a delivery of which nobody was told, anew, says whoever hears it."
 

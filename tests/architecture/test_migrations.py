@@ -1,4 +1,4 @@
-"""Old and new processes run side by side during a deploy, on the tables of the new release."""
+"""During a deploy, old and new processes use the tables of the new release."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def added(**options: Any) -> Migration:
 
 
 class TestANewColumn:
-    def test_has_a_value_where_old_code_inserts_a_row(self):
+    def test_has_a_value_when_old_code_inserts_a_row(self):
         found = [
             column
             for migration in own_migrations()
@@ -67,7 +67,7 @@ class TestANewColumn:
     def test_that_old_code_may_leave_out_is_accepted(self, options: dict[str, Any]):
         assert list(columns_that_old_code_cannot_leave_out(added(**options))) == []
 
-    def test_is_looked_for_in_every_app(self):
+    def test_is_checked_in_every_app(self):
         """Seen to fail with the apps told apart by the folder of the virtual environment."""
         labels = {migration.app_label for migration in own_migrations()}
 

@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: what is compared, in which turn, and what does not count."""
+"""Arithmetic of the benchmarks: comparisons, their order, and warm-ups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestAPercentile:
 
         assert (percentile(values, 50), percentile(values, 99)) == (50, 99)
 
-    def test_is_never_beyond_what_was_measured(self):
+    def test_is_never_above_the_largest_value(self):
         assert percentile([1.0, 2.0, 3.0], 99) <= 3
 
 
@@ -35,7 +35,7 @@ class TestARatio:
         # By medians alone it would be 200 / 100; the third pair shows a machine that got slower.
         assert ratio([400, 200, 30], [100, 100, 10]) == 3
 
-    def test_refuses_repeats_that_are_no_pairs(self):
+    def test_refuses_repeats_without_a_counterpart(self):
         with pytest.raises(ValueError, match="they are no pairs"):
             ratio([1.0, 2.0], [1.0])
 
@@ -53,8 +53,8 @@ class TestARatio:
         assert Ratio("key", value, **target).is_reached is is_reached
 
 
-class TestSidesInTurn:
-    def test_are_measured_a_b_a_b(self):
+class TestAlternatingSides:
+    def test_are_measured_in_turn(self):
         asked: list[str] = []
 
         def measure(name: str) -> int:
@@ -66,7 +66,7 @@ class TestSidesInTurn:
         assert asked == ["a", "b", "a", "b"]
         assert found == {"a": [1, 3], "b": [2, 4]}
 
-    def test_throw_their_warm_ups_away(self):
+    def test_discard_their_warm_ups(self):
         values = iter([10, 20, 30])
 
         found = in_turn({"a": lambda: next(values)}, repeats=2, warm_ups=1)
@@ -75,7 +75,7 @@ class TestSidesInTurn:
 
 
 class TestEffects:
-    def test_that_are_one_for_each_event_pass(self):
+    def test_are_valid_if_each_event_has_one(self):
         require_effects(expected=3, effects=3, distinct=3, who="a side")
 
     @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ class TestEffects:
         [(2, 2), (4, 3), (3, 2), (4, 4)],
         ids=["one is missing", "one is double", "one for another", "one too many"],
     )
-    def test_that_are_not_make_a_side_fail(self, effects, distinct):
+    def test_make_a_side_fail_if_an_event_has_none_or_two(self, effects, distinct):
         with pytest.raises(WrongEffects, match="a side: 3 events"):
             require_effects(expected=3, effects=effects, distinct=distinct, who="a side")

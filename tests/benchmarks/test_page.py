@@ -1,4 +1,4 @@
-"""What a run writes into the page of performance."""
+"""The parts of the page of performance that a run writes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestThePage:
         monkeypatch.setattr(report, "LATEST", latest)
         return tmp_path / "page.md"
 
-    def test_keeps_what_stands_around_its_parts(self, path: Path):
+    def test_keeps_the_text_around_its_parts(self, path: Path):
         marks = [f"{page.BEGIN}\nold\n{page.END}".format(*[name] * 2) for name in PARTS]
         path.write_text("\n".join(["Before.", *marks, "After.\n"]))
 
@@ -46,7 +46,7 @@ class TestThePage:
         assert "old" not in text
         assert "| drain | outbox | 2 ms |" in page.part_of(text, "figures")
 
-    def test_has_to_have_each_part(self, path: Path):
+    def test_requires_each_part(self, path: Path):
         path.write_text("Nothing.")
 
         with pytest.raises(ValueError, match="no part 'ratios'"):
@@ -55,7 +55,7 @@ class TestThePage:
 
 class TestARatio:
     @pytest.mark.parametrize(("value", "verdict"), [(1.4, "reached"), (1.6, "**missed**")])
-    def test_says_whether_it_is_reached(self, value, verdict):
+    def test_states_whether_its_target_is_reached(self, value, verdict):
         told = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
 
         line = told["ratios"].splitlines()[-1]
@@ -68,7 +68,7 @@ class TestARatio:
 
 
 class TestSizing:
-    def test_adds_up_what_an_order_costs(self):
+    def test_adds_up_the_cost_of_an_order(self):
         rows = {
             "emit": row(figure("emit() adds", 0.5)),
             "drain": row(figure("outbox", 3_400)),
@@ -85,7 +85,7 @@ class TestSizing:
         # 10 events of half a millisecond, and 17 deliveries of which 3,400 keep two cores busy.
         assert a_hundred == "| 100 | 17 | 28 | 0.025 | 0.1 MB/s | 3.9 GB |"
 
-    def test_says_what_was_not_measured(self):
+    def test_names_missing_measurements(self):
         assert "outbox of drain" in sizing.table({"emit": row(figure("emit() adds", 0.5))})
 
 

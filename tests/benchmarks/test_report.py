@@ -1,4 +1,4 @@
-"""What a run of the benchmarks tells: Markdown, a file, a last line, an exit code."""
+"""Output of a run of the benchmarks: Markdown, a file, a last line, an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEYS = [
 
 
 def finds(*ratios: Ratio) -> Row:
-    """A row that measures nothing and finds this."""
+    """A row without a measurement that returns this finding."""
     found = Result([Figure("outbox", [1.0, 3.0, 2.0], "events/s")], ratios)
     return Row("drain", "a title", "a target", lambda _ground, _quick: found)
 
@@ -46,7 +46,7 @@ def fails() -> Row:
 
 @pytest.fixture
 def ground() -> Ground:
-    """One that was never started: these rows measure nothing."""
+    """A stack that is never started, because these rows do not measure."""
     return Ground()
 
 
@@ -54,7 +54,7 @@ class TestTheLastLine:
     def test_has_exactly_the_agreed_keys_in_order(self):
         assert list(json.loads(report.last_line([]))) == KEYS
 
-    def test_has_null_for_what_was_not_measured(self, ground):
+    def test_has_null_for_missing_measurements(self, ground):
         outcomes = list(measured([finds(Ratio("drain_vs_celery", 5.25))], ground, quick=True))
 
         told = json.loads(report.last_line(outcomes))
@@ -69,7 +69,7 @@ class TestTheLastLine:
 
 
 class TestARun:
-    def test_goes_on_after_a_row_that_fails(self, ground):
+    def test_continues_after_a_row_that_fails(self, ground):
         outcomes = list(
             measured([fails(), finds(Ratio("drain_vs_celery", 6.0))], ground, quick=True)
         )
@@ -93,7 +93,7 @@ class TestTheMarkdown:
 
         assert "| outbox | 2 events/s | 1 3 2 |" in report.section(outcome)
 
-    def test_says_plainly_that_a_target_was_missed(self, ground):
+    def test_states_that_a_target_was_missed(self, ground):
         row = finds(Ratio("drain_vs_celery", 4.9, at_least=5), Ratio("b", 1.0, at_most=2))
 
         told = report.summary(list(measured([row], ground, quick=True)))
@@ -119,7 +119,7 @@ class TestTheFile:
 
 
 class TestTheRows:
-    def test_are_all_there_in_the_order_of_the_table(self):
+    def test_are_complete_and_in_the_order_of_the_table(self):
         names = [row.name for row in all_rows()]
 
         assert [name for name in names if name in ORDER] == [n for n in ORDER if n in names]

@@ -1,4 +1,4 @@
-"""A stage of the benchmarks: real processes, and effects that are counted in the database."""
+"""A stage of the benchmarks: real processes, and their effects counted in the database."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ def ground() -> Iterator[Ground]:
 
 class TestAStage:
     @pytest.mark.parametrize("side", [ours(), TUNED_CELERY], ids=lambda side: side.name)
-    def test_sees_one_effect_for_each_order_and_when_it_was_committed(
-        self, ground: Ground, side: Side
-    ):
+    def test_reads_one_effect_and_its_commit_time_for_each_order(self, ground: Ground, side: Side):
         with ground.stage(side) as stage:
             stage.start_consumers()
             stage.emit(5)
@@ -44,7 +42,7 @@ class TestAStage:
             with pytest.raises(WrongEffects, match="outbox: 3 events, 2 of them have an effect"):
                 stage.wait_for_effects(3)
 
-    def test_leaves_no_process_and_no_database_behind(self, ground: Ground):
+    def test_leaves_no_process_and_no_database(self, ground: Ground):
         with ground.stage(ours()) as stage:
             stage.start_consumers()
             processes = list(stage._processes.values())

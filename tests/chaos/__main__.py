@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --seconds 300 --seed 7`: a whole shop under fire, and what is left of it.
+"""`python -m tests.chaos --seconds 300 --seed 7`: run the whole shop under faults, then check it.
 
 Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
 schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker
@@ -48,7 +48,7 @@ WHERE s.handler = 'proving.swallow' AND d.state NOT IN ('dead', 'done', 'discard
 
 @dataclass
 class Outcome:
-    """What a run came to."""
+    """The result of a run."""
 
     history: History
     facts: Facts = field(default_factory=Facts)
@@ -88,7 +88,7 @@ def main() -> int:
 def run(
     shop: WholeShop, recovery: Recovery, acts: Sequence[Act], options: argparse.Namespace
 ) -> Outcome:
-    """Load and fire, then peace, then the truth."""
+    """Run load and faults, stop the faults, then check."""
     outcome = Outcome(History(shop.folder / "history.jsonl"))
     shop.open()
     workers = _people(shop, outcome.history, options)
@@ -130,7 +130,7 @@ def _send_home(shop: WholeShop, workers: Sequence[Worker]) -> None:
 
 
 def _drain(shop: WholeShop) -> list[str]:
-    """Wait until nothing moves any more, however much is left; say so if it does not get less."""
+    """Wait until the backlog no longer changes. Report it if it does not shrink."""
 
     def is_still() -> bool:
         moving = shop.stack.value(OLDEST_OWED) is not None

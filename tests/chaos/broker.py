@@ -1,4 +1,4 @@
-"""What a stack needs of its broker, and Valkey from the wheel; RabbitMQ is in rabbitmq.py."""
+"""The interface of a stack's broker, and Valkey from the wheel. RabbitMQ is in rabbitmq.py."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Valkey:
         return False
 
     def wipe(self) -> None:
-        """FLUSHALL: every message is gone, and the broker's own bookkeeping too."""
+        """FLUSHALL: delete every message and the broker's metadata."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
 
     def forget(self) -> None:
-        """Take away what a stopped broker has on disk, so that it starts with nothing."""
+        """Delete the files of a stopped broker, so that it starts empty."""
         shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
 
     def cut_clients(self) -> None:
@@ -75,8 +75,8 @@ class Valkey:
             return int(client.llen(queue))
 
     def wiretap(self) -> Wiretap:
-        """Return what catches, repeats and shuffles messages."""
+        """Return the wiretap that records, repeats and shuffles messages."""
         return RedisWiretap(self.url)
 
     def clean_up(self) -> None:
-        """Leave nothing behind: nothing is left."""
+        """Do nothing: this broker leaves no data."""

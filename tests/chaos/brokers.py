@@ -22,12 +22,12 @@ def name_under_test() -> str:
 
 
 def is_given() -> bool:
-    """Whether the broker under test is somebody else's."""
+    """Return whether the broker under test is external."""
     return name_under_test() == "rabbitmq" and bool(os.environ.get("TEST_AMQP_URL"))
 
 
 def broker_under_test(folder: Path, *, queues: Sequence[str]) -> Broker:
-    """Return one that is not started yet, unless it is given; `queues` are those to be purged."""
+    """Return a broker, not started unless it is external. `queues` are the ones to purge."""
     if is_given():
         return GivenRabbitMQ(os.environ["TEST_AMQP_URL"], queues=queues)
     if name_under_test() == "rabbitmq":

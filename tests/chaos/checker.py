@@ -1,9 +1,9 @@
-"""Compares what customers were told with what is true. Knows nothing of how the shop works.
+"""Compare the answers to customers with the stored state, without any code of the shop.
 
 lost           something was promised or owed, and is not there
 duplicated     something is there twice, or without a cause
 out_of_order   an ordered handler saw a later event of a key before an earlier one
-unbalanced     two books that tell of the same do not agree
+unbalanced     two ledgers of the same amounts differ
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Finding:
 
 
 def check(calls: Sequence[Call], facts: Facts) -> list[Finding]:
-    """Return what is wrong; nothing if all is well."""
+    """Return the violations."""
     found: list[Finding] = []
     for rule in (placed, cancelled, shipped, refunded):
         found += rule(calls, facts)
@@ -57,7 +57,7 @@ def check(calls: Sequence[Call], facts: Facts) -> list[Finding]:
 
 
 def placed(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:
-    """Every 201 is exactly one order, every request without an answer at most one."""
+    """Every 201 is exactly one order. Every request without an answer is at most one order."""
     of_address: dict[str, list[str]] = {}
     for order_id, order in facts.orders.items():
         of_address.setdefault(order[0], []).append(order_id)
@@ -89,7 +89,7 @@ def shipped(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:
 
 
 def refunded(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:
-    """As with orders: each 201 is one request, whatever was not answered at most one."""
+    """As with orders: each 201 is one refund. A request without an answer is at most one refund."""
     asked: Counter[tuple[str, int]] = Counter()
     for key, tries in by_name(calls, "refund").items():
         promised = {_hex(call.answer["id"]) for call in tries if call.is_granted}
@@ -107,7 +107,7 @@ def refunded(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:
 
 
 def at_rest(facts: Facts) -> Iterator[Finding]:
-    """Nothing is owed any more, and no order waits for something that will not come."""
+    """No delivery is owed, and no order waits for an event that is never emitted."""
     for line in facts.unsettled:
         yield Finding(LOST, f"still owed: {line}")
     if facts.poison != facts.dead_poison:
@@ -130,7 +130,7 @@ def moved_once(facts: Facts) -> Iterator[Finding]:
 
 
 def effects(facts: Facts) -> Iterator[Finding]:
-    """Each handler acted exactly once on each event of the teller."""
+    """Each handler had exactly one effect for each event of the command `tell`."""
     for handler in HANDLERS:
         acted = Counter((thing, n) for name, thing, n in facts.effects if name == handler)
         told = {(thing, n) for thing, many in facts.told.items() for n in range(1, many + 1)}
@@ -154,7 +154,7 @@ def order_per_key(facts: Facts) -> Iterator[Finding]:
 
 
 def money(facts: Facts) -> Iterator[Finding]:
-    """The bank holds, took and gave back what each order says, once."""
+    """The bank authorized, captured and refunded the amounts of each order, once."""
     for reference in facts.charges.keys() - facts.orders.keys():
         yield Finding(DUPLICATED, f"the bank knows {reference}, which is no order")
     for order_id, (_address, status, total, _number) in facts.orders.items():
@@ -193,7 +193,7 @@ def _all_was_taken(
 
 
 def mail(facts: Facts) -> Iterator[Finding]:
-    """For each event that is told by e-mail there is one Message-ID, however often it arrived."""
+    """Each event with an e-mail has one Message-ID, regardless of the number of copies."""
     arrived: dict[str, set[str]] = {}
     for message_id, recipient in facts.taken:
         arrived.setdefault(recipient, set()).add(message_id)
@@ -211,7 +211,7 @@ def mail(facts: Facts) -> Iterator[Finding]:
 
 
 def goods(facts: Facts) -> Iterator[Finding]:
-    """Counters, ledger, reservations and orders tell the same."""
+    """Counters, ledger, reservations and orders agree."""
     reserved: Counter[str] = Counter()
     issued: Counter[str] = Counter()
     for order_id, (_address, status, _total, _number) in facts.orders.items():

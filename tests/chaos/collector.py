@@ -1,4 +1,4 @@
-"""A collector of traces: takes what OpenTelemetry's exporter sends over HTTP, and remembers it."""
+"""A collector of traces: stores the spans that OpenTelemetry's exporter sends over HTTP."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 
 @dataclass(frozen=True)
-class Told:
+class StoredSpan:
     """One span, as it arrived.
 
     Attributes:
-        process: the pid of the program that told it; a pool's children tell their parent's.
+        process: the pid of the emitting program; a pool's children have that of their parent.
     """
 
     name: str
@@ -33,17 +33,17 @@ class Told:
 @dataclass
 class Collector:
     url: str = ""
-    _spans: list[Told] = field(default_factory=list)
+    _spans: list[StoredSpan] = field(default_factory=list)
 
     def take(self, body: bytes) -> None:
         for told in ExportTraceServiceRequest.FromString(body).resource_spans:
             self._spans += _spans(told)
 
-    def named(self, name: str) -> list[Told]:
+    def named(self, name: str) -> list[StoredSpan]:
         """All spans of this name so far."""
         return [span for span in list(self._spans) if span.name == name]
 
-    def of(self, trace: bytes) -> list[Told]:
+    def of(self, trace: bytes) -> list[StoredSpan]:
         """All spans of a trace so far."""
         return [span for span in list(self._spans) if span.trace == trace]
 
@@ -76,16 +76,16 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
-def _spans(told: ResourceSpans) -> Iterator[Told]:
+def _spans(told: ResourceSpans) -> Iterator[StoredSpan]:
     resource = {one.key: one.value for one in told.resource.attributes}
     process = resource["process.pid"].int_value
     for scope in told.scope_spans:
         for span in scope.spans:
-            yield _told(span, process)
+            yield _stored(span, process)
 
 
-def _told(span: Span, process: int) -> Told:
-    return Told(
+def _stored(span: Span, process: int) -> StoredSpan:
+    return StoredSpan(
         name=span.name,
         trace=span.trace_id,
         id=span.span_id,

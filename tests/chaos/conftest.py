@@ -27,7 +27,7 @@ def _ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def ground(_ground: Stack) -> Iterator[Stack]:
-    """The proving ground with its broker up and nothing owed; processes are the test's to start.
+    """The proving ground with a running broker and no backlog. Tests start the processes.
 
     The processes called "relay" and "worker" go on from test to test, as starting takes seconds.
     """

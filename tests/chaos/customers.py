@@ -33,7 +33,7 @@ CARDS = ["tok_success"] * 14 + [
 
 
 class Client:
-    """One person with a token, who writes down each request."""
+    """A client with a token that records each request."""
 
     def __init__(self, url: str, token: str, history: History, *, seed: str) -> None:
         self.rng = random.Random(seed)
@@ -46,7 +46,7 @@ class Client:
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
     def insist(self, call: Call, path: str) -> Call:
-        """Ask until there is an answer; now and then, only once."""
+        """Repeat a request until there is an answer; sometimes send it only once."""
         tries = 1 if self.rng.random() < GIVES_UP else TRIES
         for number in range(tries):
             answered = self.ask(call, path)
@@ -56,7 +56,7 @@ class Client:
         return answered
 
     def ask(self, call: Call, path: str) -> Call:
-        """Make one request; a 5xx or a 429 is no answer, as the gateway in between may say it."""
+        """Make one request. A 5xx or a 429 is no answer, because a gateway may send it."""
         call, headers = replace(call, began=now()), {"Idempotency-Key": call.name}
         try:
             response = self._http.post(path, json=call.wanted, headers=headers)
@@ -68,8 +68,8 @@ class Client:
         self.history.add(call)
         return call
 
-    def look(self, order_id: str) -> dict[str, Any]:
-        """The order as it is now; nothing if it cannot be seen."""
+    def read_order(self, order_id: str) -> dict[str, Any]:
+        """Return the present order; an empty dictionary if it cannot be read."""
         try:
             response = self._http.get(f"/api/orders/{order_id}/")
         except httpx.HTTPError:
@@ -86,7 +86,7 @@ def _with_answer(call: Call, response: httpx.Response) -> Call:
 
 
 class Worker(threading.Thread):
-    """Does something again and again until told to stop, `rate` times a second on average."""
+    """Repeats an action until it is stopped, `rate` times a second on average."""
 
     def __init__(self, client: Client, *, rate: float) -> None:
         super().__init__(daemon=True)
@@ -130,14 +130,14 @@ class Customer(Worker):
 
 
 class Staff(Worker):
-    """Ships half of what is ready and gives some money back."""
+    """Ships half of the ready orders, and refunds some of them."""
 
     def act(self) -> None:
         placed = self.client.history.placed()
         if not placed:
             return
         order_id = self.rng.choice(placed[-40:])
-        status = self.client.look(order_id).get("status")
+        status = self.client.read_order(order_id).get("status")
         if status == "ready_to_ship" and self.rng.random() < 0.6:
             self._ship(order_id)
         elif status in {"ready_to_ship", "shipped"} and self.rng.random() < 0.4:
@@ -158,5 +158,5 @@ class Staff(Worker):
 
 
 def address_of(key: str) -> str:
-    """The address that an order is placed with, by which it is found again without its answer."""
+    """Return the unique address of an order, which identifies it without an answer."""
     return f"{key}@example.com"

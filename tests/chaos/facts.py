@@ -1,4 +1,4 @@
-"""What is true after a run: read from the database, the bank's books and the mail server."""
+"""The state after a run, read from the database, the bank's ledger and the mail server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faults: each a block within which something is broken, and after which it is whole again."""
+"""The faults: each is a context manager that breaks a part, and repairs it at its end."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def _known(name: str) -> str:
 
 @_fault("kill", lane="processes")
 def kill_worker(shop: WholeShop, rng: random.Random) -> Iterator[None]:
-    """A worker with its whole pool."""
+    """Kill a worker and its pool."""
     shop.kill(rng.choice(shop.names("worker")))
     yield
 
 
 @_fault("kill", lane="processes")
 def kill_worker_parent(shop: WholeShop, rng: random.Random) -> Iterator[None]:
-    """The parent alone; its pool finishes what it has, beside the new worker."""
+    """Kill only the parent. Its pool finishes its deliveries while the new worker runs."""
     shop.kill_pid(shop.pid(rng.choice(shop.names("worker"))))
     yield
 
@@ -114,7 +114,7 @@ def kill_web(shop: WholeShop, rng: random.Random) -> Iterator[None]:
 
 @contextmanager
 def _crash(point: str, shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """The next process that comes by the point dies there."""
+    """The next process that reaches the point dies there."""
     crashes.ask_for(shop.folder, point)
     yield
     shop.kills += not crashes.take_back(shop.folder, point)
@@ -143,7 +143,7 @@ def second_beat(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("messages", lane="processes", lasts=(0.5, 2.0))
 def duplicated_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
-    """Messages that were taken from the queues before come again, old ones among them."""
+    """Send recorded messages again, also old ones."""
     tap = shop.stack.broker.wiretap()
     with wiretap.listening(tap):
         yield
@@ -152,7 +152,7 @@ def duplicated_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
 
 @_fault("messages", lane="processes", lasts=(0.5, 1.0))
 def reordered_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
-    """The workers stand still until the queues have filled, and find them shuffled."""
+    """Pause the workers until the queues are filled, and shuffle the queues."""
     with contextlib.ExitStack() as still:
         for name in shop.names("worker"):
             for pid in (shop.pid(name), *shop.children(name)):
@@ -163,7 +163,7 @@ def reordered_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
 
 @_fault("poison", lane="processes")
 def poison(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """An event that kills whoever handles it."""
+    """Emit an event that kills its worker."""
     (shop.folder / "poison").touch()
     yield
 
@@ -181,7 +181,7 @@ def flush_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("broker", lane="surroundings", lasts=(0.5, 3.0))
 def stop_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """It comes back with what it has on disk."""
+    """Restart it with its files."""
     shop.stack.kill("broker")
     yield
     shop.stack.start_broker()
@@ -190,7 +190,7 @@ def stop_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("broker", lane="surroundings", lasts=(0.5, 3.0))
 def empty_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """It comes back with nothing."""
+    """Restart it without data."""
     shop.stack.kill("broker")
     yield
     shop.stack.empty_broker()
@@ -240,7 +240,7 @@ def restart_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("database", lane="surroundings", lasts=(0.5, 2.0), databases=("sqlite",))
 def lock_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """Somebody else holds the one write lock."""
+    """Another connection holds the only write lock."""
     path = shop.stack.database_url.removeprefix("sqlite:///")
     with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as lite:
         lite.execute("BEGIN IMMEDIATE")
@@ -253,7 +253,7 @@ def lock_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("outside", lane="surroundings", lasts=(0.7, 2.0))
 def freeze_bank(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """Requests time out, and the bank does what they ask for afterwards."""
+    """Requests time out, and the bank executes them afterwards."""
     with shop.frozen(shop.bank.pid):
         yield
 
@@ -266,7 +266,7 @@ def stop_mail(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("outside", lane="surroundings", lasts=(1.5, 3.0))
 def forgetful_mail(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """The mail server accepts, and its answer comes too late."""
+    """The mail server accepts a message, and answers too late."""
     flag = shop.mail_folder / mailbox.FORGETFUL
     flag.touch()
     try:

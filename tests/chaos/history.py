@@ -1,4 +1,4 @@
-"""What the customers and the staff did over HTTP, and what they were answered."""
+"""HTTP requests of customers and staff, and their answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Call:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Nobody knows whether it was done."""
+        """The client does not know whether the request was executed."""
         return self.status is None
 
 
@@ -62,13 +62,13 @@ class History:
                     file.write(json.dumps(asdict(call)) + "\n")
 
     def placed(self) -> list[str]:
-        """The orders that were answered with a 201, each once, in the order of their answers."""
+        """Return the orders with an answer 201, each once, in the order of their answers."""
         with self._lock:
             return list(dict.fromkeys(c.order_id for c in self.calls if _is_order(c)))
 
 
 def by_name(calls: Iterable[Call], what: str) -> dict[str, list[Call]]:
-    """The calls of one kind: for each thing that was wanted, all that was said about it."""
+    """Return the calls of one kind, grouped by their name."""
     found: dict[str, list[Call]] = {}
     for call in calls:
         if call.what == what:

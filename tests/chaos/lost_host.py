@@ -1,4 +1,4 @@
-"""What runs on a host that disappears: a relay in mid-pass, or a worker in mid-handler.
+"""A process on a host that disappears: a relay during a pass, or a worker during a handler.
 
 `python -m tests.chaos.lost_host pass|handler` prints "holding" when it holds its locks, and waits.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.mailbox PORT FOLDER`: a real mail server that writes down what it took.
+"""`python -m tests.chaos.mailbox PORT FOLDER`: a real mail server that records accepted messages.
 
 `taken.jsonl` has a line for each message that it accepted, on disk before the answer. While the
 file `forgetful` is in the folder it accepts, and its answer comes too late to be heard.

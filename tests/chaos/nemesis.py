@@ -1,4 +1,4 @@
-"""Carries out a schedule, each lane in a thread of its own, and notes how long recovery takes."""
+"""Run a schedule, each of its sequences in its own thread, and record recovery times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Nemesis:
         self.troubles: list[str] = []
 
     def run(self) -> None:
-        """Do all of it; each fault is over when this returns."""
+        """Run the whole schedule. Each fault has ended when this returns."""
         self._began = time.monotonic()
         for lane in self._lanes:
             lane.start()

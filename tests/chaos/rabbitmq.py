@@ -29,7 +29,7 @@ TRACED = '{trace_vhosts, [<<"/">>]}'
 
 
 class GivenRabbitMQ:
-    """One that runs already, and is only used."""
+    """A broker that runs already, and is not started or stopped."""
 
     command: Sequence[str] = ()
     variables: Mapping[str, str] = {}
@@ -64,11 +64,11 @@ class GivenRabbitMQ:
                 return
 
     def forget(self) -> None:
-        """Fail: it is not ours to empty."""
+        """Fail: an external broker may hold other data."""
         raise NotImplementedError("A given broker keeps what it has.")
 
     def cut_clients(self) -> None:
-        """Fail: its clients may be others'."""
+        """Fail: an external broker may have other clients."""
         raise NotImplementedError("A given broker keeps its clients.")
 
     def queue_length(self, queue: str) -> int:
@@ -77,11 +77,11 @@ class GivenRabbitMQ:
         return 0
 
     def wiretap(self) -> Wiretap:
-        """Return what catches, repeats and shuffles messages; it catches where the node traces."""
+        """Return the wiretap. It records with the node's tracer, repeats and shuffles messages."""
         return AmqpWiretap(self.settings["AMQP_URL"], queues=self._queues)
 
     def clean_up(self) -> None:
-        """Leave no message of ours."""
+        """Purge the queues of the tests."""
         with contextlib.suppress(Exception):
             self.wipe()
 
@@ -90,7 +90,7 @@ class GivenRabbitMQ:
 
 
 class RabbitMQ(GivenRabbitMQ):
-    """A node of its own: loopback only, its own folder, port mapper and cookie.
+    """A separate node: loopback only, its own folder, port mapper and cookie.
 
     `configuration`: settings of the application `rabbit`, by the names of its environment.
     """
@@ -116,7 +116,7 @@ class RabbitMQ(GivenRabbitMQ):
         self.variables = self._variables(port)
 
     def forget(self) -> None:
-        """Take away what a stopped node has on disk, so that it starts with nothing."""
+        """Delete the files of a stopped node, so that it starts empty."""
         shutil.rmtree(self._folder / "data", ignore_errors=True)
 
     def cut_clients(self) -> None:

@@ -1,4 +1,4 @@
-"""The shop's own look at its books, `manage.py reconcile --json`."""
+"""Run the shop's reconciliation, `manage.py reconcile --json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.stack import CEILING, ROOT, Stack
 
 
 def reconcile(stack: Stack) -> tuple[bool, list[str]]:
-    """Return whether the books balance, and what the command says if they do not."""
+    """Return whether all invariants hold, and the output of the command if not."""
     done = subprocess.run(
         [sys.executable, "manage.py", "reconcile", "--json", "--all"],
         cwd=ROOT,

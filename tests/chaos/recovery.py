@@ -1,4 +1,4 @@
-"""How long the shop takes to be itself again.
+"""Measure the recovery time of the shop.
 
 The recovery of a fault: from its end to the moment at which all that was owed at that time is
 settled: each event that was stored then is fanned out and its deliveries are done. What follows
@@ -44,7 +44,7 @@ class Recovery(threading.Thread):
         self.marks: list[Mark] = []
 
     def mark(self, fault: str) -> None:
-        """A fault is over now."""
+        """Record the end of a fault."""
         ended = time.monotonic()
         for _ in range(100):
             try:
@@ -56,15 +56,15 @@ class Recovery(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.25):
-            self.look()
+            self.update()
 
     def stop(self) -> None:
         self._over.set()
         self.join()
-        self.look()
+        self.update()
 
-    def look(self) -> None:
-        """Note which faults are recovered from."""
+    def update(self) -> None:
+        """Record the faults that the shop has recovered from."""
         now = time.monotonic()
         try:
             oldest = self._stack.value(OLDEST_OWED)
@@ -75,7 +75,7 @@ class Recovery(threading.Thread):
                 mark.seconds = now - mark.ended
 
     def slowest(self, number: int = 5) -> list[str]:
-        """The faults that took longest to recover from."""
+        """Return the faults with the longest recovery."""
         marks = sorted(self.marks, key=lambda mark: -mark.seconds)[:number]
         return [f"{mark.fault} {mark.seconds:.1f} s" for mark in marks]
 

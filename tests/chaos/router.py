@@ -4,7 +4,7 @@ from django.db.models import Model
 
 
 class OutboxRouter:
-    """Moves the app `outbox` to the database `events`; all else stays in `default`."""
+    """Moves the app `outbox` to the database `events`. Other apps stay in `default`."""
 
     def db_for_read(self, model: type[Model], **_hints: Any) -> str | None:
         return "events" if model._meta.app_label == "outbox" else None

@@ -1,4 +1,4 @@
-"""When which fault happens: a pure function of the seed, so that a run can be had again."""
+"""The times of the faults: a pure function of the seed, so that a run can be repeated."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--logle
 
 
 class Stack:
-    """One database and one broker of its own, and whatever processes a test starts on them."""
+    """A separate database and broker, and the processes that a test starts on them."""
 
     def __init__(
         self, *, folder: Path, database_url: str, settings: str, broker: Broker | None = None
@@ -64,7 +64,7 @@ class Stack:
 
     @property
     def owns_broker(self) -> bool:
-        """Whether it may be stopped: it is not somebody else's."""
+        """Return whether it may be stopped: it is not external."""
         return bool(self.broker.command)
 
     def start_broker(self) -> None:
@@ -84,7 +84,7 @@ class Stack:
     # --- processes ------------------------------------------------------------------------------
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> int:
-        """Start a process in a session of its own; its output goes to `<name>.log`."""
+        """Start a process in a new session, and write its output to `<name>.log`."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
@@ -185,7 +185,7 @@ class Stack:
     # --- what is stored -------------------------------------------------------------------------
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Read the database directly, as a bystander; `?` stands for a parameter."""
+        """Query the database directly. `?` is a parameter."""
         if self.database_url.startswith("sqlite"):
             path = self.database_url.removeprefix("sqlite:///")
             with contextlib.closing(sqlite3.connect(path, timeout=30)) as lite, lite:

@@ -1,4 +1,4 @@
-"""The whole shop under fire for a short while, with a fixed seed; long runs are by hand.
+"""A short run of the whole shop under faults, with a fixed seed. Long runs are manual.
 
 The sabotage shows that a run can fail: a handler that stores its effect before its receipt.
 """
@@ -33,8 +33,8 @@ def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads(last), said
 
 
-class TestTheShopUnderFire:
-    def test_loses_nothing_and_does_nothing_twice(self):
+class TestTheShopUnderFaults:
+    def test_loses_no_effect_and_repeats_none(self):
         code, result, said = chaos("--seconds", "20", "--seed", "7", "--rate", "1.5")
 
         assert code == 0, said
@@ -46,7 +46,7 @@ class TestTheShopUnderFire:
 @pytest.mark.sqlite
 @pytest.mark.skipif(name_under_test() != NAMES[0], reason="it would say the same with each broker")
 class TestASabotagedShop:
-    def test_is_found_out(self):
+    def test_is_detected(self):
         options = ("--seconds", "10", "--seed", "7", "--rate", "0.5", "--faults", "kill_relay")
 
         code, result, said = chaos(*options, "--sabotage", "effects_before_receipt")

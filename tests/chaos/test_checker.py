@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find: one thing is put wrong in a world that is well."""
+"""The checker detects each violation: one value of a correct history is changed."""
 
 from __future__ import annotations
 
@@ -254,11 +254,13 @@ SABOTAGE: dict[Callable[[Facts], None], str] = {
 
 
 class TestTheChecker:
-    def test_finds_nothing_where_all_is_well(self, calls: list[Call], facts: Facts):
+    def test_accepts_a_correct_history(self, calls: list[Call], facts: Facts):
         assert check(calls, facts) == []
 
     @pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda sabotage: sabotage.__name__)
-    def test_finds(self, sabotage: Callable[[Facts], None], calls: list[Call], facts: Facts):
+    def test_finds_a_violation(
+        self, sabotage: Callable[[Facts], None], calls: list[Call], facts: Facts
+    ):
         sabotage(facts)
 
         assert SABOTAGE[sabotage] in {finding.kind for finding in check(calls, facts)}
@@ -273,7 +275,7 @@ class TestTheChecker:
 
         assert "duplicated" in {finding.kind for finding in check(calls, facts)}
 
-    def test_asks_for_no_order_per_key_where_there_is_none(self, calls: list[Call], facts: Facts):
+    def test_requires_no_order_of_an_unordered_handler(self, calls: list[Call], facts: Facts):
         swap_two_of_a_key(facts)
         facts.is_ordered = False
 

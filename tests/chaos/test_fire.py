@@ -48,7 +48,7 @@ def settle(ground: Stack) -> None:
 
 
 def assert_each_once(ground: Stack, number: int, **more: int) -> None:
-    """Each of `number` struck events had each effect exactly once, and echoed once."""
+    """Assert that each of `number` events had each effect once, and emitted one event."""
     rows = ground.query("SELECT handler, event_id, count(*) FROM ground_effect GROUP BY 1, 2")
     assert {count for _, _, count in rows} == {1}
     made = Counter(handler for handler, _, _ in rows)
@@ -56,7 +56,7 @@ def assert_each_once(ground: Stack, number: int, **more: int) -> None:
 
 
 class TestTwoRelays:
-    def test_make_no_effect_twice_and_lose_none(self, ground: Stack):
+    def test_repeat_no_effect_and_lose_none(self, ground: Stack):
         """Without the unique delivery and the token check: effects twice."""
         ground.start_relay("relay")
         ground.start_relay("relay-2")
@@ -89,7 +89,7 @@ class TestAWorkerThatIsKilled:
     @pytest.mark.parametrize(
         "how", ["die_before_effects", "die_after_effects", "die_after_call", "die_in_receipt"]
     )
-    def test_leaves_no_half_effect_and_its_event_is_handled_again(self, ground: Stack, how: str):
+    def test_leaves_no_partial_effect_and_its_event_is_handled_again(self, ground: Stack, how: str):
         """Without the receipt in the effects' transaction: the effect twice, or never."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -101,7 +101,7 @@ class TestAWorkerThatIsKilled:
         died = "SELECT count(*) FROM outbox_attempt WHERE outcome = 'died'"
         assert ground.value(died) >= 1
 
-    def test_is_replaced_by_another_when_all_of_it_dies(self, ground: Stack):
+    def test_is_replaced_by_another_if_all_its_processes_die(self, ground: Stack):
         """Without the lease: its deliveries stay sent for ever."""
         ground.stop_all(but={"broker", "relay"})
         ground.start_relay()
@@ -129,7 +129,9 @@ class TestAWorkerThatIsKilledInABatch:
             failpoints.AFTER_RECEIPT,
         ],
     )
-    def test_leaves_all_or_nothing_of_it_and_each_is_handled_again(self, ground: Stack, point: str):
+    def test_leaves_all_or_no_effects_and_each_event_is_handled_again(
+        self, ground: Stack, point: str
+    ):
         """Without the receipts in the batch's transaction: effects twice, or never."""
         ground.stop_all(but={"broker", "worker"})
         strike(ground, 30)
@@ -167,7 +169,7 @@ class TestAnEventThatKillsItsWorker:
 
 
 class TestAHandlerThatHangs:
-    def test_is_interrupted_in_its_worker_and_tried_again(self, ground: Stack):
+    def test_is_interrupted_in_its_worker_and_retried(self, ground: Stack):
         """Without the time limit: both processes of the pool wait for ever, and nothing settles."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES, concurrency=2)
@@ -199,9 +201,9 @@ class TestABrokerThatIsWiped:
 
 
 @pytest.mark.own_broker
-class TestABrokerThatIsAway:
+class TestAnUnavailableBroker:
     def test_delays_and_loses_nothing_when_it_comes_back_empty(self, ground: Stack):
-        """Without the hand-back and the loop's patience: the relay dies of the first refusal."""
+        """Without the release and the loop's retry: the first refusal ends the relay."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         before = len(ground.log("relay"))
@@ -237,7 +239,7 @@ class TestABrokerThatIsAway:
         settle(ground)
         assert_each_once(ground, 31)
 
-    def test_takes_no_worker_along_that_has_work_in_hand(self, ground: Stack):
+    def test_stops_no_worker_during_a_delivery(self, ground: Stack):
         """Without our own Consumer: kombu fails to put the message back, and the worker ends."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -254,8 +256,8 @@ class TestABrokerThatIsAway:
         assert ground.is_running("worker")
 
 
-class TestASlowHandlersBacklog:
-    def test_waits_in_the_database_instead_of_being_sent_in_circles(self, ground: Stack):
+class TestTheBacklogOfASlowHandler:
+    def test_waits_in_the_database_instead_of_being_resent_repeatedly(self, ground: Stack):
         """Without the shrinking window: each delivery is sent again with every lease."""
         ground.stop_all(but={"broker"})
         ground.manage("strike", "20000", "--queued")
@@ -275,7 +277,7 @@ class TestASlowHandlersBacklog:
 
 class TestAnOldRelay:
     def test_fans_out_to_a_handler_that_only_newer_code_has(self, ground: Stack):
-        """Without the subscription rows: the old relay never hears of the new handler."""
+        """Without the subscription rows: the old relay never sees the new handler."""
         ground.stop_all(but={"broker", "relay"})
         ground.start_relay()
         ground.manage("migrate", "-v0", GROUND_NEWCOMER="1")
@@ -295,8 +297,8 @@ class TestAnOldRelay:
         assert ground.value(attempts, "ground.newcomer") == 1
 
 
-class TestTwoBeats:
-    def test_double_no_effect(self, ground: Stack):
+class TestTwoBeatProcesses:
+    def test_repeat_no_effect(self, ground: Stack):
         """Without the token check and the unique delivery: effects twice."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -314,8 +316,8 @@ class TestTwoBeats:
 
 
 @pytest.mark.postgresql
-class TestDatabaseConnectionsThatAreCut:
-    def test_cost_time_and_nothing_else(self, ground: Stack):
+class TestCutDatabaseConnections:
+    def test_only_delay_deliveries(self, ground: Stack):
         """Without closing broken connections: the worker and the relay never recover."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -332,7 +334,7 @@ class TestDatabaseConnectionsThatAreCut:
 
 
 class TestAPausedHandler:
-    def test_stops_at_once_and_delays_no_other(self, ground: Stack):
+    def test_stops_immediately_and_delays_no_other(self, ground: Stack):
         """Without the check at the start: what is in flight still runs."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -348,7 +350,7 @@ class TestAPausedHandler:
 
 
 class TestAWorkerOfAllQueues:
-    def test_replaces_its_pools_children_while_it_relays(self, ground: Stack):
+    def test_replaces_its_pool_processes_while_it_relays(self, ground: Stack):
         """Without the relay kept apart from forks: on SQLite a child finds a lock for ever."""
         ground.stop_all(but={"broker"})
         ground.start_worker("all", queues=f"outbox,{QUEUES}")
@@ -359,8 +361,8 @@ class TestAWorkerOfAllQueues:
         assert_each_once(ground, 48)
 
 
-class TestARelayThatRunsWhatGoesExpress:
-    def test_needs_no_worker_for_what_comes_alone(self, ground: Stack):
+class TestARelayWithAnInlineHandler:
+    def test_needs_no_worker_for_a_single_event(self, ground: Stack):
         """Without `inline`: nothing is recorded until a worker comes."""
         ground.stop_all(but={"broker"})
         ground.start_relay(GROUND_INLINE="1")
@@ -395,7 +397,7 @@ class TestARelayThatRunsWhatGoesExpress:
             failpoints.AFTER_RECEIPT,
         ],
     )
-    def test_and_is_killed_leaves_all_or_nothing_of_it(self, ground: Stack, point: str):
+    def test_that_is_killed_leaves_all_effects_or_none(self, ground: Stack, point: str):
         """Without the receipt in the effects' transaction: the effect twice, or never."""
         ground.stop_all(but={"broker"})
         ground.start_relay("doomed", GROUND_INLINE="1")
@@ -411,7 +413,7 @@ class TestARelayThatRunsWhatGoesExpress:
         assert_each_once(ground, 1)
 
     def test_is_killed_by_a_handler_once_and_its_second_attempt_kills_a_worker(self, ground: Stack):
-        """Without the look at the token: each attempt kills a relay."""
+        """Without the check of the token: each attempt kills a relay."""
         ground.stop_all(but={"broker"})
         ground.start_relay("doomed", GROUND_INLINE="1")
         strike(ground, 1, "die_always")
@@ -425,8 +427,8 @@ class TestARelayThatRunsWhatGoesExpress:
         assert ground.is_running("heir")
 
 
-class TestAWorkerThatIsStopped:
-    def test_finishes_what_it_runs_and_leaves_the_rest(self, ground: Stack):
+class TestAStoppedWorker:
+    def test_finishes_its_running_deliveries_and_leaves_the_rest(self, ground: Stack):
         """Without acks_late: messages that it had taken are lost until their leases pass."""
         ground.stop_all(but={"broker", "relay"})
         ground.start_relay()

@@ -36,7 +36,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 class TestAMessageThatTakesLong:
-    def test_is_acknowledged_before_the_broker_loses_its_patience(self, stack: Stack):
+    def test_is_acknowledged_before_the_timeout_of_the_broker(self, stack: Stack):
         """Failed: RabbitMQ closed the channel, and the worker ended."""
         stack.start_worker(
             queues="ground.slow", concurrency=1, GROUND_STEPS="16", GROUND_ACKNOWLEDGES_AFTER="1"

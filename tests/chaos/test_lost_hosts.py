@@ -1,4 +1,4 @@
-"""A host loses its network while it holds locks in the database: the others go on.
+"""A host loses its network while it holds locks in the database. The others continue.
 
 The host is a network namespace that is cut off. A killed process would not do: its kernel closes
 the connection, and PostgreSQL knows at once.

@@ -1,4 +1,4 @@
-"""What changes nothing but speed on PostgreSQL: others' transactions, a pooler, more relays.
+"""Conditions that affect only speed on PostgreSQL: long transactions, a pooler, more relays.
 
 Each test says what was taken away to see it fail.
 """
@@ -39,7 +39,7 @@ def assert_each_once_and_in_order(ground: Stack, number: int, **more: int) -> No
     assert all(seqs == sorted(seqs) for seqs in by_key.values()), by_key
 
 
-class TestALongTransactionOfSomeoneElse:
+class TestALongTransactionOfAnotherClient:
     @pytest.fixture(autouse=True)
     def _held_open(self, ground: Stack) -> Iterator[None]:
         """It has a snapshot from before the first event, and has written."""
@@ -51,7 +51,7 @@ class TestALongTransactionOfSomeoneElse:
             yield
             assert held.execute("SELECT count(*) FROM outbox_event").fetchone() == (0,)
 
-    def test_holds_nothing_up(self, ground: Stack):
+    def test_delays_no_delivery(self, ground: Stack):
         """With events claimed below the oldest open transaction (pg_snapshot_xmin): none comes."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -66,7 +66,7 @@ class TestALongTransactionOfSomeoneElse:
 class TestPgBouncerInTransactionMode:
     @pytest.fixture(autouse=True)
     def _through_it(self, ground: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever is started from now on gets each of its connections from PgBouncer."""
+        """Processes that are started from now on connect through PgBouncer."""
         ground.stop_all(but={"broker"})
         bouncer = PgBouncer(tmp_path / "pgbouncer", database_url=ground.database_url)
         ground.start("pgbouncer", bouncer.command)
@@ -74,8 +74,8 @@ class TestPgBouncerInTransactionMode:
         monkeypatch.setitem(ground.environment, "DATABASE_URL", bouncer.url)
         monkeypatch.setitem(ground.environment, "BEHIND_PGBOUNCER", "true")
 
-    def test_changes_no_effect(self, ground: Stack):
-        """With advisory locks of the session for keys: the next who gets the connection waits."""
+    def test_keeps_all_effects(self, ground: Stack):
+        """With session locks for keys: the next client of the connection waits."""
         ground.manage("migrate", "-v0")
         ground.start_relay("pooled-relay-1")
         ground.start_relay("pooled-relay-2")
@@ -89,8 +89,8 @@ class TestPgBouncerInTransactionMode:
         assert_each_once_and_in_order(ground, 60)
         assert 0 < most <= SERVER_CONNECTIONS, "someone went around it"
 
-    def test_is_no_bar_to_commands_that_read_a_lot(self, ground: Stack):
-        """Without BEHIND_PGBOUNCER: a cursor is gone with the connection that it was opened on."""
+    def test_permits_commands_with_server_side_cursors(self, ground: Stack):
+        """Without BEHIND_PGBOUNCER: a cursor is lost with its connection."""
         ground.start_worker("pooled-worker", queues=QUEUES)
         ground.manage("strike", "3000", "--queued")
         ground.start_relay("pooled-relay")
@@ -100,14 +100,14 @@ class TestPgBouncerInTransactionMode:
         assert "owed rows read. This code can decode all of them." in read
 
     def server_connections(self, ground: Stack) -> int:
-        """Without autovacuum's, and our own, which end a moment after we have closed them."""
+        """Count the server's connections without those of autovacuum and of this test."""
         clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         others = "datname = current_database() AND application_name <> ?"
         return int(ground.value(f"{clients} AND {others}", BYSTANDER))
 
 
 class TestAnyNumberOfRelays:
-    def test_makes_no_difference(self, ground: Stack):
+    def test_has_the_same_effects(self, ground: Stack):
         """Without the locks in `open_passes`: windows are exceeded."""
         ground.stop_all(but={"broker", "worker"})
         ground.start_worker(queues=QUEUES)
@@ -137,6 +137,6 @@ class TestAnyNumberOfRelays:
         )
 
     def deadlocks(self, ground: Stack) -> int:
-        """Those that PostgreSQL has broken, retried ones included."""
+        """Return the number of deadlocks that PostgreSQL has ended, including retried ones."""
         counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         return int(ground.value(counted))

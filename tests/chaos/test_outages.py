@@ -1,4 +1,4 @@
-"""A real database server that goes away while relay and workers are at work, and comes back."""
+"""A real database server stops while relay and workers run, and starts again."""
 
 from __future__ import annotations
 
@@ -45,13 +45,11 @@ def some_have_started(stack: Stack) -> bool:
     return bool(stack.value(started))
 
 
-class TestAServer:
-    def test_that_goes_away_uses_up_nobodys_only_attempt(
-        self, stack: Stack, server: EmbeddedPostgres
-    ):
+class TestADatabaseServer:
+    def test_that_stops_uses_up_no_single_attempt(self, stack: Stack, server: EmbeddedPostgres):
         """Rule 9. Failed, with dead deliveries, while the wait for the database was bounded.
 
-        It stops, it is killed, and it is away for longer than the leases last.
+        It stops, is killed, and is unavailable for longer than the leases.
         """
         stack.manage("strike", str(NUMBER), "--of=Spared")
 

@@ -15,7 +15,7 @@ class TestTheSchedule:
         assert first == schedule(seed=7, seconds=300, kinds=kinds)
         assert first != schedule(seed=8, seconds=300, kinds=kinds)
 
-    def test_leaves_no_fault_out_and_ends_in_time(self):
+    def test_contains_every_fault_and_ends_in_time(self):
         kinds = chosen("", database="postgresql")
 
         acts = schedule(seed=7, seconds=300, kinds=kinds)
@@ -23,19 +23,19 @@ class TestTheSchedule:
         assert {act.fault for act in acts} == kinds.keys()
         assert all(act.at > 0 and act.at + act.lasts <= 300 for act in acts)
 
-    def test_has_only_what_is_chosen(self):
+    def test_contains_only_the_chosen_faults(self):
         kinds = chosen("broker,poison", database="sqlite")
 
         acts = schedule(seed=7, seconds=100, kinds=kinds)
 
         assert {act.fault for act in acts} == {*GROUPS["broker"], "poison"}
 
-    def test_has_what_a_database_can_have(self):
+    def test_contains_the_faults_that_a_database_supports(self):
         sqlite, postgresql = (chosen("", database=kind) for kind in ("sqlite", "postgresql"))
 
         assert postgresql.keys() - sqlite.keys() == {"cut_database", "restart_database"}
         assert sqlite.keys() | postgresql.keys() == FAULTS.keys()
 
-    def test_knows_no_other_fault(self):
+    def test_refuses_an_unknown_fault(self):
         with pytest.raises(KeyError, match="earthquake"):
             chosen("kill,earthquake", database="sqlite")

@@ -1,4 +1,4 @@
-"""A customer whose receivers hang occupies few workers, and delays nobody else's webhooks."""
+"""A customer with hanging receivers occupies few workers, and delays no other webhooks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def shop(tmp_path: Path) -> Iterator[Stack]:
 
 
 class TestACustomerWhoseReceiversHang:
-    def test_delays_nobody_elses_webhooks(self, shop: Stack, hanging: Receiver, receiver: Receiver):
+    def test_does_not_delay_the_webhooks_of_others(
+        self, shop: Stack, hanging: Receiver, receiver: Receiver
+    ):
         """Failed: two requests to each of ten endpoints occupied every worker process."""
         urls = [f"{hanging.url}/{number}" for number in range(ENDPOINTS)]
         shop.run("-c", ADD.format(customers=[("ann", urls)]))

@@ -1,4 +1,4 @@
-"""One trace across processes, as a collector gets it: from web server, relay and worker."""
+"""One trace across processes: a collector gets spans of web server, relay and worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.bank import API_KEY, BankProcess
 from tests.chaos.brokers import broker_under_test
-from tests.chaos.collector import Collector, Told, collecting
+from tests.chaos.collector import Collector, StoredSpan, collecting
 from tests.chaos.stack import running_stack
 from tests.chaos.test_orders_without_broker import Shop, _customer, _start
 
@@ -67,7 +67,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iter
         bank.stop()
 
 
-def group_and_event(spans: list[Told], is_meant: Callable[[Told], bool]) -> set[tuple[str, str]]:
+def group_and_event(
+    spans: list[StoredSpan], is_meant: Callable[[StoredSpan], bool]
+) -> set[tuple[str, str]]:
     return {
         (span.attributes["messaging.consumer.group.name"], span.name.partition(" ")[2])
         for span in spans
@@ -75,12 +77,12 @@ def group_and_event(spans: list[Told], is_meant: Callable[[Told], bool]) -> set[
     }
 
 
-def is_attempt(span: Told) -> bool:
+def is_attempt(span: StoredSpan) -> bool:
     return span.attributes.get("messaging.operation.type") == "process"
 
 
 class TestATraceAcrossProcesses:
-    def test_runs_from_the_request_to_the_last_handler_and_a_replay_links_to_it(
+    def test_covers_the_request_and_all_handlers_and_a_replay_links_to_it(
         self, shop: Shop, collector: Collector
     ):
         shop.place_order()
@@ -96,7 +98,7 @@ class TestATraceAcrossProcesses:
         self.came_from_three_processes(spans)
         self.replayed(shop, collector, spans)
 
-    def waited(self, shop: Shop, spans: Callable[[], list[Told]]) -> None:
+    def waited(self, shop: Shop, spans: Callable[[], list[StoredSpan]]) -> None:
         """The time in the outbox is a span of each handler; those beside the chain may end last."""
         shop.stack.wait_until(
             lambda: (
@@ -107,7 +109,7 @@ class TestATraceAcrossProcesses:
         )
         assert all(span.seconds >= 0 for span in spans())
 
-    def came_from_three_processes(self, spans: dict[str, Told]) -> None:
+    def came_from_three_processes(self, spans: dict[str, StoredSpan]) -> None:
         names = (
             "emit orders.OrderPlaced",
             "relay orders.OrderPlaced",
@@ -115,8 +117,8 @@ class TestATraceAcrossProcesses:
         )
         assert len({spans[name].process for name in names}) == 3
 
-    def replayed(self, shop: Shop, collector: Collector, spans: dict[str, Told]) -> None:
-        """It is a trace of its own, with a link to where its event was told."""
+    def replayed(self, shop: Shop, collector: Collector, spans: dict[str, StoredSpan]) -> None:
+        """It is a separate trace, with a link to the emission of its event."""
         name = "notifications.acknowledge_order orders.OrderPlaced"
         number = shop.stack.value(
             "SELECT delivery.id FROM outbox_delivery delivery JOIN outbox_subscription "
@@ -132,7 +134,7 @@ class TestATraceAcrossProcesses:
         assert again.links == {spans["emit orders.OrderPlaced"].id}
 
 
-def parent_of(spans: dict[str, Told], name: str) -> str:
-    """The name of a span's parent, in the same trace."""
+def parent_of(spans: dict[str, StoredSpan], name: str) -> str:
+    """Return the name of a span's parent in the same trace."""
     by_id = {span.id: span.name for span in spans.values()}
     return by_id.get(spans[name].parent, "") if name in spans else "no such span"

@@ -1,4 +1,4 @@
-"""The chaos run's wiretap does what it says, with whichever broker is under test."""
+"""The wiretap of the chaos run repeats and shuffles messages of the broker under test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEADY = 20  # looks in a row, a twentieth of a second apart
 
 
 def at_rest(ground: Stack) -> int:
-    """The queue's length once it stays the same: a broker counts when it has stored."""
+    """Return the queue's length when it no longer changes, because a broker counts late."""
     seen: list[int] = []
 
     def is_steady() -> bool:
@@ -30,9 +30,7 @@ def at_rest(ground: Stack) -> int:
 
 @pytest.mark.own_broker  # a given one does not tell what is published
 class TestAWiretap:
-    def test_sends_messages_twice_and_in_another_order_and_no_effect_is_doubled(
-        self, ground: Stack
-    ):
+    def test_repeats_and_reorders_messages_without_repeated_effects(self, ground: Stack):
         """Without the token check: effects twice."""
         ground.stop_all(but={"broker", "relay"})
         tap = ground.broker.wiretap()

@@ -1,4 +1,4 @@
-"""The whole shop in real processes, kept alive as by a supervisor, and open to every mischief."""
+"""The whole shop in real processes, restarted as by a supervisor, and open to every fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RESTOCK = (
 
 
 class WholeShop:
-    """Its processes by name. What dies is started again; what a fault holds down stays down."""
+    """Its processes by name. A process that dies is restarted, unless a fault keeps it stopped."""
 
     def __init__(self, stack: Stack, bank: BankProcess, postgres: EmbeddedPostgres | None) -> None:
         self.stack, self.bank, self.postgres = stack, bank, postgres
@@ -146,7 +146,7 @@ class WholeShop:
                 self.kills += 1
 
     def hold_down(self, name: str) -> None:
-        """End it, and do not start it again."""
+        """Stop a process, and do not restart it."""
         with self._lock:
             self._held.add(name)
             if self.pid(name) is not None:
@@ -154,7 +154,7 @@ class WholeShop:
 
     @contextmanager
     def down(self, name: str) -> Iterator[None]:
-        """Kill it, and keep it down for the block."""
+        """Kill a process, and keep it stopped for the block."""
         self.hold_down(name)
         self.kills += 1
         try:
@@ -166,7 +166,7 @@ class WholeShop:
 
     @contextmanager
     def frozen(self, pid: int | None) -> Iterator[None]:
-        """Stop a process's clock for the block (SIGSTOP)."""
+        """Pause a process for the block (SIGSTOP)."""
         if pid is None:
             yield
             return
@@ -179,7 +179,7 @@ class WholeShop:
 
     @contextmanager
     def standing_still(self, name: str) -> Iterator[None]:
-        """The same, with all that it started."""
+        """Pause a process and its children for the block."""
         self.stack.signal(name, signal.SIGSTOP)
         try:
             yield
@@ -188,7 +188,7 @@ class WholeShop:
 
     @contextmanager
     def beside(self, name: str, command: Sequence[str]) -> Iterator[None]:
-        """Run one process more for the block."""
+        """Run an additional process for the block."""
         self.stack.start(name, command)
         try:
             yield

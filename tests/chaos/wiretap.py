@@ -13,28 +13,28 @@ MOST_KEPT = 500
 
 
 class Wiretap(Protocol):
-    """What it cannot do because the broker is away, it leaves undone."""
+    """Records messages, and does nothing while the broker is unavailable."""
 
-    def look(self) -> None:
-        """Note the messages that are there now, or have gone by."""
+    def record(self) -> None:
+        """Record the present messages, and those since the last call."""
 
     def replay(self, rng: Random) -> None:
-        """Send what was caught once more, in another order."""
+        """Send the recorded messages again, in another order."""
 
     def shuffle(self, rng: Random) -> None:
-        """Turn the order in every queue; nobody else reads meanwhile."""
+        """Reverse the order of every queue. No worker reads meanwhile."""
 
 
 @contextmanager
 def listening(tap: Wiretap) -> Iterator[None]:
-    """Catch messages for the block."""
+    """Record messages for the block."""
     over = threading.Event()
 
     def listen() -> None:
         while not over.wait(0.02):
-            tap.look()
+            tap.record()
 
-    tap.look()  # it hears from now on
+    tap.record()  # start recording
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:
@@ -42,4 +42,4 @@ def listening(tap: Wiretap) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-        tap.look()  # what came between its last look and the block's end
+        tap.record()  # the messages since its last call

@@ -1,4 +1,4 @@
-"""Speaks AMQP: the node's tracer tells of each published message; queues are read by `basic_get`.
+"""The wiretap of AMQP: the node's tracer copies each message; queues are read by `basic_get`.
 
 A tap's own queue is auto-deleted, and gone with the node. What waits in a queue is taken whole, and
 sent again in another order. If the node goes away meanwhile the messages are lost, as by a flush.
@@ -30,25 +30,25 @@ class AmqpWiretap:
         self._channel: Any = None
         self._tap = ""
 
-    def look(self) -> None:
-        """Note what was published since the last look."""
+    def record(self) -> None:
+        """Record the messages that were published since the last call."""
         try:
             if self._channel is None:
                 self._begin()
             while traced := self._channel.basic_get(self._tap, no_ack=True):
                 self._keep(traced)
         except AWAY:
-            self._channel = None  # the next look begins anew
+            self._channel = None  # the next call starts again
 
     def replay(self, rng: Random) -> None:
-        """Send what was caught once more, in another order."""
+        """Send the recorded messages again, in another order."""
         with contextlib.suppress(*AWAY), self._open() as channel:
             number = min(MOST_REPLAYED, len(self._caught))
             for queue, message in rng.sample(self._caught, number):
                 channel.basic_publish(message, routing_key=queue)
 
     def shuffle(self, rng: Random) -> None:
-        """Turn the order in every queue."""
+        """Reverse the order of every queue."""
         for queue in sorted(self._queues):
             # One that is not declared closes its channel: a new one for each.
             with contextlib.suppress(*AWAY), self._open() as channel:
@@ -81,7 +81,7 @@ def _copy(message: amqp.Message) -> amqp.Message:
 
 
 def _original(traced: amqp.Message) -> amqp.Message:
-    """The message that the tracer tells of: the same body, and its properties in a header."""
+    """Return the traced message: the same body, and its properties in a header."""
     properties = dict(_headers(traced)["properties"])
     properties["application_headers"] = properties.pop("headers", {})
     return amqp.Message(traced.body, **properties)

@@ -1,4 +1,4 @@
-"""Speaks to Celery's keys in Redis: a list for each queue, a hash of what is not acked yet."""
+"""The wiretap of Redis: Celery has a list for each queue, and a hash of unacknowledged messages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RedisWiretap:
         self._redis = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
         self._caught: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    def look(self) -> None:
-        """Note what waits in the queues, and what is at work."""
+    def record(self) -> None:
+        """Record the waiting and the running messages."""
         with contextlib.suppress(redis.RedisError):
             for queue in self._queues():
                 for raw in self._redis.lrange(queue, 0, 50):
@@ -29,7 +29,7 @@ class RedisWiretap:
                 self._keep(queue, message)
 
     def replay(self, rng: Random) -> None:
-        """Send what was caught once more, in another order."""
+        """Send the recorded messages again, in another order."""
         caught = list(self._caught.values())
         with contextlib.suppress(redis.RedisError):
             for queue, message in rng.sample(caught, min(MOST_REPLAYED, len(caught))):
@@ -37,7 +37,7 @@ class RedisWiretap:
                 self._redis.lpush(queue, json.dumps(message))
 
     def shuffle(self, rng: Random) -> None:
-        """Turn the order in every queue; each is taken away whole."""
+        """Reverse the order of every queue, each in one step."""
         with contextlib.suppress(redis.RedisError):
             for queue in self._queues():
                 self._redis.rename(queue, aside := f"{queue}.aside")

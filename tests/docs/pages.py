@@ -1,4 +1,4 @@
-"""Reads the documentation: its pages, code blocks, tables, links and the names of files."""
+"""Read the documentation: its pages, code blocks, tables, links and names of files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Page:
         return [text for kind, text in _FENCE.findall(self.text) if kind == language]
 
     def files(self) -> dict[str, str]:
-        """The Python files that the page tells the reader to write: they begin with their path."""
+        """The Python files that the page shows. They begin with their path."""
         found: dict[str, str] = {}
         for text in self.blocks("python"):
             if match := _FILE_COMMENT.match(text):
@@ -50,7 +50,7 @@ class Page:
         return _LINK.findall(self.prose)
 
     def codes(self) -> list[str]:
-        """What stands between backticks."""
+        """The texts in backticks."""
         return _CODE.findall(self.prose)
 
     def anchors(self) -> set[str]:
@@ -81,7 +81,7 @@ def pages() -> list[Page]:
 
 
 def names_in(cell: str) -> list[str]:
-    """What stands between backticks in a cell of a table."""
+    """Return the texts in backticks in a cell of a table."""
     return _CODE.findall(cell)
 
 

@@ -1,4 +1,4 @@
-"""The README's tables of settings are the settings that the code reads, with their defaults."""
+"""The README's tables list the settings that the code reads, with their defaults."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def constant(node: ast.expr) -> Any:
 
 
 def defaults(table: list[list[str]]) -> dict[str, str]:
-    """The defaults that the table shows as code; where it says something in words, "none"."""
+    """Return the defaults that the table shows as code; "none" for a default in words."""
     return {
         names_in(row[0])[0]: names_in(row[1])[0] if row[1].startswith("`") else row[1]
         for row in table
@@ -79,7 +79,7 @@ def defaults(table: list[list[str]]) -> dict[str, str]:
 
 
 def in_words(value: Any) -> str:
-    """A default as one would write it into the environment."""
+    """Return a default as it is written in the environment."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

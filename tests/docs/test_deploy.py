@@ -1,4 +1,4 @@
-"""What deploy/ starts can be started: each option exists, each queue has a worker."""
+"""The commands of deploy/ are valid: each option exists, and each queue has a worker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every command of the image, of compose and of systemd, by where it stands."""
+    """Return every command of the image, of compose and of systemd, by its place."""
     image = (DEPLOY / "Dockerfile").read_text().rpartition("CMD ")[2].replace("\\\n", "")
     yield "Dockerfile", json.loads(image)
     for name, service in COMPOSE["services"].items():
@@ -60,7 +60,7 @@ def exec_start(unit: Path) -> list[str]:
 
 
 def console_commands() -> Iterator[list[str]]:
-    """What the pages tell to type, as far as it starts something of ours."""
+    """Return the commands of the pages that start a program of this project."""
     for name in ("README.md", "docs/how-to/run-for-real.md", "docs/how-to/scale-one-consumer.md"):
         for block in Page(name).blocks("console"):
             for line in re.findall(r"^\$ ((?:gunicorn|celery|python manage\.py) .*)$", block, re.M):
@@ -68,7 +68,7 @@ def console_commands() -> Iterator[list[str]]:
 
 
 def refuse_unknown_options(command: list[str]) -> None:
-    """Hand the arguments to the program's own parser."""
+    """Pass the arguments to the parser of the program."""
     program, *arguments = command
     if program == "gunicorn":
         configuration = Config()
@@ -107,7 +107,7 @@ class TestACommand:
         with pytest.raises((SystemExit, click.NoSuchOption, CommandError)):
             refuse_unknown_options(command)
 
-    def test_of_the_bank_is_understood(self):
+    def test_of_the_bank_is_valid(self):
         command = COMPOSE["services"]["bank"]["command"]
 
         shown = subprocess.run(
@@ -165,7 +165,7 @@ class TestAnImage:
 
 
 class TestTheDigestsOfImages:
-    """`image-digests.sh`, with a stand-in for docker that prints what docker's reference shows."""
+    """`image-digests.sh`, with a fake docker that prints the output in docker's reference."""
 
     def run(self, folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
         (folder / "docker").write_text(f"#!/bin/sh\n{answer}\n")
@@ -186,7 +186,7 @@ class TestTheDigestsOfImages:
         assert done.returncode == 0, done.stderr
         assert set(done.stdout.splitlines()) == {f"{name}={digest}" for name in DIGESTS}
 
-    def test_fail_where_the_registry_does_not_answer(self, tmp_path: Path):
+    def test_fail_if_the_registry_does_not_answer(self, tmp_path: Path):
         done = self.run(tmp_path, "exit 1")
 
         assert done.returncode == 1
@@ -195,7 +195,7 @@ class TestTheDigestsOfImages:
 
 
 class TestTheWebServer:
-    def test_is_configured_for_every_start_in_the_project_s_folder(self):
+    def test_is_configured_for_every_start_in_the_folder_of_the_project(self):
         """Seen to fail with the options on the command lines, where each start has its own."""
         configuration = Config()
         read = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
@@ -208,7 +208,7 @@ class TestTheWebServer:
         assert configuration.forwarded_allow_ips == []
         assert configuration.secure_scheme_headers == {}
 
-    def test_reads_that_file_whatever_starts_it(self):
+    def test_reads_that_file_for_every_start(self):
         started = [(where, words) for where, words in commands() if words[0] == "gunicorn"]
 
         assert started
@@ -219,7 +219,7 @@ class TestTheWebServer:
 
 
 class TestCompose:
-    def test_bounds_what_a_process_can_store_beside_its_volumes(self):
+    def test_limits_the_storage_of_a_process_outside_its_volumes(self):
         """A tmpfs without a size may take half of the machine's memory."""
         for name, service in COMPOSE["services"].items():
             for mount in service.get("tmpfs", []):
@@ -250,14 +250,14 @@ class TestCompose:
 
         assert set(given) - set(variables()) == set()
 
-    def test_hands_on_what_else_the_settings_read(self):
+    def test_passes_all_other_variables_of_the_settings(self):
         """Seen to fail with its list alone: no retention, Stripe or deadline came through."""
         ours = [one for one in COMPOSE["services"].values() if one.get("image") == "shop"]
 
         assert ours
         assert [one for one in ours if one.get("env_file") != [".env"]] == []
 
-    def test_lets_everything_wait_for_the_migrations(self):
+    def test_starts_each_service_after_the_migrations(self):
         for name, service in COMPOSE["services"].items():
             if name in ("postgres", "valkey", "migrate", "bank"):
                 continue
@@ -265,7 +265,7 @@ class TestCompose:
 
             assert waits == "service_completed_successfully", name
 
-    def test_gives_workers_longer_than_celery_takes(self):
+    def test_gives_workers_more_time_to_stop_than_celery_needs(self):
         grace = int(COMPOSE["x-worker"]["stop_grace_period"].removesuffix("s"))
 
         assert grace > settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
@@ -282,7 +282,7 @@ class TestSystemd:
         assert instances == own_queues()
         assert probed == {"outbox", *own_queues()}
 
-    def test_wants_units_that_are_there(self):
+    def test_requires_units_that_exist(self):
         texts = [path.read_text() for path in (DEPLOY / "systemd").iterdir() if path.is_file()]
         named = {unit for text in texts for unit in re.findall(r"\bshop[\w@.-]*\.\w+\b", text)}
         units = {re.sub(r"@[\w.]+\.(service|timer)", r"@.\1", unit) for unit in named}
@@ -290,7 +290,7 @@ class TestSystemd:
         there = {path.name for path in (DEPLOY / "systemd").iterdir()}
         assert {unit for unit in units if unit.startswith("shop-")} <= there
 
-    def test_gives_workers_longer_than_celery_takes(self):
+    def test_gives_workers_more_time_to_stop_than_celery_needs(self):
         text = (DEPLOY / "systemd/shop-worker@.service").read_text()
 
         grace = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What the pages tell the reader to write works, in a copy of this project, exactly as printed."""
+"""The code that the pages show works as printed, in a copy of this project."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_invoice_follows(outbox):
 
 
 class Copy:
-    """A folder with code in it, and a database of its own."""
+    """A folder with code and its own database."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -135,7 +135,7 @@ class Copy:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Copy]:
-    """A copy of this project as it came, though its reader has tried the examples already."""
+    """A copy of this project, without the files of the examples."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", *APPS))
     settings = folder / "shop/settings/apps.py"
@@ -156,7 +156,7 @@ def install(project: Copy, *apps: str) -> None:
 
 @pytest.mark.timeout(600)
 class TestTheAppsOfThePages:
-    def test_work_as_they_are_printed(self, project: Copy):
+    def test_work_as_printed(self, project: Copy):
         for page in (README, TUTORIAL, BOOKING):
             project.write(page.files())
         packages = (*APPS, "tests/tracking", "tests/loyalty")
@@ -170,14 +170,14 @@ class TestTheAppsOfThePages:
 
         assert re.search(r"^3 passed", said, re.MULTILINE), said
 
-    def test_keep_the_rules_of_the_house(self, project: Copy):
+    def test_follow_the_architecture_rules(self, project: Copy):
         for page in (TUTORIAL, BOOKING):
             project.write(page.files())
         install(project, "loyalty", "booking")
 
         project.run("-m", "pytest", "-q", "tests/architecture")
 
-    def test_are_told_of_in_the_order_of_the_steps(self):
+    def test_are_described_in_the_order_of_their_steps(self):
         for page in (README, TUTORIAL):
             app = next(iter(page.files())).partition("/")[0]
             assert f'    "{app}",\n' in page.blocks("python")
@@ -185,7 +185,7 @@ class TestTheAppsOfThePages:
 
 
 @pytest.mark.timeout(600)
-class TestTheReadmesApp:
+class TestTheAppOfTheReadme:
     def test_is_the_one_that_the_flow_test_installs(self):
         printed = {name: text for name, text in README.files().items() if name.startswith("track")}
 
@@ -195,8 +195,8 @@ class TestTheReadmesApp:
 
 
 @pytest.mark.timeout(600)
-class TestTheOutboxElsewhere:
-    def test_works_in_a_project_that_has_nothing_else_of_ours(self, tmp_path: Path):
+class TestTheOutboxInAnotherProject:
+    def test_works_without_the_shop(self, tmp_path: Path):
         other = Copy(tmp_path, DJANGO_SETTINGS_MODULE="yourproject.settings")
         shutil.copytree(
             ROOT / "outbox", tmp_path / "outbox", ignore=shutil.ignore_patterns("__pycache__")
@@ -226,7 +226,7 @@ class TestTheOutboxElsewhere:
 
 
 def from_celery_on(settings: str) -> str:
-    """What follows the two lists, in which the page leaves out the reader's own lines."""
+    """Return the lines after the two lists, in which the page leaves out lines of the reader."""
     return "# How a worker" + settings.partition("# How a worker")[2]
 
 

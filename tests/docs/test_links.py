@@ -1,4 +1,4 @@
-"""Every link of the documentation leads somewhere, and every file that it names is there."""
+"""Every link of the documentation has a target, and every named file exists."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LOOKS_LIKE_A_FILE = re.compile(
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 class TestAPage:
-    def test_links_to_what_is_there(self, page: Page):
+    def test_links_to_existing_targets(self, page: Page):
         broken = [link for link in page.links() if not leads_somewhere(page, link)]
 
         assert broken == []
 
-    def test_names_files_that_are_there(self, page: Page):
+    def test_names_existing_files(self, page: Page):
         named = [code for code in page.codes() if LOOKS_LIKE_A_FILE.fullmatch(code)]
         missing = [code for code in named if not MADE.match(code) and not is_there(page, code)]
 
@@ -61,7 +61,7 @@ def linked_pages(page: Page) -> list[str]:
 
 
 def is_there(page: Page, name: str) -> bool:
-    """Whether it is there from the root, from the page, or where such a name is at home."""
+    """Return whether the path exists, relative to the root, the page or a known folder."""
     folders = ("orders", "shop/up", "deploy/systemd")
     places = [ROOT, page.path.parent, *(ROOT / folder for folder in folders)]
     return any((place / name).exists() for place in places)

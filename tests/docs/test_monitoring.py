@@ -278,7 +278,7 @@ class TestTheRules:
         assert "do not resume" in advice
         assert "continue" in advice
 
-    def test_are_all_seen_to_fire(self):
+    def test_all_fire_in_a_unit_test(self):
         fired = re.findall(r'ALERTS\{alertname="(\w+)"', UNIT_TESTS.read_text())
 
         assert set(fired) == {rule["alert"] for rule in rules()}

@@ -1,4 +1,4 @@
-"""The page of performance shows what the latest run found, and explains each of its rows."""
+"""The page of performance shows the results of the latest run, and explains each row."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ TOLD = {
 
 @pytest.mark.parametrize("name", ["ratios", "figures", "sizing"])
 class TestAMeasuredPart:
-    def test_is_what_the_latest_run_found(self, name):
+    def test_equals_the_result_of_the_latest_run(self, name):
         found = json.loads(LATEST.read_text())
 
         assert page.part_of(PAGE.text, name) == page.parts(found)[name]
 
 
 class TestTheRows:
-    def test_have_each_what_bounds_it(self):
+    def test_name_their_limiting_resource(self):
         told = [names_in(row[0])[0] for row in PAGE.table("What bounds each figure")]
 
         assert sorted(told) == sorted(row.name for row in all_rows() if not row.is_extra)
 
 
 class TestSizing:
-    def test_counts_what_an_order_that_is_shipped_tells_and_has_heard(self):
+    def test_counts_the_events_and_deliveries_of_a_shipped_order(self):
         heard = {
             names_in(row[0])[0]: names_in(row[2])
             for row in EVENTS.table("Events and who hears them")

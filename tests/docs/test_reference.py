@@ -1,4 +1,4 @@
-"""The reference says what the code says: events, names, commands, states."""
+"""The reference matches the code: events, names, commands, states."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestThePageOfEvents:
 
 
 class TestThePageOfTheOrderProcess:
-    def test_has_each_status_and_where_it_leads(self):
+    def test_has_each_status_and_its_transitions(self):
         shown = {
             names_in(row[0])[0]: set(re.findall(r"\w+", row[2]))
             for row in PROCESS.table("The order process")
@@ -95,7 +95,7 @@ class TestThePageOfThePublicApi:
             name for name in inspect.signature(subscribe).parameters if name != "events"
         ]
 
-    def test_has_the_test_kit_as_it_is(self):
+    def test_has_each_method_of_the_test_kit(self):
         shown = re.findall(r"^\| `outbox\.(\w+)\(", API.section("Testing"), re.MULTILINE)
 
         methods = [name for name in vars(Outbox) if not name.startswith("_")]
@@ -163,7 +163,7 @@ class TestTheDeliveryStates:
 
         assert shown == {state.value: state in Delivery.OWED for state in Delivery.State}
 
-    def test_stand_in_the_glossary(self):
+    def test_are_in_the_glossary(self):
         row = next(row for row in GLOSSARY.table("Glossary") if row[0] == "delivery states")
 
         assert set(Delivery.State.values) <= set(re.findall(r"\w+", row[1]))

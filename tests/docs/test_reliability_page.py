@@ -1,4 +1,4 @@
-"""The page of guarantees names tests that are there, and each group of faults and sabotage."""
+"""The page of guarantees names existing tests, and each group of faults and sabotage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = Page("docs/reliability.md")
 
 
 class TestThePageOfReliability:
-    def test_names_a_test_that_is_there_for_each_guarantee(self):
+    def test_names_an_existing_test_for_each_guarantee(self):
         named = [names_in(row[5]) for row in PAGE.table("What is guaranteed")]
 
         assert [names for names in named if len(names) != 1 or not is_there(names[0])] == []

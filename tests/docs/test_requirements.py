@@ -1,4 +1,4 @@
-"""What is installed is pinned by content, for production and for developers alike."""
+"""All installed packages are pinned by content, for production and for developers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def optional() -> list[str]:
-    """What the extras ask for."""
+    """The requirements of the extras."""
     extras = PROJECT["project"]["optional-dependencies"]
     return [requirement for extra in extras.values() for requirement in extra]
 
@@ -72,7 +72,7 @@ class TestTheThreeFiles:
     def test_pin_the_same_releases(self):
         assert pins(PRODUCTION).items() <= pins(EXTRAS).items() <= pins(DEVELOPERS).items()
 
-    def test_have_what_the_project_asks_for(self):
+    def test_have_all_requirements_of_the_project(self):
         assert names(PROJECT["project"]["dependencies"]) <= set(pins(PRODUCTION))
         assert names(optional()) <= set(pins(EXTRAS))
         assert names(PROJECT["dependency-groups"]["dev"]) <= set(pins(DEVELOPERS))
@@ -82,7 +82,7 @@ class TestTheThreeFiles:
 
 
 def installations() -> Iterator[tuple[str, str]]:
-    """Each line that installs from one of the files, by where it stands."""
+    """Each line that installs from one of the files, by its place."""
     texts = {"Dockerfile": read("deploy/Dockerfile"), "Makefile": read("Makefile")}
     texts |= {page.name: "\n".join(page.blocks("console")) for page in pages()}
     for where, text in texts.items():
@@ -92,7 +92,7 @@ def installations() -> Iterator[tuple[str, str]]:
 
 
 class TestAnInstallation:
-    def test_is_found_where_it_is_expected(self):
+    def test_is_found_at_its_path(self):
         where = {name for name, _line in installations()}
 
         assert {"Dockerfile", "Makefile", "README.md", "docs/how-to/run-for-real.md"} <= where
@@ -102,7 +102,7 @@ class TestAnInstallation:
 
 
 class TestTheRequirementsWithoutTheEmbeddedParts:
-    def test_are_what_the_readme_makes_of_them(self, tmp_path: Path):
+    def test_match_the_command_of_the_readme(self, tmp_path: Path):
         (block,) = (text for text in README.blocks("console") if "sed -E" in text)
         line = next(line for line in block.splitlines() if "sed -E" in line)
         command = line.removeprefix("$ ").partition(" > ")[0]
@@ -118,7 +118,7 @@ class TestTheRequirementsWithoutTheEmbeddedParts:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The bill of this environment, with the options of `make sbom`, which makes one of its own."""
+    """The bill of this environment, with the options of `make sbom`."""
     recipe = read("Makefile").partition("-m cyclonedx_py ")[2].partition("\n\t@")[0]
     words = recipe.replace("\\\n", " ").split()
     path = tmp_path_factory.mktemp("sbom") / "sbom.json"
@@ -133,12 +133,12 @@ class TestTheBillOfMaterials:
     def test_is_valid(self, document: str):
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
 
-    def test_would_be_refused_with_a_field_that_does_not_exist(self, document: str):
+    def test_is_refused_with_an_unknown_field(self, document: str):
         wrong = json.dumps({**json.loads(document), "no-such-field": 1})
 
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(wrong) is not None
 
-    def test_names_the_project_and_what_it_runs_on(self, document: str):
+    def test_names_the_project_and_its_dependencies(self, document: str):
         listed = json.loads(document)
         found = {canonicalize_name(one["name"]) for one in listed["components"]}
 

@@ -1,4 +1,4 @@
-"""Every rule is on the page of rules, and every test that the page names is there."""
+"""Every rule is on the page of rules, and every test that the page names exists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class TestThePageOfRules:
 
         assert found == set(range(1, RULES + 1))
 
-    def test_names_tests_that_are_there(self):
+    def test_names_existing_tests(self):
         missing = [name for name in named_tests() if not is_there(name)]
 
         assert missing == []
 
-    def test_names_what_holds_each_rule_where_it_is(self):
+    def test_names_the_code_of_each_rule_with_its_file(self):
         gone = [
             f"{name} in {path}"
             for row in rows()
@@ -33,19 +33,19 @@ class TestThePageOfRules:
 
         assert gone == []
 
-    def test_names_files_that_are_there(self):
+    def test_names_existing_files(self):
         named = {name for row in rows() for name in names_in(row[1])}
 
         gone = [name for name in named if re.search(r"/.*\.py$", name) and not source(name)]
 
         assert gone == []
 
-    def test_names_a_test_and_what_was_taken_away_for_each_row(self):
+    def test_names_a_test_and_a_counter_test_for_each_row(self):
         incomplete = [row[0] for row in rows() if len(names_in(row[2])) != 1 or not row[3]]
 
         assert incomplete == []
 
-    def test_marks_those_that_need_postgresql(self):
+    def test_marks_tests_that_require_postgresql(self):
         marked = {names_in(row[2])[0] for row in rows() if "(P)" in row[0]}
 
         unmarked = [test for test in named_tests() if needs_postgresql(test) and test not in marked]
@@ -67,7 +67,7 @@ def is_there(name: str) -> bool:
 
 
 def needs_postgresql(name: str) -> bool:
-    """Whether the test's own mark, its class's or its module's says so."""
+    """Return whether the test, its class or its module has the mark `postgresql`."""
     tree = _tree(name.partition("::")[0])
     module = [node for node in tree.body if isinstance(node, ast.Assign)]
     marks = [ast.unparse(node) for node in module if "pytestmark" in ast.unparse(node)]
@@ -77,7 +77,7 @@ def needs_postgresql(name: str) -> bool:
 
 
 def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
-    """The class and the function that a test's id names; nothing if one of them is missing."""
+    """Return the class and the function of a test's id; an empty list if one is missing."""
     path, class_name, function_name = name.partition("[")[0].split("::")
     for outer in _tree(path).body:
         if isinstance(outer, ast.ClassDef) and outer.name == class_name:
@@ -89,7 +89,7 @@ def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
 
 @cache
 def source(path: str) -> str:
-    """What stands in a file; nothing if it is missing."""
+    """Return the content of a file; an empty text if it is missing."""
     file = ROOT / path
     return file.read_text() if file.exists() else ""
 

@@ -1,4 +1,4 @@
-"""The units of deploy/systemd: valid, confined, and what they start works under that."""
+"""The units of deploy/systemd are valid and confined, and their services work."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestAUnit:
 
 
 class Services:
-    """Starts what the units start, confined as they are, beside a fresh database and broker."""
+    """Starts the services of the units, confined, with a new database and broker."""
 
     def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.port = free_port()
@@ -128,8 +128,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 @pytest.mark.processes
 @pytest.mark.timeout(600)
-class TestTheServicesWhileTheyAreConfined:
-    def test_do_their_work(self, services: Services):
+class TestConfinedServices:
+    def test_work(self, services: Services):
         with ExitStack() as cleanup:
             assert services.start("shop-migrate.service").ends(within=CEILING) == 0
             running = {
@@ -152,7 +152,7 @@ class TestTheServicesWhileTheyAreConfined:
 
 
 class TestTheConfinementOfATest:
-    """It refuses what the units refuse; else the test above would show nothing."""
+    """It refuses the same access as the units. Otherwise the test above would show nothing."""
 
     @pytest.mark.parametrize(
         "attempt",
@@ -164,7 +164,7 @@ class TestTheConfinementOfATest:
             "import os; os.nice(1)",
         ],
     )
-    def test_refuses(self, attempt: str):
+    def test_refuses_access(self, attempt: str):
         if lacking := confined.missing():
             pytest.skip(f"Nothing was confined, since this machine lacks {', '.join(lacking)}.")
         program = f"try: {attempt}\nexcept OSError as error: print('refused:', error)"

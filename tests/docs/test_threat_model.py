@@ -1,4 +1,4 @@
-"""The threat model names tests that are there, and is one page that others lead to."""
+"""The threat model names existing tests, and other pages link to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ROWS = PAGE.table("Attackers, assets, guards")
 
 
 class TestTheThreatModel:
-    def test_says_who_wants_what_and_what_is_in_the_way(self):
+    def test_names_attackers_goals_and_guards(self):
         assert [row for row in ROWS if len(row) != 4 or not all(row)] == []
 
     def test_names_one_test_for_each_guard(self):
         assert [row[2] for row in ROWS if len(names_in(row[3])) != 1] == []
 
-    def test_names_tests_that_are_there(self):
+    def test_names_existing_tests(self):
         named = [name for row in ROWS for name in names_in(row[3])]
 
         assert [name for name in named if not is_there(name)] == []
@@ -30,7 +30,7 @@ class TestTheThreatModel:
 
 
 class TestTheSecurityPolicy:
-    def test_says_how_to_report_what_is_supported_and_what_is_in_scope(self):
+    def test_names_the_contact_the_supported_versions_and_the_scope(self):
         headings = re.findall(r"^## (.+)$", Page("SECURITY.md").text, re.MULTILINE)
 
         assert headings == [
@@ -40,5 +40,5 @@ class TestTheSecurityPolicy:
             "Scope",
         ]
 
-    def test_is_reached_from_the_readme(self):
+    def test_is_linked_from_the_readme(self):
         assert "SECURITY.md" in Page("README.md").links()

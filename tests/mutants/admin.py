@@ -1,4 +1,4 @@
-"""What staff may find out, and what the admin refuses."""
+"""Safety parts of the admin: permissions of staff, and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's bounds: what one request may cost, and what is kept of its answer."""
+"""Limits of the API: the cost of a request, and the stored part of its answer."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ API = [
             ),
         ),
         noticed_by=(
-            "tests/outbox/test_context.py::TestACorrelationIdOfSomebodyElse"
+            "tests/outbox/test_context.py::TestACorrelationIdOfAnotherUser"
             "::test_is_replaced_before_an_event_is_stored_under_it",
         ),
     ),

@@ -1,4 +1,4 @@
-"""What stands between a stranger's connection and the shop: server, proxies, limits, files."""
+"""Safety parts at the edge of the shop: server, proxies, limits, files."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ RELAY = [
         ),
         noticed_by=(
             f"{OUTBOX}test_concurrency.py::TestAnEventWhoseCommitIsLate"
-            "::test_is_delivered_although_a_later_one_was_before_it",
+            "::test_is_delivered_although_a_later_event_was_delivered_before",
         ),
         database=POSTGRESQL,
     ),
@@ -48,9 +48,9 @@ RELAY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_transactions.py::TestTheRelay"
-            "::test_that_dies_before_it_publishes_leaves_the_rest_to_the_next",
+            "::test_that_dies_before_it_publishes_leaves_the_deliveries_to_the_next",
             f"{OUTBOX}relay/test_passes.py::TestALostMessage"
-            "::test_is_sent_again_under_a_new_token_and_is_no_attempt",
+            "::test_is_sent_again_with_a_new_token_and_does_not_count_as_an_attempt",
         ),
     ),
     Mutant(
@@ -65,7 +65,7 @@ RELAY = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_delivery.py::TestAHandlerWithReceipt"
-            "::test_has_failed_when_it_enters_it_within_a_transaction_of_its_own",
+            "::test_has_failed_if_it_enters_its_receipt_within_a_transaction",
         ),
     ),
     Mutant(
@@ -124,8 +124,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestTwoRelays"
-            "::test_keep_a_handler_within_its_window_together",
+            f"{OUTBOX}test_concurrency.py::TestTwoRelays::test_keep_a_handler_within_one_window",
         ),
         database=POSTGRESQL,
     ),
@@ -143,7 +142,7 @@ RELAY = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_sync.py::TestAHandlerThatOnlyTheNextReleaseHas"
-            "::test_is_heard_by_an_old_relay",
+            "::test_gets_deliveries_from_an_old_relay",
         ),
     ),
     Mutant(
@@ -157,8 +156,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_plans.py::TestTheRelay"
-            "::test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of",
+            f"{OUTBOX}test_plans.py::TestTheRelay::test_sorts_no_backlog_without_statistics",
         ),
         database=POSTGRESQL,
     ),
@@ -179,7 +177,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}relay/test_lost_passes.py::TestAPass::test_waits_for_it_with_what_runs_at_once",
+            f"{OUTBOX}relay/test_lost_passes.py::TestAPass::test_waits_for_the_disk_if_it_starts_an_inline_delivery",
         ),
         database=POSTGRESQL,
     ),
@@ -217,8 +215,8 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestAnEventOfADeployThatIsUnderWay"
-            "::test_is_heard_by_the_handler_that_has_just_come",
+            f"{OUTBOX}test_concurrency.py::TestAnEventDuringADeploy"
+            "::test_is_delivered_to_a_handler_that_was_just_added",
         ),
         database=POSTGRESQL,
     ),
@@ -233,7 +231,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}relay/test_loop.py::TestTheLoop::test_looks_by_itself_when_the_floor_is_reached",
+            f"{OUTBOX}relay/test_loop.py::TestTheLoop::test_polls_after_the_poll_interval",
         ),
     ),
     Mutant(
@@ -248,9 +246,9 @@ RELAY = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_dead_workers.py::TestAnEventThatKillsItsWorker"
-            "::test_takes_none_along_in_a_second_message",
+            "::test_leaves_the_neighbours_in_a_second_message_alive",
             f"{OUTBOX}relay/test_passes.py::TestADeadWorker"
-            "::test_takes_no_neighbour_along_when_the_batch_is_sent_again",
+            "::test_costs_no_neighbour_an_attempt_when_the_batch_is_sent_again",
         ),
     ),
 ]
@@ -269,7 +267,7 @@ DELIVERY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_transactions.py::TestAHandlerWhoseProcessDies"
-            "::test_before_the_commit_leaves_nothing_and_is_made_good_once",
+            "::test_before_the_commit_leaves_no_effect_and_is_repeated_once",
         ),
     ),
     Mutant(
@@ -278,7 +276,7 @@ DELIVERY = [
         edits=(Edit("outbox/worker/delivery.py", "    if not receipt.is_given:", "    if False:"),),
         noticed_by=(
             f"{OUTBOX}worker/test_delivery.py::TestAHandlerWithReceipt"
-            "::test_has_failed_when_it_returns_without_it",
+            "::test_has_failed_if_it_returns_without_its_receipt",
         ),
     ),
     Mutant(
@@ -296,7 +294,7 @@ DELIVERY = [
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}worker/test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
+            f"{OUTBOX}worker/test_delivery.py::TestAMessage::test_is_ignored_with_an_old_token",
         ),
     ),
     Mutant(
@@ -308,7 +306,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_lost_passes.py::TestAMessageOfAnotherDelivery"
-            "::test_starts_nothing_of_another_subscription",
+            "::test_starts_no_delivery_of_another_subscription",
         ),
     ),
     Mutant(
@@ -324,9 +322,9 @@ DELIVERY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_transactions.py::TestALostLease"
-            "::test_keeps_nothing_of_a_handler_that_hides_it",
+            "::test_rolls_back_a_handler_that_hides_it",
             f"{OUTBOX}worker/test_batch.py::TestALostToken"
-            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
+            "::test_rolls_back_its_run_without_an_effect_on_its_neighbours",
         ),
     ),
     Mutant(
@@ -346,7 +344,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}test_transactions.py::TestALostLease"
-            "::test_keeps_nothing_of_a_handler_that_hides_it",
+            "::test_rolls_back_a_handler_that_hides_it",
         ),
     ),
     Mutant(
@@ -356,7 +354,7 @@ DELIVERY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}worker/test_dead_workers.py::TestAnEventThatKillsItsWorker"
-            "::test_ends_as_dead_and_takes_no_neighbour_along",
+            "::test_ends_as_dead_and_leaves_its_neighbours_alive",
         ),
     ),
     Mutant(
@@ -403,8 +401,8 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_whose_answer_is_lost_is_found_again",
-            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_with_care_is_found_again_too",
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_whose_answer_is_lost_is_recognised",
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_of_an_ordered_handler_is_recognised_too",
         ),
     ),
     Mutant(
@@ -418,8 +416,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_transactions.py::TestALostLease"
-            "::test_keeps_nothing_of_an_atomic_handler",
+            f"{OUTBOX}test_transactions.py::TestALostLease::test_rolls_back_an_atomic_handler",
         ),
     ),
     Mutant(
@@ -439,8 +436,8 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_transactions.py::TestWhatAPersonDoesDuringARun"
-            "::test_pause_lets_it_go_on_to_its_end_and_starts_no_other",
+            f"{OUTBOX}test_transactions.py::TestAnOperationDuringARun"
+            "::test_pause_lets_the_run_end_and_starts_no_other",
         ),
     ),
     Mutant(
@@ -455,7 +452,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_sync.py::TestARenamedHandler"
-            "::test_hears_nothing_twice_that_an_old_worker_still_handles",
+            "::test_gets_no_delivery_that_an_old_worker_still_handles",
         ),
     ),
     Mutant(
@@ -471,7 +468,7 @@ DELIVERY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}worker/test_delivery.py::TestAnAtomicHandler"
-            "::test_is_handed_back_when_the_database_stays_locked",
+            "::test_is_released_if_the_database_stays_locked",
         ),
     ),
     Mutant(
@@ -485,8 +482,8 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_breaker.py::TestADeadBank"
-            "::test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom",
+            f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank"
+            "::test_gets_one_probe_at_a_time_at_growing_intervals",
         ),
     ),
     Mutant(
@@ -502,7 +499,7 @@ DELIVERY = [
             Edit("outbox/worker/start.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_breaker.py::TestADeadBank::test_is_not_asked_by_what_was_on_its_way",
+            f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank::test_gets_no_call_from_deliveries_that_were_in_flight",
         ),
     ),
     Mutant(
@@ -601,7 +598,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}privacy/test_sensitive.py::TestRedactionDuring"
-            "::test_a_correction_does_not_bring_back_what_is_blanked",
+            "::test_a_correction_keeps_blanked_fields_blank",
         ),
         database=POSTGRESQL,
     ),
@@ -619,7 +616,7 @@ DELIVERY = [
             f"{OUTBOX}test_places_of_failures.py::TestAnErrorOfTheDatabase"
             "::test_is_at_the_line_of_the_handler_that_caused_it",
             f"{OUTBOX}test_places_of_failures.py::TestAnErrorOfTheDatabase"
-            "::test_is_in_another_group_than_one_at_another_line",
+            "::test_has_a_separate_group_for_each_line",
         ),
     ),
     Mutant(
@@ -639,7 +636,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_passes.py::TestADeadWorker"
-            "::test_counts_as_dead_although_it_comes_back_too_late",
+            "::test_counts_as_dead_although_it_returns_later",
         ),
     ),
 ]
@@ -661,7 +658,7 @@ SHARED_TRANSACTION = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}worker/test_batch.py::TestAWorkerThatDies"
-            "::test_leaves_all_or_nothing_and_each_is_done_once",
+            "::test_leaves_all_or_no_effects_and_each_delivery_is_done_once",
         ),
     ),
     Mutant(
@@ -676,7 +673,7 @@ SHARED_TRANSACTION = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_batch.py::TestALostToken"
-            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
+            "::test_rolls_back_its_run_without_an_effect_on_its_neighbours",
         ),
     ),
     Mutant(
@@ -694,7 +691,7 @@ SHARED_TRANSACTION = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_batch.py::TestACallThatRaises"
-            "::test_keeps_nothing_and_costs_its_neighbours_nothing",
+            "::test_is_rolled_back_without_an_effect_on_its_neighbours",
         ),
     ),
     Mutant(
@@ -709,7 +706,7 @@ SHARED_TRANSACTION = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_batch.py::TestAMessage"
-            "::test_is_delivered_in_several_where_it_takes_long",
+            "::test_is_delivered_in_several_transactions_if_it_takes_long",
         ),
     ),
 ]
@@ -729,7 +726,7 @@ ORDER = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}deliveries/test_ordering.py::TestAKey"
-            "::test_is_heard_one_after_the_other_and_beside_other_keys",
+            "::test_is_handled_in_sequence_and_in_parallel_with_other_keys",
         ),
     ),
     Mutant(
@@ -743,8 +740,8 @@ ORDER = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_ordering.py::TestTheLastLook"
-            "::test_before_a_delivery_starts_blocks_what_is_out_of_turn",
+            f"{OUTBOX}deliveries/test_ordering.py::TestTheCheckBeforeAStart"
+            "::test_blocks_a_delivery_that_is_out_of_turn",
         ),
     ),
     Mutant(
@@ -759,7 +756,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestTwoRelays"
-            "::test_keep_the_order_though_the_later_event_is_fanned_out_first",
+            "::test_keep_the_order_although_the_later_event_is_fanned_out_first",
         ),
         database=POSTGRESQL,
     ),
@@ -776,7 +773,7 @@ ORDER = [
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}deliveries/test_ordering.py::TestADeadHead::test_holds_its_key_until_a_person_retries_it",
+            f"{OUTBOX}deliveries/test_ordering.py::TestADeadHead::test_blocks_its_key_until_a_person_retries_it",
         ),
     ),
     Mutant(
@@ -791,7 +788,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestADeadHead"
-            "::test_lets_the_others_pass_where_the_handler_says_so",
+            "::test_lets_later_deliveries_pass_if_the_handler_allows_it",
         ),
     ),
     Mutant(
@@ -806,7 +803,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestTwoRelays"
-            "::test_strand_nothing_that_is_born_while_the_head_commits",
+            "::test_leave_no_delivery_blocked_that_is_created_while_the_head_commits",
         ),
         database=POSTGRESQL,
     ),
@@ -822,9 +819,9 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestEmitters"
-            "::test_of_one_key_follow_each_other_so_that_seq_follows_commit_order",
+            "::test_of_one_key_wait_for_each_other_so_that_seq_follows_commit_order",
             f"{OUTBOX}deliveries/test_ordering.py::TestACorrectedEvent"
-            "::test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key",
+            "::test_gets_its_seq_after_an_open_transaction_that_emits_for_its_key",
         ),
         database=POSTGRESQL,
     ),
@@ -840,7 +837,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
-            "::test_does_not_run_beside_a_later_delivery_of_its_key",
+            "::test_does_not_run_during_a_later_delivery_of_its_key",
         ),
         database=POSTGRESQL,
     ),
@@ -857,7 +854,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
-            "::test_does_not_run_beside_one_that_starts_at_the_same_moment",
+            "::test_does_not_run_during_a_delivery_that_starts_at_the_same_time",
         ),
         database=POSTGRESQL,
     ),
@@ -874,7 +871,7 @@ ORDER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
-            "::test_goes_on_as_soon_as_the_one_in_hand_has_failed",
+            "::test_continues_when_the_running_delivery_has_failed",
         ),
         database=POSTGRESQL,
     ),

@@ -1,4 +1,4 @@
-"""The engine's safety parts against outages and against servers and networks that are silent."""
+"""The engine's safety parts against outages, and against silent servers and networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HELD_START = (
     f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile"
 )
 LOST_FAILURE = f"{OUTBOX}deliveries/test_lost_answers.py::TestAFailure"
-DELAYED_KEY = f"{OUTBOX}relay/test_delayed.py::TestAKeyInOrder"
+DELAYED_KEY = f"{OUTBOX}relay/test_delayed.py::TestAnOrderedKey"
 
 OUTAGES = [
     Mutant(
@@ -71,8 +71,8 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathByAConnectionThatWasLostWithoutAnOutage"
-            "::test_is_withdrawn_a_few_times_only",
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestACrashByALostConnectionWithoutAnOutage"
+            "::test_is_withdrawn_only_a_few_times",
         ),
         database=POSTGRESQL,
     ),
@@ -130,7 +130,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_outages.py::TestALoopThatIsStoppedDuringAnOutage"
-            "::test_gives_up_waiting_once",
+            "::test_stops_waiting",
         ),
         database=POSTGRESQL,
     ),
@@ -146,7 +146,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_failures_that_cannot_be_stored.py::TestAStepAfterALostConnectionThatFails"
-            "::test_costs_no_delivery_of_the_message_anything",
+            "::test_costs_no_delivery_of_the_message_an_attempt",
         ),
         database=POSTGRESQL,
     ),
@@ -203,7 +203,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}test_clock.py::TestTheMeasurement"
-            "::test_that_is_forgotten_counts_until_there_is_a_new_one",
+            "::test_that_is_discarded_is_used_until_the_next_one",
         ),
         database=POSTGRESQL,
     ),
@@ -234,7 +234,7 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestARelayThatJudgesAtThatMoment"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestARelayThatCountsACrashAtTheSameTime"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -251,7 +251,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_outages.py::TestTheGraceAfterAnOutage"
-            "::test_spares_what_passed_in_the_longest_outage_that_was_reported",
+            "::test_covers_leases_that_expired_in_the_longest_reported_outage",
         ),
         database=POSTGRESQL,
     ),
@@ -261,7 +261,7 @@ OUTAGES = [
         edits=(Edit("outbox/relay/passes.py", ">= HUNG_SECONDS:", ">= 1e9:"),),
         noticed_by=(
             f"{OUTBOX}relay/test_outages.py::TestTheGraceAfterAnOutage"
-            "::test_begins_with_a_pass_whose_own_statement_hung",
+            "::test_begins_with_a_pass_whose_statement_hung",
         ),
         database=POSTGRESQL,
     ),
@@ -292,12 +292,12 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
-            "::test_gives_back_no_attempt_of_the_run_in_hand",
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
-            "::test_gives_back_no_attempt_of_the_run_that_is_done",
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
-            "::test_gives_back_no_attempt_of_the_run_that_failed",
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestACrashThatAPersonHasRetried"
+            "::test_gives_back_no_attempt_of_the_present_run",
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestACrashThatAPersonHasRetried"
+            "::test_gives_back_no_attempt_of_a_run_that_is_done",
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestACrashThatAPersonHasRetried"
+            "::test_gives_back_no_attempt_of_a_run_that_failed",
         ),
         database=POSTGRESQL,
     ),
@@ -312,8 +312,8 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatNobodyHasRetried"
-            "::test_is_given_back_together_with_a_later_one",
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestACrashThatNobodyHasRetried"
+            "::test_is_withdrawn_with_a_later_one",
         ),
         database=POSTGRESQL,
     ),
@@ -345,7 +345,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_withdrawal.py::TestARunThatLostItsDelivery"
-            "::test_is_recorded_although_the_event_is_pruned_at_that_moment",
+            "::test_is_recorded_although_the_event_is_pruned_at_the_same_time",
         ),
         database=POSTGRESQL,
     ),
@@ -379,8 +379,8 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}worker/test_start.py::TestAHeldStartThatIsNotDoubtful"
-            "::test_gives_no_attempt_back",
+            f"{OUTBOX}worker/test_start.py::TestAHeldStartWhoseAnswerIsKnown"
+            "::test_keeps_its_attempt",
         ),
         database=POSTGRESQL,
     ),
@@ -392,7 +392,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease"
-            "::test_is_handed_back_although_the_handler_was_paused_for_a_moment",
+            "::test_is_released_although_the_handler_was_paused_briefly",
         ),
         database=POSTGRESQL,
     ),
@@ -423,9 +423,9 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{DELAYED_KEY}::test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits[1]",
-            f"{DELAYED_KEY}::test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits[2]",
-            f"{DELAYED_KEY}::test_of_an_unordered_event_is_not_waited_for",
+            f"{DELAYED_KEY}::test_delays_no_other_key_although_it_fills_a_pass[1]",
+            f"{DELAYED_KEY}::test_delays_no_other_key_although_it_fills_a_pass[2]",
+            f"{DELAYED_KEY}::test_of_an_unordered_event_does_not_wait",
         ),
         database=POSTGRESQL,
     ),
@@ -496,7 +496,7 @@ OUTAGES = [
             f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_after_its_receipt_is_interrupted_and_done",
             f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
-            "::test_after_its_receipt_could_not_be_given_is_interrupted",
+            "::test_after_its_receipt_failed_is_interrupted",
         ),
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""The safety parts of what people do: deploys, and their actions on handlers and deliveries."""
+"""The safety parts of deploys, and of operations on handlers and deliveries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOINS = [
         name="active-of-joined-names",
         without="two names of one handler become one that has ended, where either has",
         edits=(Edit(JOINING, "    if old.active:\n", "    if False:\n"),),
-        noticed_by=(f"{JOINED}test_goes_on_where_the_new_name_was_ended_meanwhile",),
+        noticed_by=(f"{JOINED}test_is_repeated_if_the_new_name_was_ended_meanwhile",),
     ),
     Mutant(
         name="pause-of-joined-names",
@@ -22,27 +22,27 @@ JOINS = [
             Edit(JOINING, "    if _weight_of_pause(old) > _weight_of_pause(row):", "    if False:"),
         ),
         noticed_by=(
-            f"{JOINED}test_stays_paused_where_a_person_has_paused_either_name[tests.count]",
-            f"{JOINED}test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill",
+            f"{JOINED}test_stays_paused_if_a_person_has_paused_either_name[tests.count]",
+            f"{JOINED}test_prefers_a_pause_by_a_person_to_one_by_a_backfill",
         ),
     ),
     Mutant(
         name="breaker-of-joined-names",
         without="the open breaker of a handler's former name is dropped",
         edits=(Edit(JOINING, "        _copy(breaker.CLOSED, old, row)\n", ""),),
-        noticed_by=(f"{JOINED}test_keeps_the_breaker_open_that_the_old_name_has_opened",),
+        noticed_by=(f"{JOINED}test_keeps_the_open_breaker_of_the_old_name",),
     ),
     Mutant(
         name="places-of-joined-names",
         without="what a handler's former name is owed gets no place in line",
         edits=(Edit(JOINING, "    set_order_keys(row, using=using)\n", ""),),
-        noticed_by=(f"{JOINED}test_keeps_the_order_of_a_key_where_the_new_name_is_ordered",),
+        noticed_by=(f"{JOINED}test_keeps_the_order_of_a_key_if_the_new_name_is_ordered",),
     ),
     Mutant(
         name="shares-of-joined-names",
         without="what a handler's former name is owed gets no share",
         edits=(Edit(JOINING, "    set_shares(row, using=using)\n", ""),),
-        noticed_by=(f"{JOINED}test_stores_the_shares_of_what_the_old_name_was_owed",),
+        noticed_by=(f"{JOINED}test_stores_the_shares_of_deliveries_of_the_old_name",),
     ),
     Mutant(
         name="log-of-joined-names",
@@ -55,8 +55,8 @@ JOINS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lines_after_a_commit.py::TestTwoNamesThatAreJoined"
-            "::test_are_not_logged_where_that_is_rolled_back",
+            f"{OUTBOX}test_log_after_commit.py::TestAMergeOfTwoNames"
+            "::test_is_not_logged_if_it_is_rolled_back",
         ),
     ),
     Mutant(
@@ -80,7 +80,7 @@ JOINS = [
         edits=(Edit(JOINING, "    _wait_for_workers((old, row), using=using)\n", ""),),
         noticed_by=(
             f"{OUTBOX}test_concurrency.py::TestADeploy"
-            "::test_stops_no_relay_while_it_joins_two_names_and_waits_for_a_worker",
+            "::test_stops_no_relay_while_it_merges_two_names_and_waits_for_a_worker",
         ),
         database=POSTGRESQL,
     ),
@@ -198,8 +198,8 @@ GROUPS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_overtaken_deaths.py::TestTheGroups"
-            "::test_name_commands_that_touch_the_group_alone",
+            f"{OUTBOX}test_overtaken_dead_letters.py::TestTheGroups"
+            "::test_name_commands_that_change_only_the_group",
         ),
     ),
 ]
@@ -352,7 +352,7 @@ HOLDS = [
         noticed_by=(
             f"{OUTBOX}test_held_handlers.py::TestResuming::test_is_refused_and_changes_nothing",
             f"{OUTBOX}test_held_handlers.py::TestResuming"
-            "::test_is_refused_also_where_a_person_has_taken_over_the_pause",
+            "::test_is_also_refused_if_a_person_has_taken_over_the_pause",
         ),
     ),
     Mutant(
@@ -383,7 +383,7 @@ LOCKS = [
         edits=(Edit(BULK, 'of=("self",), skip_locked=True', 'of=("self",)'),),
         noticed_by=(
             f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
-            "::test_does_not_wait_for_the_end_of_another_one_whose_worker_is_in_its_receipt",
+            "::test_does_not_wait_for_another_one_whose_worker_is_in_its_receipt",
         ),
         database=POSTGRESQL,
     ),
@@ -392,8 +392,8 @@ LOCKS = [
         without="an action goes past what another transaction has locked, and leaves it out",
         edits=(Edit(BULK, "        if busy is not None:\n", "        if False:\n"),),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestAnAction"
-            "::test_stops_before_what_is_locked_and_goes_on_when_it_is_free",
+            f"{OUTBOX}test_concurrency.py::TestAnOperation"
+            "::test_stops_at_locked_rows_and_continues_when_they_are_free",
         ),
         database=POSTGRESQL,
     ),
@@ -408,7 +408,7 @@ LOCKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
+            f"{OUTBOX}test_concurrency.py::TestTwoTransactionsThatDiscardDeliveriesOfOneKey"
             "::test_do_not_wait_for_each_other",
         ),
         database=POSTGRESQL,
@@ -425,8 +425,8 @@ LOCKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
-            "::test_make_due_also_what_a_relay_has_locked_meanwhile",
+            f"{OUTBOX}test_concurrency.py::TestTwoTransactionsThatDiscardDeliveriesOfOneKey"
+            "::test_also_make_deliveries_due_that_a_relay_has_locked",
         ),
         database=POSTGRESQL,
     ),

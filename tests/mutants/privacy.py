@@ -93,7 +93,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/outbox/worker/test_callbacks.py::TestACallbackThatRaises"
-            "::test_is_named_without_its_arguments",
+            "::test_is_logged_without_its_arguments",
         ),
     ),
     Mutant(
@@ -276,8 +276,8 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            "tests/outbox/relay/test_delayed.py::TestItsPageInTheAdmin"
-            "::test_shows_the_payload_masked_and_when_it_is_due",
+            "tests/outbox/relay/test_delayed.py::TestTheAdminPageOfADelayedEvent"
+            "::test_shows_the_masked_payload_and_the_due_time",
         ),
     ),
     Mutant(

@@ -39,7 +39,7 @@ CONNECTIONS = [
             f"{OUTBOX}deliveries/test_connections.py::TestAnInterruptionWithinDjangosAtomic"
             "::test_leaves_a_batch_in_no_transaction",
             f"{OUTBOX}deliveries/test_connections.py::TestAHandlerThatLeavesATransactionOpen"
-            "::test_has_failed_and_leaves_a_good_connection",
+            "::test_has_failed_and_leaves_a_usable_connection",
         ),
     ),
 ]
@@ -56,8 +56,8 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_outages.py::TestAnOutage::test_before_the_start_delays_it",
-            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            f"{OUTBOX}deliveries/test_outages.py::TestAnOutage::test_before_the_start_delays_the_delivery",
+            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatExpiresDuringAnOutage"
             "::test_uses_up_no_attempt_if_the_worker_survives",
         ),
         database=POSTGRESQL,
@@ -68,7 +68,7 @@ OUTAGES = [
         edits=(Edit("outbox/deliveries/withdrawal.py", "    if is_outage:\n", "    if False:\n"),),
         noticed_by=(
             f"{OUTBOX}deliveries/test_outages.py::TestAnOutage"
-            "::test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt",
+            "::test_that_a_handler_hides_behind_another_error_uses_up_no_attempt",
             f"{OUTBOX}deliveries/test_outages.py::TestAnOutage::test_in_an_atomic_handler_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -104,8 +104,8 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatPassesDuringAnOutage"
-            "::test_is_not_judged_as_long_as_workers_may_report",
+            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatExpiresDuringAnOutage"
+            "::test_is_not_judged_while_workers_may_still_report",
         ),
         database=POSTGRESQL,
     ),
@@ -121,7 +121,7 @@ OUTAGES = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_delivery.py::TestAnAtomicHandler"
-            "::test_has_failed_when_the_database_stays_locked_for_long",
+            "::test_has_failed_if_the_database_stays_locked_for_long",
         ),
     ),
     Mutant(
@@ -154,7 +154,7 @@ OUTAGES = [
             f"{OUTBOX}deliveries/test_lost_answers.py::TestATransientErrorAfterALongRun"
             "::test_is_retried_with_a_whole_lease",
             f"{OUTBOX}deliveries/test_lost_answers.py::TestATransientErrorAfterALongRun"
-            "::test_is_not_retried_where_another_worker_has_the_delivery",
+            "::test_is_not_retried_if_another_worker_has_the_delivery",
         ),
         database=POSTGRESQL,
     ),
@@ -173,7 +173,7 @@ FAILOVER = [
         ),
         noticed_by=tuple(
             f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
-            f"::test_settles_nothing_of_the_event_that_has_its_ids_now[{how}]"
+            f"::test_settles_no_delivery_of_a_new_event_with_the_same_ids[{how}]"
             for how in ("gives its receipt", "extends")
         ),
         database=POSTGRESQL,
@@ -192,7 +192,7 @@ FAILOVER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
-            "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
+            "::test_settles_no_delivery_of_a_new_event_with_the_same_ids[raises]",
         ),
         database=POSTGRESQL,
     ),
@@ -208,7 +208,7 @@ FAILOVER = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
-            "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
+            "::test_settles_no_delivery_of_a_new_event_with_the_same_ids[raises]",
         ),
         database=POSTGRESQL,
     ),
@@ -226,7 +226,7 @@ FAILOVER = [
             f"{OUTBOX}test_clock.py::TestAHostWhoseClockIsAhead"
             "::test_declares_no_healthy_worker_dead",
             f"{OUTBOX}test_clock.py::TestAHostWhoseClockIsAhead"
-            "::test_writes_what_others_compare_by_the_databases_clock",
+            "::test_writes_shared_times_by_the_databases_clock",
         ),
         database=POSTGRESQL,
     ),
@@ -245,7 +245,7 @@ CALLBACKS = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_callbacks.py::TestACallbackThatRaises"
-            "::test_leaves_the_callbacks_of_its_neighbours_though_one_rolls_back_a_savepoint",
+            "::test_does_not_prevent_other_callbacks_if_one_rolls_back_a_savepoint",
             f"{OUTBOX}worker/test_callbacks.py::TestACallbackThatHangs"
             "::test_is_interrupted_and_costs_no_neighbour_its_lease",
         ),
@@ -279,7 +279,7 @@ CALLBACKS = [
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_callbacks.py::TestAHandlerThatRaisesAfterItsReceipt"
-            "::test_is_done_and_leaves_a_line_in_the_log",
+            "::test_is_done_and_is_logged",
         ),
     ),
     Mutant(
@@ -293,7 +293,7 @@ CALLBACKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}worker/test_batch.py::TestARowThatSomebodyElseHasLocked"
+            f"{OUTBOX}worker/test_batch.py::TestARowLockedByAnotherTransaction"
             "::test_is_waited_for_by_a_handler_that_would_hide_the_error",
         ),
         database=POSTGRESQL,
@@ -312,7 +312,7 @@ OTHERS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}transports/test_acknowledgement.py::TestAMessageInHand"
+            f"{OUTBOX}transports/test_acknowledgement.py::TestARunningMessage"
             "::test_is_acknowledged_once_when_it_is_old",
         ),
     ),
@@ -360,7 +360,7 @@ OTHERS = [
         ),
         noticed_by=(
             f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
-            "::test_has_none_of_a_pass_that_had_read_it_as_active",
+            "::test_gets_no_delivery_from_a_pass_that_had_read_it_as_active",
         ),
         database=POSTGRESQL,
     ),
@@ -375,7 +375,7 @@ OTHERS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_has_none_of_a_replay",
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_gets_no_delivery_from_a_replay",
         ),
         database=POSTGRESQL,
     ),
@@ -390,7 +390,7 @@ OTHERS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_has_none_of_a_backfill",
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_gets_no_delivery_from_a_backfill",
         ),
         database=POSTGRESQL,
     ),
@@ -413,7 +413,7 @@ OTHERS = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_sync.py::TestARenameThatIsRolledBack"
-            "::test_has_its_handler_hear_nothing_twice_when_it_comes_again",
+            "::test_repeats_no_delivery_when_it_is_deployed_again",
         ),
     ),
     Mutant(
@@ -433,7 +433,7 @@ OTHERS = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestABackfill"
-            "::test_holds_new_events_until_all_old_ones_are_owed",
+            "::test_holds_new_events_until_it_has_added_all_old_ones",
         ),
     ),
     Mutant(
@@ -448,7 +448,7 @@ OTHERS = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_ordering.py::TestABackfill"
-            "::test_is_refused_where_a_later_event_of_a_key_is_handled",
+            "::test_is_refused_if_a_later_event_of_a_key_is_handled",
         ),
     ),
 ]
@@ -485,7 +485,7 @@ LEAKS = [
         ),
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheDatabaseSession"
-            "::test_has_its_handler_delivered_one_by_one_from_then_on",
+            "::test_with_state_makes_its_handler_run_one_by_one",
         ),
         database=POSTGRESQL,
     ),
@@ -497,7 +497,7 @@ LEAKS = [
         ),
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheDatabaseSession"
-            "::test_of_a_delivery_is_not_that_of_the_next_one[alone-SET shop.tenant = 'acme']",
+            "::test_of_a_delivery_is_not_used_by_the_next_one[alone-SET shop.tenant = 'acme']",
         ),
         database=POSTGRESQL,
     ),
@@ -513,7 +513,8 @@ LEAKS = [
         ),
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheDatabaseSession"
-            "::test_is_noticed_wherever_the_text_sets_it[SELECT 1; SET shop.tenant = 'acme']",
+            "::test_is_discarded_wherever_the_statement_sets_state"
+            "[SELECT 1; SET shop.tenant = 'acme']",
         ),
         database=POSTGRESQL,
     ),
@@ -554,10 +555,8 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}{STATE}TestASessionOfAPool"
-            "::test_is_not_given_to_the_next_delivery_with_its_state[pool]",
-            f"{OUTBOX}{STATE}TestASessionOfAPool"
-            "::test_is_not_given_to_the_next_delivery_with_its_state[close-returns]",
+            f"{OUTBOX}{STATE}TestASessionOfAPool::test_is_not_reused_with_its_state[pool]",
+            f"{OUTBOX}{STATE}TestASessionOfAPool::test_is_not_reused_with_its_state[close-returns]",
         ),
         database=POSTGRESQL,
     ),
@@ -572,9 +571,9 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[batch]",
-            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[alone]",
-            f"{ON_COMMIT}TestWhatACallbackEmits"
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_unchanged[batch]",
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_unchanged[alone]",
+            f"{ON_COMMIT}TestAnEventThatACallbackEmits"
             "::test_has_the_event_of_its_delivery_as_its_cause[batch]",
         ),
     ),
@@ -589,7 +588,7 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_session_as_it_was[batch]",
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_session_unchanged[batch]",
         ),
         database=POSTGRESQL,
     ),
@@ -604,11 +603,11 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr::test_runs_as_without_the_outbox[batch-composed]",
-            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
+            f"{OUTBOX}{STATE}TestAStatementThatIsNotAStr::test_runs_as_without_the_outbox[batch-composed]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNotAStr"
             "::test_runs_as_without_the_outbox[alone-composed]",
-            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
-            "::test_is_noticed_if_it_sets_state_of_the_session[bytes]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNotAStr"
+            "::test_is_detected_if_it_sets_state_of_the_session[bytes]",
         ),
         database=POSTGRESQL,
     ),
@@ -623,8 +622,8 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}{STATE}TestACacheOfRows::test_has_none_that_was_rolled_back[batch]",
-            f"{OUTBOX}{STATE}TestACacheOfRows::test_has_none_that_was_rolled_back[alone]",
+            f"{OUTBOX}{STATE}TestACacheOfRows::test_holds_no_row_that_was_rolled_back[batch]",
+            f"{OUTBOX}{STATE}TestACacheOfRows::test_holds_no_row_that_was_rolled_back[alone]",
         ),
     ),
     Mutant(
@@ -644,7 +643,7 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}{STATE}TestAHandlerThatReturnsWhatHasNotRun::test_has_failed[async_generator]",
+            f"{OUTBOX}{STATE}TestAHandlerThatReturnsACoroutineOrGenerator::test_has_failed[async_generator]",
         ),
     ),
     Mutant(
@@ -655,7 +654,7 @@ LEAKS = [
         ),
         noticed_by=(
             f"{OUTBOX}test_emission.py::TestAValueThatNoDatabaseStores"
-            "::test_is_refused_where_a_key_is_too_long",
+            "::test_includes_a_key_that_is_too_long",
         ),
     ),
     Mutant(
@@ -714,8 +713,8 @@ LEAKS = [
             ),
         ),
         noticed_by=(
-            f"{REPLICA}TestACorrection::test_stores_nothing_that_was_redacted_since_the_replica",
-            f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",
+            f"{REPLICA}TestACorrection::test_stores_no_value_that_the_replica_has_not_redacted_yet",
+            f"{REPLICA}TestAModuleThatDecidesOrStores::test_does_not_read_through_a_router",
         ),
     ),
     Mutant(
@@ -728,9 +727,7 @@ LEAKS = [
                 '    rows = event.deliveries.order_by("id")\n',
             ),
         ),
-        noticed_by=(
-            f"{REPLICA}TestAnArchive::test_has_the_deliveries_and_failures_that_are_removed",
-        ),
+        noticed_by=(f"{REPLICA}TestAnArchive::test_has_the_deleted_deliveries_and_failures",),
     ),
     Mutant(
         name="columns-of-a-replica",
@@ -742,7 +739,9 @@ LEAKS = [
                 "",
             ),
         ),
-        noticed_by=(f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",),
+        noticed_by=(
+            f"{REPLICA}TestAModuleThatDecidesOrStores::test_does_not_read_through_a_router",
+        ),
     ),
     Mutant(
         name="minutes-of-a-replica",
@@ -771,7 +770,7 @@ SHARES = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_shares.py::TestAShare"
-            "::test_has_so_many_in_flight_at_most_and_delays_no_other[backlog]",
+            "::test_has_a_limited_number_in_flight_and_delays_no_other_share[backlog]",
         ),
     ),
     Mutant(
@@ -787,7 +786,7 @@ SHARES = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_shares.py::TestAShare"
-            "::test_has_so_many_in_flight_at_most_and_delays_no_other[new events]",
+            "::test_has_a_limited_number_in_flight_and_delays_no_other_share[new events]",
         ),
     ),
     Mutant(
@@ -802,7 +801,7 @@ SHARES = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_shares.py::TestAShare"
-            "::test_has_its_turn_whichever_delivery_ends_next",
+            "::test_is_sent_its_next_delivery_whichever_ends_first",
         ),
     ),
     Mutant(
@@ -811,7 +810,7 @@ SHARES = [
         edits=(Edit("outbox/relay/dispatch.py", "self.share_of.get(one[0])", "None"),),
         noticed_by=(
             f"{OUTBOX}deliveries/test_shares.py::TestAShare"
-            "::test_has_messages_of_its_own[new events]",
+            "::test_has_separate_messages[new events]",
         ),
     ),
     Mutant(
@@ -826,7 +825,7 @@ SHARES = [
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_shares.py::TestAShare"
-            "::test_has_its_turn_where_there_are_more_than_the_window_takes",
+            "::test_gets_its_turn_if_there_are_more_shares_than_the_window_holds",
         ),
     ),
     Mutant(
@@ -841,7 +840,7 @@ SHARES = [
         ),
         noticed_by=(
             "tests/chaos/test_slow_receivers.py::TestACustomerWhoseReceiversHang"
-            "::test_delays_nobody_elses_webhooks",
+            "::test_does_not_delay_the_webhooks_of_others",
         ),
     ),
 ]

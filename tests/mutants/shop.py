@@ -1,4 +1,4 @@
-"""The shop's safety parts: locks, tombstones, intents, and what comes in from outside."""
+"""The shop's safety parts: locks, tombstones, intents, and external input."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ INTERRUPTIONS = [
             Edit("outbox/deliveries/time_limit.py", "                thread.start()\n", ""),
         ),
         noticed_by=(
-            f"{LIMIT}test_interrupts_what_runs_too_long",
+            f"{LIMIT}test_interrupts_a_run_that_takes_too_long",
             f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_has_failed_with_a_clear_error_and_its_neighbours_are_done",
         ),
@@ -38,7 +38,7 @@ INTERRUPTIONS = [
                 "self._watch.cancel(self)",
             ),
         ),
-        noticed_by=(f"{LIMIT}test_interrupts_again_what_has_swallowed_it",),
+        noticed_by=(f"{LIMIT}test_interrupts_again_after_a_hidden_interruption",),
     ),
     Mutant(
         name="no-time-once-it-is-up",
@@ -52,7 +52,7 @@ INTERRUPTIONS = [
                 "        if self._is_on:\n",
             ),
         ),
-        noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
+        noticed_by=(f"{LIMIT}test_grants_no_more_time_after_a_hidden_interruption",),
     ),
 ]
 
@@ -71,7 +71,7 @@ INLINE = [
                 "                        delivery = None\n",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        noticed_by=(f"{INLINE_TESTS}test_leaves_the_next_delivery_to_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -84,7 +84,7 @@ INLINE = [
                 "found.inline",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        noticed_by=(f"{INLINE_TESTS}test_leaves_the_next_delivery_to_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -98,8 +98,8 @@ INLINE = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}relay/test_inline.py::TestADeliveryThatIsStartedAtBirth"
-            "::test_counts_a_death_when_its_process_dies",
+            f"{OUTBOX}relay/test_inline.py::TestADeliveryThatIsStartedAtItsCreation"
+            "::test_counts_a_crash_of_its_process",
         ),
     ),
     Mutant(
@@ -112,7 +112,7 @@ INLINE = [
                 "            if True:",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_is_run_although_the_broker_is_away",),
+        noticed_by=(f"{INLINE_TESTS}test_is_run_although_the_broker_is_unavailable",),
     ),
     Mutant(
         name="inline-found-again",
@@ -124,7 +124,7 @@ INLINE = [
                 "                    pass",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_is_run_although_its_pass_did_not_hear_of_its_commit",),
+        noticed_by=(f"{INLINE_TESTS}test_is_run_although_the_answer_to_its_commit_is_lost",),
     ),
     Mutant(
         name="inline-that-is-not-stored",
@@ -136,7 +136,7 @@ INLINE = [
                 "started = self.started",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
+        noticed_by=(f"{INLINE_TESTS}test_is_not_run_if_its_pass_is_rolled_back",),
     ),
     Mutant(
         name="inline-and-the-heartbeat",
@@ -148,7 +148,7 @@ INLINE = [
                 "",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_lets_its_relay_say_that_it_lives",),
+        noticed_by=(f"{INLINE_TESTS}test_does_not_stop_the_heartbeat_of_its_relay",),
     ),
     Mutant(
         name="inline-and-what-is-due",
@@ -160,7 +160,9 @@ INLINE = [
                 "if is_nudged:",
             ),
         ),
-        noticed_by=(f"{INLINE_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),
+        noticed_by=(
+            f"{INLINE_TESTS}test_delays_no_due_event_although_the_relay_is_nudged_repeatedly",
+        ),
     ),
 ]
 
@@ -188,14 +190,14 @@ LIFE = [
             ),
         ),
         noticed_by=(
-            f"{HEARTBEAT}TestAThread::test_of_the_relay_says_so_when_it_has_looked_for_work",
+            f"{HEARTBEAT}TestAThread::test_of_the_relay_writes_a_heartbeat_after_an_empty_pass",
         ),
     ),
     Mutant(
         name="heartbeat-of-beat",
         without="beat does not",
         edits=(Edit("outbox/tasks.py", '    heartbeat.beat(heartbeat.Kind.BEAT, "beat")\n', ""),),
-        noticed_by=(f"{HEARTBEAT}TestBeat::test_is_alive_when_its_task_comes",),
+        noticed_by=(f"{HEARTBEAT}TestCeleryBeat::test_is_alive_when_its_task_arrives",),
     ),
     Mutant(
         name="heartbeat-that-fails",
@@ -207,7 +209,7 @@ LIFE = [
                 "        raise\n",
             ),
         ),
-        noticed_by=(f"{HEARTBEAT}TestABeat::test_never_raises",),
+        noticed_by=(f"{HEARTBEAT}TestAHeartbeat::test_never_raises",),
     ),
     Mutant(
         name="silence",
@@ -220,7 +222,7 @@ LIFE = [
             ),
         ),
         noticed_by=(
-            f"{HEARTBEAT}TestABeat::test_grows_old",
+            f"{HEARTBEAT}TestAHeartbeat::test_becomes_stale",
             f"{OUTBOX}monitor/test_diagnosis.py::TestWhyADeliveryIsSent"
             "::test_distinguishes_a_silent_worker_from_a_running_one",
         ),

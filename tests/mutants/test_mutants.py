@@ -11,34 +11,34 @@ from tests.docs.test_rules_page import is_there, needs_postgresql
 from tests.mutants.engine import MODEL
 from tests.mutants.mutant import POSTGRESQL, DoesNotApply, Edit, Mutant
 from tests.mutants.table import MUTANTS
-from tests.mutants.trial import Said, Verdict, judge
+from tests.mutants.trial import Report, Verdict, judge
 
 PAGE = Page("docs/reliability.md")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 class TestAMutant:
-    def test_applies_to_the_code_as_it_is(self, mutant: Mutant):
+    def test_applies_to_the_present_code(self, mutant: Mutant):
         assert mutant.edits
         for edit in mutant.edits:
             assert edit.mutated(ROOT) != (ROOT / edit.file).read_text()
 
-    def test_is_noticed_by_tests_that_are_there(self, mutant: Mutant):
+    def test_is_noticed_by_existing_tests(self, mutant: Mutant):
         assert mutant.noticed_by
         assert [test for test in mutant.noticed_by if not is_there(test)] == []
 
-    def test_runs_where_its_tests_run(self, mutant: Mutant):
+    def test_has_the_databases_of_its_tests(self, mutant: Mutant):
         if any(needs_postgresql(test) for test in mutant.noticed_by):
             assert mutant.database == POSTGRESQL
 
 
 class TestTheTable:
-    def test_is_on_the_page_in_its_order(self):
+    def test_is_on_the_page_in_the_same_order(self):
         shown = [(names_in(row[0])[0], row[1]) for row in PAGE.table("Without its safety parts")]
 
         assert shown == [(mutant.name, mutant.without) for mutant in MUTANTS]
 
-    def test_is_told_as_far_as_the_model_finds_them(self):
+    def test_marks_the_mutants_that_the_model_finds(self):
         told = PAGE.section("A model of the engine").partition("Of the mutants above")[2]
         found = [mutant.name for mutant in MUTANTS if MODEL in mutant.noticed_by]
 
@@ -50,13 +50,13 @@ class TestTheTable:
 
 class TestAnEdit:
     @pytest.mark.parametrize("text", ["", "a = 1\na = 1\n"])
-    def test_fails_loudly_where_its_text_is_not_there_once(self, tmp_path: Path, text: str):
+    def test_fails_if_its_text_does_not_occur_exactly_once(self, tmp_path: Path, text: str):
         (tmp_path / "code.py").write_text(text)
 
         with pytest.raises(DoesNotApply):
             Edit("code.py", "a = 1", "a = 2").apply(tmp_path)
 
-    def test_fails_loudly_where_it_leaves_no_python(self, tmp_path: Path):
+    def test_fails_if_the_result_is_not_valid_python(self, tmp_path: Path):
         (tmp_path / "code.py").write_text("a = 1\n")
 
         with pytest.raises(SyntaxError):
@@ -64,19 +64,19 @@ class TestAnEdit:
 
 
 class TestAVerdict:
-    """A test that passed, hung or could not run has noticed nothing."""
+    """A test that passed, hung or could not run has not noticed the mutant."""
 
     @pytest.mark.parametrize(
         ("said", "hangs", "verdict"),
         [
-            (Said.FAILED, False, Verdict.KILLED),
-            (Said.PASSED, False, Verdict.SURVIVED),
-            (Said.TIMED_OUT, False, Verdict.TIMED_OUT),
-            (Said.TIMED_OUT, True, Verdict.KILLED),
-            (Said.BROKEN, True, Verdict.ERROR),
+            (Report.FAILED, False, Verdict.KILLED),
+            (Report.PASSED, False, Verdict.SURVIVED),
+            (Report.TIMED_OUT, False, Verdict.TIMED_OUT),
+            (Report.TIMED_OUT, True, Verdict.KILLED),
+            (Report.BROKEN, True, Verdict.ERROR),
         ],
     )
-    def test_asks_that_each_test_notices(self, said: Said, hangs: bool, verdict: Verdict):
+    def test_requires_that_each_test_notices(self, said: Report, hangs: bool, verdict: Verdict):
         mutant = Mutant(name="m", without="x", edits=(), noticed_by=("a", "b"), hangs=hangs)
 
-        assert judge(mutant, {"a": Said.FAILED, "b": said})[0] is verdict
+        assert judge(mutant, {"a": Report.FAILED, "b": said})[0] is verdict

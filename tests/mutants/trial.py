@@ -1,4 +1,4 @@
-"""Run tests in a copy of the tree, with a mutant or without one, and judge what they say."""
+"""Run tests in a copy of the tree, with or without a mutant, and judge their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "*.sql
 
 
 class Verdict(StrEnum):
-    """What became of a mutant. Only the first is as it must be."""
+    """The result of a mutant. Only the first one is a success."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
     ERROR = "error"
 
 
-class Said(StrEnum):
+class Report(StrEnum):
     """How one test ended."""
 
     PASSED = "passed"
@@ -69,13 +69,13 @@ def try_mutant(mutant: Mutant) -> Outcome:
     return Outcome(mutant, verdict, why, time.monotonic() - began)
 
 
-def judge(mutant: Mutant, said: dict[str, Said]) -> tuple[Verdict, str]:
-    """Return a verdict, and the tests that are to blame for it if it is not `KILLED`."""
-    noticed = {Said.FAILED, Said.TIMED_OUT} if mutant.hangs else {Said.FAILED}
+def judge(mutant: Mutant, said: dict[str, Report]) -> tuple[Verdict, str]:
+    """Return a verdict, and the tests that caused it if it is not `KILLED`."""
+    noticed = {Report.FAILED, Report.TIMED_OUT} if mutant.hangs else {Report.FAILED}
     for how, verdict in (
-        (Said.BROKEN, Verdict.ERROR),
-        (Said.PASSED, Verdict.SURVIVED),
-        (Said.TIMED_OUT, Verdict.TIMED_OUT),
+        (Report.BROKEN, Verdict.ERROR),
+        (Report.PASSED, Verdict.SURVIVED),
+        (Report.TIMED_OUT, Verdict.TIMED_OUT),
     ):
         blamed = [test for test in mutant.noticed_by if said[test] is how not in noticed]
         if blamed:
@@ -84,15 +84,17 @@ def judge(mutant: Mutant, said: dict[str, Said]) -> tuple[Verdict, str]:
 
 
 def baseline(tests: Collection[str], *, database: str) -> tuple[list[str], str]:
-    """Return the tests that do not pass as things are, and how pytest ended."""
+    """Return the tests that fail without a mutant, and the end of pytest's output."""
     with copied_tree() as copy:
         said, tail = run_tests(tests, database=database, tree=copy)
-    return [test for test, how in said.items() if how is not Said.PASSED], tail
+    return [test for test, how in said.items() if how is not Report.PASSED], tail
 
 
-def run_tests(tests: Collection[str], *, database: str, tree: Path) -> tuple[dict[str, Said], str]:
+def run_tests(
+    tests: Collection[str], *, database: str, tree: Path
+) -> tuple[dict[str, Report], str]:
     """Run tests by their ids in a tree; return how each ended, and the end of pytest's output."""
-    said: dict[str, Said] = {}
+    said: dict[str, Report] = {}
     tails = []
     # The tests of the outbox have settings of their own (tests/plugin.py).
     of_outbox = {test for test in tests if test.startswith("tests/outbox/")}
@@ -103,7 +105,7 @@ def run_tests(tests: Collection[str], *, database: str, tree: Path) -> tuple[dic
     return said, "\n".join(tails)
 
 
-def _run_alike(tests: list[str], *, database: str, tree: Path) -> tuple[dict[str, Said], str]:
+def _run_alike(tests: list[str], *, database: str, tree: Path) -> tuple[dict[str, Report], str]:
     report = tree / "report.xml"
     report.unlink(missing_ok=True)
     command = [
@@ -112,7 +114,7 @@ def _run_alike(tests: list[str], *, database: str, tree: Path) -> tuple[dict[str
     ]
     output = _run(command, cwd=tree, env=_environment(database, name=tree.name))
     cases = _cases(report) if report.exists() else []
-    return {test: _said(test, cases) for test in tests}, output[-2000:]
+    return {test: _report_of(test, cases) for test in tests}, output[-2000:]
 
 
 @contextmanager
@@ -158,7 +160,7 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _cases(report: Path) -> list[tuple[str, Said]]:
+def _cases(report: Path) -> list[tuple[str, Report]]:
     """Return each test that ran, as class name and name, and how it ended."""
     tree = ElementTree.parse(report)
     return [
@@ -167,21 +169,23 @@ def _cases(report: Path) -> list[tuple[str, Said]]:
     ]
 
 
-def _how(case: ElementTree.Element) -> Said:
+def _how(case: ElementTree.Element) -> Report:
     if case.find("error") is not None or case.find("skipped") is not None:
-        return Said.BROKEN
+        return Report.BROKEN
     failure = case.find("failure")
     if failure is None:
-        return Said.PASSED
-    return Said.TIMED_OUT if "Timeout" in (failure.get("message") or "")[:20] else Said.FAILED
+        return Report.PASSED
+    return Report.TIMED_OUT if "Timeout" in (failure.get("message") or "")[:20] else Report.FAILED
 
 
-def _said(test: str, cases: list[tuple[str, Said]]) -> Said:
+def _report_of(test: str, cases: list[tuple[str, Report]]) -> Report:
     """Return how a test ended; one with parameters fails if it fails with any of them."""
     name = test.replace(".py::", ".").replace("/", ".").replace("::", ".")
     mine = {how for case, how in cases if case == name or case.startswith(f"{name}[")}
     if not mine:
-        return Said.BROKEN
+        return Report.BROKEN
     return next(
-        how for how in (Said.BROKEN, Said.FAILED, Said.TIMED_OUT, Said.PASSED) if how in mine
+        how
+        for how in (Report.BROKEN, Report.FAILED, Report.TIMED_OUT, Report.PASSED)
+        if how in mine
     )

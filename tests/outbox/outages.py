@@ -15,13 +15,11 @@ from django.db.models import F
 
 from outbox import DomainEvent
 from outbox.deliveries import transient_errors
-from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
+from outbox.models import Delivery
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
-from outbox.worker.outcome import Result
 from tests.link import Link
+from tests.outbox.drive import run_pass
 
 
 class Counted(DomainEvent, key="order_id"):
@@ -47,31 +45,19 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transient_errors, "_LONGEST_WAIT", 0.1)
 
 
-def given(number: int = 1) -> Message:
+def new_message(number: int = 1) -> Message:
     """Emit events, and return one message with all their deliveries."""
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Counted", order_id=uuid4())
-    messages = relay_pass(publish=lambda message: None).messages
+    messages = run_pass()
     return replace(messages[0], pairs=tuple(pair for one in messages for pair in one.pairs))
 
 
-def work(message: Message) -> list[Result]:
-    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def ends() -> list[tuple[str, int]]:
-    return list(Delivery.objects.order_by("id").values_list("state", "attempts"))
-
-
-def outcomes() -> list[str]:
-    return list(Attempt.objects.order_by("id").values_list("outcome", flat=True))
-
-
-def let_leases_pass() -> None:
-    """Let the leases pass, and run a pass of a relay that can reach the database."""
+def expire_leases() -> None:
+    """Let the leases expire, and run a pass of a relay that can reach the database."""
     Delivery.objects.filter(state="sent").update(due_at=F("due_at") - timedelta(hours=1))
-    relay_pass(publish=lambda message: None)
+    run_pass()
 
 
 class Outage:

@@ -102,7 +102,7 @@ class TestTheProject:
 
 
 @pytest.mark.usefixtures("parcel_sent")
-class TestAGoodHandler:
+class TestAValidHandler:
     def test_reads_fields_in_its_own_types_and_facts(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(
@@ -127,7 +127,7 @@ class TestAGoodHandler:
 
         assert complaints() == []
 
-    def test_need_not_exist(self, parcel_lost):
+    def test_is_not_required(self, parcel_lost):
         assert complaints() == []
 
 

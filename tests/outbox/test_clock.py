@@ -1,4 +1,4 @@
-"""The database's clock is what hosts compare, however wrong the clock of a host is."""
+"""Hosts compare times of the database's clock, so a wrong clock of a host does no harm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from outbox import DomainEvent, clock, emit, subscribe
 from outbox.deliveries import heartbeat
 from outbox.doctor import processes
 from outbox.models import Attempt, Delivery, Event, Heartbeat
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -45,7 +44,7 @@ def emit_and_send() -> Message:
     Outbox()
     with transaction.atomic():
         emit(Counted(order_id=uuid4()))
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -56,23 +55,23 @@ class TestAHostWhoseClockIsAhead:
         @subscribe("tests.Counted", atomic=False)
         def count(receipt) -> None:
             with time_machine.travel(AHEAD):
-                relay_pass(publish=lambda message: None)
+                run_pass()
             with receipt:
                 pass
 
         message = emit_and_send()
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        run_message(message)
 
         assert Delivery.objects.get().state == "done"
         assert not Attempt.objects.exists()
 
-    def test_writes_what_others_compare_by_the_databases_clock(self):
+    def test_writes_shared_times_by_the_databases_clock(self):
         @subscribe("tests.Counted")
         def count() -> None: ...
 
         with time_machine.travel(AHEAD):
             message = emit_and_send()
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
             heartbeat.beat("worker", "ahead", using="default")
 
         now = timezone.now()
@@ -97,20 +96,20 @@ class TestAHostWhoseClockIsAhead:
 
 
 class TestTheMeasurement:
-    def test_says_how_far_the_host_is_ahead(self):
+    def test_returns_the_offset_of_the_host(self):
         with time_machine.travel(AHEAD):
             clock.forget(using="default")
 
             assert abs(clock.host_offset() - AHEAD) < A_MOMENT
 
-    def test_asks_the_database_once_for_many_answers(self, django_assert_num_queries):
+    def test_reads_the_database_once_for_many_calls(self, django_assert_num_queries):
         clock.now()
 
         with django_assert_num_queries(0):
             assert clock.now() <= clock.now()
 
-    def test_that_is_forgotten_counts_until_there_is_a_new_one(self, monkeypatch):
-        """Another thread forgets it when it loses its connection. Failed."""
+    def test_that_is_discarded_is_used_until_the_next_one(self, monkeypatch):
+        """Another thread discards it when it loses its connection. Failed."""
 
         def fail(using: str) -> None:
             raise OperationalError
@@ -121,13 +120,13 @@ class TestTheMeasurement:
 
         assert before <= clock.now() < before + A_MOMENT
 
-    def test_is_not_moved_by_a_change_of_the_hosts_clock(self):
+    def test_is_not_changed_by_an_adjustment_of_the_hosts_clock(self):
         before = clock.now()
 
         with time_machine.travel(timezone.now() - timedelta(days=1)):
             assert before <= clock.now() < before + A_MOMENT
 
-    def test_is_repeated_after_a_while(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_repeated_at_intervals(self, monkeypatch: pytest.MonkeyPatch):
         clock.now()
         monkeypatch.setattr(clock, "_LIFETIME", 0.0)
         measured = clock._measured["default"]
@@ -136,7 +135,7 @@ class TestTheMeasurement:
 
         assert clock._measured["default"].at > measured.at
 
-    def test_of_a_slow_round_trip_is_taken_again(
+    def test_is_repeated_after_a_slow_round_trip(
         self, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries
     ):
         monkeypatch.setattr(clock, "_ROUND_TRIP", 0.0)
@@ -144,7 +143,7 @@ class TestTheMeasurement:
         with django_assert_num_queries(3):
             clock.now()
 
-    def test_is_kept_where_the_database_cannot_be_asked(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_kept_while_the_database_is_unreachable(self, monkeypatch: pytest.MonkeyPatch):
         """In a transaction that has failed, or during an outage."""
         clock.now()
         monkeypatch.setattr(clock, "_LIFETIME", 0.0)
@@ -175,7 +174,7 @@ class TestTheDoctor:
         assert found.severity == "warning"
         assert "The host of relay@ahead is 90.0 s ahead of the database." in found.text
 
-    def test_says_so_where_none_differs(self):
+    def test_reports_equal_clocks(self):
         heartbeat.beat("worker", "worker@right", using="default")
 
         [found] = [

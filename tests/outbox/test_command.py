@@ -14,20 +14,11 @@ from outbox import subscribe
 from outbox.management.cli import SUBCOMMANDS
 from outbox.management.cli.common import operator
 from outbox.models import Delivery, Event, Minute, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import emit_parcels, run_pass
 
 State = Delivery.State
-
-
-def given(number: int = 1) -> list[Event]:
-    outbox = Outbox()
-    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
-
-
-def passing() -> None:
-    relay_pass(publish=lambda message: None)
 
 
 def set_states(*states: str) -> list[Delivery]:
@@ -59,14 +50,14 @@ def notify(invoice: None) -> None:
 class TestStatus:
     @pytest.fixture(autouse=True)
     def _seven_owed_and_one_waiting(self, notify: None) -> None:
-        events = given(7)
-        passing()
+        events = emit_parcels(7)
+        run_pass()
         set_states("pending", "pending", "sent", "sent", "dead", "parked", "done")
         retried = Delivery.objects.filter(state=State.PENDING).latest("pk")
         Delivery.objects.filter(pk=retried.pk).update(attempts=2)
         Delivery.objects.filter(subscription__handler="tests.notify").update(state=State.DONE)
         Event.objects.filter(pk=events[0].pk).update(emitted_at=F("emitted_at") - timedelta(days=2))
-        given(1)
+        emit_parcels(1)
 
     def found(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(outbox_command("status", "--json"))
@@ -117,7 +108,7 @@ class TestStatus:
 
         assert self.found()["handlers"][0]["pending"] == 3
 
-    def test_is_a_table_for_people(self):
+    def test_is_printed_as_a_table(self):
         outbox_command("pause", "tests.notify", "--reason", "the mail server is away")
 
         head, invoice, notify, waiting = outbox_command("status").splitlines()
@@ -149,12 +140,12 @@ class TestStatus:
 
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("invoice")
-class TestWhatIsOwed:
+class TestTheQueryOfOwedDeliveries:
     @pytest.mark.parametrize("state", Delivery.OWED)
-    def test_is_found_by_an_index_however_much_is_settled(self, state):
+    def test_uses_an_index_regardless_of_the_number_settled(self, state):
         """With a condition of the index that SQLite cannot match with state = ?: a SCAN."""
-        given()
-        passing()
+        emit_parcels()
+        run_pass()
 
         plan = Delivery.objects.filter(state=state).values("subscription").explain()
 
@@ -172,9 +163,9 @@ class TestStatusOfAnEmptyOutbox:
 
 @pytest.mark.usefixtures("notify")
 class TestWhy:
-    def test_answers_for_a_delivery(self):
-        (event,) = given()
-        passing()
+    def test_explains_a_delivery(self):
+        (event,) = emit_parcels()
+        run_pass()
         delivery = Delivery.objects.first()
         assert delivery is not None
 
@@ -186,17 +177,17 @@ class TestWhy:
             "    Just sent to the queue tests; a worker starts it next.",
         ]
 
-    def test_answers_for_all_events_of_a_key(self):
-        (event,) = given()
-        passing()
+    def test_explains_all_events_of_a_key(self):
+        (event,) = emit_parcels()
+        run_pass()
 
         lines = outbox_command("why", event.key).splitlines()
 
         assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
 
-    def test_answers_for_each_delivery_of_an_event(self):
-        (event,) = given()
-        passing()
+    def test_explains_each_delivery_of_an_event(self):
+        (event,) = emit_parcels()
+        run_pass()
 
         lines = outbox_command("why", str(event.id)).splitlines()
 
@@ -213,7 +204,7 @@ class TestWhy:
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )
-    def test_has_one_clear_sentence_where_there_is_nothing(self, id_, sentence):
+    def test_prints_one_sentence_if_nothing_is_found(self, id_, sentence):
         with pytest.raises(CommandError, match=sentence):
             outbox_command("why", id_)
 
@@ -222,8 +213,8 @@ class TestWhy:
 class TestRetry:
     @pytest.fixture(autouse=True)
     def _two_dead_and_one_in_backoff(self, notify: None) -> None:
-        given(3)
-        passing()
+        emit_parcels(3)
+        run_pass()
         set_states("dead", "dead", "pending")
         later = timezone.now() + timedelta(hours=1)
         Delivery.objects.filter(state=State.PENDING).update(due_at=later)
@@ -285,7 +276,7 @@ class TestRetry:
         with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
-    def test_fails_where_there_is_nothing_to_retry(self):
+    def test_fails_if_there_is_nothing_to_retry(self):
         Delivery.objects.update(state=State.DONE)
         pk = Delivery.objects.values_list("pk", flat=True)[0]
 
@@ -300,7 +291,7 @@ class TestRetry:
 @pytest.mark.usefixtures("invoice")
 class TestPauseAndResume:
     def test_stop_and_restart_a_handler(self):
-        given()
+        emit_parcels()
 
         said = outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
         Outbox().deliver_all()
@@ -336,8 +327,8 @@ class TestPauseAndResume:
 class TestPrune:
     @pytest.fixture(autouse=True)
     def _one_old_one_owed_one_young(self, invoice: None) -> None:
-        old, owed, _young = given(3)
-        passing()
+        old, owed, _young = emit_parcels(3)
+        run_pass()
         set_states("done", "dead", "done")
         aged = Event.objects.filter(pk__in=[old.pk, owed.pk])
         aged.update(emitted_at=F("emitted_at") - timedelta(days=31))

@@ -1,4 +1,4 @@
-"""`manage.py outbox` where the database does not do what it was asked: a sentence, no traceback."""
+"""`manage.py outbox` reports a database error in one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, on another database."""
+    """Run the command in a separate process, on another database."""
     return subprocess.run(
         [sys.executable, "manage.py", "outbox", *arguments],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestADatabase:
-    def test_that_is_not_reachable_is_named_with_the_next_step(self):
+    def test_that_is_unreachable_is_named_with_the_next_step(self):
         """Failed: a traceback."""
         done = ended("status", database=f"postgres://nobody@127.0.0.1:{port_of_nobody()}/none")
 
@@ -40,7 +40,7 @@ class TestADatabase:
         assert "DATABASES['default']" in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_without_tables_needs_migrations(self, tmp_path: Path):
+    def test_without_tables_is_reported_with_the_command_migrate(self, tmp_path: Path):
         """Failed: a traceback that ended with "no such table"."""
         done = ended("status", database=f"sqlite:///{tmp_path}/empty.sqlite3")
 
@@ -50,7 +50,9 @@ class TestADatabase:
         assert "Traceback" not in done.stderr
 
     @pytest.mark.django_db(transaction=True)
-    def test_that_refuses_a_statement_is_for_the_doctor(self, monkeypatch: pytest.MonkeyPatch):
+    def test_that_refuses_a_statement_is_reported_with_the_command_doctor(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         def refuse(*_arguments: Any) -> None:
             raise OperationalError("database is locked")
 
@@ -64,7 +66,7 @@ class TestADatabase:
         assert "`manage.py outbox doctor`" in said
 
     @pytest.mark.django_db(transaction=True)
-    def test_that_gets_wrong_sql_keeps_the_traceback(self, monkeypatch: pytest.MonkeyPatch):
+    def test_that_gets_invalid_sql_keeps_the_traceback(self, monkeypatch: pytest.MonkeyPatch):
         def ask_nonsense(*_arguments: Any) -> None:
             raise ProgrammingError("syntax error")
 

@@ -1,4 +1,4 @@
-"""Relays, workers, producers and a deploy at the same moment, each on a connection of its own."""
+"""Relays, workers, emitters and a deploy run at the same time, on separate connections."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations.backfills import missing
 from outbox.relay.backlog import work_statement
 from outbox.relay.fan_out import subscribers_of
-from outbox.relay.passes import relay, relay_pass
+from outbox.relay.passes import relay
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
+from tests.outbox.drive import create_deliveries, emit_events, run_message, run_pass
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = [
@@ -43,21 +44,6 @@ class Numbered(DomainEvent, key="order_id"):
     number: int = 0
 
 
-def given(number: int = 1) -> None:
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("tests.Numbered", order_id=uuid4())
-
-
-def fan_out() -> None:
-    """Make the deliveries and send none."""
-    relay_pass(publish=lambda message: None, only=[])
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
 class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
@@ -69,9 +55,9 @@ class TestTwoRelays:
         def count() -> None: ...
 
         sent: list[Message] = []
-        given(150)
+        emit_events("tests.Numbered", 150)
         if is_fanned_out:
-            fan_out()
+            create_deliveries()
 
         run_together([partial(relay, publish=sent.append)] * 3)
 
@@ -79,7 +65,7 @@ class TestTwoRelays:
         assert len(pairs) == len(set(pairs)) == 150
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
 
-    def test_keep_a_handler_within_its_window_together(self):
+    def test_keep_a_handler_within_one_window(self):
         """Rule 13. Seen to fail on PostgreSQL without the lock of `open_passes`, and with what is
         in flight counted in the statement that locks.
         """
@@ -88,27 +74,27 @@ class TestTwoRelays:
         def count() -> None: ...
 
         for round in range(40):
-            given(20)
-            fan_out()
+            emit_events("tests.Numbered", 20)
+            create_deliveries()
 
-            run_together([send] * 3)
+            run_together([run_pass] * 3)
 
             assert Delivery.objects.filter(state="sent").count() <= 5, round
             Delivery.objects.update(state="done")
 
 
-class TestAnEventOfADeployThatIsUnderWay:
+class TestAnEventDuringADeploy:
     @pytest.mark.postgresql
-    def test_is_heard_by_the_handler_that_has_just_come(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_delivered_to_a_handler_that_was_just_added(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 15. Seen to fail with the subscriptions read before the events."""
-        given(1)
+        emit_events("tests.Numbered", 1)
 
         def deploy_and_emit() -> None:
             @subscribe("tests.Numbered")
             def count() -> None: ...
 
             sync_subscriptions()
-            given(1)
+            emit_events("tests.Numbered", 1)
 
         def read_beside_a_deploy(*asked: Statement, using: str) -> list[Rows]:
             found = []
@@ -120,17 +106,17 @@ class TestAnEventOfADeployThatIsUnderWay:
             return found
 
         monkeypatch.setattr("outbox.relay.backlog.read_each", read_beside_a_deploy)
-        send()
-        send()
+        run_pass()
+        run_pass()
 
         newest = Event.objects.latest("seq")
         assert [one.event_id for one in Delivery.objects.all()] == [newest.seq]
 
 
-class TestStatementsInOneTrip:
+class TestStatementsInOneRoundTrip:
     @pytest.mark.postgresql
-    def test_see_what_was_committed_while_the_one_before_waited(self):
-        """As the relay needs it: what is in flight is read when it has the handler's lock."""
+    def test_see_rows_committed_while_the_previous_statement_waited(self):
+        """The relay reads the deliveries in flight when it has the handler's lock."""
         group = Group.objects.create(name="first")
         is_locked = Flag()
         lock = f"SELECT id FROM auth_group WHERE id = {group.pk} FOR UPDATE"
@@ -170,11 +156,11 @@ class TestAMessageThatTwoWorkersHave:
         results: list[Result] = []
 
         def work(message: Message) -> None:
-            results.extend(deliver(handler_name=message.handler, pairs=message.pairs, worker="w"))
+            results.extend(run_message(message, worker="w"))
 
         for _ in range(10):
-            given(5)
-            [message] = send()
+            emit_events("tests.Numbered", 5)
+            [message] = run_pass()
 
             run_together([partial(work, message)] * 3)
 
@@ -186,7 +172,7 @@ class TestAMessageThatTwoWorkersHave:
 
 @pytest.mark.postgresql
 class TestAnEventWhoseCommitIsLate:
-    def test_is_delivered_although_a_later_one_was_before_it(self):
+    def test_is_delivered_although_a_later_event_was_delivered_before(self):
         """Rule 5. Seen to fail with `seq__gt` the last one that was fanned out in `fan_out`."""
         heard: list[int] = []
 
@@ -212,7 +198,7 @@ class TestAnEventWhoseCommitIsLate:
 
 @pytest.mark.postgresql
 class TestADeploy:
-    def test_holds_no_relay_up_while_it_syncs_the_subscriptions(self):
+    def test_stops_no_relay_while_it_syncs_the_subscriptions(self):
         """Rule 15. Seen to hang on PostgreSQL with a plain select_for_update() in `sync`: the
         deliveries' foreign keys wait for it, and it for the relay's lanes.
         """
@@ -220,15 +206,15 @@ class TestADeploy:
         @subscribe("tests.Numbered")
         def count() -> None: ...
 
-        given(3)
+        emit_events("tests.Numbered", 3)
 
         with transaction.atomic():
             sync_subscriptions()
-            aside(send)
+            aside(run_pass)
 
             assert Delivery.objects.filter(state="pending").count() == 3
 
-    def test_stops_no_relay_while_it_joins_two_names_and_waits_for_a_worker(self):
+    def test_stops_no_relay_while_it_merges_two_names_and_waits_for_a_worker(self):
         """Failed: every relay waited, behind the deploy, for the end of one handler."""
         entered, go_on = Flag(), Flag()
 
@@ -248,18 +234,16 @@ class TestADeploy:
         for release in (old, renamed, old):
             subscriptions.registry[:] = release
             sync_subscriptions()
-        given()
-        [message] = [one for one in send() if one.handler == "tests.count"]
-        given()
-        worker = in_thread(
-            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-        )
+        emit_events("tests.Numbered")
+        [message] = [one for one in run_pass() if one.handler == "tests.count"]
+        emit_events("tests.Numbered")
+        worker = in_thread(lambda: run_message(message))
         assert entered.wait(20)
         subscriptions.registry[:] = renamed
         deploy = in_thread(sync_subscriptions)
         wait_until_blocked(1)
 
-        relayed = in_thread(impatiently(send))()
+        relayed = in_thread(impatiently(run_pass))()
         go_on.set()
         worker()
 
@@ -283,18 +267,16 @@ class TestADeploy:
 
         policy: dict[str, Any] = {"name": "tests.count", "atomic": False, "lease": 60}
         subscribe("tests.Numbered", **policy)(count)
-        given()
-        [message] = send()
-        worker = in_thread(
-            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-        )
+        emit_events("tests.Numbered")
+        [message] = run_pass()
+        worker = in_thread(lambda: run_message(message))
         assert entered.wait(20)
 
         @subscribe("tests.Numbered")
         def other() -> None: ...
 
         sync_subscriptions()
-        given()
+        emit_events("tests.Numbered")
         subscriptions.registry[:] = [
             one for one in subscriptions.registry if one.name != "tests.count"
         ]
@@ -302,7 +284,7 @@ class TestADeploy:
         deploy = in_thread(sync_subscriptions)
         wait_until_blocked(1)
 
-        relayed: Any = in_thread(impatiently(send))()
+        relayed: Any = in_thread(impatiently(run_pass))()
         go_on.set()
         worker()
 
@@ -311,7 +293,7 @@ class TestADeploy:
 
 
 def impatiently(action: Callable[[], object]) -> Callable[[], object]:
-    """Do something that returns an error where it waits longer than 5 s for a lock."""
+    """Make a function return an error if it waits longer than 5 s for a lock."""
 
     def run() -> object:
         with connection.cursor() as cursor:
@@ -323,7 +305,7 @@ def impatiently(action: Callable[[], object]) -> Callable[[], object]:
 
 class TestOneKey:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
-    def test_is_sent_in_the_order_in_which_its_events_were_told(self, is_fanned_out: bool):
+    def test_is_sent_in_the_order_of_its_events(self, is_fanned_out: bool):
         """Rule 18, as far as it goes without ordered handlers. Seen to fail with the order of
         `waiting_events`, or that of `claim`, reversed.
         """
@@ -338,7 +320,7 @@ class TestOneKey:
         for number in range(10):
             outbox.given("tests.Numbered", order_id=order_id, number=number)
         if is_fanned_out:
-            fan_out()
+            create_deliveries()
 
         outbox.deliver_all()
 
@@ -346,7 +328,7 @@ class TestOneKey:
 
 
 @pytest.mark.postgresql
-class TestTwoThatDiscardDeliveriesOfOneKey:
+class TestTwoTransactionsThatDiscardDeliveriesOfOneKey:
     @pytest.fixture
     def line(self) -> list[int]:
         """The deliveries of a key: the first is dead, three are blocked."""
@@ -377,8 +359,8 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
         states = list(Delivery.objects.order_by("event").values_list("state", flat=True))
         assert states == ["dead", "discarded", "discarded", "blocked"]
 
-    def test_make_due_also_what_a_relay_has_locked_meanwhile(self, line: list[int]):
-        """It would be looked at again after minutes."""
+    def test_also_make_deliveries_due_that_a_relay_has_locked(self, line: list[int]):
+        """Otherwise it would be checked only after minutes."""
         Delivery.objects.filter(state="blocked").update(due_at=timezone.now() + timedelta(hours=1))
         with transaction.atomic():
             list(Delivery.objects.select_for_update().filter(pk=line[1]))
@@ -394,15 +376,15 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
 
 
 @pytest.mark.postgresql
-class TestAnAction:
-    def test_stops_before_what_is_locked_and_goes_on_when_it_is_free(self):
+class TestAnOperation:
+    def test_stops_at_locked_rows_and_continues_when_they_are_free(self):
         """Seen to fail, with two of three, where it goes past what is locked."""
 
         @subscribe("tests.Numbered")
         def count() -> None: ...
 
-        given(3)
-        fan_out()
+        emit_events("tests.Numbered", 3)
+        create_deliveries()
         Delivery.objects.update(state="dead")
         held, go_on, waits = Flag(), Flag(), Flag()
 
@@ -434,7 +416,7 @@ class TestAnAction:
 
 @pytest.mark.postgresql
 class TestASubscriptionThatEnds:
-    """No delivery of it is left, whoever was about to make one."""
+    """No delivery of it is left, in whichever code was about to create one."""
 
     @pytest.fixture(autouse=True)
     def _handler(self, own_registry: None) -> None:
@@ -444,7 +426,9 @@ class TestASubscriptionThatEnds:
     def end(self) -> object:
         return operations.end("tests.count", by="ann", reason="a test")
 
-    def test_has_none_of_a_pass_that_had_read_it_as_active(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_pass_that_had_read_it_as_active(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         """Failed while `end` waited only for the relay that has the subscription's lock."""
         has_read, may_store = Flag(), Flag()
 
@@ -455,10 +439,10 @@ class TestASubscriptionThatEnds:
             return found
 
         monkeypatch.setattr("outbox.relay.fan_out.subscribers_of", read_and_pause)
-        given(1)
+        emit_events("tests.Numbered", 1)
         with transaction.atomic():  # as another relay, which has the lock
             Subscription.objects.select_for_update(no_key=True).get()
-            passed = in_thread(send)
+            passed = in_thread(run_pass)
             assert has_read.wait(30)
         ended = in_thread(self.end)
         wait_until_blocked(1)
@@ -470,7 +454,7 @@ class TestASubscriptionThatEnds:
 
     def test_stops_no_relay_while_it_waits_for_another_transaction(self):
         """Failed: relays queued behind the lock of the table, which `end` waited for."""
-        given()
+        emit_events("tests.Numbered")
         held, go_on = Flag(), Flag()
 
         def hold() -> None:
@@ -484,7 +468,7 @@ class TestASubscriptionThatEnds:
         ended = in_thread(lambda: operations.end("tests.count", by="ann", reason="a test"))
         wait_until_blocked(1)
 
-        relayed: Any = in_thread(impatiently(send))()
+        relayed: Any = in_thread(impatiently(run_pass))()
         go_on.set()
 
         assert holder() is None
@@ -493,7 +477,7 @@ class TestASubscriptionThatEnds:
         assert [message.handler for message in relayed] == ["tests.count"]
         assert not Subscription.objects.get().active
 
-    def test_does_not_wait_for_the_end_of_another_one_whose_worker_is_in_its_receipt(self):
+    def test_does_not_wait_for_another_one_whose_worker_is_in_its_receipt(self):
         """Failed: it waited for that handler, and all relays waited behind it."""
         entered, go_on, waits, is_over = Flag(), Flag(), Flag(), Flag()
 
@@ -503,8 +487,8 @@ class TestASubscriptionThatEnds:
                 entered.set()
                 assert go_on.wait(30)
 
-        given()
-        [message] = [one for one in send() if one.handler == "tests.slow"]
+        emit_events("tests.Numbered")
+        [message] = [one for one in run_pass() if one.handler == "tests.slow"]
         worker = in_thread(
             lambda: deliver(handler_name="tests.slow", pairs=message.pairs, worker="w1")
         )
@@ -533,9 +517,9 @@ class TestASubscriptionThatEnds:
         assert (ended.state, ended.touched) == ("finished", 0), "it was done when the lock was free"
         assert Delivery.objects.get(subscription__handler="tests.slow").state == "done"
 
-    def test_has_none_of_a_replay(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_replay(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while a replay asked before its lock whether the subscription is active."""
-        given(1)
+        emit_events("tests.Numbered", 1)
         Outbox().deliver_all()
 
         with transaction.atomic():
@@ -546,7 +530,7 @@ class TestASubscriptionThatEnds:
 
         assert Delivery.objects.get().state == "discarded"
 
-    def test_has_none_of_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
         has_read, may_store = Flag(), Flag()
         choice = operations.Choice(handler="tests.count")
 
@@ -557,8 +541,8 @@ class TestASubscriptionThatEnds:
                 assert may_store.wait(30)
             return found
 
-        given(1)
-        send()
+        emit_events("tests.Numbered", 1)
+        run_pass()
         Delivery.objects.all().delete()
         monkeypatch.setattr("outbox.operations.backfills.missing", read_and_pause)
         filled = in_thread(lambda: operations.backfill(choice, by="ann", reason="a test"))
@@ -571,9 +555,9 @@ class TestASubscriptionThatEnds:
 
         assert Delivery.objects.get().state == "discarded"
 
-    def test_has_none_of_a_correction(self):
-        given(1)
-        send()
+    def test_gets_no_delivery_from_a_correction(self):
+        emit_events("tests.Numbered", 1)
+        run_pass()
         Delivery.objects.update(state="dead")
         (dead,) = Delivery.objects.all()
         Subscription.objects.update(active=False)

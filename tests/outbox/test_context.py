@@ -27,13 +27,13 @@ def answer(request: HttpRequest) -> HttpResponse:
 
 @pytest.mark.django_db
 class TestARequest:
-    def test_gives_its_events_one_correlation_id_and_tells_it(self):
+    def test_gives_its_events_one_correlation_id_and_returns_it(self):
         response = RequestContextMiddleware(answer)(RequestFactory().get("/"))
 
         found = set(Event.objects.values_list("correlation_id", flat=True))
         assert {str(id) for id in found} == {response["X-Correlation-ID"]}
 
-    def test_keeps_the_correlation_id_that_it_brings(self):
+    def test_keeps_the_correlation_id_of_its_header(self):
         given = uuid4()
         request = RequestFactory().get("/", headers={"X-Correlation-ID": str(given)})
 
@@ -43,14 +43,14 @@ class TestARequest:
         assert set(Event.objects.values_list("correlation_id", flat=True)) == {given}
 
     @pytest.mark.parametrize("header", ["", "not a uuid", "'; DROP TABLE", "x" * 10_000])
-    def test_replaces_what_is_no_uuid(self, header):
+    def test_replaces_a_correlation_id_that_is_no_uuid(self, header):
         request = RequestFactory().get("/", headers={"X-Correlation-ID": header})
 
         response = RequestContextMiddleware(answer)(request)
 
         assert UUID(response["X-Correlation-ID"]).version == 7
 
-    def test_names_the_user_that_the_view_found(self):
+    def test_names_the_user_that_the_view_authenticated(self):
         user = User.objects.create(username="anna")
 
         def view(request: HttpRequest) -> HttpResponse:
@@ -61,7 +61,7 @@ class TestARequest:
 
         assert set(Event.objects.values_list("actor", flat=True)) == {f"user:{user.pk}"}
 
-    def test_names_nobody_where_nobody_is_known(self):
+    def test_names_no_actor_without_a_user(self):
         request = RequestFactory().get("/")
         request.user = AnonymousUser()
 
@@ -69,7 +69,7 @@ class TestARequest:
 
         assert set(Event.objects.values_list("actor", flat=True)) == {""}
 
-    def test_leaves_nothing_behind(self):
+    def test_leaves_no_context_behind(self):
         def fail(request: HttpRequest) -> HttpResponse:
             raise RuntimeError
 
@@ -95,7 +95,7 @@ def actors_under(correlation_id: UUID) -> set[str]:
 
 
 @pytest.mark.django_db
-class TestACorrelationIdOfSomebodyElse:
+class TestACorrelationIdOfAnotherUser:
     @pytest.fixture
     def anna(self) -> User:
         return User.objects.create(username="anna")
@@ -115,27 +115,27 @@ class TestACorrelationIdOfSomebodyElse:
         assert actors_under(UUID(answered)) == {f"user:{ben.pk}"}
         assert Event.objects.filter(correlation_id=answered).count() == 2
 
-    def test_is_replaced_for_somebody_who_is_not_signed_in(self, anna: User):
+    def test_is_replaced_for_an_anonymous_user(self, anna: User):
         given = uuid4()
         asked_by(anna, given)
 
         assert asked_by(None, given) != str(given)
         assert actors_under(given) == {f"user:{anna.pk}"}
 
-    def test_may_be_their_own_from_an_earlier_request(self, anna: User):
+    def test_is_kept_if_it_is_from_an_earlier_request_of_the_user(self, anna: User):
         given = uuid4()
 
         assert [asked_by(anna, given), asked_by(anna, given)] == [str(given)] * 2
         assert Event.objects.filter(correlation_id=given).count() == 4
 
-    def test_may_be_joined_by_a_user_who_may_view_events(self, anna: User):
+    def test_is_kept_for_a_user_with_the_permission_to_view_events(self, anna: User):
         given, root = uuid4(), User.objects.create_superuser("root")
         asked_by(anna, given)
 
         assert asked_by(root, given) == str(given)
         assert actors_under(given) == {f"user:{anna.pk}", f"user:{root.pk}"}
 
-    def test_is_looked_for_once_and_only_where_it_was_brought(
+    def test_is_searched_once_and_only_if_the_header_is_set(
         self, anna: User, django_assert_num_queries: Any
     ):
         transaction_and_events = 4

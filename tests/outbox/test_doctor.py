@@ -1,4 +1,4 @@
-"""The doctor, where nothing runs: it still says what it sees. With real processes: tests/chaos."""
+"""The doctor, without processes and broker. For real processes, see tests/chaos."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from outbox.deliveries import heartbeat
 from outbox.doctor import Finding, broker, database, examine, owed, probe, processes
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker's address, where nobody listens."""
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use a broker address at which no server listens."""
     monkeypatch.setitem(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
 
 
@@ -61,7 +61,7 @@ def severities(found: list[Finding]) -> dict[str, str]:
 
 
 class TestTheDoctor:
-    def test_works_when_broker_relay_and_workers_are_down(self, outbox: Outbox, nowhere: None):
+    def test_works_when_broker_relay_and_workers_are_down(self, outbox: Outbox, no_broker: None):
         out = StringIO()
 
         with pytest.raises(SystemExit) as ended:
@@ -89,22 +89,22 @@ class TestTheDoctor:
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
 
 
-def lives(name: str, *queues: str) -> None:
-    """A worker says that it consumes these."""
+def beat_worker(name: str, *queues: str) -> None:
+    """Write the heartbeat of a worker that consumes these queues."""
     heartbeat._written.clear()
     heartbeat.beat(Heartbeat.Kind.WORKER, name, queues=queues)
 
 
-def in_hand(outbox: Outbox, *, lease: timedelta) -> None:
-    """A worker has started a delivery, and the lease is over after so long."""
+def start_delivery(outbox: Outbox, *, lease: timedelta) -> None:
+    """Start a delivery with this lease."""
     outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-    relay_pass(publish=lambda message: None)
+    run_pass()
     started = {"started_token": F("token"), "due_at": timezone.now() + lease}
     Delivery.objects.filter(state=Delivery.State.SENT).update(**started)
 
 
 class TestAProbe:
-    """Of one worker, where canaries leave and none is answered; with real workers: tests/chaos."""
+    """The findings about one worker that answers no canary. For real workers, see tests/chaos."""
 
     @pytest.fixture(autouse=True)
     def _silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ class TestAProbe:
         assert (severity, text) == ("error", "The canary was not answered: it has no worker.")
 
     def test_reports_a_worker_that_runs_but_does_not_consume(self, outbox: Outbox):
-        lives("tests@host", "tests")
+        beat_worker("tests@host", "tests")
 
         severity, text = self.found("tests")["queue tests"]
 
@@ -132,8 +132,8 @@ class TestAProbe:
         assert "no longer consumes" in text
 
     def test_accepts_a_busy_worker(self, outbox: Outbox):
-        lives("tests@host", "tests")
-        in_hand(outbox, lease=timedelta(minutes=1))
+        beat_worker("tests@host", "tests")
+        start_delivery(outbox, lease=timedelta(minutes=1))
 
         severity, text = self.found("tests")["queue tests"]
 
@@ -141,8 +141,8 @@ class TestAProbe:
         assert "its workers run 2 deliveries" in text
 
     def test_does_not_accept_a_worker_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
-        lives("tests@host", "tests")
-        in_hand(outbox, lease=timedelta(seconds=-1))
+        beat_worker("tests@host", "tests")
+        start_delivery(outbox, lease=timedelta(seconds=-1))
 
         assert self.found("tests")["queue tests"][0] == "error"
 
@@ -156,13 +156,13 @@ class TestAProbe:
     def test_checks_the_queues_of_one_worker(
         self, outbox: Outbox, consumed: tuple[str, ...], severity: str, said: str
     ):
-        lives("tests@host", *consumed)
+        beat_worker("tests@host", *consumed)
 
         assert self.found("tests", worker="tests@host")["worker tests@host"] == (severity, said)
 
     def test_reports_a_silent_worker_although_another_runs(self, outbox: Outbox):
-        lives("tests@one", "tests")
-        lives("tests@other", "tests")
+        beat_worker("tests@one", "tests")
+        beat_worker("tests@other", "tests")
         hour_ago = timezone.now() - timedelta(hours=1)
         Heartbeat.objects.filter(name="tests@one").update(seen_at=hour_ago)
 
@@ -171,7 +171,7 @@ class TestAProbe:
         assert (severity, text) == ("error", "It was last seen 1 h ago.")
 
     def test_of_the_relays_queue_requires_a_relay(self, outbox: Outbox):
-        lives("relay@host", "outbox")
+        beat_worker("relay@host", "outbox")
 
         assert self.found("outbox")["relay"] == ("error", "No relay was seen.")
 
@@ -290,7 +290,7 @@ QUEUES = {"outbox", "tests"}
 
 
 class TestTheQueues:
-    """With workers and a broker: tests/chaos/test_signs_of_life.py."""
+    """With workers and a broker: tests/chaos/test_heartbeats.py."""
 
     def test_are_ok_if_each_canary_is_answered(self, outbox, monkeypatch, db):
         """Seen to fail with a canary that answers nothing."""
@@ -339,7 +339,7 @@ class TestOwedDeliveries:
 
     def test_name_handlers_and_events_that_this_code_does_not_have(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         subscriptions.registry[:] = [one for one in subscriptions.registry if "weigh" in one.name]
         events.registry.pop("parcels.ParcelSent", None)
 
@@ -376,7 +376,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         operations.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
-        relay_pass(publish=lambda message: None)
+        run_pass()
         at = Subscription.objects.get(handler="tests.invoice").paused_at
 
         [finding] = self.found().values()
@@ -391,7 +391,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
 
     def test_count_waiting_deliveries_that_are_not_parked_yet(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Delivery.objects.update(state="pending")
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
@@ -411,7 +411,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
         )
         paused = {"paused_at": now, "paused_by": f"backfill:{backfill.pk}"}
         Subscription.objects.filter(handler="tests.invoice").update(**paused)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         [finding] = self.found().values()
 
@@ -421,7 +421,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
     def test_count_deliveries_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         [finding] = self.found().values()
 
@@ -430,7 +430,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
 
     def test_name_an_open_breaker_and_its_waiting_deliveries(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Delivery.objects.filter(subscription__handler="tests.weigh").update(state="pending")
         opened = self.open_the_breaker()
 
@@ -527,14 +527,14 @@ class TestGroups:
         states = Delivery.objects.in_bulk([died.pk, raised.pk])
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
-    def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
+    def test_are_empty_without_dead_letters(self, outbox: Outbox):
         assert outbox_command("groups") == "No delivery is dead.\n"
 
 
 class TestBlocked:
     def test_names_the_key_and_the_delivery_that_blocks_it(self, outbox: Outbox):
         first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
         mine = Delivery.objects.filter(subscription__handler="tests.weigh")
         mine.update(order_key="order-7")
@@ -546,7 +546,7 @@ class TestBlocked:
         assert lines[0] == "order-7 of tests.weigh: 1 delivery blocked"
         assert lines[1].startswith(f"    by delivery {mine.get(event=first).pk} (dead): Dead after")
 
-    def test_is_empty_where_no_key_waits(self):
+    def test_is_empty_if_no_key_waits(self):
         assert outbox_command("blocked") == "No key is blocked.\n"
 
 

@@ -146,7 +146,7 @@ class TestASequenceDiagram:
         rows = sorted(float(dot.get("cy", 0)) for dot in picture.iter(f"{SVG}circle"))
         assert min(b - a for a, b in pairwise(rows)) >= 50
 
-    def test_names_the_apps_again_before_one_has_scrolled_far(self) -> None:
+    def test_repeats_the_names_of_apps_at_intervals(self) -> None:
         told = [event("shop.Told", delivery("stock.hear")) for _ in range(40)]
 
         picture = parsed(drawing.sequence(told))
@@ -200,7 +200,7 @@ class TestAWaterfall:
         assert float(bar.get("width", 0)) > 0
 
 
-class TestAScaleOfTime:
+class TestATimeScale:
     def test_cuts_out_two_idle_days(self) -> None:
         day = 86_400
         scale = scale_of([(at(0), at(2)), (at(2 * day), at(2 * day + 1))], width=600)
@@ -233,7 +233,7 @@ class TestMermaidText:
         ]
 
 
-class TestTheTimelineInWords:
+class TestTheTimelineAsText:
     def test_has_effects_attempts_and_times(self) -> None:
         first = event("shop.OrderPlaced", delivery("stock.reserve", attempts=2))
         second = event("stock.StockReserved", seconds=1.5, cause=first, by="stock.reserve")

@@ -41,7 +41,7 @@ class TestEmit:
             emit(ParcelSent(parcel_id=uuid4()))
 
     @pytest.mark.django_db(transaction=True)
-    def test_is_undone_with_the_change_that_it_tells(self):
+    def test_is_rolled_back_with_its_transaction(self):
         with pytest.raises(IntegrityError), transaction.atomic():
             emit(ParcelSent(parcel_id=uuid4()))
             raise IntegrityError
@@ -66,7 +66,7 @@ class TestEmit:
             emit(ParcelSent(parcel_id=uuid4()))
 
     @pytest.mark.django_db
-    def test_takes_the_actor_from_its_surroundings(self):
+    def test_takes_the_actor_from_the_context(self):
         with acting_as("job:sweep"), transaction.atomic():
             first = emit(ParcelSent(parcel_id=uuid4()))
             second = emit(ParcelSent(parcel_id=uuid4()))
@@ -82,7 +82,7 @@ class TestEmit:
 
 
 class TestEmitInATestCase(TestCase):
-    def test_demands_a_transaction_of_its_own(self):
+    def test_requires_an_explicit_transaction(self):
         assert connection.in_atomic_block
 
         with self.assertRaises(NotInTransaction):
@@ -90,7 +90,7 @@ class TestEmitInATestCase(TestCase):
 
 
 class TestDomainEvent:
-    def test_refuses_a_key_that_is_no_field(self):
+    def test_refuses_a_key_that_is_not_a_field(self):
         with pytest.raises(TypeError, match="key='parcel' is not a field"):
 
             class Lost(DomainEvent, key="parcel"):
@@ -140,7 +140,7 @@ class TestAValueThatNoDatabaseStores:
         assert not Event.objects.exists()
 
     @pytest.mark.django_db
-    def test_is_refused_where_a_key_is_too_long(self):
+    def test_includes_a_key_that_is_too_long(self):
         with (
             transaction.atomic(),
             pytest.raises(UnstorableValue, match="key has 101 characters, and 100 at most"),
@@ -148,17 +148,17 @@ class TestAValueThatNoDatabaseStores:
             emit(Noted(parcel_id="1" * 101))
 
     @pytest.mark.django_db
-    def test_is_refused_of_an_event_that_is_emitted_later(self):
+    def test_is_refused_in_a_delayed_event(self):
         with transaction.atomic(), pytest.raises(UnstorableValue):
             emit(Noted(parcel_id="1", note="\x00"), delay=timedelta(days=1))
 
     @pytest.mark.django_db
-    def test_is_refused_of_an_actor(self):
+    def test_is_refused_in_an_actor(self):
         with transaction.atomic(), acting_as("\x00"), pytest.raises(UnstorableValue, match="actor"):
             emit(Noted(parcel_id="1"))
 
     @pytest.mark.django_db
-    def test_is_none_of_what_other_languages_need(self):
+    def test_includes_no_character_of_other_languages(self):
         with transaction.atomic():
             emit(Noted(parcel_id="注文", note=["山田", "🎁", "é"]))
 
@@ -166,7 +166,7 @@ class TestAValueThatNoDatabaseStores:
 
     @pytest.mark.usefixtures("own_registry", "no_nudge")
     @pytest.mark.django_db
-    def test_makes_a_handler_dead_at_once(self):
+    def test_makes_a_delivery_dead_immediately(self):
         @subscribe("tests.Noted")
         def copy(parcel_id: str) -> None:
             emit(Noted(parcel_id=parcel_id, note="\x00"))

@@ -8,7 +8,7 @@ from outbox.fork_safety import apart_from_forks
 
 
 class TestAFork:
-    def test_waits_until_a_thread_has_done_with_the_database(self):
+    def test_waits_until_a_thread_has_finished_with_the_database(self):
         """Without the lock: a child is born with a write lock of SQLite's that nobody holds."""
         told: list[str] = []
         thread = threading.Thread(target=use_the_database, args=[begun := threading.Event(), told])

@@ -111,7 +111,7 @@ class TestATaskSentInsideATransaction:
 
 @pytest.fixture
 def peer() -> Iterator[tuple[str, int]]:
-    """Something that listens."""
+    """A listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()
 
@@ -136,7 +136,7 @@ class TestAConnectionInsideATransactionOfAHandler:
         assert f"tests.book connects to 127.0.0.1:{peer[1]} inside" in str(found.value)
         assert "atomic=False" in str(found.value)
 
-    def test_is_found_with_the_receipt(self, peer: tuple[str, int]):
+    def test_is_found_in_a_receipt(self, peer: tuple[str, int]):
         @subscribe("tests.ParcelSent", atomic=False)
         def book(parcel_id: UUID, receipt: Receipt) -> None:
             with receipt:
@@ -192,7 +192,7 @@ class TestAConnectionInsideATransactionOfAHandler:
 
         deliver_one()
 
-    def test_is_allowed_on_this_machine(self, tmp_path: Path):
+    def test_is_allowed_on_the_same_host(self, tmp_path: Path):
         path = str(tmp_path / "s")  # a log, for example
 
         @subscribe("tests.ParcelSent")
@@ -205,8 +205,8 @@ class TestAConnectionInsideATransactionOfAHandler:
             server.listen()
             deliver_one()
 
-    def test_is_allowed_to_a_driver_of_a_database(self, peer: tuple[str, int]):
-        """As of PyMySQL, which is Python: a second database is connected to when it is used."""
+    def test_is_allowed_for_a_database_driver(self, peer: tuple[str, int]):
+        """PyMySQL is written in Python, and opens its connection on first use."""
         place = "/lib/django/db/backends/mysql/base.py"
         source = "def connect(peer): socket.create_connection(peer).close()"
         driver: dict[str, Any] = {"socket": socket}
@@ -219,7 +219,7 @@ class TestAConnectionInsideATransactionOfAHandler:
         deliver_one()
 
     @pytest.mark.postgresql
-    def test_is_allowed_to_postgresql(self, transactional_db: None):
+    def test_is_allowed_for_postgresql(self, transactional_db: None):
         opened: list[bool] = []
 
         @subscribe("tests.ParcelSent")
@@ -261,7 +261,7 @@ def legacy(tmp_path: Path, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.mark.usefixtures("legacy")
-class TestAnEventBesideTheTransactionOfAnotherDatabase:
+class TestAnEventDuringATransactionOfAnotherDatabase:
     def test_is_found(self):
         with (
             transaction.atomic(),
@@ -289,7 +289,7 @@ class TestAnEventBesideTheTransactionOfAnotherDatabase:
                 pass
             assert emit(ParcelSent(parcel_id=uuid4()))
 
-    def test_is_allowed_in_a_view_of_atomic_requests(self, legacy: dict[str, Any]):
+    def test_is_allowed_in_a_view_with_atomic_requests(self, legacy: dict[str, Any]):
         legacy["ATOMIC_REQUESTS"] = True
 
         with transaction.atomic(using="legacy"), transaction.atomic():
@@ -309,7 +309,7 @@ class TestTheGuards:
     def test_are_on_in_debug_or_by_the_setting(
         self, tmp_path: Path, debug: str, wanted: str, are_on: bool
     ):
-        """Elsewhere nothing is wrapped, and no signal is listened to."""
+        """Other projects get no wrapped function and no signal receiver."""
         (tmp_path / "guarded_settings.py").write_text(
             f"from shop.settings import *\nDEBUG = {debug.title()}\nOUTBOX = {{'GUARDS': {wanted}}}"
         )

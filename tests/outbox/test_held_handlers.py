@@ -1,4 +1,4 @@
-"""An ordered handler that its unfinished backfill holds: nobody resumes it by mistake."""
+"""An unfinished backfill holds its ordered handler, so a user cannot resume it by mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from outbox.monitor.status import status
 from outbox.operations import holds, progress
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.lines import Died, Listener, die, given, send
+from tests.outbox.drive import Died, die, run_pass
+from tests.outbox.ordered import Listener, emit_numbers
 from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -65,14 +66,14 @@ def as_html(text: str) -> str:
 
 
 def begun(listener: Listener) -> None:
-    """Kill the backfill of events 1 and 2 after its first step; event 3 comes meanwhile."""
-    given(1, 2)
-    send()
+    """Kill the backfill of events 1 and 2 after its first step, and emit event 3."""
+    emit_numbers(1, 2)
+    run_pass()
     listener.subscribe()
     with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
         operations.backfill(CHOICE, by="ann", reason="a test")
-    given(3)
-    send()
+    emit_numbers(3)
+    run_pass()
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ class TestResuming:
         assert handled(held) == []
         assert not Operation.objects.filter(action="resume").exists()
 
-    def test_is_refused_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+    def test_is_also_refused_if_a_person_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         with pytest.raises(operations.HeldByBackfill):
@@ -142,7 +143,7 @@ class TestResuming:
 
         assert handled(held) == [1, 2, 3]
 
-    def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
+    def test_is_possible_if_an_older_release_left_the_pause_of_a_complete_backfill(
         self, held: Listener
     ):
         operations.continue_operation(the_backfill().pk, by="ann")
@@ -157,8 +158,8 @@ class TestResuming:
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed where the rows were not locked before the look: the backfill was broken into."""
-        given(1, 2)
-        send()
+        emit_numbers(1, 2)
+        run_pass()
         listener.subscribe()
         left_by_an_older_release = {"paused_at": timezone.now(), "paused_by": "backfill:0"}
         Subscription.objects.update(**left_by_an_older_release)
@@ -184,7 +185,7 @@ class TestTheCommand:
         assert held_text() in refused("resume", HANDLER)
         assert the_handler().paused_at is not None
 
-    def test_refuses_the_dry_run_in_the_same_words(self, held: Listener):
+    def test_refuses_the_dry_run_with_the_same_error(self, held: Listener):
         assert refused("resume", HANDLER, "--dry-run") == refused("resume", HANDLER)
 
     def test_resumes_it_by_force_and_names_the_next_step(self, held: Listener):
@@ -220,7 +221,7 @@ class TestTheCommand:
         seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
         assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
 
-    def test_shows_it_in_status_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+    def test_also_shows_it_in_status_if_a_person_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = outbox_command("status")
@@ -233,14 +234,12 @@ class TestTheCommand:
         assert held_clause()[:-1] in outbox_command("status")
         assert why(parked()) == f"Parked: {held_text()}"
 
-    def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
+    def test_names_the_backfill_when_a_user_pauses_the_handler(self, held: Listener):
         said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")
 
         assert said == f"{HANDLER} is paused. {held_text()}\n"
 
-    def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
-        self, held: Listener
-    ):
+    def test_names_the_first_backfill_if_a_second_one_would_only_wait(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = refused("backfill", HANDLER, "--reason", "again")
@@ -287,7 +286,7 @@ class TestTheAdmin:
         assert f'aria-label="Pause {HANDLER}"' in page
         assert as_html(held_text()) in page
 
-    def test_has_none_either_where_a_person_has_paused_it_besides(
+    def test_has_no_button_if_a_person_has_also_paused_it(
         self, held: Listener, admin_client: Client
     ):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
@@ -299,7 +298,9 @@ class TestTheAdmin:
         assert "the bank is closed" in page
         assert f"and {held_clause()[:-1]}" in page
 
-    def test_has_none_on_the_page_of_the_subscription(self, held: Listener, admin_client: Client):
+    def test_has_no_button_on_the_page_of_the_subscription(
+        self, held: Listener, admin_client: Client
+    ):
         url = reverse("admin:outbox_subscription_change", args=[the_handler().pk])
 
         page = admin_client.get(url).content.decode()
@@ -318,7 +319,7 @@ class TestTheAdmin:
 
 
 class TestTheLog:
-    def test_has_that_a_resumption_by_force_broke_into_the_backfill(
+    def test_records_that_a_forced_resumption_interrupted_the_backfill(
         self, held: Listener, caplog: pytest.LogCaptureFixture
     ):
         with caplog.at_level(logging.WARNING, logger="outbox.operations"):
@@ -330,8 +331,8 @@ class TestTheLog:
 class TestACtrlC:
     def test_in_a_backfill_names_the_paused_handler_and_the_next_step(self, listener: Listener):
         """Failed: a traceback."""
-        given(1, 2)
-        send()
+        emit_numbers(1, 2)
+        run_pass()
         listener.subscribe()
 
         def interrupt() -> None:
@@ -430,7 +431,7 @@ class TestAnUnfinishedOperation:
 
         assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
 
-    def test_whose_handler_is_gone_ends_continue_with_a_sentence(self, held: Listener):
+    def test_whose_handler_is_removed_makes_continue_fail_with_an_error(self, held: Listener):
         """Failed: a traceback of `UnknownHandler`."""
         operations.pause(HANDLER, by="bob", reason="a test")
         Subscription.objects.update(handler="tests.renamed")

@@ -1,4 +1,4 @@
-"""What goes wrong, is slow or is held delays nothing beside it (rules 9, 11 and 14)."""
+"""A failed, slow or held delivery delays no other (rules 9, 11 and 14)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,11 @@ import time_machine
 from outbox import PermanentFailure, operations, subscribe
 from outbox.deliveries import lease
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports.base import Message
 from outbox.worker import batch
+from tests.outbox.drive import emit_orders, run_pass, states
 
 pytestmark = pytest.mark.usefixtures("own_registry")
-
-
-def given(number: int) -> Outbox:
-    outbox = Outbox()
-    for count in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
-    return outbox
-
-
-def passing() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
 
 
 class TestAKey:
@@ -46,7 +30,7 @@ class TestAKey:
             if number == 1:
                 raise error
 
-        outbox = given(4)
+        outbox = emit_orders(4)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -55,28 +39,28 @@ class TestAKey:
         assert second in {"pending", "dead"}
 
 
-class TestParkedWork:
-    def test_costs_a_pass_nothing(self, django_assert_num_queries):
+class TestAParkedDelivery:
+    def test_costs_a_pass_no_read(self, django_assert_num_queries):
         """Rule 14. Seen to fail with parked work of a paused handler among what is busy."""
 
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
-        given(5)
+        emit_orders(5)
         operations.pause("tests.count", by="ann", reason="a test")
-        passing()
+        run_pass()
         assert set(states()) == {"parked"}
 
         with django_assert_num_queries(2):
-            assert passing() == []
+            assert run_pass() == []
 
-    def test_takes_nothing_of_the_window_of_what_goes_on(self):
+    def test_uses_no_slot_of_the_window(self):
         """Rule 14. Seen to fail with parked deliveries counted as in flight."""
 
         @subscribe("shops.Ordered", "shops.Shipped", window=2)
         def count() -> None: ...
 
-    def test_is_not_sent_with_what_is_due(self):
+    def test_is_not_sent_with_due_deliveries(self):
         """Rule 14. Seen to fail with "parked" among the states that `claim` looks for."""
 
         @subscribe("shops.Ordered")
@@ -85,16 +69,16 @@ class TestParkedWork:
         @subscribe("shops.Ordered")
         def print_label() -> None: ...
 
-        given(2)
+        emit_orders(2)
         operations.pause("tests.count", by="ann", reason="a test")
-        passing()
-        given(2)
+        run_pass()
+        emit_orders(2)
 
-        messages = passing()
+        messages = run_pass()
 
         assert {message.handler for message in messages} == {"tests.print_label"}
 
-    def test_is_in_no_index_of_what_is_due(self):
+    def test_is_in_no_index_of_due_deliveries(self):
         """Rule 14. Seen to fail with "parked" in the condition of `outbox_delivery_pending`."""
         due = {
             index.name: dict(index.condition.children)["state"]
@@ -121,13 +105,13 @@ class TestASlowHandler:
         @subscribe("shops.Ordered", batch=5, lease=100, shared_transaction=shares)
         def count(number: int) -> None:
             clock.shift(timedelta(seconds=30 if number % 2 else 99))
-            passing()
+            run_pass()
 
         shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
         monkeypatch.setattr(lease, "time", shifted)
         monkeypatch.setattr(batch, "time", shifted)
         with time_machine.travel(start, tick=False) as clock:
-            outbox = given(5)
+            outbox = emit_orders(5)
             outbox.deliver_all()
 
         assert states() == ["done"] * 5

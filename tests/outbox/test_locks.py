@@ -65,8 +65,8 @@ class TestASaveWithoutTheLock:
             with pytest.raises(SavedWithoutLock):
                 row.save()
 
-    def test_is_found_of_what_was_read_before_the_lock(self, parcel: Parcel):
-        """The lock is there, but what is saved is older than it."""
+    def test_is_found_for_a_row_read_before_the_lock(self, parcel: Parcel):
+        """The lock is held, but the saved row was read before it."""
         with transaction.atomic(), pytest.raises(SavedWithoutLock):
             Parcel.objects.locked(parcel.pk)
             parcel.save()
@@ -85,16 +85,16 @@ class TestASave:
             with transaction.atomic():
                 row.save(update_fields=["address"])
 
-    def test_is_allowed_of_what_this_transaction_made(self):
+    def test_is_allowed_for_a_row_that_this_transaction_created(self):
         with transaction.atomic():
             parcel = Parcel.objects.create()
             parcel.save()
 
-    def test_is_allowed_of_a_fixture(self, parcel: Parcel):
+    def test_is_allowed_for_a_fixture(self, parcel: Parcel):
         [row] = serializers.deserialize("json", serializers.serialize("json", [parcel]))
 
         row.save()
 
-    def test_is_allowed_where_the_guards_are_lifted(self, parcel: Parcel):
+    def test_is_allowed_while_the_guards_are_lifted(self, parcel: Parcel):
         with guards_lifted():
             parcel.save()

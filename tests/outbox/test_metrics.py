@@ -26,6 +26,7 @@ from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.relay.passes import BrokerUnavailable, relay_pass
 from outbox.testing import Outbox
+from tests.outbox.drive import run_pass
 
 TOKEN = "a-token-that-only-the-scraper-knows"
 
@@ -161,7 +162,7 @@ class TestTheGauges:
                 lambda: None
             )
         Outbox().given("shops.Ordered", order_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         with django_assert_num_queries(12):
             families()
@@ -311,7 +312,7 @@ class TestWithoutAToken:
 
         assert not Counter.objects.exists()
 
-    def test_there_is_no_page(self):
+    def test_the_page_does_not_exist(self):
         with pytest.raises(Http404):
             metrics(RequestFactory().get("/metrics"))
 
@@ -355,7 +356,7 @@ def add_from_a_thread(results: list[Any]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 class TestManyProcesses:
-    def test_add_to_the_same_rows_and_lose_nothing(self):
+    def test_add_to_the_same_rows_without_lost_updates(self):
         """Seen to fail with the value replaced instead of added to."""
         from threading import Thread
 

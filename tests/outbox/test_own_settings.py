@@ -1,4 +1,4 @@
-"""The tests of the outbox use a project of their own, and import nothing of the shop."""
+"""The tests of the outbox use a separate project, and import no module of the shop."""
 
 from __future__ import annotations
 

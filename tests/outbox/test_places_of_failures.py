@@ -1,4 +1,4 @@
-"""The place of a failure is the innermost line of the project's own code, not of the outbox."""
+"""The place of a failure is the innermost line of the project's code, not of the outbox."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestAnErrorOfTheDatabase:
         assert first.place == place("duplicate in the first branch")
         assert second.place == place("duplicate in the second branch")
 
-    def test_is_in_another_group_than_one_at_another_line(self):
+    def test_has_a_separate_group_for_each_line(self):
         @subscribe("tests.Named", attempts=1)
         def file_parcel(name: str) -> None:
             Group.objects.create(name="taken")
@@ -72,7 +72,7 @@ class TestAnErrorOfTheDatabase:
 
         assert sorted(one.number for one in groups()) == [1, 2]
 
-    def test_keeps_its_whole_traceback(self):
+    def test_keeps_its_complete_traceback(self):
         @subscribe("tests.Named", attempts=1)
         def file_parcel() -> None:
             with connection.cursor() as cursor:
@@ -111,7 +111,7 @@ class TestAnotherError:
 
         assert attempt.place == place("cannot be stored")
 
-    def test_into_which_a_handler_turns_an_interruption_is_at_the_line_of_the_handler(self):
+    def test_raised_for_an_interruption_is_at_the_line_of_the_handler(self):
         """Failed: "contextlib:162 __exit__"."""
 
         @subscribe("tests.Named", attempts=1, time_limit=0.2)

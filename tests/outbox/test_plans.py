@@ -1,4 +1,4 @@
-"""How status, relay and lists read the big tables: by an index, whatever is stored."""
+"""Status, relay and lists read the big tables by an index, regardless of the stored rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from django.utils import timezone
 from outbox import subscribe
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import status
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_pass
 from tests.outbox.history import store
-from tests.outbox.work import queries, work
+from tests.outbox.query_cost import queries, rows_read
 
 STORED = 4000
 BIG = ("outbox_event", "outbox_delivery")
@@ -85,15 +85,15 @@ def is_scan(line: str) -> bool:
 
 
 class TestAPlan:
-    def test_that_reads_it_all_is_found(self, history: None) -> None:
-        """The look at the plans sees what it is there for."""
+    def test_that_reads_a_whole_table_is_found(self, history: None) -> None:
+        """The inspection of plans detects a scan."""
         sql = str(Delivery.objects.filter(note="never").order_by("note").query)
 
         assert any(is_scan(line) for line in plan(sql.replace("never", "'never'")))
 
 
 class TestTheStatus:
-    def test_reads_deliveries_by_the_indexes_of_what_is_owed_alone(self, history: None) -> None:
+    def test_reads_deliveries_only_by_the_indexes_of_owed_deliveries(self, history: None) -> None:
         """Seen to fail where it counted what was done lately among the newest deliveries."""
         found = [indexes(sql, of=BIG[1]) for sql in statements(status, of=BIG[1])]
 
@@ -104,8 +104,8 @@ class TestTheStatus:
 
 
 class TestADelivery:
-    def test_that_comes_through_is_in_two_more_indexes_on_its_way(self) -> None:
-        """Each would be a price that everyone pays, for ever."""
+    def test_is_in_at_most_two_more_indexes_until_it_is_done(self) -> None:
+        """Each further index would slow down every delivery."""
         passed = [indexes_of(state) for state in ("pending", "sent", "done")]
 
         assert passed == [{"outbox_delivery_pending"}, {"outbox_delivery_sent"}, set()]
@@ -130,7 +130,7 @@ class TestAMessage:
         )
 
 
-class TestAListOfWhatIsDead:
+class TestAListOfDeadDeliveries:
     @pytest.fixture
     def old(self, history: None) -> None:
         """Many deliveries are dead, the oldest of all."""
@@ -142,7 +142,7 @@ class TestAListOfWhatIsDead:
     @pytest.mark.parametrize(
         "address", ["delivery/?state=dead", "delivery/dead/", "event/?state=dead"]
     )
-    def test_reads_its_page_however_much_was_done_since(
+    def test_reads_only_its_page_regardless_of_later_deliveries(
         self,
         old: None,
         address: str,
@@ -156,12 +156,12 @@ class TestAListOfWhatIsDead:
 
         asked = queries(admin_client, f"/admin/outbox/{address}")
 
-        most = {sql: read for sql in asked if (read := work(sql)) > A_PAGE[connection.vendor]}
+        most = {sql: read for sql in asked if (read := rows_read(sql)) > A_PAGE[connection.vendor]}
         assert most == {}
 
 
 class TestTheRelay:
-    def test_reads_no_big_table_from_end_to_end(self, history: None) -> None:
+    def test_reads_no_big_table_completely(self, history: None) -> None:
         Outbox().given("tests.Kept", kept_id=uuid4())
 
         told = [sql for of in BIG for sql in statements(_pass, of=of)]
@@ -170,9 +170,7 @@ class TestTheRelay:
         assert [line for sql in told for line in plan(sql) if is_scan(line)] == []
 
     @pytest.mark.postgresql
-    def test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of(
-        self, own_registry: None
-    ) -> None:
+    def test_sorts_no_backlog_without_statistics(self, own_registry: None) -> None:
         """Seen to fail where it was left the choice: all that waits was read and sorted for each
         page, of a backlog of 50,000 in 25 ms.
         """
@@ -197,7 +195,7 @@ class TestTheRelay:
         assert [line for plan in pages.values() for line in plan if is_sort(line)] == []
 
     @pytest.mark.postgresql
-    def test_leaves_the_planner_free_after_a_page(self, own_registry: None) -> None:
+    def test_restores_the_planner_settings_after_a_page(self, own_registry: None) -> None:
         """Seen to fail with a setting for the whole pass: what has no index in its order was sought
         in all that is stored, and a test's own queries after it, too.
         """
@@ -244,4 +242,4 @@ def is_sort(line: str) -> bool:
 
 
 def _pass() -> None:
-    relay_pass(publish=lambda message: None)
+    run_pass()

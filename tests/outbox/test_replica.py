@@ -1,4 +1,4 @@
-"""A router that reads from a replica: whatever decides or stores reads the primary (rule 1).
+"""A router that reads from a replica: code that decides or stores reads the primary (rule 1).
 
 The replica is a copy of the SQLite file, so the test decides what it lacks.
 """
@@ -27,10 +27,9 @@ from outbox.operations import progress, resumption
 from outbox.operations.dry_run import dry_run
 from outbox.privacy.redaction import redact
 from outbox.privacy.sensitive import masked
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import Died, die, run_messages, run_pass
 
 pytestmark = [
     pytest.mark.sqlite,
@@ -53,7 +52,7 @@ class PrimaryReplica:
 
 
 class Reads(PrimaryReplica):
-    """Notes each of the outbox's models that is read where the router says."""
+    """Records each model of the outbox that is read through the router."""
 
     def __init__(self) -> None:
         self.models: list[str] = []
@@ -66,7 +65,7 @@ class Reads(PrimaryReplica):
 
 @pytest.fixture
 def replicate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Return what brings the replica up to the primary of this moment."""
+    """Return a function that copies the present primary to the replica."""
 
     def ensure_connection(self: Any) -> None:  # Django's own, without what its tests put around
         if self.connection is None:
@@ -110,25 +109,13 @@ def on_primary(model: Any) -> Any:
     return model.objects.using("default")
 
 
-def deliver_due() -> None:
-    for message in relay_pass(publish=lambda message: None).messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
 def first_event() -> Event:
     event: Event = on_primary(Event).order_by("seq").first()
     return event
 
 
-class Died(BaseException): ...
-
-
-def die() -> None:
-    raise Died
-
-
 class TestACorrection:
-    def test_stores_nothing_that_was_redacted_since_the_replica(
+    def test_stores_no_value_that_the_replica_has_not_redacted_yet(
         self, replicate: Callable[[], None]
     ):
         """Failed: the redacted address was stored again, from the replica."""
@@ -138,7 +125,7 @@ class TestACorrection:
             raise PermanentFailure("no")
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
+        run_messages(run_pass())
         replicate()
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
 
@@ -150,7 +137,7 @@ class TestACorrection:
 
 
 class TestAnArchive:
-    def test_has_the_deliveries_and_failures_that_are_removed(
+    def test_has_the_deleted_deliveries_and_failures(
         self, replicate: Callable[[], None], tmp_path: Path
     ):
         """Failed: they were read from the replica, which had none of them yet."""
@@ -161,8 +148,8 @@ class TestAnArchive:
                 raise ValueError("the depot is closed")
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
         on_primary(Event).update(emitted_at="2020-01-01T00:00:00Z")
         assert on_primary(Delivery).get().state == "done"
 
@@ -175,15 +162,15 @@ class TestAnArchive:
         assert [one["exception"] for one in delivery["failures"]] == ["ValueError"]
 
 
-class TestABackfillThatIsGivenUp:
-    def test_lets_its_handler_go_on(
+class TestAnAbandonedBackfill:
+    def test_resumes_its_handler(
         self, replicate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: it was read from the replica as still running, so the pause stayed."""
         monkeypatch.setattr(progress, "_SLICE", 1)
         for _ in range(2):
             Outbox().given("tests.ParcelSent", **FIELDS)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         @subscribe("tests.ParcelSent", ordered=True)
         def send() -> None: ...
@@ -200,14 +187,14 @@ class TestABackfillThatIsGivenUp:
 
 
 class TestACommandThatNamesAKey:
-    def test_acts_on_what_the_replica_does_not_have_yet(self, replicate: Callable[[], None]):
+    def test_acts_on_rows_that_the_replica_does_not_have_yet(self, replicate: Callable[[], None]):
         """Failed: the replay found no event of that key."""
 
         @subscribe("tests.ParcelSent")
         def send() -> None: ...
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
+        run_messages(run_pass())
 
         outbox_command("replay", str(PARCEL), "--reason", "a test")
 
@@ -228,8 +215,8 @@ class TestMinutes:
         assert not on_primary(Minute).exists()
 
 
-class TestWhateverDecidesOrStores:
-    def test_asks_no_router_where_to_read(
+class TestAModuleThatDecidesOrStores:
+    def test_does_not_read_through_a_router(
         self, replicate: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         reads = Reads()
@@ -246,18 +233,18 @@ class TestWhateverDecidesOrStores:
         outbox, all_of_it = Outbox(), operations.Choice()
         outbox.given("tests.ParcelSent", **FIELDS)
         outbox.given("tests.ParcelSent", **FIELDS)
-        deliver_due()
-        deliver_due()  # the first is dead
+        run_messages(run_pass())
+        run_messages(run_pass())  # the first is dead
         operations.retry(all_of_it, **BY, rate=None)
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
         operations.pause("tests.send", **BY)
         operations.resume("tests.send", by="ann")
         dead = on_primary(Delivery).get(state="dead")
         operations.correct(dead.pk, masked(first_event()), **BY)
-        deliver_due()
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
+        run_messages(run_pass())
         dry_run(dead.pk)
         operations.preview("replay", all_of_it)
         operations.replay(all_of_it, **BY, rate=None)
@@ -266,7 +253,7 @@ class TestWhateverDecidesOrStores:
         operations.continue_operation(on_primary(Operation).get(state="running").pk, by="ann")
         on_primary(Delivery).filter(event=first_event()).delete()
         operations.backfill(operations.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
-        deliver_due()
+        run_messages(run_pass())
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
         operations.end("tests.send", **BY)
         on_primary(Event).update(emitted_at="2020-01-01T00:00:00Z")

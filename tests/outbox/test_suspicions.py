@@ -15,7 +15,8 @@ from outbox import subscribe
 from outbox.deliveries import transient_errors, withdrawal
 from outbox.subscriptions import find
 from outbox.worker import start
-from tests.outbox.outages import ends, given, let_leases_pass, work
+from tests.outbox.drive import run_message, states_and_attempts
+from tests.outbox.outages import expire_leases, new_message
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -36,9 +37,9 @@ def test_set_transaction_is_possible_as_the_first_statement(shares: bool):
             cursor.execute("SHOW transaction_isolation")
             seen.append(cursor.fetchone()[0])
 
-    work(given(2))
+    run_message(new_message(2))
 
-    assert ends() == [("done", 1)] * 2
+    assert states_and_attempts() == [("done", 1)] * 2
     assert seen[-1] == "serializable"
 
 
@@ -58,9 +59,9 @@ def test_callbacks_within_callbacks_run_once_each():
         transaction.on_commit(outer)
         transaction.on_commit(lambda: called.append("next"))
 
-    work(given(2))
+    run_message(new_message(2))
 
-    assert ends() == [("done", 1)] * 2
+    assert states_and_attempts() == [("done", 1)] * 2
     assert called == ["outer", "inner", "outer", "inner", "next", "next"] or called == [
         "outer",
         "inner",
@@ -71,7 +72,7 @@ def test_callbacks_within_callbacks_run_once_each():
     ]
 
 
-def test_a_callback_that_closes_the_connection_costs_nothing():
+def test_a_callback_that_closes_the_connection_does_no_harm():
     called = []
 
     @subscribe("tests.Counted")
@@ -79,14 +80,14 @@ def test_a_callback_that_closes_the_connection_costs_nothing():
         transaction.on_commit(lambda: connection.close())
         transaction.on_commit(lambda: called.append(Group.objects.count()))
 
-    work(given(3))
+    run_message(new_message(3))
 
-    assert ends() == [("done", 1)] * 3
+    assert states_and_attempts() == [("done", 1)] * 3
     assert called == [0, 0, 0]
 
 
-def test_a_commit_that_happens_later_doubles_nothing(monkeypatch: pytest.MonkeyPatch):
-    """The COMMIT is on its way while the worker has lost its connection, and runs again."""
+def test_a_late_commit_repeats_no_effect(monkeypatch: pytest.MonkeyPatch):
+    """The COMMIT is still in transit when the worker, which lost its connection, runs again."""
     backend = type(connections["default"])
     commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
     lost: list[Any] = []
@@ -113,16 +114,16 @@ def test_a_commit_that_happens_later_doubles_nothing(monkeypatch: pytest.MonkeyP
         runs.append(1)
         Group.objects.create(name=uuid4().hex)
 
-    message = given()
+    message = new_message()
     monkeypatch.setattr(backend, "_commit", commit_late)
-    work(message)
+    run_message(message)
     assert lost[0]() is None
 
     assert Group.objects.count() == 1
-    assert [state for state, _attempts in ends()] == ["done"]
+    assert [state for state, _attempts in states_and_attempts()] == ["done"]
 
 
-def test_an_error_of_the_database_that_the_handler_hides_costs_no_attempt():
+def test_a_hidden_database_error_costs_no_attempt():
     runs = []
 
     @subscribe("tests.Counted", attempts=1)
@@ -136,9 +137,9 @@ def test_an_error_of_the_database_that_the_handler_hides_costs_no_attempt():
             with suppress(DatabaseError):
                 Group.objects.create(name=uuid4().hex)
 
-    work(given())
+    run_message(new_message())
 
-    assert ends() == [("done", 1)]
+    assert states_and_attempts() == [("done", 1)]
 
 
 def _terminate(pid: int) -> None:
@@ -146,17 +147,17 @@ def _terminate(pid: int) -> None:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
-def test_a_death_that_is_withdrawn_twice_gives_back_one_attempt():
+def test_a_crash_withdrawn_twice_gives_back_one_attempt():
     @subscribe("tests.Counted", attempts=3)
     def count() -> None: ...
 
-    message = given()
+    message = new_message()
     access = transient_errors.DatabaseAccess("default")
     handler = find("tests.count")
     assert handler
     [row] = start.start(handler, message.pairs, worker="w1", access=access)
-    let_leases_pass()
-    assert ends()[0][1] == 1
+    expire_leases()
+    assert states_and_attempts()[0][1] == 1
     started_at = row.started_at
     assert started_at
 
@@ -166,4 +167,4 @@ def test_a_death_that_is_withdrawn_twice_gives_back_one_attempt():
         )
 
     assert (withdraw(), withdraw()) == (1, 0)
-    assert ends()[0][1] == 0
+    assert states_and_attempts()[0][1] == 0

@@ -26,7 +26,7 @@ class Answered(DomainEvent, key="thing_id"):
 
 
 class TestDeliverAll:
-    def test_follows_what_handlers_emit(self):
+    def test_also_delivers_events_that_handlers_emit(self):
         heard = []
 
         @subscribe("tests.Called")
@@ -45,7 +45,7 @@ class TestDeliverAll:
         assert heard == [thing_id]
         assert [result.state for result in results] == ["done", "done"]
 
-    def test_names_the_loop_when_events_feed_each_other_for_ever(self):
+    def test_names_the_cycle_of_events_that_never_ends(self):
         @subscribe("tests.Called")
         def answer(thing_id: UUID) -> None:
             emit(Answered(thing_id=thing_id))
@@ -64,7 +64,7 @@ class TestDeliverAll:
         assert loop[0] == loop[-1]
         assert set(loop) == {"tests.Called", "tests.Answered"}
 
-    def test_leaves_to_others_what_is_theirs(self):
+    def test_leaves_deliveries_of_other_handlers_owed(self):
         @subscribe("tests.Called", name="inventory.count")
         def count() -> None: ...
 
@@ -80,14 +80,14 @@ class TestDeliverAll:
         states = dict(Delivery.objects.values_list("subscription__handler", "state"))
         assert states == {"inventory.count": "done", "payments.charge": "pending"}
 
-    def test_refuses_to_deliver_to_nobody(self):
+    def test_refuses_a_selection_without_a_handler(self):
         @subscribe("tests.Called")
         def count() -> None: ...
 
         with pytest.raises(AssertionError, match=r"matches no handler .* Handlers: tests\.count"):
             Outbox().deliver_all(only="inventry")
 
-    def test_raises_what_a_handler_raised(self):
+    def test_raises_the_error_of_a_handler(self):
         @subscribe("tests.Called")
         def count() -> None:
             raise ZeroDivisionError
@@ -98,8 +98,8 @@ class TestDeliverAll:
         with pytest.raises(ZeroDivisionError):
             outbox.deliver_all()
 
-    def test_makes_no_retry_because_a_short_wait_was_drawn(self):
-        """Seen to fail with the waits of production: drawn at random, some of nearly nothing."""
+    def test_does_not_retry_after_a_short_random_backoff(self):
+        """Seen to fail with the backoff of production, which is random and may be close to zero."""
 
         @subscribe("crates.CratePacked", backoff_base=60)
         def label() -> None:
@@ -118,7 +118,7 @@ class TestDeliverAll:
         assert len(waits) == 20
         assert min(waits) >= timedelta(seconds=60)
 
-    def test_leaves_the_waits_of_production_to_the_rest_of_the_process(self):
+    def test_leaves_the_backoff_of_the_rest_of_the_process_unchanged(self):
         """Seen to fail where the first outbox replaces them for good."""
 
         @subscribe("tests.Called")
@@ -134,7 +134,7 @@ class TestDeliverAll:
 
         assert settlement._rng is before
 
-    def test_twice_shows_a_handler_that_acts_twice_outside(self):
+    def test_twice_reveals_a_handler_that_repeats_an_external_effect(self):
         sent = []
 
         @subscribe("tests.Called", atomic=False)
@@ -151,7 +151,7 @@ class TestDeliverAll:
         assert len(sent) == 2
         assert Delivery.objects.get().state == "done"
 
-    def test_twice_still_raises_what_a_handler_raised(self):
+    def test_twice_still_raises_the_error_of_a_handler(self):
         @subscribe("tests.Called")
         def count() -> None:
             raise ZeroDivisionError
@@ -164,7 +164,7 @@ class TestDeliverAll:
 
 
 class TestGiven:
-    def test_needs_no_producer(self):
+    def test_requires_no_emitting_app(self):
         seen = []
 
         @subscribe("elsewhere.Happened")
@@ -178,17 +178,17 @@ class TestGiven:
 
         assert seen == [7]
 
-    def test_holds_a_known_producer_to_its_word(self):
+    def test_validates_the_payload_of_a_declared_event(self):
         with pytest.raises(ValueError, match="thing_id"):
             Outbox().given("tests.Called", thing_id="no uuid")
 
-    def test_asks_for_a_key_that_it_cannot_guess(self):
+    def test_requires_the_key_of_an_undeclared_event(self):
         with pytest.raises(AssertionError, match="needs key="):
             Outbox().given("elsewhere.Happened", amount=7)
 
 
 class TestEmitted:
-    def test_says_what_was_emitted_instead(self):
+    def test_lists_the_emitted_events_if_it_fails(self):
         @subscribe("tests.Called")
         def answer(thing_id: UUID) -> None:
             emit(Answered(thing_id=thing_id))
@@ -206,15 +206,15 @@ def timers() -> list[threading.Thread]:
 
 
 @pytest.mark.django_db
-class TestWhatIsCounted:
+class TestCounts:
     """A thread stored it seconds later, beside the transaction of another test, which found it."""
 
-    def test_is_stored_by_no_thread(self):
+    def test_are_stored_by_no_thread(self):
         minutes.note_events(1)
 
         assert timers() == []
 
-    def test_is_forgotten_with_the_test(self):
+    def test_are_discarded_after_the_test(self):
         with buffer.without_threads():
             minutes.note_events(1)
 
@@ -238,7 +238,7 @@ class TestOutboxTestMixin(OutboxTestMixin, TestCase):
         assert len(heard) == 2
         assert self.outbox is self.outbox
 
-    def test_leaves_nothing_to_a_thread(self):
+    def test_stores_counts_without_a_thread(self):
         self.enterContext(mock.patch.object(buffer, "_has_threads", new=True))
 
         assert self.outbox

@@ -33,7 +33,7 @@ HANDLER = "tests.count"
 
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
-    """Where this process's spans go: a provider can be set once only."""
+    """The exporter of this process's spans. A provider can be set only once."""
     found = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(found))
@@ -51,7 +51,7 @@ def spans(
 
 
 class Chain:
-    """An event whose handler tells another one, which a second handler hears."""
+    """An event whose handler emits another one for a second handler."""
 
     def __init__(self) -> None:
         class Ordered(DomainEvent, key="order_id"):
@@ -74,8 +74,8 @@ class Chain:
         self.outbox = Outbox()
         self.event = Ordered
 
-    def tell(self, delay: timedelta | None = None) -> None:
-        """Emit within a span, as a request's."""
+    def emit(self, delay: timedelta | None = None) -> None:
+        """Emit within a span, as a request does."""
         with trace.get_tracer("test").start_as_current_span("POST /orders"), transaction.atomic():
             emit(self.event(order_id=uuid4()), delay=delay)
 
@@ -106,9 +106,9 @@ def trace_of(span: ReadableSpan) -> int:
 
 
 class TestATrace:
-    def test_runs_from_the_request_to_the_handlers_of_what_handlers_tell(self, spans):
+    def test_covers_the_request_its_handlers_and_their_events(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all()
 
         request = found(spans, "POST /orders")
@@ -126,7 +126,7 @@ class TestATrace:
 
     def test_shows_how_long_an_event_waited(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(seconds=90))
         with time_machine.travel(timezone.now(), tick=False):
             chain.outbox.deliver_all(only=HANDLER)
@@ -138,9 +138,9 @@ class TestATrace:
         assert wait.end_time
         assert wait.end_time <= (found(spans, f"{HANDLER} tests.Ordered").end_time or 0)
 
-    def test_keeps_the_conventions_for_messaging(self, spans):
+    def test_follows_the_conventions_for_messaging(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all(only=HANDLER)
 
         event = Event.objects.earliest("seq")
@@ -162,7 +162,7 @@ class TestATrace:
 
     def test_shows_a_failure_and_the_next_attempt(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.fails = True
         chain.outbox.deliver_all(only=HANDLER, raise_errors=False)
         chain.fails = False
@@ -176,10 +176,10 @@ class TestATrace:
         assert (handled[-1].attributes or {})["outbox.outcome"] == "done"
         assert {trace_of(span) for span in handled} == {trace_of(found(spans, "POST /orders"))}
 
-    def test_ends_where_a_person_could_not_follow_it(self, spans):
+    def test_ends_at_a_delivery_that_waited_for_long(self, spans):
         """Seen to fail with every attempt made a child of its event."""
         chain = Chain()
-        chain.tell()
+        chain.emit()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(hours=9))
         chain.outbox.deliver_all(only=HANDLER)
 
@@ -187,7 +187,7 @@ class TestATrace:
 
     def test_links_a_replayed_delivery(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all()
         operations.replay(
             operations.Choice(
@@ -200,9 +200,9 @@ class TestATrace:
 
         self.links(spans, f"{HANDLER} tests.Ordered", to="emit tests.Ordered")
 
-    def test_links_what_is_told_later(self, spans):
+    def test_links_a_delayed_event(self, spans):
         chain = Chain()
-        chain.tell(delay=timedelta(minutes=1))
+        chain.emit(delay=timedelta(minutes=1))
         chain.outbox.let_pass(timedelta(minutes=2))
         planned = found(spans, "emit tests.Ordered")
         assert DelayedEvent.objects.get().traceparent
@@ -223,14 +223,14 @@ class TestATrace:
         told = last(spans, "emit tests.Counted")
         assert parent_of(told) == id_of(linked)
 
-    def test_is_named_by_the_lines_that_are_logged_in_it(self, spans):
+    def test_is_named_in_its_log_lines(self, spans):
         record = logging.makeLogRecord({})
         with trace.get_tracer("test").start_as_current_span("POST /orders"):
             CorrelationFilter().filter(record)
 
         assert vars(record)["trace_id"] == f"{trace_of(found(spans, 'POST /orders')):032x}"
 
-    def test_shows_nothing_of_a_person(self, spans):
+    def test_contains_no_personal_data(self, spans):
         class Told(DomainEvent, key="order_id"):
             order_id: UUID
             card: str
@@ -252,16 +252,16 @@ class TestWithoutTracing:
     def test_an_event_has_no_context(self):
         chain = Chain()
 
-        chain.tell()
+        chain.emit()
 
         assert Event.objects.get().traceparent == ""
 
-    def test_costs_no_statement_and_with_it_none_either(self, exporter, settings):
+    def test_costs_the_same_statements_as_with_it(self, exporter, settings):
         chain = Chain()
 
         def statements() -> int:
             with CaptureQueriesContext(connection) as captured:
-                chain.tell()
+                chain.emit()
                 chain.outbox.deliver_all()
             return len(captured)
 
@@ -271,7 +271,7 @@ class TestWithoutTracing:
 
         assert statements() == before
 
-    def test_is_imported_by_nobody(self):
+    def test_is_imported_by_no_module(self):
         program = (
             "import sys; from django.core.wsgi import get_wsgi_application as start; start(); "
             "print({name.partition('.')[0] for name in sys.modules} & "

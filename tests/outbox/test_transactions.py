@@ -1,4 +1,4 @@
-"""What commits together and what does not, on real transactions; the kit's are a test's own."""
+"""The commits of relay and worker, in real transactions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from outbox import DomainEvent, LeaseLost, Receipt, emit, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import (
+    Died,
+    die,
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_message,
+    run_messages,
+    run_pass,
+)
 from tests.threads import aside
 
 pytestmark = [
@@ -30,35 +37,8 @@ class Counted(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
-
-
-def die() -> None:
-    raise Died
-
-
-def given() -> Outbox:
-    outbox = Outbox()
-    outbox.given("shops.Ordered", order_id=uuid4())
-    return outbox
-
-
-def send() -> Message:
-    [message] = relay_pass(publish=lambda message: None).messages
-    return message
-
-
-def work(message: Message) -> None:
-    deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def let_leases_and_backoffs_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
-
-
 class TestTheRelay:
-    def test_publishes_what_is_committed_and_holds_no_transaction_meanwhile(self):
+    def test_publishes_committed_deliveries_without_an_open_transaction(self):
         """Rule 7. Seen to fail with `publish` called inside the transaction of `plan`."""
 
         @subscribe("shops.Ordered")
@@ -71,7 +51,7 @@ class TestTheRelay:
             is_open.append(connection.in_atomic_block)
             aside(lambda: stored.extend(Delivery.objects.values_list("state", flat=True)))
 
-        given()
+        emit_orders()
 
         relay_pass(publish=publish)
 
@@ -84,48 +64,49 @@ class TestTheRelay:
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
-        given()
-        given()
+        emit_orders()
+        emit_orders()
         taken = Event.objects.latest("seq")
         there = Delivery.objects.create(
             event=taken, subscription=Subscription.objects.get(), due_at=taken.emitted_at
         )
 
         with pytest.raises(IntegrityError):  # an event has one delivery for each handler
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
         assert list(Delivery.objects.all()) == [there]
         assert not Event.objects.exclude(fanned_out_at=None).exists()
         there.delete()
-        assert len(send().pairs) == 2
+        [message] = run_pass()
+        assert len(message.pairs) == 2
 
-    def test_owes_what_the_broker_took_until_the_handler_commits(self):
+    def test_keeps_a_sent_delivery_owed_until_the_handler_commits(self):
         """Rule 3. Seen to fail with the delivery done as soon as it is published."""
 
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
-        given()
-        message = send()
+        emit_orders()
+        [message] = run_pass()
         assert Delivery.objects.get().is_owed
 
-        work(message)
+        run_message(message)
 
         assert not Delivery.objects.get().is_owed
 
-    def test_that_dies_before_it_publishes_leaves_the_rest_to_the_next(self):
+    def test_that_dies_before_it_publishes_leaves_the_deliveries_to_the_next(self):
         """Rules 3 and 7. Seen to fail with `_settle_lapsed` doing nothing."""
 
         @subscribe("shops.Ordered")
         def count(order_id: UUID) -> None:
             Group.objects.create(name=str(order_id))
 
-        given()
+        emit_orders()
         with pytest.raises(Died):
             relay_pass(publish=lambda message: die())
 
-        let_leases_and_backoffs_pass()
-        work(send())
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
 
         assert Delivery.objects.values_list("state", "token", "attempts").get() == ("done", 2, 1)
         assert Group.objects.count() == 1
@@ -133,7 +114,7 @@ class TestTheRelay:
 
 class TestAHandlerWhoseProcessDies:
     @pytest.mark.parametrize("atomic", [True, False], ids=["atomic", "with receipt"])
-    def test_before_the_commit_leaves_nothing_and_is_made_good_once(self, atomic: bool):
+    def test_before_the_commit_leaves_no_effect_and_is_repeated_once(self, atomic: bool):
         """Rules 3 and 6. Seen to fail with the receipt written in a transaction of its own,
         whether before the effects or after them.
         """
@@ -154,14 +135,14 @@ class TestAHandlerWhoseProcessDies:
                 with receipt:
                     act(order_id)
 
-        outbox = given()
+        outbox = emit_orders()
         with pytest.raises(Died), failpoints.armed(failpoints.BEFORE_RECEIPT, die):
-            work(send())
+            run_messages(run_pass())
         assert not Group.objects.exists()
         assert not outbox.all_emitted()
         assert Delivery.objects.get().is_owed
 
-        let_leases_and_backoffs_pass()
+        expire_leases_and_backoffs()
         outbox.deliver_all()  # finds the dead worker
         outbox.deliver_all()
 
@@ -171,7 +152,7 @@ class TestAHandlerWhoseProcessDies:
 
 
 class TestAnEventThatAHandlerEmits:
-    def test_vanishes_with_the_savepoint_that_is_rolled_back(self):
+    def test_is_removed_with_a_savepoint_that_is_rolled_back(self):
         """Rules 1 and 6: the event exists if and only if the change next to it does."""
 
         @subscribe("shops.Ordered")
@@ -183,7 +164,7 @@ class TestAnEventThatAHandlerEmits:
                 raise ValueError
             emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all()
 
@@ -191,7 +172,7 @@ class TestAnEventThatAHandlerEmits:
         told = outbox.emitted("tests.Counted")
         assert str(told.order_id) == Event.objects.get(name="shops.Ordered").key
 
-    def test_vanishes_with_a_transaction_that_is_marked_for_rollback(self):
+    def test_is_removed_with_a_transaction_that_is_marked_for_rollback(self):
         """Rule 6. The receipt cannot be written then, so the run has failed."""
 
         @subscribe("shops.Ordered")
@@ -199,7 +180,7 @@ class TestAnEventThatAHandlerEmits:
             emit(Counted(order_id=order_id))
             transaction.set_rollback(True)
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -209,7 +190,7 @@ class TestAnEventThatAHandlerEmits:
 
 
 class TestALostLease:
-    def test_keeps_nothing_of_an_atomic_handler(self):
+    def test_rolls_back_an_atomic_handler(self):
         """Rule 6. Seen to fail where nobody looks whether the receipt found its row."""
 
         @subscribe("shops.Ordered")
@@ -218,7 +199,7 @@ class TestALostLease:
             Group.objects.create(name="late")
             emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -226,7 +207,7 @@ class TestALostLease:
         assert not outbox.all_emitted()
         assert Attempt.objects.get().outcome == "lease_lost"
 
-    def test_keeps_nothing_of_a_handler_that_hides_it(self):
+    def test_rolls_back_a_handler_that_hides_it(self):
         """Rule 6. Seen to fail with the token removed from `_receipt_transaction`."""
 
         @subscribe("shops.Ordered", atomic=False)
@@ -236,7 +217,7 @@ class TestALostLease:
                 Group.objects.create(name="late")
                 emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -246,8 +227,8 @@ class TestALostLease:
         assert Attempt.objects.get().outcome == "lease_lost"
 
 
-class TestWhatAPersonDoesDuringARun:
-    def test_retry_starts_it_no_second_time(self):
+class TestAnOperationDuringARun:
+    def test_retry_starts_no_second_run(self):
         """Seen to fail with "sent" among the states that `retry` touches."""
         runs: list[int] = []
 
@@ -259,14 +240,14 @@ class TestWhatAPersonDoesDuringARun:
                 Group.objects.create(name=str(order_id))
 
         retried: list[int] = []
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all()
 
         assert (retried, runs) == ([0], [1])
         assert Delivery.objects.values_list("state", "token").get() == ("done", 1)
 
-    def test_pause_lets_it_go_on_to_its_end_and_starts_no_other(self):
+    def test_pause_lets_the_run_end_and_starts_no_other(self):
         """Rule 13. Seen to fail without the look at `paused_at` in `_start`."""
 
         @subscribe("shops.Ordered", atomic=False, window=2)
@@ -275,18 +256,18 @@ class TestWhatAPersonDoesDuringARun:
             with receipt:
                 Group.objects.create(name=str(order_id))
 
-        outbox = given()
+        outbox = emit_orders()
         outbox.given("shops.Ordered", order_id=uuid4())
-        first, second = relay_pass(publish=lambda message: None).messages
+        first, second = run_pass()
 
-        work(first)
-        work(second)
+        run_message(first)
+        run_message(second)
 
         states = Delivery.objects.order_by("id").values_list("state", "attempts")
         assert list(states) == [("done", 1), ("parked", 0)]
         assert Group.objects.count() == 1
 
-    def test_prune_keeps_it(self):
+    def test_prune_keeps_the_event(self):
         """Rule 2. Seen to fail with "sent" left out of `Delivery.OWED`."""
         pruned: list[int] = []
 
@@ -296,7 +277,7 @@ class TestWhatAPersonDoesDuringARun:
             with receipt:
                 pass
 
-        outbox = given()
+        outbox = emit_orders()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=99))
 
         outbox.deliver_all()
@@ -306,8 +287,8 @@ class TestWhatAPersonDoesDuringARun:
 
 
 @pytest.mark.postgresql
-class TestPruneBesideARetry:
-    def test_keeps_what_is_being_retried_and_loses_no_race(self):
+class TestPruneDuringARetry:
+    def test_keeps_the_event_that_is_retried(self):
         """Rule 2. Seen to fail with "dead" left out of `Delivery.OWED`."""
 
         @subscribe("shops.Ordered", attempts=1)
@@ -316,7 +297,7 @@ class TestPruneBesideARetry:
                 return
             raise ValueError
 
-        outbox = given()
+        outbox = emit_orders()
         outbox.deliver_all(raise_errors=False)
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=99))
         removed: list[int] = []

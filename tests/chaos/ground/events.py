@@ -4,37 +4,37 @@ from outbox import DomainEvent
 
 
 class Struck(DomainEvent, key="thing_id"):
-    """Something happened to a thing. `how` tells the handlers how to misbehave."""
+    """An event of a thing. `how` names the fault of its handlers."""
 
     thing_id: UUID
     how: str = ""
 
 
 class Queued(DomainEvent, key="thing_id"):
-    """Something for the slow handler alone."""
+    """An event for the slow handler only."""
 
     thing_id: UUID
 
 
 class Echoed(DomainEvent, key="thing_id"):
-    """A handler heard of it and says so."""
+    """A handler received the event."""
 
     thing_id: UUID
 
 
 class Counted(DomainEvent, key="thing_id"):
-    """Something for the handler that keeps each thing's events in order."""
+    """An event for the ordered handler."""
 
     thing_id: UUID
 
 
 class Spared(DomainEvent, key="thing_id"):
-    """Something for the handler that has a single attempt."""
+    """An event for the handler with a single attempt."""
 
     thing_id: UUID
 
 
 class Lingered(DomainEvent, key="thing_id"):
-    """Something that takes long."""
+    """An event whose handling takes long."""
 
     thing_id: UUID

@@ -1,4 +1,4 @@
-"""Handlers that do one visible thing, and die, dawdle or fail where the event tells them to."""
+"""Handlers with one visible effect that die, wait or fail as their event demands."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def hang() -> None:
 
 
 def is_first(how: str, event_id: UUID) -> bool:
-    """Return whether this event meets this mishap for the first time, on this machine."""
+    """Return whether this event has this fault for the first time, on this machine."""
     folder = Path(os.environ["GROUND_DIR"])
     try:
         (folder / f"{how}-{event_id}").touch(exist_ok=False)
@@ -78,7 +78,7 @@ def spare(event_id: UUID) -> None:
 
 @subscribe("ground.Lingered", atomic=False, queue="ground.slow")
 def linger(event_id: UUID, receipt: Receipt) -> None:
-    """Take longer than any lease, and say that it gets on."""
+    """Run for longer than any lease, and extend it."""
     for _step in range(int(os.environ.get("GROUND_STEPS", "1"))):
         time.sleep(0.5)
         receipt.extend()

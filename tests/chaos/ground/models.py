@@ -2,7 +2,7 @@ from django.db import models
 
 
 class Effect(models.Model):
-    """What a handler did, once for each run that committed. Twice for one event is a fault."""
+    """An effect of a handler, one row for each committed run. Two for one event are an error."""
 
     handler = models.CharField(max_length=50)
     event_id = models.UUIDField()

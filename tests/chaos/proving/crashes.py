@@ -1,4 +1,4 @@
-"""Crash points: the next process that comes by a point that was asked for dies there.
+"""Crash points: the next process that reaches a requested point dies there.
 
 The points of the outbox are its own (`outbox.failpoints`). Two more are in a handler, before and
 after its call to the bank or to the mail server.
@@ -28,7 +28,7 @@ def ask_for(folder: Path, point: str) -> None:
 
 
 def take_back(folder: Path, point: str) -> bool:
-    """Return whether nobody came by, and nobody will die any more."""
+    """Return whether no process reached the point, and disarm it."""
     return _is_taken(_file(folder, point))
 
 

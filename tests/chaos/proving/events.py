@@ -4,13 +4,13 @@ from outbox import DomainEvent
 
 
 class Told(DomainEvent, key="thing_id"):
-    """The teller told something of a thing; the thing counts how often."""
+    """The command `tell` emitted an event of a thing, which counts its events."""
 
     thing_id: UUID
     number: int
 
 
 class Poisoned(DomainEvent, key="thing_id"):
-    """Whoever swallows this dies of it."""
+    """This event kills its worker."""
 
     thing_id: UUID

@@ -1,4 +1,4 @@
-"""Each leaves one row for each event; `follow` in the order in which they were told."""
+"""Each handler stores one row for each event; `follow` in order of their emission."""
 
 import inspect
 import os

@@ -2,7 +2,7 @@ from django.db import models
 
 
 class Thing(models.Model):
-    """What the teller tells of, and how often it has."""
+    """A thing with the number of its events."""
 
     id = models.UUIDField(primary_key=True)
     told = models.PositiveIntegerField(default=0)
@@ -12,7 +12,7 @@ class Thing(models.Model):
 
 
 class Effect(models.Model):
-    """What a handler did, once for each run that committed, in the order in which they did."""
+    """An effect of a handler, one row for each committed run, in order of the commits."""
 
     handler = models.CharField(max_length=50)
     thing_id = models.UUIDField()

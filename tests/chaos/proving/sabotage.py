@@ -1,4 +1,4 @@
-"""What a run must notice: `--sabotage NAME` takes one safety part away (CHAOS_SABOTAGE).
+"""Sabotage that a run must detect: `--sabotage NAME` removes one safety part (CHAOS_SABOTAGE).
 
 effects_before_receipt   a handler stores its effect before it enters the receipt
 new_bank_keys            each request to the bank has an Idempotency-Key of its own

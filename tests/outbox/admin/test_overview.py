@@ -56,7 +56,7 @@ def sign(kind: str, *, ago: timedelta = timedelta(0), queues: list[str] | None =
     )
 
 
-def told(outbox: Outbox, number: int = 1) -> None:
+def emit_and_deliver(outbox: Outbox, number: int = 1) -> None:
     for _ in range(number):
         outbox.given("tests.Sent", key=str(uuid4()))
     outbox.deliver_all(raise_errors=False)
@@ -76,7 +76,7 @@ def advice(client: Client) -> str:
 
 class TestTiles:
     def test_count_owed_deliveries_with_links(self, outbox, admin_client):
-        told(outbox, 3)
+        emit_and_deliver(outbox, 3)
         Delivery.objects.filter(state="done").update(
             state="pending", attempts=2, due_at=timezone.now() + timedelta(hours=1)
         )
@@ -97,7 +97,7 @@ class TestTiles:
         assert "750 ms</span>" in text  # half way from 0.5 s to 1 s
 
     def test_show_the_age_of_the_oldest_owed_event(self, outbox, admin_client):
-        told(outbox)
+        emit_and_deliver(outbox)
         Event.objects.update(emitted_at=timezone.now() - timedelta(hours=2, minutes=5))
 
         assert "2 h 5 min</span>" in text_of(admin_client)
@@ -129,7 +129,7 @@ class TestTheNextStep:
         assert "None. All deliveries are done or in progress." in advice(admin_client)
 
     def test_names_a_silent_relay_first(self, outbox, alive, admin_client):
-        told(outbox)
+        emit_and_deliver(outbox)
         sign(Kind.RELAY, ago=timedelta(minutes=4))
 
         assert "Start a worker of the queue outbox" in advice(admin_client)
@@ -137,14 +137,14 @@ class TestTheNextStep:
     def test_names_a_queue_without_worker_if_deliveries_wait(self, outbox, alive, admin_client):
         sign(Kind.WORKER, queues=["outbox", "scales"])
         without_work = advice(admin_client)
-        told(outbox)
+        emit_and_deliver(outbox)
         Delivery.objects.filter(subscription__queue="labels").update(state="pending")
 
         assert "Start one with <code>-Q labels</code>" in advice(admin_client)
         assert "labels" not in without_work
 
     def test_links_to_dead_letters(self, outbox, alive, admin_client):
-        told(outbox, 2)
+        emit_and_deliver(outbox, 2)
 
         said = advice(admin_client)
 
@@ -153,7 +153,7 @@ class TestTheNextStep:
 
     def test_names_a_paused_handler_if_deliveries_wait(self, outbox, alive, admin_client):
         operations.pause("tests.weigh_parcel", by="user:1", reason="Broken scales")
-        told(outbox)
+        emit_and_deliver(outbox)
 
         assert "tests.weigh_parcel is paused, and" in advice(admin_client)
 
@@ -176,7 +176,7 @@ class TestTheLivePart:
 
     def test_is_sent_if_it_has_changed(self, outbox, alive, admin_client):
         first = admin_client.get(PART)
-        told(outbox)
+        emit_and_deliver(outbox)
 
         again = admin_client.get(PART, headers={"If-None-Match": first["ETag"]})
 
@@ -185,9 +185,9 @@ class TestTheLivePart:
 
 class TestItsCost:
     def test_does_not_grow_with_stored_events(self, outbox, alive, admin_client):
-        told(outbox)
+        emit_and_deliver(outbox)
         few = self.queries(admin_client)
-        told(outbox, 20)
+        emit_and_deliver(outbox, 20)
 
         many = self.queries(admin_client)
 

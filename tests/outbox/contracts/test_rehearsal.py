@@ -12,9 +12,9 @@ from django.utils import timezone
 from outbox import DomainEvent, subscribe, subscriptions
 from outbox.contracts.rehearsal import Problem, rehearse
 from outbox.models import DelayedEvent, Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.drive import run_pass
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def owe(number: int = 1, *, state: str = "pending") -> Outbox:
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Weighed", parcel_id=uuid4(), grams=1)
-    relay_pass(publish=lambda message: None)
+    run_pass()
     Delivery.objects.update(state=state)
     return outbox
 

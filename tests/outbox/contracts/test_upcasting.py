@@ -13,9 +13,8 @@ from django.test import Client
 from outbox import DomainEvent, events, subscribe, upcast
 from outbox.contracts import upcasting
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass
 
 
 @pytest.fixture(autouse=True)
@@ -128,9 +127,9 @@ class TestAnEventOfALaterRelease:
     def test_is_released_without_an_attempt(self, weighed: list[int]):
         """During a deploy new workers tell what old ones get. Seen to fail with it started."""
         Outbox().given("tests.Weighed", stored_version=4, parcel_id=uuid4(), grams="2 kg")
-        [message] = relay_pass(publish=lambda message: None).messages
+        [message] = run_pass()
 
-        assert deliver(handler_name=message.handler, pairs=message.pairs, worker="w1") == []
+        assert run_message(message) == []
 
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.attempts, weighed) == ("pending", 0, [])
@@ -139,8 +138,8 @@ class TestAnEventOfALaterRelease:
     def test_is_handled_once_a_worker_of_that_release_has_it(self, weighed: list[int]):
         outbox = Outbox()
         outbox.given("tests.Weighed", stored_version=4, parcel_id=uuid4(), grams=5)
-        [message] = relay_pass(publish=lambda message: None).messages
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="old")
+        [message] = run_pass()
+        run_message(message, worker="old")
 
         events.registry["tests.Weighed"][0].event_version = 4
         Delivery.objects.update(due_at=F("due_at") - timedelta(minutes=1))

@@ -1,11 +1,10 @@
-"""A handler is held while the other side is down, and nobody's attempts are used up for it."""
+"""A breaker holds a handler while an external system is unavailable, and saves attempts."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
 from functools import partial
-from uuid import uuid4
 
 import pytest
 import time_machine
@@ -19,11 +18,9 @@ from outbox.deliveries.decisions import Circuit, after_call_failed
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.drive import emit_orders, run_messages, run_pass
 from tests.threads import run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -37,7 +34,7 @@ class BankDown(Exception):
 
 
 class Bank:
-    """The other side; it counts how often it is asked."""
+    """An external system that counts its requests."""
 
     def __init__(self) -> None:
         self.error: Exception | None = BankDown("no answer")
@@ -69,34 +66,18 @@ def bank(db: None) -> Bank:
     return bank
 
 
-def given(number: int) -> Outbox:
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4())
-    return outbox
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work(messages: list[Message]) -> None:
-    for message in messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
 def row() -> Subscription:
     return Subscription.objects.get()
 
 
-class TestADeadBank:
+class TestAnUnavailableBank:
     def test_does_not_use_up_the_attempts_of_a_long_backlog(self, bank):
         """Seen to fail without the breaker: by the end of the day each was tried a dozen times.
 
         Without `held_until` in `after_failure` the probe's attempts run out.
         """
         with time_machine.travel(NOW, tick=False) as clock:
-            outbox = given(MANY)
+            outbox = emit_orders(MANY)
             for _ in range(24 * 12):
                 outbox.deliver_all(raise_errors=False)
                 clock.shift(timedelta(minutes=5))
@@ -107,9 +88,9 @@ class TestADeadBank:
         assert 24 * 3 <= bank.asked <= 5 + 24 * 5
         assert Attempt.objects.count() == bank.asked, "each is remembered"
 
-    def test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom(self, bank):
+    def test_gets_one_probe_at_a_time_at_growing_intervals(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
-            outbox = given(MANY)
+            outbox = emit_orders(MANY)
             outbox.deliver_all(raise_errors=False)
             assert bank.asked == 5
             probes = []
@@ -124,87 +105,87 @@ class TestADeadBank:
 
         assert probes[:6] == [60, 120, 240, 480, 900, 900]
 
-    def test_that_is_back_gets_the_backlog_a_little_at_first(self, bank):
+    def test_gets_the_backlog_gradually_after_its_recovery(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
-            outbox = given(MANY)
+            outbox = emit_orders(MANY)
             outbox.deliver_all(raise_errors=False)
             clock.shift(timedelta(hours=3))
             bank.error = None
-            work(send())
+            run_messages(run_pass())
             assert row().breaker_opened_at is None
-            first = send()
+            first = run_pass()
             outbox_states = Delivery.objects.filter(state="done").count()
 
         assert outbox_states == 1
         assert len(first) <= 2, "the window starts at one and is doubled"
-        work(first)
+        run_messages(first)
         with time_machine.travel(NOW + timedelta(hours=4), tick=False):
             outbox.deliver_all()
         assert set(Delivery.objects.values_list("state", flat=True)) == {"done"}
 
     def test_costs_a_pass_two_reads(self, bank, django_assert_num_queries):
         """Seen to fail with an open breaker's deliveries among what is busy."""
-        given(MANY).deliver_all(raise_errors=False)
+        emit_orders(MANY).deliver_all(raise_errors=False)
 
         with django_assert_num_queries(2):
-            assert send() == []
+            assert run_pass() == []
 
-    def test_whose_probe_is_lost_is_asked_by_another(self, bank):
+    def test_gets_another_probe_if_one_is_lost(self, bank):
         """Seen to fail without `breaker_probe_at` moved by the relay: all hang on one message."""
         with time_machine.travel(NOW, tick=False) as clock:
-            given(20).deliver_all(raise_errors=False)
+            emit_orders(20).deliver_all(raise_errors=False)
             clock.shift(timedelta(minutes=10))
-            [lost] = send()
-            assert send() == []
+            [lost] = run_pass()
+            assert run_pass() == []
             clock.shift(timedelta(seconds=61))
 
-            [again] = send()
+            [again] = run_pass()
             bank.error = None
-            work([lost, again])
+            run_messages([lost, again])
 
         assert row().breaker_opened_at is None
         assert Delivery.objects.filter(state="done").count() == 1
 
-    def test_whose_probe_died_with_its_worker_is_asked_by_another(self, bank):
+    def test_gets_another_probe_if_the_worker_of_one_died(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
-            given(20).deliver_all(raise_errors=False)
+            emit_orders(20).deliver_all(raise_errors=False)
             clock.shift(timedelta(minutes=10))
-            [message] = send()
+            [message] = run_pass()
             for delivery_id, token in message.pairs:
                 Delivery.objects.filter(id=delivery_id).update(
                     started_token=token, attempts=F("attempts") + 1, started_at=NOW, worker="w1"
                 )
             clock.shift(timedelta(minutes=10))
 
-            [another] = send()
+            [another] = run_pass()
             bank.error = None
-            work([another])
+            run_messages([another])
 
         assert row().breaker_opened_at is None
 
-    def test_is_not_asked_by_what_was_on_its_way(self, bank):
+    def test_gets_no_call_from_deliveries_that_were_in_flight(self, bank):
         """Seen to fail without `breaker.holds` where a delivery starts."""
-        given(40)
-        messages = send()
+        emit_orders(40)
+        messages = run_pass()
         assert len(messages) == 40
 
-        work(messages)
+        run_messages(messages)
 
         assert bank.asked == 5
         assert Delivery.objects.filter(state="pending", attempts=0).count() == 35
 
-    def test_is_what_a_held_delivery_waits_for(self, bank):
+    def test_is_named_as_the_reason_why_a_delivery_waits(self, bank):
         """Seen to fail without `_breaker_open`: it asks whether a relay is running."""
-        given(20).deliver_all(raise_errors=False)
+        emit_orders(20).deliver_all(raise_errors=False)
 
         told = why(Delivery.objects.filter(attempts=0)[0])
 
         assert told.startswith("Not sent: tests.charge is held by its breaker, open since ")
         assert "(BankDown: no answer). The next probe is due at" in told
 
-    def test_is_told_by_status(self, bank):
+    def test_is_shown_by_status(self, bank):
         """Seen to fail with the row's state left out of `_add_condition`."""
-        given(MANY).deliver_all(raise_errors=False)
+        emit_orders(MANY).deliver_all(raise_errors=False)
 
         [handler] = json.loads(outbox_command("status", "--json"))["handlers"]
         said = outbox_command("status")
@@ -216,27 +197,27 @@ class TestADeadBank:
 
 
 class TestAPerson:
-    """Knows sooner than a probe that the other side is back."""
+    """A user closes the breaker before the next probe."""
 
-    def test_lets_the_handler_go_on_at_once_a_little_at_first(self, bank):
+    def test_closes_the_breaker_and_the_handler_continues_gradually(self, bank):
         """Seen to fail with a command that closes nothing."""
-        given(MANY).deliver_all(raise_errors=False)
-        assert send() == []
+        emit_orders(MANY).deliver_all(raise_errors=False)
+        assert run_pass() == []
         bank.error = None
 
         said = outbox_command("close-breaker", "tests.charge", "--reason", "ticket 7")
 
-        first = send()
+        first = run_pass()
         assert said.startswith("The breaker of tests.charge is closed.")
         assert 1 <= len(first) <= 2
-        work(first)
+        run_messages(first)
         assert Delivery.objects.filter(state="done").count() == len(first)
         operation = Operation.objects.get()
         assert (operation.action, operation.reason) == ("close_breaker", "ticket 7")
         assert operation.touched == 1
 
-    def test_is_asked_why_and_told_beforehand_what_waits(self, bank):
-        given(MANY).deliver_all(raise_errors=False)
+    def test_must_give_a_reason_and_sees_the_waiting_deliveries(self, bank):
+        emit_orders(MANY).deliver_all(raise_errors=False)
 
         told = outbox_command("close-breaker", "tests.charge", "--dry-run")
 
@@ -244,24 +225,24 @@ class TestAPerson:
         assert f"{MANY} deliveries would change" in told
         assert row().breaker_opened_at is not None
 
-    def test_is_told_where_no_breaker_is_open(self, bank):
+    def test_gets_an_error_if_no_breaker_is_open(self, bank):
         said = refused("close-breaker", "tests.charge", "--reason", "ticket 7")
 
         assert said == "tests.charge has no open breaker."
         assert not Operation.objects.exists()
 
-    def test_who_is_wrong_has_it_opened_again(self, bank):
-        given(MANY).deliver_all(raise_errors=False)
+    def test_who_closes_it_too_early_sees_it_open_again(self, bank):
+        emit_orders(MANY).deliver_all(raise_errors=False)
         operations.close_breaker("tests.charge", by="cli:ann", reason="a rumour")
 
         for _ in range(10):
-            work(send())
+            run_messages(run_pass())
 
         assert row().breaker_opened_at is not None
         assert bank.asked == 10
 
     def test_closes_it_in_the_admin_with_a_reason(self, bank, admin_client, admin_user):
-        given(MANY).deliver_all(raise_errors=False)
+        emit_orders(MANY).deliver_all(raise_errors=False)
         url = reverse("admin:outbox_subscription_changelist")
         form = {"action": "close_breaker", "_selected_action": [row().pk]}
 
@@ -275,35 +256,35 @@ class TestAPerson:
         assert Operation.objects.get().by == f"user:{admin_user.pk}"
 
 
-class TestAnAnswer:
-    def test_ends_the_count_of_failures_in_a_row(self, bank):
-        given(30)
-        messages = send()
-        work(messages[:4])
+class TestAnAnswerOfTheBank:
+    def test_resets_the_count_of_consecutive_failures(self, bank):
+        emit_orders(30)
+        messages = run_pass()
+        run_messages(messages[:4])
         bank.error = None
-        work(messages[4:5])
+        run_messages(messages[4:5])
         bank.error = BankDown()
-        work(messages[5:9])
+        run_messages(messages[5:9])
 
         assert row().breaker_opened_at is None
         assert row().breaker_failures == 4
 
     def test_may_be_a_refusal(self, bank):
-        """A probe that fails in another way: the other side is not down."""
+        """A probe that fails with an error that the breaker does not count."""
         with time_machine.travel(NOW, tick=False) as clock:
-            given(20).deliver_all(raise_errors=False)
+            emit_orders(20).deliver_all(raise_errors=False)
             clock.shift(timedelta(hours=1))
             bank.error = PermanentFailure("wrong key")
 
-            work(send())
+            run_messages(run_pass())
 
         assert row().breaker_opened_at is None
 
-    def test_of_other_failures_opens_nothing(self, bank):
+    def test_with_an_uncounted_failure_opens_no_breaker(self, bank):
         bank.error = ValueError()
 
         with time_machine.travel(NOW, tick=False):
-            given(20).deliver_all(raise_errors=False)
+            emit_orders(20).deliver_all(raise_errors=False)
 
         assert bank.asked == 20
         assert row().breaker_failures == 0
@@ -313,7 +294,7 @@ class TestABreakerThatTheNextReleaseDoesNotHave:
     def test_is_closed_by_its_migrate(self, bank):
         from outbox import subscriptions
 
-        given(20).deliver_all(raise_errors=False)
+        emit_orders(20).deliver_all(raise_errors=False)
         assert row().breaker_opened_at is not None
         subscriptions.registry.clear()
 
@@ -329,9 +310,9 @@ class TestABreakerThatTheNextReleaseDoesNotHave:
 class TestManyWorkersAndRelays:
     def test_open_it_once_and_send_one_probe(self, bank):
         """Seen to fail on PostgreSQL without the row's lock in `note_failure`."""
-        given(40)
-        messages = send()
-        run_together([partial(work, messages[n::4]) for n in range(4)])
+        emit_orders(40)
+        messages = run_pass()
+        run_together([partial(run_messages, messages[n::4]) for n in range(4)])
 
         opened = row()
         assert opened.breaker_opened_at is not None
@@ -340,14 +321,14 @@ class TestManyWorkersAndRelays:
         Subscription.objects.update(breaker_probe_at=NOW - timedelta(days=9999))
         Delivery.objects.update(due_at=NOW - timedelta(days=9999))
         probes: list[Message] = []
-        run_together([lambda: probes.extend(send())] * 4)
+        run_together([lambda: probes.extend(run_pass())] * 4)
 
         assert len(probes) == 1
 
 
 class TestTheDecision:
     @for_all(kinds=st.lists(st.booleans(), max_size=60))
-    def test_waits_longer_after_each_probe_and_never_longer_than_the_longest(self, kinds):
+    def test_waits_longer_after_each_probe_up_to_a_limit(self, kinds):
         breaker, now = Breaker(on=(BankDown,), failures=3, wait=30, longest=900), NOW
         circuit = Circuit()
         for is_probe in kinds:

@@ -1,4 +1,4 @@
-"""After a handler's run the database connections are as before, wherever it was interrupted."""
+"""A handler's run leaves the database connections unchanged, wherever it is interrupted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from outbox import DomainEvent, Receipt, subscribe
 from outbox.deliveries.connections import drop_all, unchanged_connections
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_messages, run_pass
 from tests.threads import aside
 
 pytestmark = [
@@ -89,12 +88,11 @@ def create_groups() -> None:
         Group.objects.create(name=uuid4().hex)
 
 
-def deliver_some(number: int = 1) -> None:
+def emit_and_run(number: int = 1) -> None:
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Packed", parcel_id=uuid4())
-    for message in relay_pass(publish=lambda message: None).messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+    run_messages(run_pass())
 
 
 def is_stored_elsewhere(number: int) -> None:
@@ -125,7 +123,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 create_groups()
 
         for line in interruption.at_each_line():
-            deliver_some()
+            emit_and_run()
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 is_stored_elsewhere(1)
@@ -139,7 +137,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 create_groups()
 
         for line in interruption.at_each_line():
-            deliver_some(2)
+            emit_and_run(2)
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 is_stored_elsewhere(2)
@@ -155,7 +153,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 pass
 
         for line in interruption.at_each_line():
-            deliver_some()
+            emit_and_run()
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 aside(lambda: self.has_failed())
@@ -167,7 +165,7 @@ class TestAnInterruptionWithinDjangosAtomic:
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
     def test_keeps_the_transaction_around_the_run(self, interruption: Interruption):
-        """As of a test, or of a dry run: what was written before stays."""
+        """A test or a dry run opens this transaction. Earlier writes stay."""
         for line in interruption.at_each_line():
             with transaction.atomic():
                 Group.objects.create(name="kept")
@@ -184,7 +182,7 @@ class TestAnInterruptionWithinDjangosAtomic:
 
 
 class TestAHandlerThatLeavesATransactionOpen:
-    def test_has_failed_and_leaves_a_good_connection(self):
+    def test_has_failed_and_leaves_a_usable_connection(self):
         """Failed with `done`, while nothing that the handler wrote was stored."""
 
         @subscribe("tests.Packed")
@@ -192,19 +190,19 @@ class TestAHandlerThatLeavesATransactionOpen:
             Group.objects.create(name=uuid4().hex)
             transaction.atomic().__enter__()
 
-        deliver_some(2)
+        emit_and_run(2)
 
         assert not connection.in_atomic_block
         assert set(Attempt.objects.values_list("exception", flat=True)) == {"TransactionLeftOpen"}
         assert not Group.objects.exists()
 
-    def test_has_failed_where_it_turns_autocommit_off(self):
+    def test_has_failed_if_it_turns_autocommit_off(self):
         @subscribe("tests.Packed", atomic=False)
         def pack(receipt: Receipt) -> None:
             transaction.set_autocommit(False)
             raise ValueError("no receipt")
 
-        deliver_some()
+        emit_and_run()
 
         assert connection.get_autocommit()
         assert Attempt.objects.get().exception == "ValueError"

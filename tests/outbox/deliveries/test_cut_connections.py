@@ -1,4 +1,4 @@
-"""The database goes away in the middle: PostgreSQL ends our connection at the worst moments."""
+"""PostgreSQL ends a worker's connection during a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from django.db import DatabaseError, connection
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -62,7 +61,7 @@ def cut_connection() -> None:
 
 
 def assert_counted_once(outbox: Outbox) -> None:
-    """The one event had its effect once, said so once, and no attempt was spent on the cut."""
+    """Assert that the event had one effect, emitted one event, and used up no attempt."""
     assert Group.objects.count() == 1
     assert len(outbox.all_emitted("tests.Counted")) == 1
     assert Delivery.objects.values_list("state", "attempts").get() == ("done", 1)
@@ -71,7 +70,7 @@ def assert_counted_once(outbox: Outbox) -> None:
 
 class TestAConnectionThatIsCut:
     @pytest.mark.parametrize("moment", ["before the effects", "after them", "at the receipt"])
-    def test_in_a_handler_costs_no_attempt_and_doubles_no_effect(self, moment: str):
+    def test_in_a_handler_costs_no_attempt_and_repeats_no_effect(self, moment: str):
         """Rules 6 and 9. Seen to fail with `is_transient` always false, or with the receipt in a
         transaction of its own.
         """
@@ -97,7 +96,7 @@ class TestAConnectionThatIsCut:
         assert_counted_once(outbox)
 
     @pytest.mark.parametrize("moment", ["before a look", "before the receipt", "in the receipt"])
-    def test_in_a_handler_that_calls_outside_costs_no_attempt(self, moment: str):
+    def test_in_a_handler_that_calls_an_external_system_costs_no_attempt(self, moment: str):
         """Rule 9. Seen to fail without `drop_broken_connection` in `retry_transient`."""
         cut = Cut()
 
@@ -121,7 +120,7 @@ class TestAConnectionThatIsCut:
         assert cut.is_done
         assert_counted_once(outbox)
 
-    def test_between_two_tasks_costs_nothing(self):
+    def test_between_two_tasks_has_no_effect(self):
         """Seen to fail with the start outside of `retry_transient`: the lease had to pass."""
 
         @subscribe("shops.Ordered")
@@ -131,14 +130,14 @@ class TestAConnectionThatIsCut:
 
         outbox = Outbox()
         outbox.given("shops.Ordered", order_id=uuid4())
-        [message] = relay_pass(publish=lambda message: None).messages
+        [message] = run_pass()
         cut_connection()
 
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        run_message(message)
 
         assert_counted_once(outbox)
 
-    def test_is_no_excuse_for_a_handler_that_raises(self):
+    def test_does_not_excuse_a_handler_that_raises(self):
         """Seen to fail with `settlement.fail` outside of `retry_transient`: nobody took note."""
 
         @subscribe("shops.Ordered", atomic=False)
@@ -154,7 +153,7 @@ class TestAConnectionThatIsCut:
         assert Delivery.objects.values_list("state", "attempts").get() == ("pending", 1)
         assert Attempt.objects.get().exception == "ValueError"
 
-    def test_leaves_no_half_effect_where_the_handler_swallows_the_error(self):
+    def test_leaves_no_partial_effect_if_the_handler_hides_the_error(self):
         cut = Cut()
 
         @subscribe("shops.Ordered")

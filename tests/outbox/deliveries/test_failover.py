@@ -1,4 +1,4 @@
-"""After a failover to an asynchronous standby a new event can have the ids of one that was lost.
+"""After a failover to an asynchronous standby, a new event can have the ids of a lost one.
 
 A real standby is promoted while a worker runs a handler for an event that the standby lacks.
 """
@@ -20,12 +20,12 @@ from django.db import connection, connections
 from outbox import DomainEvent, Receipt, subscribe
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
 from tests.link import Link
+from tests.outbox.drive import run_message, run_pass
 from tests.standby import Standby, standby_of
 from tests.threads import aside
 
@@ -43,14 +43,14 @@ class Counted(DomainEvent, key="order_id"):
 
 
 class Cluster:
-    """A primary and its standby, and the link through which this test reaches the one or other."""
+    """A primary and its standby, and the link from this test to one of them."""
 
     def __init__(self, standby: Standby, link: Link) -> None:
         self.standby = standby
         self.link = link
 
     def fail_over(self) -> None:
-        """Lose the primary with all that it has committed since replication stopped."""
+        """Lose the primary, and its commits since replication stopped."""
         self.standby.promote()
         at = urlsplit(self.standby.url)
         self.link.target = (str(at.hostname), int(at.port or 0))
@@ -60,7 +60,7 @@ class Cluster:
 
 def emit_and_send() -> Message:
     Outbox().given("tests.Counted", order_id=uuid4())
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -117,7 +117,7 @@ def primary() -> Iterator[str]:
 
 @pytest.fixture
 def cluster(handler: Handler, primary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Replication has stopped: what is committed now, the standby does not have."""
+    """Replication has stopped, so the standby lacks later commits."""
     at = urlsplit(primary)
     with Link((str(at.hostname), int(at.port or 0))) as link:
         settings = {
@@ -142,7 +142,7 @@ def cluster(handler: Handler, primary: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 class TestAWorkerWhoseEventWasLost:
     @pytest.mark.parametrize("how", ["gives its receipt", "raises", "extends"])
-    def test_settles_nothing_of_the_event_that_has_its_ids_now(
+    def test_settles_no_delivery_of_a_new_event_with_the_same_ids(
         self, handler: Handler, cluster: Cluster, how: str
     ):
         """Failed while a receipt named its delivery by id and token: the new one was done unrun."""
@@ -158,7 +158,7 @@ class TestAWorkerWhoseEventWasLost:
         handler.done.clear()
 
         message = replace(handler.message)
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w2")
+        run_message(message, worker="w2")
 
         assert handler.done == [UUID(Event.objects.get().key)]
         assert Delivery.objects.get().state == "done"

@@ -1,4 +1,4 @@
-"""A database server that stands still: its host is paused, or its disk hangs.
+"""A database server that hangs: its host is paused, or its disk does not answer.
 
 No connection is refused and none breaks, so nobody notices an outage. The processes of a real
 server are stopped for longer than a lease; one worker and one relay survive that.
@@ -25,11 +25,9 @@ from django.db import Error, connections
 
 from outbox import Receipt, subscribe
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
-from tests.outbox.outages import ends, outcomes
+from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
 from tests.threads import in_thread
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,7 +40,7 @@ pytestmark = [
 
 
 class Server:
-    """A server that can stand still."""
+    """A server that can be paused."""
 
     def __init__(self, url: str) -> None:
         with psycopg.connect(url, autocommit=True) as one:
@@ -52,7 +50,7 @@ class Server:
             self._postmaster = parent
 
     def freeze(self, seconds: float) -> None:
-        """Stop all its processes for so long, beside the caller."""
+        """Pause all its processes for this time, in another thread."""
         stopped = [self._postmaster, *self._postmaster.children(recursive=True)]
         for one in stopped:
             one.send_signal(signal.SIGSTOP)
@@ -67,7 +65,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of its own, which this process uses instead of that of the suite."""
+    """A separate server that this process uses instead of that of the suite."""
     with own_postgresql() as own:
         url = own.start()
         environment = {**os.environ, "DATABASE_URL": url}
@@ -101,7 +99,7 @@ class TestAServerThatStandsStill:
 
         _deliver_beside_a_relay()
 
-        assert ends() in ([("pending", 0)], [("done", 1)])
+        assert states_and_attempts() in ([("pending", 0)], [("done", 1)])
         assert not {"died", "failed"} & set(outcomes())
 
     def test_uses_up_no_attempt_of_a_handler_with_a_receipt(self, server: Server):
@@ -115,7 +113,7 @@ class TestAServerThatStandsStill:
 
         _deliver_beside_a_relay()
 
-        assert ends() in ([("pending", 0)], [("done", 1)])
+        assert states_and_attempts() in ([("pending", 0)], [("done", 1)])
         assert not {"died", "failed"} & set(outcomes())
 
 
@@ -129,17 +127,17 @@ def _use_it(server: Server, frozen: list[bool]) -> None:
 def _deliver_beside_a_relay() -> None:
     sync_subscriptions()
     Outbox().given("tests.Counted", order_id=uuid4())
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     stopping = threading.Event()
 
     def relay() -> None:
         while not stopping.wait(0.1):
             try:
-                relay_pass(publish=lambda message: None)
+                run_pass()
             except Error:
                 connections["default"].close()
 
     relaying = in_thread(relay)
-    deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+    run_message(message)
     stopping.set()
     relaying()

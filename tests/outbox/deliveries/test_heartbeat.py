@@ -1,4 +1,4 @@
-"""Signs of life: cheap, and deadly to nobody."""
+"""Heartbeats are cheap, and never raise an error."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Kind = Heartbeat.Kind
 
 @pytest.fixture(autouse=True)
 def _fresh(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has not beaten yet."""
+    """Act as a process that has written no heartbeat yet."""
     monkeypatch.setattr(heartbeat, "_written", {})
     monkeypatch.setattr(heartbeat, "_started", {})
 
 
-def let_time_pass(**length: float) -> None:
+def age_heartbeats(**length: float) -> None:
     Heartbeat.objects.update(seen_at=F("seen_at") - timedelta(**length))
     heartbeat._written.clear()
 
 
-class TestABeat:
-    def test_is_one_row_that_moves(self):
+class TestAHeartbeat:
+    def test_updates_one_row(self):
         heartbeat.beat(Kind.WORKER, "w1", queues=["mail"])
-        let_time_pass(minutes=5)
+        age_heartbeats(minutes=5)
 
         heartbeat.beat(Kind.WORKER, "w1", queues=["mail", "bank"])
 
@@ -47,7 +47,7 @@ class TestABeat:
         assert Heartbeats().latest(Kind.WORKER, queue="bank").is_fresh
         assert not Heartbeats().latest(Kind.WORKER, queue="stock").is_fresh
 
-    def test_is_written_no_more_often_than_it_needs(
+    def test_is_written_only_at_its_interval(
         self, django_assert_num_queries: DjangoAssertNumQueries
     ):
         """Without the limit an idle relay writes once a second."""
@@ -59,7 +59,7 @@ class TestABeat:
 
     def test_costs_one_statement(self, django_assert_num_queries: DjangoAssertNumQueries):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(minutes=5)
+        age_heartbeats(minutes=5)
 
         with django_assert_num_queries(1):
             heartbeat.beat(Kind.RELAY, "r1")
@@ -76,18 +76,18 @@ class TestABeat:
 
         assert asked
 
-    def test_grows_old(self):
+    def test_becomes_stale(self):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(seconds=40)
+        age_heartbeats(seconds=40)
 
         sign = Heartbeats().latest(Kind.RELAY)
 
         assert sign.at is not None
         assert not sign.is_fresh
 
-    def test_forgets_those_that_are_gone_for_a_day(self):
+    def test_is_deleted_after_a_day_without_an_update(self):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(days=2)
+        age_heartbeats(days=2)
 
         heartbeat.beat(Kind.RELAY, "r2")
 
@@ -96,7 +96,7 @@ class TestABeat:
 
 @pytest.mark.django_db(transaction=True)
 class TestAThread:
-    """Of a worker, or of the relay: it beats for its process, on a connection of its own."""
+    """The heartbeat thread of a worker or of the relay, with its own connection."""
 
     def test_of_a_worker_names_its_queues(self):
         thread = heartbeat.HeartbeatThread("w1@host", lambda: ["mail"])
@@ -107,7 +107,7 @@ class TestAThread:
         row = Heartbeat.objects.get()
         assert (row.kind, row.name, row.queues) == (Kind.WORKER, "w1@host", ["mail"])
 
-    def test_of_the_relay_says_so_when_it_has_looked_for_work(self, monkeypatch):
+    def test_of_the_relay_writes_a_heartbeat_after_an_empty_pass(self, monkeypatch):
         monkeypatch.setattr(loop, "relay", lambda **_options: 0)
         thread = relay_loop("relay@host")
 
@@ -117,7 +117,7 @@ class TestAThread:
         row = Heartbeat.objects.get()
         assert (row.kind, row.name) == (Kind.RELAY, "relay@host")
 
-    def test_of_the_relay_says_so_though_it_finds_work_in_every_pass(self, monkeypatch):
+    def test_of_the_relay_writes_a_heartbeat_although_every_pass_finds_work(self, monkeypatch):
         """Seen to fail with `is_wanted` that only looks whether it is to stop."""
 
         def find_work(*, is_wanted: Callable[[], bool], **_options: object) -> int:
@@ -143,8 +143,8 @@ def beating(thread: heartbeat.HeartbeatThread | loop.RelayLoop) -> Iterator[None
             thread.join(20)
 
 
-class TestBeat:
-    def test_is_alive_when_its_task_comes(self):
+class TestCeleryBeat:
+    def test_is_alive_when_its_task_arrives(self):
         run_relay()
 
         assert Heartbeats().latest(Kind.BEAT).is_fresh

@@ -1,4 +1,4 @@
-"""An answer of the database that is lost, or "locked" after half of the work: nobody died of it."""
+"""A lost answer of the database, or a lock error during the work, costs no attempt."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, Receipt, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
-from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
-from outbox.worker.outcome import Result
+from tests.outbox.drive import (
+    create_deliveries,
+    emit_events,
+    run_message,
+    run_messages,
+    run_pass,
+    states_and_attempts,
+)
+from tests.outbox.outages import expire_leases
 from tests.threads import aside, run_together
 
 pytestmark = [
@@ -34,7 +39,7 @@ class Numbered(DomainEvent, key="order_id"):
 
 
 class Fault:
-    """A statement fails once: after it was run, so that its answer is lost, or in place of that."""
+    """Makes a statement fail once: after its execution (a lost answer), or instead of it."""
 
     def __init__(self, part: str, *, number: int = 1, times: int = 1, is_run: bool = False) -> None:
         self._part, self._number, self._times, self._is_run = part, number, times, is_run
@@ -55,29 +60,6 @@ class Fault:
 
 #: The UPDATE that starts, the SELECT of what it started, the look with care.
 START, EVENTS, CARE = "SET started_token", "FROM outbox_event e WHERE", "JOIN outbox_subscription s"
-
-
-def given(number: int = 1) -> None:
-    for _ in range(number):
-        Outbox().given("tests.Numbered", order_id=uuid4())
-
-
-def send() -> Message:
-    [message] = relay_pass(publish=lambda message: None).messages
-    return message
-
-
-def work(message: Message) -> list[Result]:
-    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def let_leases_pass() -> None:
-    Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(seconds=1))
-    relay_pass(publish=lambda message: None)
-
-
-def ends() -> list[tuple[str, int]]:
-    return list(Delivery.objects.order_by("id").values_list("state", "attempts"))
 
 
 def lose_an_answer_to_commit(
@@ -104,7 +86,7 @@ def lose_an_answer_to_commit(
 
 
 class TestAStart:
-    def test_whose_answer_is_lost_is_found_again(self):
+    def test_whose_answer_is_lost_is_recognised(self):
         """Rule 9. Seen to fail, dead at its only attempt, with `_FREE` for each try."""
         runs = []
 
@@ -112,16 +94,16 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         with connection.execute_wrapper(Fault(START, is_run=True)):
-            work(message)
-        let_leases_pass()
+            run_message(message)
+        expire_leases()
 
         assert len(runs) == 1
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
-    def test_is_found_though_its_delivery_changes_its_subscription_meanwhile(self):
+    def test_is_recognised_although_its_delivery_changes_its_subscription(self):
         """As where two names become one. Seen to fail, dead, without `has` in `is_meant`."""
         runs = []
 
@@ -129,8 +111,8 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         other = Subscription.objects.get()
         other.pk, other.handler = None, "tests.other"
         other.save()
@@ -151,9 +133,9 @@ class TestAStart:
             )
 
         assert len(runs) == 1
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
-    def test_with_care_is_found_again_too(self, monkeypatch: pytest.MonkeyPatch):
+    def test_of_an_ordered_handler_is_recognised_too(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 9. Seen to fail, dead at its only attempt, without the look at whose start it is."""
         runs = []
 
@@ -161,19 +143,19 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         lost = lose_an_answer_to_commit(monkeypatch)
-        work(message)
-        let_leases_pass()
+        run_message(message)
+        expire_leases()
 
         assert lost
         assert len(runs) == 1
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
     @pytest.mark.sqlite
     @pytest.mark.parametrize("locked", [Fault(EVENTS), Fault(START, number=2)])
-    def test_that_is_locked_after_half_of_it_goes_on(self, locked: Fault):
+    def test_continues_after_a_lock_error_in_its_middle(self, locked: Fault):
         """Rule 9, where each statement commits alone. Seen to fail with `_FREE` for each try."""
         runs = []
 
@@ -181,24 +163,24 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given()
-        send()
+        emit_events("tests.Numbered")
+        run_pass()
         # As if handed back: its next token is another than the first of the other.
         Delivery.objects.update(state="pending", due_at=timezone.now())
-        given()
-        relay_pass(publish=lambda message: None, only=[])
-        message = send()
+        emit_events("tests.Numbered")
+        create_deliveries()
+        [message] = run_pass()
         assert {token for _, token in message.pairs} == {1, 2}
 
         with connection.execute_wrapper(locked):
-            work(message)
-        let_leases_pass()
+            run_message(message)
+        expire_leases()
 
         assert locked.seen > 1
         assert len(runs) == 2
-        assert ends() == [("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("done", 1), ("done", 1)]
 
-    def test_that_fails_for_some_runs_the_others(self):
+    def test_that_fails_for_some_deliveries_runs_the_others(self):
         """Seen to fail, with a death for each that was started, where it raised."""
         runs = []
 
@@ -206,17 +188,17 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given(3)
-        message = send()
+        emit_events("tests.Numbered", 3)
+        [message] = run_pass()
         Delivery.objects.filter(pk=message.pairs[0][0]).update(state="discarded")
 
         with connection.execute_wrapper(Fault(CARE, times=5)):
-            work(message)
+            run_message(message)
 
         assert len(runs) == 2
-        assert ends() == [("discarded", 0), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("discarded", 0), ("done", 1), ("done", 1)]
 
-    def test_hands_a_newer_event_back_although_the_database_is_locked_once(self):
+    def test_releases_a_newer_event_although_the_database_is_locked_once(self):
         """Rule 9. Seen to fail, with three deaths, without `retry_transient` around it."""
         runs = []
 
@@ -224,15 +206,15 @@ class TestAStart:
         def count() -> None:
             runs.append(1)
 
-        given(3)
-        message = send()
+        emit_events("tests.Numbered", 3)
+        [message] = run_pass()
         Event.objects.filter(pk=Event.objects.earliest("seq").pk).update(version=99)
 
         with connection.execute_wrapper(Fault('"outbox_delivery"."attempts" - ')):
-            work(message)
+            run_message(message)
 
         assert len(runs) == 2
-        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("pending", 0), ("done", 1), ("done", 1)]
 
     @pytest.mark.postgresql
     def test_that_waited_for_a_lock_has_its_whole_lease(self):
@@ -243,8 +225,8 @@ class TestAStart:
         def count() -> None:
             left.append(Delivery.objects.get().due_at - timezone.now())
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         is_held, has_waited = Flag(), Flag()
 
         def hold() -> None:
@@ -255,14 +237,14 @@ class TestAStart:
 
         def start() -> None:
             is_held.wait()
-            work(message)
+            run_message(message)
 
         run_together([hold, start])
 
         assert left[0] > timedelta(seconds=1)
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
-    def test_with_care_of_one_among_many_has_the_lease_of_many(self):
+    def test_of_an_ordered_delivery_has_the_lease_of_its_whole_batch(self):
         """Rule 11. Seen to fail with the lease reckoned from what is left alone."""
         left = {}
 
@@ -271,31 +253,31 @@ class TestAStart:
             rows = Delivery.objects.filter(state="sent")
             left.update({row.pk: row.due_at - timezone.now() for row in rows})
 
-        given(4)
-        message = send()
+        emit_events("tests.Numbered", 4)
+        [message] = run_pass()
         last, _token = message.pairs[-1]
         Delivery.objects.filter(pk=last).update(order_key="of a release that ordered them")
 
-        work(message)
+        run_message(message)
 
         assert left[last] > timedelta(seconds=70)
 
     @pytest.mark.postgresql
-    def test_within_another_transaction_leaves_that_in_order(self):
+    def test_within_another_transaction_leaves_it_usable(self):
         """Seen to fail without the savepoint: nothing could be asked any more."""
 
         @subscribe("tests.Numbered")
         def count() -> None: ...
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
 
         def deliver_within() -> None:
             with transaction.atomic():
                 with connection.cursor() as cursor:
                     cursor.execute("SET LOCAL lock_timeout = '50ms'")
                 with pytest.raises(OperationalError, match="lock timeout"):
-                    work(message)
+                    run_message(message)
                 assert not Group.objects.exists()
 
         with transaction.atomic():
@@ -304,17 +286,19 @@ class TestAStart:
 
 
 class TestAReceipt:
-    def test_whose_answer_is_lost_is_found_and_no_lost_lease(self, monkeypatch: pytest.MonkeyPatch):
+    def test_whose_answer_is_lost_is_recognised_and_is_no_lost_lease(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         """Seen to fail, with an attempt that lost its lease, without `has_receipt`."""
 
         @subscribe("tests.Numbered")
         def count(order_id: UUID) -> None:
             Group.objects.create(name=str(order_id))
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         lost = lose_an_answer_to_commit(monkeypatch)
-        [result] = work(message)
+        [result] = run_message(message)
 
         assert lost
         assert (result.state, result.error) == ("done", None)
@@ -335,10 +319,10 @@ class TestAFailure:
         def count() -> None:
             raise error("the bank is closed")
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         lost = lose_an_answer_to_commit(monkeypatch, is_meant=Attempt.objects.exists)
-        [result] = work(message)
+        [result] = run_message(message)
 
         assert lost
         assert result.state == ("pending" if outcome == "failed" else "dead")
@@ -354,10 +338,10 @@ class TestAFailure:
             Delivery.objects.update(token=F("token") + 1)
             raise ValueError("the bank is closed")
 
-        given()
-        message = send()
+        emit_events("tests.Numbered")
+        [message] = run_pass()
         lost = lose_an_answer_to_commit(monkeypatch, is_meant=Attempt.objects.exists)
-        work(message)
+        run_message(message)
 
         assert lost
         assert list(Attempt.objects.values_list("outcome", flat=True)) == ["lease_lost"]
@@ -379,28 +363,28 @@ class TestATransientErrorAfterALongRun:
             if len(runs) == 1:
                 aside(nearly_pass_the_lease)
                 raise OperationalError("database is locked")
-            aside(lambda: relay_pass(publish=lambda message: None))
+            aside(run_pass)
             Group.objects.create(name=uuid4().hex)
 
-        given()
-        work(send())
+        emit_events("tests.Numbered")
+        run_messages(run_pass())
 
         assert len(runs) == 2
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
         assert not Attempt.objects.exists()
 
-    def test_is_not_retried_where_another_worker_has_the_delivery(self):
+    def test_is_not_retried_if_another_worker_has_the_delivery(self):
         runs = []
 
         @subscribe("tests.Numbered", shared_transaction=False)
         def count() -> None:
             runs.append(1)
             if len(runs) == 1:
-                aside(let_leases_pass)
+                aside(expire_leases)
                 raise OperationalError("database is locked")
 
-        given()
-        work(send())
+        emit_events("tests.Numbered")
+        run_messages(run_pass())
 
         assert len(runs) == 1
         assert [outcome for outcome, _ in Attempt.objects.values_list("outcome", "id")] == [

@@ -1,4 +1,4 @@
-"""Order per key (rule 18): one after the other, in the order of `seq`, whatever happens."""
+"""Order per key (rule 18): deliveries run in sequence, in order of `seq`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
-from tests.outbox.lines import A, B, Died, Listener, Walked, die, given, send, work
+from tests.outbox.drive import Died, die, run_messages, run_pass, states
+from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -39,10 +40,6 @@ class Renamed(DomainEvent, key="order_id"):
 @pytest.fixture
 def listener(db: None) -> Listener:
     return Listener()
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("event").values_list("state", flat=True))
 
 
 def recheck() -> None:
@@ -68,77 +65,77 @@ class TestAnEmptyKey:
             Outbox().given("tests.Noted", place="", number=number)
 
         for _ in range(3):
-            work(send())
+            run_messages(run_pass())
 
         assert received == [1, 2, 3]
 
 
 class TestAKey:
-    def test_is_heard_one_after_the_other_and_beside_other_keys(self, listener):
+    def test_is_handled_in_sequence_and_in_parallel_with_other_keys(self, listener):
         """Rule 18. Seen to fail with every delivery born pending."""
         listener.subscribe()
-        given(1, 2, 3)
-        given(1, 2, key=B)
+        emit_numbers(1, 2, 3)
+        emit_numbers(1, 2, key=B)
 
-        [message] = send()
+        [message] = run_pass()
 
         assert len(message.pairs) == 2, "one of each key"
         assert states() == ["sent", "blocked", "blocked", "sent", "blocked"]
-        work([message])
+        run_messages([message])
         assert states() == ["done", "pending", "blocked", "done", "pending"]
         Outbox().deliver_all()
         assert [number for key, number in listener.received if key == A] == [1, 2, 3]
         assert not Delivery.objects.exclude(order_key=None).exists(), "nobody stands in line"
 
-    def test_waits_for_one_that_fails_and_is_tried_again(self, listener):
+    def test_waits_for_a_delivery_that_is_retried(self, listener):
         """Rule 18. Seen to fail with a line that is left by a failure."""
         listener.subscribe()
         listener.failing[1] = ValueError()
-        given(1, 2, 3)
+        emit_numbers(1, 2, 3)
 
-        work(send())
+        run_messages(run_pass())
         assert states() == ["pending", "blocked", "blocked"]
         listener.failing.clear()
         Outbox().deliver_all()
 
         assert [number for _, number in listener.received] == [1, 2, 3]
 
-    def test_waits_for_one_whose_worker_died_or_whose_message_was_lost(self, listener):
+    def test_waits_for_a_delivery_whose_worker_died_or_whose_message_was_lost(self, listener):
         listener.subscribe()
-        given(1, 2)
-        send()
+        emit_numbers(1, 2)
+        run_pass()
         Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(hours=1))
-        [message] = send()
+        [message] = run_pass()
         for delivery_id, token in message.pairs:
             Delivery.objects.filter(id=delivery_id).update(
                 started_token=token, attempts=F("attempts") + 1, started_at=timezone.now()
             )
         Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(hours=1))
-        send()
+        run_pass()
         assert "blocked" in states()
 
         Outbox().deliver_all()
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_is_one_line_for_all_events_that_the_handler_hears(self, listener):
+    def test_is_one_sequence_for_all_events_of_the_handler(self, listener):
         """Rule 18. Seen to fail with lines of one subscription each."""
         listener.subscribe("tests.Walked", "tests.Renamed")
-        given(1)
-        given(2, name="tests.Renamed")
-        given(3)
+        emit_numbers(1)
+        emit_numbers(2, name="tests.Renamed")
+        emit_numbers(3)
 
-        assert [len(message.pairs) for message in send()] == [1]
+        assert [len(message.pairs) for message in run_pass()] == [1]
         assert states() == ["sent", "blocked", "blocked"]
 
-    def test_is_no_matter_to_a_handler_that_is_not_ordered(self, listener):
+    def test_has_no_effect_on_an_unordered_handler(self, listener):
         @subscribe("tests.Walked")
         def count() -> None: ...
 
         listener.subscribe()
-        given(1, 2, 3)
+        emit_numbers(1, 2, 3)
 
-        sent = {message.handler: len(message.pairs) for message in send()}
+        sent = {message.handler: len(message.pairs) for message in run_pass()}
 
         assert sent == {"tests.count": 3, "tests.note": 1}
         others = Delivery.objects.filter(subscription__handler="tests.count")
@@ -146,15 +143,15 @@ class TestAKey:
 
 
 class TestADeadHead:
-    def test_holds_its_key_until_a_person_retries_it(self, listener):
+    def test_blocks_its_key_until_a_person_retries_it(self, listener):
         """Rule 18. Seen to fail with dead ones left out of `first_of`."""
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
-        given(1, 2)
-        given(1, key=B)
+        emit_numbers(1, 2)
+        emit_numbers(1, key=B)
         Outbox().deliver_all(raise_errors=False)
         recheck()
-        send()
+        run_pass()
         assert states() == ["dead", "blocked", "dead"]
 
         listener.failing.clear()
@@ -163,21 +160,21 @@ class TestADeadHead:
 
         assert [number for key, number in listener.received if key == A] == [1, 2]
 
-    def test_lets_the_others_pass_where_the_handler_says_so(self, listener):
+    def test_lets_later_deliveries_pass_if_the_handler_allows_it(self, listener):
         """Rule 18. Seen to fail without `_line_left`."""
         listener.subscribe(on_dead="pass")
         listener.failing[1] = PermanentFailure("no")
-        given(1, 2, 3)
+        emit_numbers(1, 2, 3)
 
         Outbox().deliver_all(raise_errors=False)
 
         assert states() == ["dead", "done", "done"]
 
-    def test_that_is_discarded_by_hand_lets_them_go_on_at_the_next_look(self, listener):
+    def test_that_is_discarded_unblocks_its_key_at_the_next_check(self, listener):
         """Seen to fail without `recheck`: nobody else would ever notice."""
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
-        given(1, 2)
+        emit_numbers(1, 2)
         Outbox().deliver_all(raise_errors=False)
         Delivery.objects.filter(state="dead").update(state="discarded")
 
@@ -186,45 +183,45 @@ class TestADeadHead:
 
         assert states() == ["discarded", "done"]
 
-    def test_costs_a_pass_two_reads_however_long_the_line(
+    def test_costs_a_pass_two_reads_regardless_of_the_queue_behind_it(
         self, listener, django_assert_num_queries
     ):
         listener.subscribe()
         listener.failing[0] = PermanentFailure("no")
-        given(*range(100))
+        emit_numbers(*range(100))
         Outbox().deliver_all(raise_errors=False)
 
         with django_assert_num_queries(2):
-            assert send() == []
+            assert run_pass() == []
 
-    def test_is_looked_at_ever_more_seldom(self, listener):
+    def test_is_checked_at_growing_intervals(self, listener):
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
-        given(1, 2)
+        emit_numbers(1, 2)
         Outbox().deliver_all(raise_errors=False)
         blocked_at = timezone.now() - timedelta(minutes=2)
         Event.objects.update(fanned_out_at=blocked_at)
         recheck()
 
         before = timezone.now()
-        send()
+        run_pass()
         after = timezone.now()
 
         looked_at_next = Delivery.objects.get(state="blocked").due_at
         assert before + (before - blocked_at) <= looked_at_next <= after + (after - blocked_at)
 
 
-class TestTheLastLook:
-    def test_before_a_delivery_starts_blocks_what_is_out_of_turn(self, listener):
+class TestTheCheckBeforeAStart:
+    def test_blocks_a_delivery_that_is_out_of_turn(self, listener):
         """Rule 18. Seen to fail without `out_of_turn` in `_startable`."""
         listener.subscribe()
-        given(1, 2)
-        messages = send()
+        emit_numbers(1, 2)
+        messages = run_pass()
         Delivery.objects.filter(state="blocked").update(state="pending", due_at=timezone.now())
-        messages += send()
+        messages += run_pass()
         assert states() == ["sent", "sent"]
 
-        work(messages[::-1])
+        run_messages(messages[::-1])
 
         assert listener.received == [(A, 1)]
         assert not Delivery.objects.filter(attempts__gt=1).exists()
@@ -233,15 +230,15 @@ class TestTheLastLook:
 
 
 class TestAPausedHandler:
-    def test_goes_on_in_order_when_it_is_resumed(self, listener):
+    def test_continues_in_order_when_it_is_resumed(self, listener):
         listener.subscribe()
-        given(1, 2, 3)
-        send()
+        emit_numbers(1, 2, 3)
+        run_pass()
         operations.pause("tests.note", by="ann", reason="a test")
         Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(hours=1))
-        send()
-        given(4)
-        send()
+        run_pass()
+        emit_numbers(4)
+        run_pass()
         assert sorted(states()) == ["blocked", "blocked", "blocked", "parked"]
 
         operations.resume("tests.note", by="ann")
@@ -251,11 +248,11 @@ class TestAPausedHandler:
 
 
 class TestADeploy:
-    def test_that_makes_a_handler_ordered_puts_in_line_what_is_owed(self, listener):
+    def test_that_makes_a_handler_ordered_orders_its_owed_deliveries(self, listener):
         """Seen to fail without `set_order_keys`."""
         listener.subscribe(ordered=False)
-        given(1, 2, 3)
-        messages = send()
+        emit_numbers(1, 2, 3)
+        messages = run_pass()
         subscriptions.registry.clear()
         listener.subscribe()
 
@@ -267,20 +264,20 @@ class TestADeploy:
 
         assert [number for _, number in listener.received] == [1, 2, 3]
 
-    def test_that_makes_it_not_ordered_lets_all_go(self, listener):
+    def test_that_makes_a_handler_unordered_unblocks_all_deliveries(self, listener):
         listener.subscribe()
-        given(1, 2, 3)
-        send()
+        emit_numbers(1, 2, 3)
+        run_pass()
         subscriptions.registry.clear()
         listener.subscribe(ordered=False)
 
         assert states() == ["sent", "pending", "pending"]
         assert not Delivery.objects.exclude(order_key=None).exists()
 
-    def test_that_lets_the_dead_pass_lets_their_keys_go_on(self, listener):
+    def test_that_lets_dead_deliveries_be_passed_unblocks_their_keys(self, listener):
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
-        given(1, 2)
+        emit_numbers(1, 2)
         Outbox().deliver_all(raise_errors=False)
         subscriptions.registry.clear()
         listener.subscribe(on_dead="pass")
@@ -289,10 +286,10 @@ class TestADeploy:
 
         assert states() == ["dead", "done"]
 
-    def test_that_renames_it_keeps_the_order(self, listener):
+    def test_that_renames_a_handler_keeps_the_order(self, listener):
         listener.subscribe()
-        given(1, 2, 3)
-        work(send())
+        emit_numbers(1, 2, 3)
+        run_messages(run_pass())
         subscriptions.registry.clear()
 
         @subscribe("tests.Walked", formerly=["tests.note"], ordered=True)
@@ -300,7 +297,7 @@ class TestADeploy:
             listener.receive(order_id, number)
 
         sync_subscriptions()
-        given(4)
+        emit_numbers(4)
         Outbox().deliver_all()
 
         assert [number for _, number in listener.received] == [1, 2, 3, 4]
@@ -309,15 +306,15 @@ class TestADeploy:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestTwoRelays:
-    def test_keep_the_order_though_the_later_event_is_fanned_out_first(self, listener):
+    def test_keep_the_order_although_the_later_event_is_fanned_out_first(self, listener):
         """Rule 18. Seen to fail without the events that wait in `first_of`."""
         listener.subscribe()
-        given(1, 2)
+        emit_numbers(1, 2)
         first = Event.objects.order_by("seq")[0]
 
         with transaction.atomic():
             Event.objects.select_for_update().get(pk=first.pk)  # as a relay that fans it out
-            aside(lambda: work(send()))
+            aside(lambda: run_messages(run_pass()))
             assert states() == ["blocked"]
             assert listener.received == []
         recheck()
@@ -325,17 +322,17 @@ class TestTwoRelays:
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_strand_nothing_that_is_born_while_the_head_commits(self, listener):
+    def test_leave_no_delivery_blocked_that_is_created_while_the_head_commits(self, listener):
         """Rule 18: the one race. Seen to fail without `recheck`."""
         listener.subscribe()
-        given(1)
-        [message] = send()
-        given(2)
+        emit_numbers(1)
+        [message] = run_pass()
+        emit_numbers(2)
 
         with transaction.atomic():  # the head's settlement, which cannot see what is born now
             Delivery.objects.filter(pk=message.pairs[0][0]).update(state="done", order_key=None)
             ordering.release(("tests.note", str(A)), using="default")
-            aside(send)
+            aside(run_pass)
             assert Delivery.objects.filter(state="blocked").count() == 1
         recheck()
         Outbox().deliver_all()
@@ -371,7 +368,7 @@ class Overlap:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql
 class TestAReplay:
-    """Rule 18: of one key, a handler has one delivery in hand, whatever their order is."""
+    """Rule 18: a handler runs one delivery of a key at a time."""
 
     @pytest.fixture
     def overlap(self, listener: Listener) -> Overlap:
@@ -384,24 +381,24 @@ class TestAReplay:
 
         sync_subscriptions()
         overlap.may_end.set()
-        given(1)
-        work(send())
+        emit_numbers(1)
+        run_messages(run_pass())
         overlap.order.clear()
         overlap.may_end.clear()
         overlap.is_running.clear()
-        given(2)
+        emit_numbers(2)
         return overlap
 
     def replay(self) -> list[Message]:
         operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
-        return send()
+        return run_pass()
 
-    def test_does_not_run_beside_a_later_delivery_of_its_key(self, overlap: Overlap):
+    def test_does_not_run_during_a_later_delivery_of_its_key(self, overlap: Overlap):
         """Failed while only earlier deliveries were looked at."""
-        later = in_thread(partial(work, send()))
+        later = in_thread(partial(run_messages, run_pass()))
         assert overlap.is_running.wait(30)
 
-        work(self.replay())
+        run_messages(self.replay())
 
         assert states() == ["blocked", "sent"]
         assert overlap.order == [2]
@@ -410,9 +407,9 @@ class TestAReplay:
         Outbox().deliver_all()
         assert (overlap.order, overlap.most) == ([2, 1], 1)
 
-    def test_does_not_run_beside_one_that_starts_at_the_same_moment(self, overlap: Overlap):
+    def test_does_not_run_during_a_delivery_that_starts_at_the_same_time(self, overlap: Overlap):
         """Failed without the lock of the line: neither start sees the other."""
-        messages = send()
+        messages = run_pass()
         is_started, may_commit = threading.Event(), threading.Event()
 
         def pause() -> None:
@@ -421,10 +418,10 @@ class TestAReplay:
                 assert may_commit.wait(30)
 
         with failpoints.armed(failpoints.BEFORE_START, pause):
-            later = in_thread(partial(work, messages), name="later")
+            later = in_thread(partial(run_messages, messages), name="later")
             assert is_started.wait(30)
             replays = self.replay()
-            replayed = in_thread(partial(work, replays))
+            replayed = in_thread(partial(run_messages, replays))
             wait_until_blocked(1)
             may_commit.set()
             assert overlap.is_running.wait(30)
@@ -435,11 +432,11 @@ class TestAReplay:
 
         assert (overlap.order, overlap.most) == ([2, 1], 1)
 
-    def test_goes_on_as_soon_as_the_one_in_hand_has_failed(self, overlap: Overlap):
+    def test_continues_when_the_running_delivery_has_failed(self, overlap: Overlap):
         """Failed while only what left the line released another."""
-        later = in_thread(partial(work, send()))
+        later = in_thread(partial(run_messages, run_pass()))
         assert overlap.is_running.wait(30)
-        work(self.replay())
+        run_messages(self.replay())
         assert states() == ["blocked", "sent"]
 
         overlap.failing.add(2)
@@ -449,9 +446,9 @@ class TestAReplay:
         assert states() == ["pending", "pending"]
 
     def test_is_explained_by_why(self, overlap: Overlap):
-        later = in_thread(partial(work, send()))
+        later = in_thread(partial(run_messages, run_pass()))
         assert overlap.is_running.wait(30)
-        work(self.replay())
+        run_messages(self.replay())
 
         text = why(Delivery.objects.get(state="blocked"))
 
@@ -463,7 +460,7 @@ class TestAReplay:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestEmitters:
-    def test_of_one_key_follow_each_other_so_that_seq_follows_commit_order(self, listener):
+    def test_of_one_key_wait_for_each_other_so_that_seq_follows_commit_order(self, listener):
         """Rule 18. Seen to fail without `lock_key` in `emit`: the second commits before the first,
         under the later `seq`, and is heard before it.
         """
@@ -478,14 +475,14 @@ class TestEmitters:
             emit(Walked(order_id=A, number=1))
             thread.start()
             wait_until_blocked(1)
-            aside(lambda: work(send()))
+            aside(lambda: run_messages(run_pass()))
             assert listener.received == []
         thread.join()
         Outbox().deliver_all()
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_of_other_keys_and_of_events_that_nobody_hears_in_order_do_not_wait(self, listener):
+    def test_of_other_keys_or_of_events_without_an_ordered_handler_do_not_wait(self, listener):
         listener.subscribe()
 
         def emit_others() -> None:
@@ -498,7 +495,7 @@ class TestEmitters:
             aside(emit_others)
 
     def test_of_two_keys_in_opposite_order_end_with_one_of_them_rolled_back(self, listener):
-        """Nothing half is left of it; the one that lost may simply be run again."""
+        """The transaction that lost is rolled back, and can be repeated."""
         listener.subscribe()
         meet = threading.Barrier(2)
         lost: list[Exception] = []
@@ -519,7 +516,7 @@ class TestEmitters:
         assert Event.objects.count() == 2
         assert Event.objects.values("payload__number").distinct().count() == 1
 
-    def test_may_emit_about_thousands_of_keys_in_one_transaction(self, listener):
+    def test_may_emit_events_of_thousands_of_keys_in_one_transaction(self, listener):
         listener.subscribe()
 
         with transaction.atomic():
@@ -532,11 +529,11 @@ class TestEmitters:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestACorrectedEvent:
-    def test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key(self, listener):
+    def test_gets_its_seq_after_an_open_transaction_that_emits_for_its_key(self, listener):
         """Rule 18. Failed while a correction stored its event without the key's lock."""
         listener.subscribe()
-        given(1)
-        send()
+        emit_numbers(1)
+        run_pass()
         Delivery.objects.update(state="dead")
         payload = {"order_id": str(A), "number": 5}
         (dead,) = Delivery.objects.all()
@@ -554,20 +551,22 @@ class TestACorrectedEvent:
 
 
 class TestABackfill:
-    """Of an ordered handler: no new event of a key overtakes an old one."""
+    """The backfill of an ordered handler: no new event of a key overtakes an old one."""
 
     CHOICE = operations.Choice(handler="tests.note")
 
     def given_before_it_subscribed(self, listener: Listener, *numbers: int) -> None:
-        given(*numbers)
-        send()
+        emit_numbers(*numbers)
+        run_pass()
         listener.subscribe()
         assert not Delivery.objects.exists()
 
     def backfill(self, **options) -> None:
         operations.backfill(self.CHOICE, by="ann", reason="a test", **options)
 
-    def test_holds_new_events_until_all_old_ones_are_owed(self, listener: Listener, monkeypatch):
+    def test_holds_new_events_until_it_has_added_all_old_ones(
+        self, listener: Listener, monkeypatch
+    ):
         """Failed: the new event was handled between two steps of the backfill."""
         monkeypatch.setattr(progress, "_SLICE", 2)
         self.given_before_it_subscribed(listener, 1, 2, 3, 4)
@@ -576,7 +575,7 @@ class TestABackfill:
         def go_on_meanwhile(*_progress: object) -> None:
             steps.append(1)
             if len(steps) == 1:
-                given(5)
+                emit_numbers(5)
             Outbox().deliver_all()
 
         self.backfill(report=go_on_meanwhile)
@@ -586,10 +585,10 @@ class TestABackfill:
         assert [number for _key, number in listener.received] == [1, 2, 3, 4, 5]
         assert Subscription.objects.get().paused_at is None
 
-    def test_is_refused_where_a_later_event_of_a_key_is_handled(self, listener: Listener):
+    def test_is_refused_if_a_later_event_of_a_key_is_handled(self, listener: Listener):
         """Failed: the handler got old events after new ones."""
         self.given_before_it_subscribed(listener, 1, 2)
-        given(3)
+        emit_numbers(3)
         Outbox().deliver_all()
 
         with pytest.raises(operations.CannotBackfill, match="has handled an event of key"):
@@ -603,7 +602,7 @@ class TestABackfill:
 
     def test_is_not_refused_for_other_keys(self, listener: Listener):
         self.given_before_it_subscribed(listener, 1, 2)
-        given(3, key=B)
+        emit_numbers(3, key=B)
         Outbox().deliver_all()
 
         self.backfill()
@@ -611,14 +610,14 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [3, 1, 2]
 
-    def test_that_is_killed_leaves_the_handler_paused_until_it_goes_on(
+    def test_that_is_killed_leaves_the_handler_paused_until_it_is_continued(
         self, listener: Listener, monkeypatch
     ):
         monkeypatch.setattr(progress, "_SLICE", 1)
         self.given_before_it_subscribed(listener, 1, 2)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
             self.backfill()
-        given(3)
+        emit_numbers(3)
         Outbox().deliver_all()
         assert listener.received == []
         assert Subscription.objects.get().pause_reason == "Its backfill is not complete."
@@ -628,7 +627,7 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [1, 2, 3]
 
-    def test_that_is_given_up_lets_the_handler_go_on(self, listener: Listener, monkeypatch):
+    def test_that_is_abandoned_resumes_the_handler(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)
         self.given_before_it_subscribed(listener, 1, 2)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
@@ -639,7 +638,7 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [1]
 
-    def test_stops_where_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
+    def test_stops_if_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)
         self.given_before_it_subscribed(listener, 1, 2)
 
@@ -652,7 +651,7 @@ class TestABackfill:
 
 @pytest.mark.django_db(transaction=True)
 class TestEverythingAtOnce:
-    def test_keeps_each_key_in_the_order_in_which_it_was_told(self, listener):
+    def test_keeps_the_emission_order_of_each_key(self, listener):
         """Rule 18, with three emitters, two relays, three workers, failures and lost messages.
 
         Seen to fail with every delivery born pending and the look before the start dropped; with
@@ -724,7 +723,7 @@ class TestEverythingAtOnce:
                 message = queue.pop(fail.randrange(max(1, len(queue))))
             except IndexError:
                 return
-            work([message, message])
+            run_messages([message, message])
 
         run_together([emit_all, *[partial(run, relay_some)] * 2, *[partial(run, work_some)] * 3])
 

@@ -1,4 +1,4 @@
-"""The database cannot be reached for a while: nobody's attempt is used up, and nothing is lost."""
+"""An outage of the database uses up no attempt, and loses no delivery."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from django.db.models import F
 from outbox import Receipt, clock, subscribe
 from outbox.deliveries import heartbeat, settlement, transient_errors, withdrawal
 from outbox.models import Attempt, Delivery, Heartbeat
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
-from tests.outbox.outages import Outage, ends, given, let_leases_pass, work
+from tests.outbox.drive import run_message, run_pass, states_and_attempts
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.threads import aside
 
 pytestmark = [
@@ -42,9 +42,9 @@ class TestAnOutage:
                 outage()
             Group.objects.create(name=uuid4().hex)
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
         assert Attempt.objects.get().outcome == "outage"
         assert not Group.objects.exists()
 
@@ -55,13 +55,11 @@ class TestAnOutage:
             with receipt:
                 pass
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
 
-    def test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt(
-        self, outage: Outage
-    ):
+    def test_that_a_handler_hides_behind_another_error_uses_up_no_attempt(self, outage: Outage):
         @subscribe("tests.Counted", attempts=1, atomic=False)
         def count(receipt: Receipt) -> None:
             outage()
@@ -70,11 +68,11 @@ class TestAnOutage:
             except OperationalError:
                 raise ValueError("the shelf cannot be read") from None
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
 
-    def test_leaves_the_other_deliveries_of_the_message_to_be_run(self, outage: Outage):
+    def test_does_not_prevent_the_other_deliveries_of_the_message(self, outage: Outage):
         """Failed while all that had started of a message expired as deaths."""
         runs = []
 
@@ -85,12 +83,12 @@ class TestAnOutage:
                 outage()
             Group.objects.create(name=uuid4().hex)
 
-        work(given(3))
+        run_message(new_message(3))
 
-        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("pending", 0), ("done", 1), ("done", 1)]
         assert Group.objects.count() == 2
 
-    def test_of_a_whole_batch_runs_each_of_it_once_more(self, outage: Outage):
+    def test_of_a_whole_batch_repeats_each_delivery_once(self, outage: Outage):
         runs = []
 
         @subscribe("tests.Counted")
@@ -100,22 +98,22 @@ class TestAnOutage:
                 outage()
             Group.objects.create(name=uuid4().hex)
 
-        work(given(3))
+        run_message(new_message(3))
 
-        assert ends() == [("done", 1)] * 3
+        assert states_and_attempts() == [("done", 1)] * 3
         assert Group.objects.count() == 3
 
-    def test_before_the_start_delays_it(self, outage: Outage):
+    def test_before_the_start_delays_the_delivery(self, outage: Outage):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             Group.objects.create(name=uuid4().hex)
 
-        message = given()
+        message = new_message()
         outage()
 
-        work(message)
+        run_message(message)
 
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
     def test_that_hides_the_answer_to_a_commit_leaves_the_delivery_done(
         self, outage: Outage, monkeypatch: pytest.MonkeyPatch
@@ -136,31 +134,31 @@ class TestAnOutage:
             Group.objects.create(name=uuid4().hex)
             monkeypatch.setattr(backend, "_commit", commit_and_cut)
 
-        [result] = work(given())
+        [result] = run_message(new_message())
 
         assert result.error is None
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
         assert not Attempt.objects.exists()
         assert Group.objects.count() == 1
 
 
-class TestALeaseThatPassesDuringAnOutage:
+class TestALeaseThatExpiresDuringAnOutage:
     def test_uses_up_no_attempt_if_the_worker_survives(self, outage: Outage):
-        """Another host declared it dead. Failed, dead, while nobody took that back."""
-        outage.meanwhile = let_leases_pass
+        """Another host counted a crash. Failed, dead, while that was not withdrawn."""
+        outage.meanwhile = expire_leases
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             outage()
             Group.objects.exists()
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
         assert Attempt.objects.get().outcome == "outage"
 
-    def test_uses_up_none_of_those_that_wait_for_their_turn(self, outage: Outage):
-        outage.meanwhile = let_leases_pass
+    def test_uses_up_no_attempt_of_deliveries_that_have_not_started(self, outage: Outage):
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, shared_transaction=False)
@@ -169,51 +167,51 @@ class TestALeaseThatPassesDuringAnOutage:
             outage()
             Group.objects.exists()
 
-        work(given(3))
+        run_message(new_message(3))
 
         assert runs == [1], "what is declared dead does not run"
-        assert ends() == [("pending", 0)] * 3
+        assert states_and_attempts() == [("pending", 0)] * 3
         assert set(Attempt.objects.values_list("outcome", flat=True)) == {"outage"}
 
-    def test_counts_if_the_worker_stood_still_without_an_outage(self, link: Link):
-        """Rule 11: a worker that comes back too late has died all the same."""
+    def test_counts_if_the_worker_hung_without_an_outage(self, link: Link):
+        """Rule 11: a worker that returns after its lease counts as dead."""
 
         @subscribe("tests.Counted", attempts=2)
         def count() -> None:
-            aside(let_leases_pass)
+            aside(expire_leases)
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("pending", 1)]
+        assert states_and_attempts() == [("pending", 1)]
         outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
         assert list(outcomes) == ["died", "lease_lost"]
 
-    def test_is_not_judged_as_long_as_workers_may_report(self, link: Link):
-        """The relay knows of the outage. Failed while it looked at leases at once."""
+    def test_is_not_judged_while_workers_may_still_report(self, link: Link):
+        """The relay has noticed the outage. Failed while it checked leases immediately."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        message = given()
+        message = new_message()
         now = clock.now()
         Delivery.objects.update(
             started_token=F("token"), attempts=1, started_at=now, worker="w1", due_at=now
         )
         heartbeat.record_outage(5.0, using="default")
 
-        relay_pass(publish=lambda message: None)
-        assert ends() == [("sent", 1)]
+        run_pass()
+        assert states_and_attempts() == [("sent", 1)]
 
         Heartbeat.objects.filter(kind="outage").update(seen_at=now - timedelta(minutes=1))
-        relay_pass(publish=lambda message: None)
-        assert ends() == [("dead", 1)]
+        run_pass()
+        assert states_and_attempts() == [("dead", 1)]
         assert message.pairs
 
-    def test_gives_nothing_back_where_a_person_has_retried_since(self, link: Link):
+    def test_gives_no_attempt_back_if_a_person_has_retried_since(self, link: Link):
         @subscribe("tests.Counted", attempts=3)
         def count() -> None: ...
 
-        given()
+        new_message()
         row = Delivery.objects.get()
         row.started_at, row.worker, row.attempts = row.due_at, "w1", 2
         row.started_token = row.token
@@ -227,11 +225,11 @@ class TestALeaseThatPassesDuringAnOutage:
 
         assert number == 1
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
 
 
 class TestAnErrorOfTheDatabase:
-    def test_that_an_event_causes_each_time_ends_as_dead(self):
+    def test_that_an_event_causes_at_each_attempt_ends_as_dead(self):
         """Failed: 20 rounds were 100 runs, and no attempt, no record and no backoff."""
 
         @subscribe("tests.Counted", attempts=2)
@@ -248,7 +246,7 @@ class TestAnErrorOfTheDatabase:
             waits.append(row.due_at > clock.now())
             outbox.let_pass(timedelta(days=1))
 
-        assert ends() == [("dead", 2)]
+        assert states_and_attempts() == [("dead", 2)]
         outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
         assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
         assert all(waits[:6]), "each waits for its backoff"
@@ -265,9 +263,9 @@ class TestAnErrorOfTheDatabase:
                 cursor.execute(f"{scope} statement_timeout = '50ms'")
                 cursor.execute("SELECT pg_sleep(20)")
 
-        work(given())
+        run_message(new_message())
 
-        assert (runs, ends()) == ([1], [("dead", 1)])
+        assert (runs, states_and_attempts()) == ([1], [("dead", 1)])
         assert Attempt.objects.get().outcome == "failed"
 
     def test_of_another_database_is_an_ordinary_failure(self, monkeypatch: pytest.MonkeyPatch):
@@ -285,10 +283,10 @@ class TestAnErrorOfTheDatabase:
         def count() -> None:
             run_elsewhere()
 
-        work(given())
+        run_message(new_message())
 
         assert runs == [1]
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
         assert Attempt.objects.get().outcome == "failed"
 
 
@@ -306,8 +304,8 @@ class TestTheWait:
         assert "cannot be reached; waiting" in caplog.text
         assert "s for the database default" in caplog.text
 
-    def test_goes_on_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
-        """As a standby is, or a primary that became one."""
+    def test_continues_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
+        """The server is a standby, or a primary that became one."""
         seen: list[int] = []
         with connection.cursor() as cursor:
             cursor.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")

@@ -18,7 +18,7 @@ LATER = timezone.now() + timedelta(days=1)
 
 
 @pytest.fixture
-def told(outbox: Outbox) -> None:
+def emitted(outbox: Outbox) -> None:
     """Two events, fanned out and not delivered. Their handlers are in two apps."""
     outbox.given("freight.ShipmentRefused", parcel_id=KEY, reason="requested")
     outbox.given("freight.ShipmentArrived", parcel_id=KEY)
@@ -38,19 +38,19 @@ class TestIsOwed:
         assert is_owed(key=KEY, to=["tracking"])
 
     @pytest.mark.parametrize("state", ["pending", "sent", "dead", "parked"])
-    def test_counts_what_is_owed(self, told: None, state: str):
+    def test_counts_owed_deliveries(self, emitted: None, state: str):
         settle(state)
 
         assert is_owed(key=KEY)
         assert is_owed(key=KEY, to=["freight", "depot"])
 
     @pytest.mark.parametrize("state", ["done", "discarded"])
-    def test_leaves_out_what_is_settled(self, told: None, state: str):
+    def test_leaves_out_settled_deliveries(self, emitted: None, state: str):
         settle(state)
 
         assert not is_owed(key=KEY)
 
-    def test_asks_for_some_apps_only(self, told: None):
+    def test_may_be_limited_to_some_apps(self, emitted: None):
         Delivery.objects.exclude(subscription__handler="depot.remove_parcel").update(state="done")
 
         assert is_owed(key=KEY, to=["depot"])
@@ -61,7 +61,7 @@ class TestIsOwed:
         [{"state": "pending", "attempts": 1, "due_at": LATER}, {"state": "dead", "attempts": 1}],
         ids=["backing off", "dead"],
     )
-    def test_leaves_out_what_failed_if_asked_to(self, told: None, failed: dict[str, Any]):
+    def test_may_leave_out_failed_deliveries(self, emitted: None, failed: dict[str, Any]):
         settle(**failed)
 
         assert is_owed(key=KEY)
@@ -77,10 +77,10 @@ class TestIsOwed:
         ],
         ids=["untried", "due", "in hand", "parked"],
     )
-    def test_counts_what_we_are_late_with_in_any_case(self, told: None, ours: dict[str, Any]):
+    def test_counts_overdue_deliveries_in_any_case(self, emitted: None, ours: dict[str, Any]):
         settle(**ours)
 
         assert is_owed(key=KEY, failed=False)
 
-    def test_knows_nothing_of_other_keys(self, told: None):
+    def test_leaves_out_other_keys(self, emitted: None):
         assert not is_owed(key=str(uuid7()))

@@ -1,4 +1,4 @@
-"""What a handler's rules make of its exceptions."""
+"""The effects of a handler's rules on its failures."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class BankAsleep(BankDown):
 
 
 class Asked(Exception):
-    """A library's own exception that carries a wait."""
+    """An exception of a library that carries a delay."""
 
     def __init__(self, retry_after: object) -> None:
         self.retry_after = retry_after
 
 
 class Unreadable(Exception):
-    """A library's own exception that reads the wait from an answer which has none."""
+    """An exception of a library that reads the delay from an answer without one."""
 
     @property
     def retry_after(self) -> float:
@@ -75,7 +75,7 @@ def raising(error: Exception, **policy: object) -> Delivery:
 
 
 class TestARule:
-    def test_retries_after_a_given_time_and_not_by_the_backoff(self):
+    def test_retries_after_its_delay_instead_of_the_backoff(self):
         with time_machine.travel(NOW, tick=False):
             delivery = raising(BankDown(), rules={BankDown: Retry(after=90)}, backoff_base=0)
 
@@ -83,7 +83,7 @@ class TestARule:
         assert delivery.due_at == NOW + timedelta(seconds=90)
 
     @pytest.mark.parametrize("error", [Asked(10**400), Unreadable()], ids=["digits", "property"])
-    def test_of_a_wait_that_cannot_be_read_is_stored(self, error: Exception):
+    def test_with_an_unreadable_delay_records_the_failure(self, error: Exception):
         """Failed: the failure could not be stored, so the run counted as a worker's death."""
         delivery = raising(error)
 
@@ -97,7 +97,7 @@ class TestARule:
 
         assert delivery.due_at == NOW + timedelta(minutes=10)
 
-    def test_gives_up_at_once(self):
+    def test_gives_up_immediately(self):
         delivery = raising(BankDown("no such card"), rules={BankDown: Dead()})
 
         assert (delivery.state, delivery.attempts) == ("dead", 1)
@@ -110,7 +110,7 @@ class TestARule:
         assert delivery.settled_at is not None
         assert delivery.note == "not an order of ours (BankDown: B2B)"
 
-    def test_pauses_the_handler_and_says_by_which_rule_and_why(self):
+    def test_pauses_the_handler_and_names_the_rule_and_the_error(self):
         """Seen to fail with the attempt counted: each resume would use up another one."""
         delivery = raising(BankDown("expired"), rules={BankDown: Pause("renew it")}, attempts=1)
 
@@ -122,7 +122,7 @@ class TestARule:
         )
         assert Attempt.objects.get().outcome == "failed"
 
-    def test_that_paused_lets_all_go_on_once_a_person_resumes(self):
+    def test_that_paused_a_handler_ends_when_a_person_resumes_it(self):
         raising(BankDown(), rules={BankDown: Pause("renew it")})
         operations.resume("tests.charge", by="ann")
 
@@ -132,7 +132,7 @@ class TestARule:
         assert Attempt.objects.count() == 2
 
 
-class TestOfTwoRules:
+class TestTwoRules:
     RULES: Rules = {Exception: Dead(), BankDown: Retry(after=1), BankAsleep: Discard("it sleeps")}
 
     @pytest.mark.parametrize(
@@ -144,18 +144,18 @@ class TestOfTwoRules:
             (ValueError(), Dead()),
         ],
     )
-    def test_the_one_for_the_nearest_class_holds(self, error, expected):
+    def test_apply_by_the_nearest_class(self, error, expected):
         assert action_for(error, self.RULES) == expected
 
-    def test_none_is_needed_for_a_failure_for_good(self):
+    def test_are_not_needed_for_a_permanent_failure(self):
         assert action_for(PermanentFailure(), {}) == Dead()
         assert action_for(PermanentFailure(), {Exception: Retry()}) == Dead()
         assert action_for(PermanentFailure(), {PermanentFailure: Retry()}) == Retry()
 
 
-class TestAWaitThatAnExceptionCarries:
+class TestADelayThatAnExceptionCarries:
     @pytest.mark.parametrize("nonsense", [None, "soon", -1, float("nan"), float("inf"), True])
-    def test_is_left_alone_if_it_is_nonsense(self, nonsense):
+    def test_is_ignored_if_it_is_invalid(self, nonsense):
         assert wait_of(Asked(nonsense), Retry(after=7)) == timedelta(seconds=7)
 
     @pytest.mark.parametrize("long", [1e300, 10**9, timedelta(days=4000)])
@@ -163,7 +163,7 @@ class TestAWaitThatAnExceptionCarries:
         assert wait_of(Asked(long), Retry()) == timedelta(days=7)
 
 
-class TestNonsense:
+class TestAnInvalidPolicy:
     @pytest.mark.parametrize(
         "rules",
         [
@@ -190,7 +190,7 @@ class TestNonsense:
             lambda: Pause(" "),
         ],
     )
-    def test_is_refused_as_soon_as_it_is_said(self, make):
+    def test_is_refused_when_it_is_created(self, make):
         with pytest.raises(ValueError, match=r"Retry|Discard|Pause"):
             make()
 
@@ -224,20 +224,20 @@ class TestNonsense:
             ),
         ],
     )
-    def test_of_a_number_that_makes_no_sense_is_refused(self, policy: dict[str, Any], told: str):
+    def test_with_a_number_out_of_range_is_refused(self, policy: dict[str, Any], told: str):
         """Seen to fail where a default takes its place, or nobody looks at it."""
         with pytest.raises(ValueError, match=rf"tests\.charge: {told}"):
             subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
 
-    def test_leaves_it_to_the_check_to_refuse_a_default(self, settings: Settings):
-        """Or nobody would be told that it is a setting which makes no sense."""
+    def test_from_a_default_setting_is_refused_by_the_check(self, settings: Settings):
+        """The error then names the setting."""
         settings.OUTBOX = {"WINDOW": 0}
 
         subscribe("shops.Ordered", name="tests.charge")(lambda: None)
 
         assert [one.id for one in check_settings()] == ["outbox.E012"]
 
-    def test_of_times_and_words_is_refused_too(self):
+    def test_with_invalid_durations_or_names_is_refused(self):
         with pytest.raises(ValueError, match="time_limit=60 must be above zero and below"):
             subscribe("shops.Ordered", lease=60, time_limit=60)(lambda: None)
         with pytest.raises(ValueError, match="on_dead="):
@@ -252,18 +252,18 @@ class TestTheCheck:
         [handler] = subscriptions.registry
         return [str(message.id) for message in check_policy(handler)]
 
-    def test_finds_nothing_in_a_policy_that_makes_sense(self):
+    def test_accepts_a_valid_policy(self):
         assert self.found(rules={BankDown: Retry(after=1)}) == []
 
-    def test_finds_a_breaker_that_counts_what_a_rule_takes_for_final(self):
+    def test_finds_a_breaker_that_counts_errors_that_a_rule_makes_final(self):
         breaker = Breaker(on=(BankAsleep,))
 
         assert "outbox.E013" in self.found(rules={BankDown: Dead()}, breaker=breaker)
 
-    def test_finds_a_breaker_where_nobody_is_called(self):
+    def test_finds_a_breaker_of_a_handler_without_external_calls(self):
         assert self.found(breaker=Breaker(on=(BankDown,))) == ["outbox.W003"]
 
-    def test_finds_a_retry_where_there_is_a_single_attempt(self):
+    def test_finds_a_retry_rule_of_a_handler_with_a_single_attempt(self):
         assert self.found(rules={BankDown: Retry()}, attempts=1) == ["outbox.W004"]
 
 

@@ -1,4 +1,4 @@
-"""Of one share a handler has few deliveries in flight, and delays no other share."""
+"""A handler has a limited number of deliveries of one share in flight."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from outbox.deliveries import shares
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.diagnosis import why
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_messages, run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -38,30 +36,21 @@ def subscribe_sender(*, share_window: int | None = 2, **policy) -> None:
     policy = {"batch": 1, **policy}
 
     @subscribe("tests.Written", name="tests.send", share_window=share_window, **policy)
-    def send(owner: int) -> None: ...
+    def send_message(owner: int) -> None: ...
 
     sync_subscriptions()
 
 
-def given(*owners: int) -> None:
+def emit_messages(*owners: int) -> None:
     outbox = Outbox()
     for owner in owners:
         outbox.given("tests.Written", message_id=uuid4().hex, owner=owner)
 
 
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def fan_out() -> None:
-    """Create the deliveries, and send none."""
+def fan_out_all() -> None:
+    """Create the deliveries of all events, and send none."""
     while Event.objects.filter(fanned_out_at=None).exists():
-        relay_pass(publish=lambda message: None, only=[])
-
-
-def work(messages: list[Message]) -> None:
-    for message in messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        run_pass(only=[])
 
 
 def sent() -> Counter[str | None]:
@@ -72,62 +61,62 @@ def sent() -> Counter[str | None]:
 
 class TestAShare:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
-    def test_has_so_many_in_flight_at_most_and_delays_no_other(self, is_fanned_out: bool):
+    def test_has_a_limited_number_in_flight_and_delays_no_other_share(self, is_fanned_out: bool):
         """Failed: the window was filled with deliveries of one owner."""
         subscribe_sender(window=10)
-        given(*[1] * 50, 2, 3, 3, 3)
+        emit_messages(*[1] * 50, 2, 3, 3, 3)
         if is_fanned_out:
-            fan_out()
+            fan_out_all()
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 2, "owner:2": 1, "owner:3": 2}
 
-    def test_gets_its_next_one_when_one_is_done(self):
+    def test_gets_its_next_delivery_when_one_is_done(self):
         subscribe_sender()
-        given(1, 1, 1)
-        first, second = send()
+        emit_messages(1, 1, 1)
+        first, second = run_pass()
         assert first.refill
         assert second.refill, "the worker nudges the relay, since more may wait for its place"
 
-        work([first])
-        send()
+        run_messages([first])
+        run_pass()
 
         assert sent() == {"owner:1": 2}
 
     def test_is_sent_in_the_order_of_its_events(self):
         subscribe_sender(share_window=1)
-        given(1, 1, 1)
+        emit_messages(1, 1, 1)
         order = []
-        while messages := send():
+        while messages := run_pass():
             [message] = messages
             order.append(Delivery.objects.get(pk=message.pairs[0][0]).event_id)
-            work(messages)
+            run_messages(messages)
 
         assert order == sorted(Event.objects.values_list("seq", flat=True))
 
-    def test_with_a_free_place_does_not_use_up_the_places_of_others(self):
+    def test_with_a_free_slot_does_not_use_up_the_slots_of_others(self):
         """Failed: owner 2 was sent after 300 deliveries of owner 1, which had one free place."""
         subscribe_sender(window=5, share_window=4)
-        given(1, 1, 1)
-        send()
-        given(*[1] * 20, 2)
-        fan_out()
+        emit_messages(1, 1, 1)
+        run_pass()
+        emit_messages(*[1] * 20, 2)
+        fan_out_all()
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 4, "owner:2": 1}
 
-    def test_has_its_turn_whichever_delivery_ends_next(self):
+    def test_is_sent_its_next_delivery_whichever_ends_first(self):
         """Failed: twelve owners had 80, 76, 80, 80, 46, 18, 5, 5, 1, 4, 1 and 4 deliveries done."""
         subscribe_sender(window=20, share_window=4)
-        given(*[owner for owner in range(10, 22) for _ in range(90)])
-        fan_out()
+        emit_messages(*[owner for owner in range(10, 22) for _ in range(90)])
+        fan_out_all()
         chance = random.Random(7)
-        in_flight = send()
+        in_flight = run_pass()
         for _ in range(200):
-            work([in_flight.pop(chance.randrange(len(in_flight)))])
-            in_flight += send()
+            run_messages([in_flight.pop(chance.randrange(len(in_flight)))])
+            in_flight += run_pass()
 
         done = Counter(Delivery.objects.filter(state="done").values_list("share", flat=True))
 
@@ -138,26 +127,26 @@ class TestAShare:
     def test_is_not_delayed_until_a_message_is_full(self, is_fanned_out: bool):
         """Failed: while a batch was in flight, a delivery of another share waited for a batch."""
         subscribe_sender(window=100, share_window=3, batch=2)
-        given(*[1] * 20)
-        fan_out()
-        send()
-        given(2)
+        emit_messages(*[1] * 20)
+        fan_out_all()
+        run_pass()
+        emit_messages(2)
         if is_fanned_out:
-            fan_out()
+            fan_out_all()
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 3, "owner:2": 1}
 
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
-    def test_has_messages_of_its_own(self, is_fanned_out: bool):
+    def test_has_separate_messages(self, is_fanned_out: bool):
         """Failed: a message held deliveries of two owners, so one waited for the other's runs."""
         subscribe_sender(batch=10)
-        given(1, 1, 1, 2)
+        emit_messages(1, 1, 1, 2)
         if is_fanned_out:
-            fan_out()
+            fan_out_all()
 
-        messages = send()
+        messages = run_pass()
 
         owners = [
             set(Delivery.objects.filter(pk__in=dict(one.pairs)).values_list("share", flat=True))
@@ -165,58 +154,58 @@ class TestAShare:
         ]
         assert sorted(owners, key=str) == [{"owner:1"}, {"owner:2"}]
 
-    def test_that_is_none_has_no_limit(self):
+    def test_without_a_key_has_no_limit(self):
         @subscribe("elsewhere.Written", name="tests.send", share_window=1, batch=1)
         def send_message() -> None: ...
 
         outbox = Outbox()
         for _ in range(5):
             outbox.given("elsewhere.Written", key="1")
-        fan_out()
+        fan_out_all()
 
-        send()
+        run_pass()
 
         assert sent() == {None: 5}
 
-    def test_has_its_turn_where_there_are_more_than_the_window_takes(self):
+    def test_gets_its_turn_if_there_are_more_shares_than_the_window_holds(self):
         subscribe_sender(window=3, share_window=1)
-        given(*[1, 2, 3, 4, 5, 6] * 3)
-        fan_out()
+        emit_messages(*[1, 2, 3, 4, 5, 6] * 3)
+        fan_out_all()
         turns = []
-        while messages := send():
+        while messages := run_pass():
             ids = [message.pairs[0][0] for message in messages]
             turns.append(set(Delivery.objects.filter(pk__in=ids).values_list("share", flat=True)))
-            work(messages)
+            run_messages(messages)
 
         assert [len(turn) for turn in turns] == [3] * 6
         assert turns[0] | turns[1] == {f"owner:{owner}" for owner in range(1, 7)}
         assert not Delivery.objects.exclude(state="done").exists()
 
-    def test_counts_what_two_events_have_in_flight_each(self):
+    def test_counts_deliveries_of_two_events_separately(self):
         """A subscription has its own count, as it has its own window."""
         subscribe_sender(share_window=1)
-        given(1)
-        send()
-        given(1, 2)
+        emit_messages(1)
+        run_pass()
+        emit_messages(1, 2)
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 1, "owner:2": 1}
 
-    def test_whose_lease_has_passed_takes_no_place(self):
+    def test_with_an_expired_lease_uses_no_slot(self):
         subscribe_sender(share_window=1)
-        given(1, 1)
-        send()
+        emit_messages(1, 1)
+        run_pass()
         Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(hours=1))
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 1}
 
     def test_is_named_by_why(self):
         subscribe_sender(share_window=1)
-        given(1, 1)
-        send()
+        emit_messages(1, 1)
+        run_pass()
         Delivery.objects.filter(state="pending").update(
             due_at=timezone.now() - timedelta(minutes=1)
         )
@@ -228,7 +217,7 @@ class TestAShare:
 
 class TestTheShareOfAnEvent:
     @pytest.mark.django_db
-    def test_is_stored_with_it_and_with_delayed_ones(self):
+    def test_is_stored_with_the_event_also_if_it_is_delayed(self):
         Outbox()
         with transaction.atomic():
             emit(Written(message_id="1", owner=7))
@@ -247,7 +236,7 @@ class TestTheShareOfAnEvent:
         ("share", "problem"),
         [("owner:{who}", "names an unknown field, 'who'"), ("owner", "names no field")],
     )
-    def test_is_made_of_its_fields(self, share: str, problem: str):
+    def test_is_computed_from_its_fields(self, share: str, problem: str):
         with pytest.raises(TypeError, match=problem):
 
             class Bad(DomainEvent, key="message_id", share=share):
@@ -255,8 +244,8 @@ class TestTheShareOfAnEvent:
 
     def test_is_not_stored_with_deliveries_of_other_handlers(self):
         subscribe_sender(share_window=None)
-        given(1)
-        send()
+        emit_messages(1)
+        run_pass()
 
         assert Delivery.objects.get().share is None
 
@@ -267,40 +256,40 @@ class TestTheShareOfAnEvent:
 
 
 class TestADeploy:
-    def test_that_brings_the_limit_holds_for_what_is_owed(self):
+    def test_that_adds_the_limit_applies_it_to_owed_deliveries(self):
         subscribe_sender(share_window=None)
-        given(1, 1, 1)
-        fan_out()
+        emit_messages(1, 1, 1)
+        fan_out_all()
         from outbox import subscriptions
 
         subscriptions.registry.clear()
         subscribe_sender(share_window=1)
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 1}
         assert Subscription.objects.get().share_window == 1
 
-    def test_that_takes_it_away_sends_everything(self):
+    def test_that_removes_the_limit_sends_all_deliveries(self):
         subscribe_sender(share_window=1)
-        given(1, 1, 1)
-        fan_out()
+        emit_messages(1, 1, 1)
+        fan_out_all()
         from outbox import subscriptions
 
         subscriptions.registry.clear()
         subscribe_sender(share_window=None)
 
-        send()
+        run_pass()
 
         assert sent() == {None: 3}
 
-    def test_has_its_backfill_keep_to_it(self):
-        given(1, 1, 1)
-        fan_out()
+    def test_applies_the_limit_to_its_backfill(self):
+        emit_messages(1, 1, 1)
+        fan_out_all()
         subscribe_sender(share_window=1)
         operations.backfill(operations.Choice(handler="tests.send"), by="ann", reason="a test")
 
-        send()
+        run_pass()
 
         assert sent() == {"owner:1": 1}
 
@@ -310,9 +299,9 @@ class TestABacklogOfOneShare:
     def test_is_not_read_for_the_others(self):
         """Failed with a statement that ranks all that is due."""
         subscribe_sender(share_window=1, window=100)
-        given(*[1] * 2000, 2)
+        emit_messages(*[1] * 2000, 2)
         while Event.objects.filter(fanned_out_at=None).exists():
-            fan_out()
+            fan_out_all()
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE outbox_delivery")
         row = Subscription.objects.get()

@@ -1,4 +1,4 @@
-"""No byte passes between worker and database, and no connection is refused or closed.
+"""A network between worker and database that drops all packets, and closes no connection.
 
 A worker notices nothing until it is over. Meanwhile its leases pass, and relays of hosts that are
 not cut off declare it dead.
@@ -19,10 +19,10 @@ from django.db import connection
 
 from outbox import Receipt, subscribe
 from outbox.deliveries import failpoints, transient_errors
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
-from tests.outbox.outages import ends, given, let_leases_pass, outcomes, work
+from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
+from tests.outbox.outages import expire_leases, new_message
 from tests.threads import aside, in_thread
 
 _A_DAY = timedelta(days=1)
@@ -50,12 +50,12 @@ class TestASessionThatPostgresqlEnds:
                 stopped.append(True)
                 time.sleep(1.5)
 
-        message = given()
+        message = new_message()
         with failpoints.armed(failpoints.BEFORE_RECEIPT, stop_for_longer_than_the_lease):
-            work(message)
+            run_message(message)
 
         assert "failed" not in outcomes()
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
     def test_is_possible_for_a_lease_of_a_month(self):
         """Failed, "Value exceeds integer range", from 24.9 days on."""
@@ -63,20 +63,20 @@ class TestASessionThatPostgresqlEnds:
         @subscribe("tests.Counted", attempts=1, lease=30 * 86400.0, time_limit=60.0)
         def count() -> None: ...
 
-        work(given())
+        run_message(new_message())
 
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
 
 class TestASilentNetwork:
-    """Rule 9, where nobody sees an outage: the database can be reached when it is over."""
+    """Rule 9, for an outage that no process notices: the database is reachable when it ends."""
 
     def test_that_ends_by_a_reset_uses_up_no_attempt(self, link: Link):
         silent: list[Any] = []
 
         def other_host() -> None:
             time.sleep(0.5)
-            let_leases_pass()
+            expire_leases()
             link.cut()
             link.mend()
 
@@ -85,10 +85,10 @@ class TestASilentNetwork:
             silent.append(_silence(link, then=other_host))
             Group.objects.create(name=uuid4().hex)
 
-        work(given())
+        run_message(new_message())
         _end(silent)
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
         assert outcomes() in (["outage"], ["database"])
 
     @pytest.mark.parametrize("end", ["mend", "reset"])
@@ -102,7 +102,7 @@ class TestASilentNetwork:
         def other_host() -> None:
             for _ in range(30):
                 time.sleep(0.1)
-                relay_pass(publish=lambda message: None)
+                run_pass()
             if end == "reset":
                 link.cut()
             link.mend()
@@ -111,20 +111,20 @@ class TestASilentNetwork:
             if not silent:
                 silent.append(_silence(link, then=other_host))
 
-        message = given(3)
+        message = new_message(3)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, silence):
-            work(message)
+            run_message(message)
         _end(silent)
 
         assert "died" not in outcomes()
-        assert ends() == [("pending", 0)] * 3
+        assert states_and_attempts() == [("pending", 0)] * 3
 
     def test_that_heals_without_an_error_uses_up_no_attempt_of_the_message(self, link: Link):
         silent: list[Any] = []
 
         def other_host() -> None:
             time.sleep(transient_errors.HUNG_SECONDS + 0.2)
-            let_leases_pass()
+            expire_leases()
             link.mend()
 
         @subscribe("tests.Counted", attempts=1, atomic=False)
@@ -135,15 +135,15 @@ class TestASilentNetwork:
             with receipt:
                 pass
 
-        work(given(2))
+        run_message(new_message(2))
         _end(silent)
 
-        assert ends() == [("pending", 0)] * 2
+        assert states_and_attempts() == [("pending", 0)] * 2
         assert outcomes() == ["database"] * 2
 
 
 class TestAStatementThatTakesLong:
-    def test_and_costs_the_lease_each_time_ends_as_dead(self, monkeypatch: pytest.MonkeyPatch):
+    def test_and_outlasts_the_lease_each_time_ends_as_dead(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 11. A silent network and a slow query look the same, so the excuse has a bound."""
         monkeypatch.setattr(transient_errors, "HUNG_SECONDS", 0.05)
 
@@ -151,11 +151,11 @@ class TestAStatementThatTakesLong:
         def count() -> None:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(0.1)")
-            aside(let_leases_pass)
+            aside(expire_leases)
 
         _deliver_again_and_again(times=7)
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
         assert outcomes() == ["database"] * 5 + ["died", "lease_lost"]
 
     def test_and_is_interrupted_each_time_ends_as_dead(self):
@@ -168,28 +168,28 @@ class TestAStatementThatTakesLong:
 
         _deliver_again_and_again(times=7)
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
         assert outcomes() == ["database"] * 5 + ["failed"]
 
-    def test_is_no_excuse_for_a_handler_that_hangs_elsewhere(self):
+    def test_does_not_excuse_a_handler_that_hangs_elsewhere(self):
         @subscribe("tests.Counted", attempts=1, time_limit=0.3)
         def count() -> None:
             Group.objects.exists()
             time.sleep(20)
 
-        work(given())
+        run_message(new_message())
 
-        assert (ends(), outcomes()) == ([("dead", 1)], ["failed"])
+        assert (states_and_attempts(), outcomes()) == ([("dead", 1)], ["failed"])
 
 
 def _deliver_again_and_again(*, times: int) -> None:
     outbox = Outbox()
-    message: Any = given()
+    message: Any = new_message()
     for _ in range(times):
         if message:
-            work(message)
+            run_message(message)
         outbox.let_pass(_A_DAY)
-        messages = relay_pass(publish=lambda message: None).messages
+        messages = run_pass()
         message = messages[0] if messages else None
 
 

@@ -1,4 +1,4 @@
-"""Two releases run at once: each has handlers, or names, that the other has not."""
+"""Two releases run at the same time, with different handlers or names."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from outbox import operations, subscribe, subscriptions
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.policy import Breaker
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -27,47 +27,47 @@ Release = list[Handler]
 
 
 @pytest.fixture
-def heard() -> list[str]:
+def handled() -> list[str]:
     """The function names of the handlers that ran."""
     return []
 
 
 @pytest.fixture
-def old(heard: list[str]) -> Release:
+def old(handled: list[str]) -> Release:
     """A release with the handler `tests.count`."""
 
     @subscribe("shops.Ordered")
     def count() -> None:
-        heard.append("count")
+        handled.append("count")
 
     return taken()
 
 
 @pytest.fixture
-def renamed(old: Release, heard: list[str]) -> Release:
+def renamed(old: Release, handled: list[str]) -> Release:
     """The next release, in which it is called `tests.count_orders`."""
 
     @subscribe("shops.Ordered", formerly=["tests.count"])
     def count_orders() -> None:
-        heard.append("count_orders")
+        handled.append("count_orders")
 
     return taken()
 
 
 @pytest.fixture
-def grown(old: Release, heard: list[str]) -> Release:
-    """The next release, which has the handler `tests.print_label` besides."""
+def grown(old: Release, handled: list[str]) -> Release:
+    """The next release, which also has the handler `tests.print_label`."""
     subscriptions.registry.extend(old)
 
     @subscribe("shops.Ordered")
     def print_label(order_id: UUID) -> None:
-        heard.append("print_label")
+        handled.append("print_label")
 
     return taken()
 
 
 def taken() -> Release:
-    """Take what was registered out of the registry: a release that no process runs yet."""
+    """Remove the handlers from the registry: no process runs this release yet."""
     handlers = list(subscriptions.registry)
     subscriptions.registry.clear()
     return handlers
@@ -75,7 +75,7 @@ def taken() -> Release:
 
 @contextmanager
 def running(release: Release) -> Iterator[None]:
-    """Be a process of this release."""
+    """Act as a process of this release."""
     subscriptions.registry.extend(release)
     try:
         yield
@@ -88,17 +88,17 @@ def migrate(release: Release) -> None:
         sync_subscriptions()
 
 
-def given(release: Release) -> None:
+def emit_order(release: Release) -> None:
     with running(release):
         Outbox().given("shops.Ordered", order_id=uuid4())
 
 
-def relay(release: Release) -> list[Message]:
+def run_pass_of(release: Release) -> list[Message]:
     with running(release):
-        return list(relay_pass(publish=lambda message: None).messages)
+        return run_pass()
 
 
-def work(release: Release, messages: list[Message]) -> None:
+def run_messages_of(release: Release, messages: list[Message]) -> None:
     with running(release):
         for message in messages:
             deliver(
@@ -109,92 +109,92 @@ def work(release: Release, messages: list[Message]) -> None:
             )
 
 
-def let_time_pass() -> None:
+def end_backoffs() -> None:
     Delivery.objects.filter(state="pending").update(due_at=F("due_at") - timedelta(minutes=1))
 
 
 class TestAHandlerThatOnlyTheNextReleaseHas:
-    def test_is_heard_by_an_old_relay(self, old: Release, grown: Release):
+    def test_gets_deliveries_from_an_old_relay(self, old: Release, grown: Release):
         """Rule 15. Seen to fail with `subscribers_of` asking the registry of its process."""
-        given(grown)
+        emit_order(grown)
 
-        messages = relay(old)
+        messages = run_pass_of(old)
 
         assert {message.handler for message in messages} == {"tests.count", "tests.print_label"}
 
-    def test_is_given_back_by_an_old_worker_without_an_attempt(
-        self, old: Release, grown: Release, heard: list[str]
+    def test_is_released_by_an_old_worker_without_an_attempt(
+        self, old: Release, grown: Release, handled: list[str]
     ):
         """Rule 15. Seen to fail with the hand-back removed from `deliver`: its lease must pass."""
-        given(grown)
-        work(old, relay(old))
-        assert heard == ["count"]
+        emit_order(grown)
+        run_messages_of(old, run_pass_of(old))
+        assert handled == ["count"]
 
-        let_time_pass()
-        work(grown, relay(old))
+        end_backoffs()
+        run_messages_of(grown, run_pass_of(old))
 
-        assert heard == ["count", "print_label"]
+        assert handled == ["count", "print_label"]
         assert set(Delivery.objects.values_list("state", "attempts")) == {("done", 1)}
 
 
 class TestARenamedHandler:
-    def test_hears_what_was_sent_under_its_old_name(
-        self, old: Release, renamed: Release, heard: list[str]
+    def test_gets_deliveries_that_were_sent_under_its_old_name(
+        self, old: Release, renamed: Release, handled: list[str]
     ):
-        """The new worker hands it back, without an attempt, and it comes under the new name."""
-        given(old)
-        messages = relay(old)
+        """The new worker releases it without an attempt, and it is sent under the new name."""
+        emit_order(old)
+        messages = run_pass_of(old)
         migrate(renamed)
 
-        work(renamed, messages)
-        assert (heard, attempts()) == ([], 0)
-        let_time_pass()
-        work(renamed, relay(old))
+        run_messages_of(renamed, messages)
+        assert (handled, attempts()) == ([], 0)
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(old))
 
-        assert (heard, attempts()) == (["count_orders"], 1)
+        assert (handled, attempts()) == (["count_orders"], 1)
         assert Delivery.objects.get().state == "done"
 
     def test_is_left_by_an_old_worker_to_a_new_one(
-        self, old: Release, renamed: Release, heard: list[str]
+        self, old: Release, renamed: Release, handled: list[str]
     ):
         migrate(old)
         migrate(renamed)
-        given(renamed)
-        messages = relay(renamed)
+        emit_order(renamed)
+        messages = run_pass_of(renamed)
 
-        work(old, messages)
-        assert (heard, attempts()) == ([], 0)
-        let_time_pass()
-        work(renamed, relay(renamed))
+        run_messages_of(old, messages)
+        assert (handled, attempts()) == ([], 0)
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert (heard, attempts()) == (["count_orders"], 1)
+        assert (handled, attempts()) == (["count_orders"], 1)
 
-    def test_hears_nothing_twice_that_an_old_worker_still_handles(
-        self, old: Release, renamed: Release, heard: list[str]
+    def test_gets_no_delivery_that_an_old_worker_still_handles(
+        self, old: Release, renamed: Release, handled: list[str]
     ):
         """A worker of the old release gets a message that was sent before the migration."""
-        given(old)
-        messages = relay(old)
+        emit_order(old)
+        messages = run_pass_of(old)
         migrate(renamed)
 
-        work(old, messages)
-        work(renamed, messages)
-        let_time_pass()
-        work(renamed, relay(renamed))
+        run_messages_of(old, messages)
+        run_messages_of(renamed, messages)
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert heard == ["count"]
+        assert handled == ["count"]
         assert Delivery.objects.get().subscription.handler == "tests.count_orders"
 
-    def test_keeps_what_an_old_worker_fails_at(self, old: Release, renamed: Release):
-        """Its retry comes under the new name."""
-        given(old)
-        relay(old)
+    def test_retries_deliveries_that_failed_in_an_old_worker(self, old: Release, renamed: Release):
+        """Its retry is sent under the new name."""
+        emit_order(old)
+        run_pass_of(old)
         migrate(renamed)
 
         Delivery.objects.update(state="pending", attempts=1)  # as `settlement.fail` leaves it
-        let_time_pass()
+        end_backoffs()
 
-        assert [sent.handler for sent in relay(old)] == ["tests.count_orders"]
+        assert [sent.handler for sent in run_pass_of(old)] == ["tests.count_orders"]
 
 
 class TestARenameThatIsRolledBack:
@@ -206,45 +206,45 @@ class TestARenameThatIsRolledBack:
         migrate(old)
         return old
 
-    def test_has_its_handler_hear_nothing_twice_when_it_comes_again(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+    def test_repeats_no_delivery_when_it_is_deployed_again(
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
         """Rule 6. Seen to fail without `join_names`: both names are owed what was told between."""
-        given(rolled_back)
-        work(rolled_back, relay(rolled_back))
-        assert heard == ["count"]
+        emit_order(rolled_back)
+        run_messages_of(rolled_back, run_pass_of(rolled_back))
+        assert handled == ["count"]
 
         migrate(renamed)
-        work(renamed, relay(renamed))
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert heard == ["count"]
+        assert handled == ["count"]
         assert Subscription.objects.get().handler == "tests.count_orders"
         assert Delivery.objects.get().state == "done"
 
-    def test_loses_nothing_that_is_owed_when_it_comes_again(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+    def test_loses_no_owed_delivery_when_it_is_deployed_again(
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
-        given(rolled_back)
+        emit_order(rolled_back)
 
         migrate(renamed)
-        let_time_pass()
-        work(renamed, relay(renamed))
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert heard == ["count_orders"]
+        assert handled == ["count_orders"]
         assert Delivery.objects.get().state == "done"
 
-    def test_sends_again_what_is_on_its_way_when_it_comes_again(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+    def test_resends_deliveries_in_flight_when_it_is_deployed_again(
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
-        """Its message names a row that is gone. Seen to fail, heard after a lease, without that."""
-        given(rolled_back)
-        messages = relay(rolled_back)
+        """Its message names a row that is gone. Failed without it: handled after a lease."""
+        emit_order(rolled_back)
+        messages = run_pass_of(rolled_back)
 
         migrate(renamed)
-        work(rolled_back, messages)
-        work(renamed, relay(renamed))
+        run_messages_of(rolled_back, messages)
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert heard == ["count_orders"]
+        assert handled == ["count_orders"]
 
     @pytest.mark.parametrize(
         ("under_the_old_name", "under_the_new_name", "kept"),
@@ -261,7 +261,7 @@ class TestARenameThatIsRolledBack:
             ),
         ],
     )
-    def test_leaves_one_delivery_and_one_subscription_when_it_comes_again(
+    def test_leaves_one_delivery_and_one_subscription_when_it_is_deployed_again(
         self,
         rolled_back: Release,
         renamed: Release,
@@ -272,8 +272,8 @@ class TestARenameThatIsRolledBack:
         """Failed with two subscriptions: each new event was owed to the old name, too, and a
         second rollback ran it twice.
         """
-        given(rolled_back)
-        relay(rolled_back)
+        emit_order(rolled_back)
+        run_pass_of(rolled_back)
         of = Delivery.objects.filter
         of(subscription__handler="tests.count").update(**under_the_old_name)
         of(subscription__handler="tests.count_orders").update(**under_the_new_name)
@@ -284,76 +284,76 @@ class TestARenameThatIsRolledBack:
         assert Delivery.objects.get().state == kept
 
     def test_runs_new_events_once_through_a_second_rollback(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
         """Failed: the old subscription was left, and had a delivery of what was handled."""
-        given(rolled_back)
-        messages = relay(rolled_back)
+        emit_order(rolled_back)
+        messages = run_pass_of(rolled_back)
         of = Delivery.objects.filter
         of(subscription__handler="tests.count_orders").update(state="dead", attempts=3)
-        work(rolled_back, messages)
+        run_messages_of(rolled_back, messages)
 
         migrate(renamed)
-        given(renamed)
-        work(renamed, relay(renamed))
+        emit_order(renamed)
+        run_messages_of(renamed, run_pass_of(renamed))
         migrate(rolled_back)
-        let_time_pass()
-        work(rolled_back, relay(rolled_back))
+        end_backoffs()
+        run_messages_of(rolled_back, run_pass_of(rolled_back))
 
-        assert heard == ["count", "count_orders"]
+        assert handled == ["count", "count_orders"]
 
-    def test_goes_on_where_the_new_name_was_ended_meanwhile(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+    def test_is_repeated_if_the_new_name_was_ended_meanwhile(
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
         """Failed: what the old name was owed moved to a subscription that had ended."""
         with running(rolled_back):
             operations.end("tests.count_orders", by="ann", reason="no code has it")
-        given(rolled_back)
-        relay(rolled_back)
+        emit_order(rolled_back)
+        run_pass_of(rolled_back)
         since = Subscription.objects.get(handler="tests.count").since
 
         migrate(renamed)
-        let_time_pass()
-        work(renamed, relay(renamed))
-        given(renamed)
-        work(renamed, relay(renamed))
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
+        emit_order(renamed)
+        run_messages_of(renamed, run_pass_of(renamed))
 
         row = Subscription.objects.get()
         assert (row.active, row.since) == (True, since)
-        assert heard == ["count_orders", "count_orders"]
+        assert handled == ["count_orders", "count_orders"]
 
-    def test_hears_of_the_old_name_that_was_ended_nothing_but_what_the_new_one_is_owed(
-        self, rolled_back: Release, renamed: Release, heard: list[str]
+    def test_keeps_only_deliveries_of_the_new_name_if_the_old_one_was_ended(
+        self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
-        given(rolled_back)
-        relay(rolled_back)
+        emit_order(rolled_back)
+        run_pass_of(rolled_back)
         with running(rolled_back):
             operations.end("tests.count", by="ann", reason="it counts wrongly")
 
         migrate(renamed)
-        let_time_pass()
-        work(renamed, relay(renamed))
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
 
         assert Subscription.objects.get().active
-        assert heard == ["count_orders"]
+        assert handled == ["count_orders"]
 
     @pytest.mark.parametrize("name", ["tests.count", "tests.count_orders"])
-    def test_stays_paused_where_a_person_has_paused_either_name(
-        self, rolled_back: Release, renamed: Release, heard: list[str], name: str
+    def test_stays_paused_if_a_person_has_paused_either_name(
+        self, rolled_back: Release, renamed: Release, handled: list[str], name: str
     ):
         """Failed for the old name: the handler ran."""
         with running(rolled_back):
             operations.pause(name, by="ann", reason="the bank is closed")
-        given(rolled_back)
+        emit_order(rolled_back)
 
         migrate(renamed)
-        let_time_pass()
-        work(renamed, relay(renamed))
+        end_backoffs()
+        run_messages_of(renamed, run_pass_of(renamed))
 
-        assert heard == []
+        assert handled == []
         assert Subscription.objects.get().pause_reason == "the bank is closed"
 
-    def test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill(
+    def test_prefers_a_pause_by_a_person_to_one_by_a_backfill(
         self, rolled_back: Release, renamed: Release
     ):
         of = Subscription.objects.filter
@@ -367,11 +367,9 @@ class TestARenameThatIsRolledBack:
 
         assert Subscription.objects.get().paused_by == "ann"
 
-    def test_keeps_the_breaker_open_that_the_old_name_has_opened(
-        self, rolled_back: Release, heard: list[str]
-    ):
+    def test_keeps_the_open_breaker_of_the_old_name(self, rolled_back: Release, handled: list[str]):
         """Failed: the other side, which was down, got the whole backlog."""
-        given(rolled_back)
+        emit_order(rolled_back)
         now = timezone.now()
         Subscription.objects.filter(handler="tests.count").update(
             breaker_opened_at=now, breaker_probe_at=now + timedelta(hours=1), breaker_failures=5,
@@ -380,16 +378,16 @@ class TestARenameThatIsRolledBack:
 
         @subscribe("shops.Ordered", formerly=["tests.count"], breaker=Breaker(on=(ValueError,)))
         def count_orders() -> None:
-            heard.append("count_orders")
+            handled.append("count_orders")
 
         again = taken()
         migrate(again)
-        work(again, relay(again))
+        run_messages_of(again, run_pass_of(again))
 
         row = Subscription.objects.get()
-        assert (heard, row.breaker_opened_at, row.breaker_reason) == ([], now, "503")
+        assert (handled, row.breaker_opened_at, row.breaker_reason) == ([], now, "503")
 
-    def test_keeps_the_order_of_a_key_where_the_new_name_is_ordered(self, old: Release):
+    def test_keeps_the_order_of_a_key_if_the_new_name_is_ordered(self, old: Release):
         """Failed: what the old name was owed had no place in line, and two of a key were sent."""
 
         seen: list[UUID] = []
@@ -404,7 +402,7 @@ class TestARenameThatIsRolledBack:
         with running(old):
             for _ in range(2):
                 Outbox().given("shops.Ordered", order_id=key)
-        relay(old)
+        run_pass_of(old)
         of = Delivery.objects.filter
         of(subscription__handler="tests.count_orders").update(state="discarded", order_key=None)
         of(subscription__handler="tests.count").update(state="sent", attempts=1)
@@ -412,16 +410,16 @@ class TestARenameThatIsRolledBack:
         migrate(ordered)
 
         assert set(Delivery.objects.values_list("order_key", flat=True)) == {str(key)}
-        let_time_pass()
-        pairs = [pair for message in relay(ordered) for pair in message.pairs]
+        end_backoffs()
+        pairs = [pair for message in run_pass_of(ordered) for pair in message.pairs]
         with running(ordered):
             for pair in sorted(pairs, reverse=True):
                 deliver(handler_name="tests.count_orders", pairs=[pair], worker="w1")
-        let_time_pass()
-        work(ordered, relay(ordered))
+        end_backoffs()
+        run_messages_of(ordered, run_pass_of(ordered))
         assert seen == list(Event.objects.order_by("seq").values_list("id", flat=True))
 
-    def test_stores_the_shares_of_what_the_old_name_was_owed(self, old: Release):
+    def test_stores_the_shares_of_deliveries_of_the_old_name(self, old: Release):
         """Failed: one share got more than its handler allows."""
 
         @subscribe("shops.Ordered", formerly=["tests.count"], share_window=1)
@@ -430,8 +428,8 @@ class TestARenameThatIsRolledBack:
         limited = taken()
         for release in (old, limited, old):
             migrate(release)
-        given(old)
-        relay(old)
+        emit_order(old)
+        run_pass_of(old)
         Event.objects.update(share="acme")
         Delivery.objects.filter(subscription__handler="tests.count").update(attempts=1)
 
@@ -439,22 +437,22 @@ class TestARenameThatIsRolledBack:
 
         assert Delivery.objects.get().share == "acme"
 
-    def test_joins_two_former_names_where_the_present_one_has_no_row(
-        self, rolled_back: Release, heard: list[str]
+    def test_merges_two_former_names_if_the_present_one_has_no_row(
+        self, rolled_back: Release, handled: list[str]
     ):
         """Seen to fail where the second one takes the place of the first."""
-        given(rolled_back)
+        emit_order(rolled_back)
 
         @subscribe("shops.Ordered", formerly=["tests.count", "tests.count_orders"])
         def count_all() -> None:
-            heard.append("count_all")
+            handled.append("count_all")
 
         latest = taken()
         migrate(latest)
-        let_time_pass()
-        work(latest, relay(latest))
+        end_backoffs()
+        run_messages_of(latest, run_pass_of(latest))
 
-        assert heard == ["count_all"]
+        assert handled == ["count_all"]
         assert Subscription.objects.get().handler == "tests.count_all"
 
 
@@ -480,14 +478,14 @@ class TestAPausedHandler:
         assert list(pauses) == [(name, "ann", "it counts wrongly")] * 2
 
 
-class TestAHandlerThatIsGone:
+class TestARemovedHandler:
     def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):
         """Rule 15. Seen to fail with the rows deleted, or made inactive, in `_mark_unknown`."""
         migrate(old)
 
         migrate([])
-        given([])
-        relay([])
+        emit_order([])
+        run_pass_of([])
 
         assert Subscription.objects.get().active
         assert Delivery.objects.get().state == "parked"

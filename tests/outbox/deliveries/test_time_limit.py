@@ -1,4 +1,4 @@
-"""A handler that runs too long is interrupted, and nothing else is."""
+"""A handler that runs too long is interrupted. Other code is not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
@@ -20,14 +19,13 @@ from outbox import LeaseLost, Receipt, TimeLimitExceeded, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.time_limit import time_limit
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import emit_orders, run_pass
 from tests.threads import aside
 
 
 def spin() -> None:
-    """Run for far longer than any limit here, in steps; no `except Exception` gets out of it."""
+    """Run for longer than every limit of these tests, in steps, and hide each exception."""
     end = time.monotonic() + 15
     while time.monotonic() < end:
         try:
@@ -47,14 +45,14 @@ def in_a_thread_of_a_pool(function) -> None:
 
 @pytest.mark.parametrize("run", [in_this_thread, in_a_thread_of_a_pool])
 class TestALimit:
-    def test_interrupts_what_runs_too_long(self, run):
+    def test_interrupts_a_run_that_takes_too_long(self, run):
         def work() -> None:
             with pytest.raises(TimeLimitExceeded, match=r"for more than 0\.05 s"), time_limit(0.05):
                 spin()
 
         run(work)
 
-    def test_is_not_outwitted_by_what_swallows_everything(self, run):
+    def test_interrupts_code_that_hides_all_exceptions(self, run):
         def work() -> None:
             with pytest.raises(TimeLimitExceeded), time_limit(0.05):
                 try:
@@ -64,7 +62,7 @@ class TestALimit:
 
         run(work)
 
-    def test_interrupts_again_what_has_swallowed_it(self, run):
+    def test_interrupts_again_after_a_hidden_interruption(self, run):
         """Seen to fail with an alarm that rings once, and with a shot that is fired once."""
         swallowed = 0
 
@@ -87,7 +85,7 @@ class TestALimit:
 
         assert swallowed == 3
 
-    def test_gives_no_more_time_to_what_has_swallowed_it(self, run):
+    def test_grants_no_more_time_after_a_hidden_interruption(self, run):
         """Seen to fail with a `restart` that does not look whether the time is up."""
 
         def work() -> None:
@@ -99,7 +97,7 @@ class TestALimit:
 
         run(work)
 
-    def test_leaves_alone_what_is_quick_and_what_comes_after(self, run):
+    def test_does_not_interrupt_a_quick_run_or_later_code(self, run):
         def work() -> None:
             for _ in range(200):
                 with time_limit(1):
@@ -108,7 +106,7 @@ class TestALimit:
 
         run(work)
 
-    def test_begins_anew_with_each_sign_of_life(self, run):
+    def test_restarts_with_each_lease_extension(self, run):
         def work() -> None:
             with time_limit(2) as limit:
                 for _ in range(5):
@@ -162,8 +160,8 @@ def how_it_ends() -> bytes:
     return b"went on"
 
 
-class TestAnAlarmOfSomebodyElse:
-    def test_rings_all_the_same(self):
+class TestAnAlarmOfOtherCode:
+    def test_still_fires(self):
         """Seen to fail without `_restore_previous_timer`."""
         rung = threading.Event()
         theirs = signal.signal(signal.SIGALRM, lambda *_: rung.set())
@@ -175,13 +173,6 @@ class TestAnAlarmOfSomebodyElse:
         finally:
             signal.signal(signal.SIGALRM, theirs)
             signal.setitimer(signal.ITIMER_REAL, *before)
-
-
-def given(number: int) -> Outbox:
-    outbox = Outbox()
-    for count in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
-    return outbox
 
 
 @pytest.mark.django_db(transaction=True)
@@ -196,7 +187,7 @@ class TestAHandlerThatHangs:
             if number == 1:
                 spin()
 
-        given(3).deliver_all(raise_errors=False)
+        emit_orders(3).deliver_all(raise_errors=False)
 
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.exception) == ("failed", "TimeLimitExceeded")
@@ -215,19 +206,19 @@ class TestAHandlerThatHangs:
         def count() -> None:
             spin()
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         aside(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
-    def test_outside_is_interrupted_before_its_receipt(self):
+    def test_in_an_external_call_is_interrupted_before_its_receipt(self):
         @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
         def charge(receipt: Receipt) -> None:
             spin()
             with receipt:
                 Group.objects.create(name="charged")
 
-        given(1).deliver_all(raise_errors=False)
+        emit_orders(1).deliver_all(raise_errors=False)
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
         assert not Group.objects.exists()
@@ -242,7 +233,7 @@ class TestAHandlerThatHangs:
                 Group.objects.create(name="rolled back")
                 spin()
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         run(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
@@ -261,14 +252,14 @@ class TestAHandlerThatHangs:
             spin()
             came_to_its_end.append(True)
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         run(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Delivery.objects.get().state == "done"
         assert Group.objects.exists()
         assert came_to_its_end == []
 
-    def test_after_its_receipt_could_not_be_given_is_interrupted(self):
+    def test_after_its_receipt_failed_is_interrupted(self):
         came_to_its_end = []
 
         @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
@@ -281,7 +272,7 @@ class TestAHandlerThatHangs:
         def fail() -> None:
             raise OSError
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, fail):
             outbox.deliver_all(raise_errors=False)
 
@@ -297,7 +288,7 @@ class TestAHandlerThatHangs:
             with receipt:
                 Group.objects.create(name="charged")
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, lambda: time.sleep(0.8)):
             run(lambda: outbox.deliver_all())
 
@@ -308,7 +299,7 @@ class TestAHandlerThatHangs:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
 class TestALongHandler:
-    def test_keeps_its_lease_by_signs_of_life(self):
+    def test_keeps_its_lease_by_extensions(self):
         """Seen to fail with `extend` that only restarts the limit: the relay takes it for dead."""
 
         @subscribe("shops.Ordered", atomic=False, lease=3.0)
@@ -316,29 +307,29 @@ class TestALongHandler:
             for _ in range(5):
                 time.sleep(0.8)
                 receipt.extend()
-                relay_pass(publish=lambda message: None)
+                run_pass()
             with receipt:
                 Group.objects.create(name="charged")
 
-        given(1).deliver_all()
+        emit_orders(1).deliver_all()
 
         assert Delivery.objects.get().state == "done"
         assert not Attempt.objects.exists()
 
-    def test_learns_by_a_sign_of_life_that_another_has_it_and_is_counted(self):
+    def test_notices_a_lost_lease_at_an_extension_and_is_counted(self):
         """Seen to fail with `extend` that asks for no token, and without the count."""
 
         @subscribe("shops.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
             Delivery.objects.update(due_at=timezone.now() - timedelta(minutes=1))
-            relay_pass(publish=lambda message: None)
-            relay_pass(publish=lambda message: None)
+            run_pass()
+            run_pass()
             Delivery.objects.update(state="sent", token=2)
             receipt.extend()
             raise AssertionError("it must not go on")
 
-        given(1)
-        [message] = relay_pass(publish=lambda message: None).messages
+        emit_orders(1)
+        [message] = run_pass()
 
         [result] = deliver(handler_name="tests.charge", pairs=message.pairs, worker="w1")
 
@@ -353,4 +344,4 @@ class TestALongHandler:
                 receipt.extend()
 
         with pytest.raises(RuntimeError, match="no relay would see the new lease"):
-            given(1).deliver_all()
+            emit_orders(1).deliver_all()

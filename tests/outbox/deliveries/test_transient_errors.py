@@ -20,7 +20,7 @@ class TestBackoff:
         cap=st.floats(0, 10_000),
         seed=st.integers(),
     )
-    def test_stays_between_zero_and_its_ceiling(self, attempt, base, cap, seed):
+    def test_stays_between_zero_and_its_maximum(self, attempt, base, cap, seed):
         wait = backoff(attempt=attempt, base=base, cap=cap, rng=random.Random(seed))
 
         ceiling = min(cap, base * 2 ** min(attempt - 1, 60))
@@ -35,7 +35,7 @@ class TestBackoff:
         assert max(waits) > 7.9
         assert 3.7 < sum(waits) / len(waits) < 4.3
 
-    def test_outlives_a_night_by_default(self):
+    def test_lasts_longer_than_a_night_by_default(self):
         policy, rng = Conf(), random.Random(7)
 
         def lifetime() -> float:
@@ -82,7 +82,7 @@ class TestIsTransient:
             InterfaceError("connection already closed"),
         ],
     )
-    def test_is_true_of_what_the_database_did(self, error):
+    def test_is_true_for_errors_of_the_database(self, error):
         assert is_transient(error, using="default")
 
     @pytest.mark.parametrize(
@@ -94,5 +94,5 @@ class TestIsTransient:
             ConnectionError("the bank is away"),
         ],
     )
-    def test_is_false_of_what_the_handler_did(self, error):
+    def test_is_false_for_errors_of_the_handler(self, error):
         assert not is_transient(error, using="default")

@@ -1,4 +1,4 @@
-"""A worker that was cut off withdraws its deaths, beside relays, people and other workers."""
+"""A worker withdraws crashes that were counted during an outage of its connection."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from outbox import operations, subscribe
 from outbox.deliveries import heartbeat, settlement, withdrawal
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler, find
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.start import start
-from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
+from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.processes import eventually
 from tests.threads import count_blocked, in_thread, wait_until_blocked
 
@@ -54,7 +54,7 @@ def withdraw(row: Delivery, *, is_outage: bool = True) -> int:
 
 
 def sent_again() -> Message:
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -62,105 +62,105 @@ def retry() -> None:
     operations.retry(operations.Choice(), by="ann", rate=None)
 
 
-class TestADeathThatAPersonHasRetried:
-    """W1 is cut off and declared dead. A person retries, and W3 starts it. Then W1 comes back."""
+class TestACrashThatAPersonHasRetried:
+    """W1 loses its connection and counts as dead. A user retries, W3 starts, then W1 returns."""
 
-    def test_gives_back_no_attempt_of_the_run_in_hand(self):
+    def test_gives_back_no_attempt_of_the_present_run(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
-        let_leases_pass()
+        lost = started_by("w1", new_message())
+        expire_leases()
         retry()
         in_hand = started_by("w3", sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
         error = OperationalError("server closed the connection unexpectedly")
         settlement.fail(in_hand, error, handler=handler(), using="default", is_outage=True)
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
 
-    def test_gives_back_no_attempt_of_the_run_that_is_done(self):
+    def test_gives_back_no_attempt_of_a_run_that_is_done(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
-        let_leases_pass()
+        lost = started_by("w1", new_message())
+        expire_leases()
         retry()
-        work(sent_again())
+        run_message(sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
-    def test_gives_back_no_attempt_of_the_run_that_failed(self):
+    def test_gives_back_no_attempt_of_a_run_that_failed(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             raise ValueError
 
-        lost = started_by("w1", given())
-        let_leases_pass()
+        lost = started_by("w1", new_message())
+        expire_leases()
         retry()
-        work(sent_again())
+        run_message(sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
 
 
-class TestADeathThatNobodyHasRetried:
-    def test_is_given_back_beside_a_later_run_that_is_in_hand(self):
+class TestACrashThatNobodyHasRetried:
+    def test_is_withdrawn_during_a_later_run(self):
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
-        let_leases_pass()
+        lost = started_by("w1", new_message())
+        expire_leases()
         started_by("w3", sent_again())
-        assert ends() == [("sent", 2)]
+        assert states_and_attempts() == [("sent", 2)]
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
 
-    def test_is_given_back_together_with_a_later_one(self):
-        """Two workers of one delivery were cut off, and come back in any order."""
+    def test_is_withdrawn_with_a_later_one(self):
+        """Two workers of one delivery lose their connections, and return in any order."""
 
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
 
-        first = started_by("w1", given())
-        let_leases_pass()
+        first = started_by("w1", new_message())
+        expire_leases()
         second = started_by("w3", sent_again())
-        let_leases_pass()
-        assert ends() == [("pending", 2)]
+        expire_leases()
+        assert states_and_attempts() == [("pending", 2)]
 
         assert (withdraw(first), withdraw(second)) == (1, 1)
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
         assert set(outcomes()) == {"outage"}
 
 
-class TestADeathByAConnectionThatWasLostWithoutAnOutage:
-    def test_is_withdrawn_a_few_times_only(self):
-        """Rule 11. An event that takes its connection along is dead at last."""
+class TestACrashByALostConnectionWithoutAnOutage:
+    def test_is_withdrawn_only_a_few_times(self):
+        """Rule 11. An event that breaks its connection at each attempt ends as dead."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        message = given()
+        message = new_message()
         for _ in range(6):
             lost = started_by("w1", message)
-            let_leases_pass()
+            expire_leases()
             withdraw(lost, is_outage=False)
-            messages = relay_pass(publish=lambda message: None).messages
+            messages = run_pass()
             message = messages[0] if messages else message
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
         assert outcomes() == ["database"] * 5 + ["died"]
 
 
-class TestARelayThatJudgesAtThatMoment:
+class TestARelayThatCountsACrashAtTheSameTime:
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
         """Failed where the relay asked for outages before it locked what it judges."""
         asked, go_on, withdrawn = threading.Event(), threading.Event(), threading.Event()
@@ -188,7 +188,7 @@ class TestARelayThatJudgesAtThatMoment:
             go_on.set()
 
         def meanwhile() -> None:
-            others.append(in_thread(let_leases_pass))
+            others.append(in_thread(expire_leases))
             assert asked.wait(20)
 
         monkeypatch.setattr(heartbeat, "recent_outage", recent_and_wait)
@@ -200,32 +200,32 @@ class TestARelayThatJudgesAtThatMoment:
             outage()
             Group.objects.exists()
 
-        work(given(2))
+        run_message(new_message(2))
 
-        assert (ends(), outcomes()) == ([("pending", 0)] * 2, ["outage"] * 2)
+        assert (states_and_attempts(), outcomes()) == ([("pending", 0)] * 2, ["outage"] * 2)
 
 
 class TestAnOrderedHandlerThatLetsTheDeadPass:
-    """Event 1 is in hand during a cut and is declared dead, so event 2 passes it."""
+    """Event 1 runs during an outage and counts as dead, so event 2 passes it."""
 
     def test_handles_no_earlier_event_after_a_later_one(self, outage: Outage):
         """Failed, [2, 1], while the first became due again."""
 
         def meanwhile() -> None:
-            let_leases_pass()
+            expire_leases()
             Outbox().deliver_all(raise_errors=False)
 
         handled = self.deliver_two(outage, meanwhile)
 
         assert handled == [2]
-        assert ends() == [("dead", 0), ("done", 1)]
+        assert states_and_attempts() == [("dead", 0), ("done", 1)]
         assert "staff must decide" in Delivery.objects.earliest("id").note
 
     def test_handles_it_if_no_later_one_was_started(self, outage: Outage):
-        handled = self.deliver_two(outage, let_leases_pass)
+        handled = self.deliver_two(outage, expire_leases)
 
         assert handled == [1, 2]
-        assert ends() == [("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("done", 1), ("done", 1)]
 
     def deliver_two(self, outage: Outage, meanwhile: Callable[[], object]) -> list[int]:
         handled: list[int] = []
@@ -245,21 +245,21 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
         outbox, key = Outbox(), uuid4()
         for _ in range(2):
             outbox.given("tests.Counted", order_id=key)
-        [message] = relay_pass(publish=lambda message: None).messages
-        work(message)
+        [message] = run_pass()
+        run_message(message)
         outbox.deliver_all()
         return handled
 
 
 class TestARunThatLostItsDelivery:
-    def test_is_recorded_although_the_event_is_pruned_at_that_moment(self):
+    def test_is_recorded_although_the_event_is_pruned_at_the_same_time(self):
         """Failed by the foreign key while nothing was locked: the error left `deliver()`."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        row = started_by("w1", given())
-        let_leases_pass()
+        row = started_by("w1", new_message())
+        expire_leases()
         with transaction.atomic():
             Delivery.objects.all().delete()
             failing = in_thread(

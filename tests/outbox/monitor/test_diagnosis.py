@@ -14,8 +14,8 @@ from outbox.formatting import format_time, one_line, span
 from outbox.models import Attempt, Delivery, Event, Heartbeat, Subscription
 from outbox.monitor.diagnosis import why, why_event
 from outbox.monitor.timeline import timeline_of
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -32,15 +32,11 @@ def clock():
         yield traveller
 
 
-def given(number: int = 1) -> Event:
+def emit_sent_parcels(number: int = 1) -> Event:
     outbox = Outbox()
     for _ in range(number):
         event = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
     return event
-
-
-def passing() -> None:
-    relay_pass(publish=lambda message: None)
 
 
 def start(worker: str) -> None:
@@ -74,7 +70,7 @@ def sign(kind: Kind, *, queues: Sequence[str] = ()) -> None:
 
 class TestWhyADeliveryIsDone:
     def test_names_time_and_worker(self, invoice):
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all()
 
         assert sentence() == "Done at 2026-11-24 12:00:00 UTC by worker test, at the first attempt."
@@ -85,7 +81,7 @@ class TestWhyADeliveryIsDone:
             if attempt < 3:
                 raise RuntimeError
 
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
 
         assert sentence().endswith("by worker test, after 2 failed runs.")
@@ -93,7 +89,7 @@ class TestWhyADeliveryIsDone:
     @pytest.mark.parametrize("is_prefetched", [False, True])
     def test_counts_runs_without_a_used_attempt_separately(self, invoice, is_prefetched):
         """Failed: each was a "failed attempt", a lost lease besides its death, too."""
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all()
         for outcome in ("failed", "died", "lease_lost", "outage", "database", "outage", "replayed"):
             Attempt.objects.create(
@@ -118,7 +114,7 @@ class TestWhyADeliveryIsDead:
         def invoice() -> None:
             raise RuntimeError("no such\nprice.")
 
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
 
         delivery = Delivery.objects.get()
@@ -135,7 +131,7 @@ class TestWhyADeliveryIsDead:
         def invoice() -> None:
             raise PermanentFailure("no address")
 
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
 
         assert sentence().startswith(
@@ -150,7 +146,7 @@ class TestWhyADeliveryWaitsForItsBackoff:
         def invoice() -> None:
             raise RuntimeError("the printer is out of paper")
 
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
         Delivery.objects.update(due_at=NOON + timedelta(minutes=10))
 
@@ -160,8 +156,8 @@ class TestWhyADeliveryWaitsForItsBackoff:
         )
 
     def test_distinguishes_a_message_that_was_never_started(self, invoice):
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
         Delivery.objects.update(
             state=State.PENDING, due_at=NOON + timedelta(seconds=5), note="old has no handler"
         )
@@ -172,8 +168,8 @@ class TestWhyADeliveryWaitsForItsBackoff:
 class TestWhyADeliveryIsPending:
     @pytest.fixture(autouse=True)
     def _three_of_which_two_fit_the_window(self, invoice):
-        given(3)
-        passing()
+        emit_sent_parcels(3)
+        run_pass()
 
     def test_waits_while_the_window_is_full(self):
         assert sentence() == (
@@ -241,8 +237,8 @@ class TestWhyADeliveryIsPending:
 class TestWhyADeliveryIsSent:
     @pytest.fixture(autouse=True)
     def _one_sent(self, invoice):
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
 
     def test_was_just_sent(self):
         assert sentence() == "Just sent to the queue tests; a worker starts it next."
@@ -267,8 +263,8 @@ class TestWhyADeliveryIsSent:
 
     def test_counts_the_running_deliveries_of_its_queue(self, clock):
         start("w1")
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
         clock.shift(40)
 
         assert sentence() == (
@@ -315,8 +311,8 @@ class TestWhyADeliveryIsParked:
     def test_names_the_user_who_paused_its_handler_and_the_reason(self, invoice):
         Outbox()
         operations.pause("tests.invoice", by="user:7", reason="")
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
@@ -330,7 +326,7 @@ class TestWhyADeliveryIsParked:
         Event.objects.create(
             name="parcels.ParcelSent", key="1", payload={}, emitted_at=NOON, correlation_id=uuid4()
         )
-        passing()
+        run_pass()
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
@@ -339,8 +335,8 @@ class TestWhyADeliveryIsParked:
         )
 
     def test_is_sent_once_its_handler_runs_again(self, invoice):
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
         Delivery.objects.update(state=State.PARKED)
 
         assert sentence() == "Was parked; its handler runs again, and the relay sends it next."
@@ -356,7 +352,7 @@ class TestWhyADeliveryIsBlocked:
         outbox, parcel_id = Outbox(), uuid4()
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=parcel_id)
-        passing()
+        run_pass()
         head = Delivery.objects.earliest("pk").pk
 
         assert sentence() == (
@@ -367,8 +363,8 @@ class TestWhyADeliveryIsBlocked:
 
 class TestWhyADeliveryIsDiscarded:
     def test_names_time_and_reason(self, invoice):
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
         Delivery.objects.update(
             state=State.DISCARDED, settled_at=NOON, note="user:7: the order was a test"
         )
@@ -378,8 +374,8 @@ class TestWhyADeliveryIsDiscarded:
 
 class TestWhyADeliveryIsNeverSent:
     def test_explains_that_its_subscription_has_ended(self, invoice):
-        given()
-        passing()
+        emit_sent_parcels()
+        run_pass()
         Delivery.objects.update(state=State.PENDING)
         Subscription.objects.update(active=False)
 
@@ -392,8 +388,8 @@ class TestWhyADeliveryIsNeverSent:
 class TestWhy:
     @pytest.mark.parametrize("state", State.values)
     def test_costs_at_most_two_reads(self, invoice, state, django_assert_max_num_queries):
-        given(3)
-        passing()
+        emit_sent_parcels(3)
+        run_pass()
         delivery = Delivery.objects.select_related("subscription").latest("pk")
         delivery.state = state
 
@@ -405,7 +401,7 @@ class TestWhy:
         def invoice() -> None:
             raise RuntimeError
 
-        given()
+        emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
         rows = Delivery.objects.select_related("subscription").prefetch_related("failures")
         delivery = rows.get()
@@ -416,8 +412,8 @@ class TestWhy:
         assert "tests.outbox.monitor.test_diagnosis:" in text
 
     def test_is_in_the_timeline_of_a_delivery_that_is_not_done(self, invoice):
-        event = given()
-        passing()
+        event = emit_sent_parcels()
+        run_pass()
 
         (entry,) = timeline_of(key=event.key)
 
@@ -426,10 +422,12 @@ class TestWhy:
 
 class TestWhyAnEvent:
     def test_waits_for_fan_out_at_first(self, clock):
-        assert why_event(given()) == "Just emitted; the relay creates its deliveries next."
+        assert (
+            why_event(emit_sent_parcels()) == "Just emitted; the relay creates its deliveries next."
+        )
 
     def test_names_the_relay_if_it_waits_for_long(self, clock):
-        event = given()
+        event = emit_sent_parcels()
         clock.shift(3 * 3600)
 
         assert why_event(event) == (
@@ -442,7 +440,7 @@ class TestWhyAnEvent:
         def fail() -> None:
             raise RuntimeError
 
-        event = given()
+        event = emit_sent_parcels()
         Outbox().deliver_all(raise_errors=False)
         event.refresh_from_db()
 
@@ -451,7 +449,7 @@ class TestWhyAnEvent:
         )
 
     def test_explains_that_no_handler_subscribes_to_it(self, clock):
-        event = given()
+        event = emit_sent_parcels()
         Outbox().deliver_all()
         event.refresh_from_db()
 

@@ -1,4 +1,4 @@
-"""Following by looking: each thing once, and nothing that a late commit hides."""
+"""The tail shows each change once, also after a late commit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def outbox() -> Outbox:
     return Outbox()
 
 
-def given(outbox: Outbox, key: UUID | None = None) -> Event:
+def emit_parcel(outbox: Outbox, key: UUID | None = None) -> Event:
     return outbox.given("parcels.ParcelSent", parcel_id=key or uuid4())
 
 
@@ -37,7 +37,7 @@ class TestFollowing:
     def test_shows_each_event_and_each_change_once(self, outbox: Outbox):
         follower = Follower()
         assert list(follower.poll()) == []
-        event = given(outbox)
+        event = emit_parcel(outbox)
 
         told = list(follower.poll())
         outbox.deliver_all(raise_errors=False)
@@ -55,10 +55,10 @@ class TestFollowing:
 
     def test_misses_nothing_that_commits_late(self, outbox: Outbox):
         """Rule 5. With "seq above the last one" the late event is never told."""
-        given(outbox)
+        emit_parcel(outbox)
         follower = Follower()
         list(follower.poll())
-        late, early = given(outbox), given(outbox)
+        late, early = emit_parcel(outbox), emit_parcel(outbox)
         Event.objects.filter(pk=late.pk).delete()  # not committed yet
         assert len(list(follower.poll())) == 1
 
@@ -78,8 +78,8 @@ class TestFollowing:
 
     def test_is_narrowed(self, outbox: Outbox):
         key = uuid4()
-        given(outbox, key)
-        given(outbox)
+        emit_parcel(outbox, key)
+        emit_parcel(outbox)
         outbox.deliver_all(raise_errors=False)
 
         said = outbox_command(

@@ -1,4 +1,4 @@
-"""Timelines and groups of what there is much of: the newest of it, at a bounded cost."""
+"""Timelines and groups of many events show the newest ones, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.groups import groups
 from outbox.monitor.timeline import TimelineEvent, timeline_of, timeline_of_correlation
 from outbox.testing import Outbox
-from tests.outbox.work import work
+from tests.outbox.query_cost import rows_read
 
 REQUEST, OTHER = uuid4(), uuid4()
 STORED = 4000
@@ -38,7 +38,7 @@ def outbox(own_registry: None, no_nudge: None) -> Outbox:
     return Outbox()
 
 
-def told(number: int, *, correlation: UUID = REQUEST, **facts: Any) -> list[Event]:
+def store_events(number: int, *, correlation: UUID = REQUEST, **facts: Any) -> list[Event]:
     """Store events, one after the other; `key` may name its place in the row."""
     key = facts.pop("key", "hot")
     return Event.objects.bulk_create(
@@ -64,10 +64,10 @@ def analyze() -> None:
 
 
 def read_for(look: Callable[[], object]) -> int:
-    """How much of the big tables is read, by `work`."""
+    """How much of the big tables is read, by `rows_read`."""
     with CaptureQueriesContext(connection) as captured:
         look()
-    return sum(work(query["sql"]) for query in captured.captured_queries)
+    return sum(rows_read(query["sql"]) for query in captured.captured_queries)
 
 
 def pages_of(key: str, *, size: int) -> Iterator[list[TimelineEvent]]:
@@ -79,35 +79,35 @@ def pages_of(key: str, *, size: int) -> Iterator[list[TimelineEvent]]:
 
 class TestALongTimeline:
     def test_has_the_newest_of_it(self, outbox: Outbox) -> None:
-        events = told(20)
+        events = store_events(20)
 
         found = timeline_of(key="hot", most=5)
 
         assert [one.id for one in found] == [one.id for one in events[-5:]]
 
     def test_of_a_request_has_the_newest_of_it(self, outbox: Outbox) -> None:
-        events = told(20, key="k{}")
+        events = store_events(20, key="k{}")
 
         found = timeline_of_correlation(correlation_id=REQUEST, most=5)
 
         assert [one.id for one in found] == [one.id for one in events[-5:]]
 
     def test_is_not_hidden_by_what_one_request_told_of_other_keys(self, outbox: Outbox) -> None:
-        events = told(60, key="k{}")
+        events = store_events(60, key="k{}")
         mine = events[3]
-        (effect,) = told(1, key="parcel", causation_id=mine.id)
-        told(60, key="j{}")
+        (effect,) = store_events(1, key="parcel", causation_id=mine.id)
+        store_events(60, key="j{}")
 
         found = timeline_of(key="k3", most=5)
 
         assert [(one.id, one.depth) for one in found] == [(mine.id, 0), (effect.id, 1)]
 
     def test_follows_effects_of_effects_and_no_strangers(self, outbox: Outbox) -> None:
-        (first,) = told(1)
-        (second,) = told(1, key="parcel", causation_id=first.id)
-        (third,) = told(1, key="letter", causation_id=second.id)
-        (stranger,) = told(1, key="stranger")
-        told(1, key="echo", causation_id=stranger.id)
+        (first,) = store_events(1)
+        (second,) = store_events(1, key="parcel", causation_id=first.id)
+        (third,) = store_events(1, key="letter", causation_id=second.id)
+        (stranger,) = store_events(1, key="stranger")
+        store_events(1, key="echo", causation_id=stranger.id)
 
         found = timeline_of(key="hot")
 
@@ -119,9 +119,9 @@ class TestALongTimeline:
 
     def test_finds_effects_behind_thousands_of_others_of_its_request(self, outbox: Outbox) -> None:
         """Seen to fail where so many events of the correlation id were looked through."""
-        (mine,) = told(1)
-        told(STORED, key="k{}")
-        (effect,) = told(1, key="parcel", causation_id=mine.id)
+        (mine,) = store_events(1)
+        store_events(STORED, key="k{}")
+        (effect,) = store_events(1, key="parcel", causation_id=mine.id)
 
         found = timeline_of(key="hot", most=5)
 
@@ -129,16 +129,16 @@ class TestALongTimeline:
 
     def test_reads_nothing_of_others_of_its_request(self, outbox: Outbox) -> None:
         """Seen to fail where all of the correlation id was read."""
-        (mine,) = told(1)
-        told(1, key="parcel", causation_id=mine.id)
-        told(STORED, key="k{}")
+        (mine,) = store_events(1)
+        store_events(1, key="parcel", causation_id=mine.id)
+        store_events(STORED, key="k{}")
         analyze()
 
         assert read_for(lambda: timeline_of(key="hot")) <= A_TIMELINE[connection.vendor]
 
     def test_reads_no_more_effects_than_it_has_room_for(self, outbox: Outbox) -> None:
-        (mine,) = told(1)
-        told(STORED, key="k{}", causation_id=mine.id)
+        (mine,) = store_events(1)
+        store_events(STORED, key="k{}", causation_id=mine.id)
         analyze()
 
         found = timeline_of(key="hot", most=5)
@@ -151,11 +151,11 @@ class TestALongTimeline:
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
     def test_has_each_event_on_one_page(self, outbox: Outbox, size: int) -> None:
         """Also effects that come much later than their causes."""
-        first, second = told(2)
-        told(3, key="stranger")
-        told(2, key="parcel", causation_id=first.id)
-        third, *_ = told(2, causation_id=second.id)
-        told(2, key="letter", causation_id=third.id)
+        first, second = store_events(2)
+        store_events(3, key="stranger")
+        store_events(2, key="parcel", causation_id=first.id)
+        third, *_ = store_events(2, causation_id=second.id)
+        store_events(2, key="letter", causation_id=third.id)
 
         pages = list(pages_of("hot", size=size))
 
@@ -165,24 +165,24 @@ class TestALongTimeline:
         assert len(list(chain(*seqs))) == 8
 
     def test_has_causes_before_effects_on_a_page(self, outbox: Outbox) -> None:
-        first, second = told(2)
-        (effect,) = told(1, key="parcel", causation_id=first.id)
+        first, second = store_events(2)
+        (effect,) = store_events(1, key="parcel", causation_id=first.id)
 
         (page,) = pages_of("hot", size=10)
 
         assert [one.id for one in page] == [first.id, effect.id, second.id]
 
     def test_explains_so_many_deliveries_at_most(self, outbox: Outbox) -> None:
-        owed(told(120))
+        owed(store_events(120))
 
         found = timeline_of(key="hot")
 
         assert sum(bool(delivery.why) for one in found for delivery in one.deliveries) == 50
 
     def test_costs_the_same_with_more_of_it(self, outbox: Outbox) -> None:
-        owed(told(60))
+        owed(store_events(60))
         few = self.queries()
-        owed(told(300, correlation=OTHER))
+        owed(store_events(300, correlation=OTHER))
 
         assert self.queries() == few
 
@@ -195,16 +195,16 @@ class TestALongTimeline:
         self, outbox: Outbox, admin_client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(timeline, "MAX_EVENTS", 5)
-        told(20)
+        store_events(20)
 
         page = admin_client.get(reverse("admin:outbox_event_timeline") + "?q=hot").content.decode()
 
         assert "Only the newest 5 events are shown" in page
 
     def test_is_asked_for_less_often(self, outbox: Outbox) -> None:
-        owed(told(2))
+        owed(store_events(2))
         short = timeline.timeline_for_key("hot", explained=True).poll_seconds
-        owed(told(200))
+        owed(store_events(200))
 
         assert short == 2
         assert timeline.timeline_for_key("hot", explained=True).poll_seconds == 10

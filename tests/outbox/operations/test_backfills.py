@@ -1,4 +1,4 @@
-"""The backfill of an ordered handler: it keeps order and pauses, whatever happens meanwhile."""
+"""The backfill of an ordered handler keeps the order, and keeps the handler paused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from outbox.operations import backfills, progress
 from outbox.policy import Pause
 from outbox.subscriptions import find
 from outbox.testing import Outbox
-from tests.outbox.lines import B, Died, Listener, die, given, send, work
+from tests.outbox.drive import Died, die, run_messages, run_pass
+from tests.outbox.ordered import B, Listener, emit_numbers
 from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -30,8 +31,8 @@ def listener(db: None) -> Listener:
 
 
 def given_before_it_subscribed(listener: Listener, *numbers: int, **policy: Any) -> None:
-    given(*numbers)
-    send()
+    emit_numbers(*numbers)
+    run_pass()
     listener.subscribe(**policy)
     assert not Delivery.objects.exists()
 
@@ -91,9 +92,9 @@ class TestALaterEventThatIsInHand:
     def in_hand(self, listener: Listener) -> Callable[[], object]:
         self.entered = threading.Event()
         given_before_it_subscribed(listener, 1)
-        given(2)
-        messages = send()
-        worker = in_thread(lambda: work(messages))
+        emit_numbers(2)
+        messages = run_pass()
+        worker = in_thread(lambda: run_messages(messages))
         assert self.entered.wait(20)
         return worker
 
@@ -156,7 +157,7 @@ class TestALaterEvent:
         begin = backfills.Backfill.begin
 
         def begin_late(self: Any, **options: Any) -> Operation:
-            given(2)
+            emit_numbers(2)
             Outbox().deliver_all()
             return begin(self, **options)
 
@@ -170,18 +171,18 @@ class TestALaterEvent:
 
     def test_that_is_sent_and_not_started_is_taken_back(self, listener: Listener):
         given_before_it_subscribed(listener, 1)
-        given(2)
-        messages = send()
+        emit_numbers(2)
+        messages = run_pass()
 
         backfill()
-        work(messages)
+        run_messages(messages)
         Outbox().deliver_all()
 
         assert handled(listener) == [1, 2]
 
     def test_does_not_matter_to_a_backfill_out_of_order_that_was_killed(self, listener: Listener):
         given_before_it_subscribed(listener, 1)
-        given(2)
+        emit_numbers(2)
         Outbox().deliver_all()
         with pytest.raises(Died), failpoints.armed(failpoints.IN_STEP, die):
             backfill(in_order=False)
@@ -278,8 +279,8 @@ class TestAPause:
     def test_by_a_rule_outlasts_the_backfill(self, listener: Listener):
         """A delivery that was running before fails. Failed as by a person."""
         given_before_it_subscribed(listener, 1, 2, rules={ValueError: Pause("ask the bank")})
-        given(3, key=B)
-        send()
+        emit_numbers(3, key=B)
+        run_pass()
 
         def fail() -> None:
             row = Delivery.objects.get(event__key=str(B))

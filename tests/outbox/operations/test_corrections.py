@@ -14,7 +14,7 @@ from outbox.operations import progress
 from outbox.reconciliation import duplicate_event_keys
 from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
-from tests.outbox.lines import A
+from tests.outbox.ordered import A
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_registry", "no_nudge")]
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -11,29 +10,15 @@ from django.utils import timezone
 
 from outbox import operations, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports.base import Message
 from outbox.transports.nudge import nudge
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import emit_parcels, expire_leases_and_backoffs, run_pass
 from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 State = Delivery.State
-
-
-def given(outbox: Outbox, number: int = 1) -> list[Event]:
-    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
-
-
-def passing() -> list[Message]:
-    """Run one pass of the relay and return what it sends."""
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def let_backoffs_and_leases_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
 
 
 def state() -> str:
@@ -68,7 +53,7 @@ def flaky() -> Flaky:
 class TestRetry:
     def test_runs_a_dead_delivery_again_which_then_succeeds(self, flaky: Flaky):
         outbox = Outbox()
-        given(outbox)
+        emit_parcels()
         outbox.deliver_all(raise_errors=False)
         assert state() == "dead"
         flaky.is_broken = False
@@ -84,7 +69,7 @@ class TestRetry:
 
     def test_gives_a_dead_delivery_all_its_attempts_again(self, flaky: Flaky):
         outbox = Outbox()
-        given(outbox)
+        emit_parcels()
         outbox.deliver_all(raise_errors=False)
 
         operations.retry(operations.Choice(), by="cli:ann")
@@ -99,7 +84,7 @@ class TestRetry:
         def kill_the_worker() -> None: ...
 
         settings.OUTBOX = {"MAX_WORKER_CRASHES": 2, "BACKOFF_BASE": 0}
-        given(Outbox())
+        emit_parcels()
         die_until_dead()
 
         operations.retry(operations.Choice(), by="cli:ann")
@@ -113,7 +98,7 @@ class TestRetry:
                 raise RuntimeError
 
         outbox = Outbox()
-        given(outbox)
+        emit_parcels()
         outbox.deliver_all(raise_errors=False)
         Delivery.objects.update(due_at=timezone.now() + timedelta(hours=1))
 
@@ -125,8 +110,8 @@ class TestRetry:
         assert (delivery.state, delivery.attempts) == ("done", 2)
 
     def test_sends_deliveries_that_were_left_parked(self, flaky: Flaky):
-        given(Outbox())
-        passing()
+        emit_parcels()
+        run_pass()
         Delivery.objects.update(state=State.PARKED)
 
         number = operations.retry(operations.Choice(), by="cli:ann").touched
@@ -136,8 +121,8 @@ class TestRetry:
 
     @pytest.mark.parametrize("settled_or_moving", [State.SENT, State.DONE, State.DISCARDED])
     def test_does_not_change_other_deliveries(self, flaky: Flaky, settled_or_moving: State):
-        given(Outbox())
-        passing()
+        emit_parcels()
+        run_pass()
         Delivery.objects.update(state=settled_or_moving)
         before = Delivery.objects.values().get()
 
@@ -149,8 +134,8 @@ class TestRetry:
     def test_leaves_deliveries_of_a_paused_handler_parked(self, flaky: Flaky):
         outbox = Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="stocktaking")
-        given(outbox)
-        passing()
+        emit_parcels(1, outbox)
+        run_pass()
 
         number = operations.retry(operations.Choice(), by="cli:bob").touched
 
@@ -159,7 +144,7 @@ class TestRetry:
 
     def test_logs_the_user_and_the_deliveries(self, flaky: Flaky, caplog):
         outbox = Outbox()
-        given(outbox)
+        emit_parcels()
         outbox.deliver_all(raise_errors=False)
         pk = Delivery.objects.get().pk
 
@@ -172,7 +157,7 @@ class TestRetry:
         self, flaky: Flaky, django_capture_on_commit_callbacks
     ):
         outbox = Outbox()
-        given(outbox)
+        emit_parcels()
         outbox.deliver_all(raise_errors=False)
 
         with django_capture_on_commit_callbacks() as callbacks:
@@ -188,7 +173,7 @@ class TestPause:
 
         outbox = Outbox()
         changed = operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
-        given(outbox, 3)
+        emit_parcels(3, outbox)
 
         outbox.deliver_all()
 
@@ -198,8 +183,8 @@ class TestPause:
         assert flaky.runs == 0
 
     def test_stops_deliveries_that_were_sent_and_not_started(self, flaky: Flaky):
-        given(Outbox())
-        (message,) = passing()
+        emit_parcels()
+        (message,) = run_pass()
 
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
         results = deliver(handler_name="tests.invoice", pairs=message.pairs, worker="w1")
@@ -242,7 +227,7 @@ class TestResume:
         flaky.is_broken = False
         outbox = Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
-        given(outbox, 3)
+        emit_parcels(3, outbox)
         outbox.deliver_all()
         assert flaky.runs == 0
 
@@ -294,7 +279,7 @@ class TestPrune:
         return Outbox()
 
     def test_removes_settled_events_with_deliveries_and_attempts(self, outbox: Outbox):
-        age(*given(outbox, 7))
+        age(*emit_parcels(7))
         outbox.deliver_all(raise_errors=False)
         assert Attempt.objects.count() == 7
 
@@ -307,13 +292,13 @@ class TestPrune:
 
     def test_deletes_events_without_a_subscription(self):
         outbox = Outbox()
-        age(*given(outbox))
+        age(*emit_parcels())
         outbox.deliver_all()
 
         assert operations.prune(older_than=MONTH) == 1
 
     def test_keeps_young_events(self, outbox: Outbox):
-        old, young = given(outbox, 2)
+        old, young = emit_parcels(2)
         age(old)
         outbox.deliver_all(raise_errors=False)
 
@@ -324,7 +309,7 @@ class TestPrune:
 
     @pytest.mark.parametrize("owed", Delivery.OWED)
     def test_keeps_an_event_that_is_owed_to_one_handler(self, outbox: Outbox, owed: State):
-        first, second, third = given(outbox, 3)
+        first, second, third = emit_parcels(3)
         age(first, second, third)
         outbox.deliver_all(raise_errors=False)
         still = second.deliveries.order_by("pk").first()
@@ -338,13 +323,13 @@ class TestPrune:
         assert second.deliveries.count() == 2
 
     def test_keeps_events_that_wait_for_fan_out(self, outbox: Outbox):
-        age(*given(outbox))
+        age(*emit_parcels())
 
         assert operations.prune(older_than=MONTH) == 0
         assert Event.objects.exists()
 
     def test_deletes_events_whose_deliveries_were_discarded(self, outbox: Outbox):
-        age(*given(outbox))
+        age(*emit_parcels())
         outbox.deliver_all(raise_errors=False)
         Delivery.objects.filter(subscription__handler="tests.notify").update(state=State.DISCARDED)
 
@@ -361,7 +346,7 @@ class TestPruneBesideSomeoneElse:
         def notify() -> None: ...
 
         outbox = Outbox()
-        (event,) = given(outbox)
+        (event,) = emit_parcels()
         age(event)
         outbox.deliver_all()
         newcomer = Subscription.objects.get()
@@ -387,7 +372,7 @@ class TestPruneBesideSomeoneElse:
         def notify() -> None: ...
 
         outbox = Outbox()
-        age(*given(outbox))
+        age(*emit_parcels())
         outbox.deliver_all()
 
         with transaction.atomic():
@@ -404,8 +389,8 @@ def die_until_dead() -> int:
     """Have workers die in the one delivery's handler until it is dead; return how many died."""
     before = Attempt.objects.count()
     for _ in range(20):
-        let_backoffs_and_leases_pass()
-        for message in passing():
+        expire_leases_and_backoffs()
+        for message in run_pass():
             started = Delivery.objects.filter(pk__in=[pk for pk, _ in message.pairs])
             started.update(started_token=F("token"), attempts=F("attempts") + 1)
         if state() == State.DEAD:

@@ -1,4 +1,4 @@
-"""A pause holds every start that comes after it, also one that has begun and waits for a lock."""
+"""A pause holds every later start, also a start that waits for a lock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from django.db import transaction
 
 from outbox import clock, operations, subscribe
 from outbox.models import Delivery, Subscription
-from tests.outbox.outages import ends, given, work
+from tests.outbox.drive import run_message, states_and_attempts
+from tests.outbox.outages import new_message
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -27,16 +28,16 @@ class TestAPause:
         def count() -> None:
             runs.append(1)
 
-        message = given()
+        message = new_message()
         with transaction.atomic():
             list(Delivery.objects.select_for_update())
-            worker = in_thread(lambda: work(message))
+            worker = in_thread(lambda: run_message(message))
             wait_until_blocked(1)
             aside(lambda: operations.pause("tests.count", by="ann", reason="stop"))
         worker()
 
         assert runs == []
-        [(state, attempts)] = ends()
+        [(state, attempts)] = states_and_attempts()
         assert state in ("pending", "parked")
         assert attempts == 0
 
@@ -49,15 +50,15 @@ class TestABreakerThatOpens:
         def count() -> None:
             runs.append(1)
 
-        message = given()
+        message = new_message()
         with transaction.atomic():
             list(Delivery.objects.select_for_update())
-            worker = in_thread(lambda: work(message))
+            worker = in_thread(lambda: run_message(message))
             wait_until_blocked(1)
             aside(_open_the_breaker)
         worker()
 
-        assert (runs, ends()) == ([], [("pending", 0)])
+        assert (runs, states_and_attempts()) == ([], [("pending", 0)])
 
 
 def _open_the_breaker() -> None:

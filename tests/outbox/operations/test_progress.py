@@ -1,4 +1,4 @@
-"""Actions as operations: previewed, recorded, and carried on where they were killed."""
+"""Operations are previewed, recorded, and continued where they were killed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations import progress
 from outbox.operations.backfills import Backfill
 from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.drive import emit_parcels, run_pass, states
 from tests.outbox.project.freight.models import Parcel
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -70,14 +70,10 @@ def runs(own_registry: None) -> list[UUID]:
     return seen
 
 
-def given(outbox: Outbox, number: int) -> list[Event]:
-    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
-
-
 def deliveries(*states: str) -> list[Delivery]:
     """Fan out, and give the deliveries these states; without the relay's hand on any."""
-    given(Outbox(), len(states))
-    relay_pass(publish=lambda message: None)
+    emit_parcels(len(states))
+    run_pass()
     rows = list(Delivery.objects.order_by("pk"))
     for row, state in zip(rows, states, strict=True):
         settled = timezone.now() if state in Delivery.SETTLED else None
@@ -86,10 +82,6 @@ def deliveries(*states: str) -> list[Delivery]:
             state=state, attempts=1, due_at=due, settled_at=settled, worker="w1"
         )
     return rows
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
 
 
 EACH = ("pending", "sent", "dead", "parked", "done", "discarded")
@@ -127,7 +119,7 @@ class TestADryRun:
         assert told.examples[0].endswith(f", {formatting.format_time(rows[0].event.emitted_at)}")
 
     def test_of_a_backfill_counts_the_deliveries_that_it_then_creates(self):
-        given(Outbox(), 3)
+        emit_parcels(3)
         Delivery.objects.all().delete()
         Event.objects.update(fanned_out_at=timezone.now())
         choice = operations.Choice(handler="tests.invoice")
@@ -184,7 +176,7 @@ class TestAnOperationThatIsKilled:
     def test_continues_at_its_cursor_and_replays_nothing_twice(self, point: str, runs: list[UUID]):
         """With the cursor saved outside of the step's transaction: some handled twice."""
         outbox = Outbox()
-        events = given(outbox, 7)
+        events = emit_parcels(7)
         outbox.deliver_all()
         choice = operations.Choice(handler="tests.invoice")
         runs.clear()
@@ -214,7 +206,7 @@ class TestAnOperationThatIsKilled:
         assert "is finished: 5 touched in total. It did not change the rows again" in said
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
-        given(Outbox(), 5)
+        emit_parcels(5)
         Event.objects.update(fanned_out_at=timezone.now())
         choice = operations.Choice(handler="tests.invoice")
 
@@ -257,11 +249,11 @@ class TestAnOperationThatIsKilled:
 
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
         outbox = Outbox()
-        given(outbox, 3)
+        emit_parcels(3)
         outbox.deliver_all()
         with killed_at(failpoints.AFTER_STEP, time=1):
             operations.replay(operations.Choice(), by="cli:ann", reason="a test", rate=None)
-        given(outbox, 3)
+        emit_parcels(3)
         outbox.deliver_all()
 
         done = operations.continue_operation(Operation.objects.get().pk, by="cli:ann")
@@ -271,7 +263,7 @@ class TestAnOperationThatIsKilled:
     def test_that_is_a_replay_is_not_begun_again(self, runs: list[UUID]):
         """Failed: the second one was taken for the rest of the first, and said it was finished."""
         outbox = Outbox()
-        given(outbox, 3)
+        emit_parcels(3)
         outbox.deliver_all()
         line = ("replay", "--handler", "tests.invoice", "--reason", "wrong prices")
         with killed_at(failpoints.AFTER_STEP, time=1):
@@ -362,7 +354,7 @@ class TestTheClock:
 class TestReplay:
     def test_runs_the_handler_again_under_a_new_token_and_keeps_the_receipt(self, runs: list[UUID]):
         outbox = Outbox()
-        (event,) = given(outbox, 1)
+        (event,) = emit_parcels(1)
         outbox.deliver_all()
         token = Delivery.objects.get().token
 
@@ -423,7 +415,7 @@ class TestDiscard:
     ):
         """It waits for fan-out, say. Seen to fail where no ids stand for all."""
         deliveries("dead")
-        (waiting,) = given(Outbox(), 1)
+        (waiting,) = emit_parcels(1)
 
         said = refused(
             "discard", str(waiting.id), "--handler", "tests.invoice", "--reason", "it burnt"
@@ -444,7 +436,7 @@ class TestDiscard:
 class TestBackfill:
     def test_gives_a_new_handler_the_events_from_before_its_subscription(self, runs: list[UUID]):
         outbox = Outbox()
-        events = given(outbox, 3)
+        events = emit_parcels(3)
         outbox.deliver_all()
         heard: list[UUID] = []
 
@@ -465,7 +457,7 @@ class TestBackfill:
         """Without the wait: all of them at once, and live traffic finds no room."""
         outbox = Outbox()
         Subscription.objects.update(window=4, window_now=4)
-        given(outbox, 6)
+        emit_parcels(6, outbox)
         Event.objects.update(fanned_out_at=timezone.now())
         most: list[int] = []
 
@@ -488,15 +480,15 @@ class TestBackfill:
         """Half of it and more. Seen to fail where no room is taken for nothing left to do."""
         outbox = Outbox()
         Subscription.objects.update(window=4, window_now=4)
-        given(outbox, 3)
+        emit_parcels(3, outbox)
         Event.objects.update(fanned_out_at=timezone.now())
         look = Backfill.reason_to_wait
 
         def look_too_early(task: Backfill) -> str:
             found = look(task)
             if not found and not Delivery.objects.exists():
-                given(outbox, live)
-                relay_pass(publish=lambda message: None)
+                emit_parcels(live, outbox)
+                run_pass()
             return found
 
         def work(_seconds: float) -> None:
@@ -524,7 +516,7 @@ class TestEnd:
         outbox = Outbox()
 
         outbox_command("end", "tests.invoice", "--reason", "nobody wants invoices")
-        given(outbox, 1)
+        emit_parcels(1, outbox)
         outbox.deliver_all()
 
         assert states() == [*["discarded"] * 4, "done", "discarded"]
@@ -533,7 +525,7 @@ class TestEnd:
     def test_is_undone_by_resuming_and_backfilling(self, runs: list[UUID]):
         outbox = Outbox()
         operations.end("tests.invoice", by="cli:ann", reason="a mistake")
-        (missed,) = given(outbox, 1)
+        (missed,) = emit_parcels(1, outbox)
         outbox.deliver_all()
 
         operations.resume("tests.invoice", by="cli:ann")
@@ -560,7 +552,7 @@ class TestTheRate:
 class TestTheLog:
     def test_names_user_action_and_reason(self, runs: list[UUID]):
         outbox = Outbox()
-        given(outbox, 2)
+        emit_parcels(2)
         outbox.deliver_all()
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
         operations.resume("tests.invoice", by="cli:bob", reason="right ones")
@@ -588,7 +580,7 @@ class TestADryRunOfAHandler:
             emit(Weighed(parcel_id=parcel_id))
 
         outbox = Outbox()
-        (event,) = given(outbox, 1)
+        (event,) = emit_parcels(1)
         outbox.deliver_all()
         before = list(Delivery.objects.values()), list(Event.objects.values())
         pk = Delivery.objects.get(event=event).pk
@@ -611,7 +603,7 @@ class TestADryRunOfAHandler:
                 cursor.execute(place, ["lost"])
 
         outbox = Outbox()
-        given(outbox, 1)
+        emit_parcels(1)
         outbox.deliver_all()
 
         found = dry_run(Delivery.objects.get().pk)
@@ -626,7 +618,7 @@ class TestADryRunOfAHandler:
                 raise KeyError("scales")
 
         outbox = Outbox()
-        given(outbox, 1)
+        emit_parcels(1)
         outbox.deliver_all()
 
         said = outbox_command(
@@ -641,7 +633,7 @@ class TestADryRunOfAHandler:
         def weigh() -> None: ...
 
         outbox = Outbox()
-        given(outbox, 2)
+        emit_parcels(2)
         outbox.deliver_all()
         first, second = Delivery.objects.order_by("pk")
 
@@ -662,7 +654,7 @@ class TestADryRunOfAHandler:
                 pass
 
         outbox = Outbox()
-        given(outbox, 1)
+        emit_parcels(1)
         outbox.deliver_all()
 
         with pytest.raises(CannotDryRun, match="atomic=False"):
@@ -683,7 +675,7 @@ class TestADryRunOfAHandler:
         def invoice() -> None: ...
 
         Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         with pytest.raises(CannotDryRun, match=r"did not start: .*cannot read version 2 of"):
             dry_run(Delivery.objects.get().pk)

@@ -29,10 +29,10 @@ from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.operations import Choice, backfill, correct, replay
 from outbox.privacy.redaction import Redaction, redact
 from outbox.privacy.sensitive import masked, masked_text
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.outcome import logger as delivery_logger
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.drive import run_pass
 from tests.threads import in_thread, wait_until_blocked
 
 EMAIL = "hanako.yamada+shop@example.co.jp"
@@ -86,7 +86,7 @@ def failing() -> None:
             raise PermanentFailure(f"{EMAIL[:14]}...{EMAIL[-12:]} is refused") from error
 
 
-def given() -> Event:
+def emit_parcel() -> Event:
     return Outbox().given("tests.ParcelSent", **FIELDS)
 
 
@@ -120,7 +120,7 @@ def versioned(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> Event:
 
 def settle(state: str = "done") -> None:
     Outbox()
-    relay_pass(publish=lambda message: None)
+    run_pass()
     Delivery.objects.update(state=state)
 
 
@@ -130,7 +130,7 @@ def values() -> list[str]:
 
 class TestMasking:
     def test_hides_the_fields_in_every_position(self):
-        assert masked(given()) == {
+        assert masked(emit_parcel()) == {
             "parcel_id": str(PARCEL),
             "customer_id": str(CUSTOMER),
             "email": "***",
@@ -161,7 +161,7 @@ class TestMasking:
     )
     def test_finds_a_value_in_any_quoted_form(self, quoted: str):
         """Seen to fail with the plain value alone, with case minded, and with parts left."""
-        text = masked_text(quoted, given())
+        text = masked_text(quoted, emit_parcel())
 
         assert "***" in text
         for value in (EMAIL[:8], EMAIL[-8:], "yamada", "花子", "u82b1"):
@@ -186,7 +186,7 @@ class TestAFailedAttempt:
         self, failing: None, caplog: pytest.LogCaptureFixture
     ):
         """Message, traceback, note, log. Seen to fail with each of the four unmasked."""
-        given()
+        emit_parcel()
 
         with caplog.at_level(logging.INFO, logger=delivery_logger.name):
             Outbox().deliver_all(raise_errors=False)
@@ -229,7 +229,7 @@ class TestAFailedAttempt:
         @subscribe("tests.ParcelSent")
         def write(email: int) -> None: ...
 
-        given()
+        emit_parcel()
         Outbox().deliver_all(raise_errors=False)
 
         assert "hanako" not in Attempt.objects.get().message
@@ -239,7 +239,7 @@ class TestAFailedAttempt:
 class TestTheAdmin:
     def test_shows_no_sensitive_values(self, failing: None, admin_client: Client):
         """Seen to fail with the payload as it is stored."""
-        row = given()
+        row = emit_parcel()
         Outbox().deliver_all(raise_errors=False)
 
         pages = [
@@ -275,7 +275,7 @@ class TestEveryDisplay:
         def writing(email: str, name: str | None) -> None:
             Group.objects.filter(name=email).update(name=name)
 
-        given()
+        emit_parcel()
         Outbox().deliver_all(raise_errors=False)
 
     @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ class TestEveryDisplay:
 
 class TestRedaction:
     def test_blanks_sensitive_fields_and_keeps_the_rest(self, parcel_sent: type[DomainEvent]):
-        row = given()
+        row = emit_parcel()
         other = Outbox().given("tests.ParcelSent", **{**FIELDS, "customer_id": uuid4()})
         settle()
 
@@ -344,14 +344,14 @@ class TestRedaction:
     @pytest.mark.parametrize("state", Delivery.OWED)
     def test_skips_owed_events(self, failing: None, state: str):
         """Seen to fail without the question."""
-        given()
+        emit_parcel()
         settle(state)
 
         assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
         assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
 
     def test_skips_events_that_wait_for_fan_out(self):
-        given()
+        emit_parcel()
 
         assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
 
@@ -376,7 +376,7 @@ class TestRedaction:
         def write(email: str, name: str | None, born: date) -> None:
             read.append((email, name, born))
 
-        given()
+        emit_parcel()
         redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", force=True)
         Outbox().deliver_all()
 
@@ -384,7 +384,7 @@ class TestRedaction:
 
     def test_masks_values_in_attempts_from_before_the_mark(self, failing: None):
         """Seen to fail with attempts left as they are."""
-        given()
+        emit_parcel()
         settle("dead")
         delivery = Delivery.objects.get()
         moment = delivery.due_at
@@ -421,7 +421,7 @@ class TestRedaction:
         assert done.unknown == {"elsewhere.Told version 1": 1}
         assert Event.objects.get(pk=row.pk).redacted_at is None
 
-    def test_counts_one_that_was_redacted_while_it_was_known_as_blank(self):
+    def test_counts_an_unknown_event_redacted_earlier_as_blank(self):
         row = unknown()
         settle()
         Event.objects.filter(pk=row.pk).update(redacted_at=row.emitted_at)
@@ -431,7 +431,7 @@ class TestRedaction:
         assert (done.empty, done.unknown) == (1, {})
 
     def test_finds_events_by_their_key_too(self):
-        given()
+        emit_parcel()
         settle()
 
         assert redact(keys=[str(PARCEL)], by="ann", reason="asked").blanked == 1
@@ -455,7 +455,7 @@ class TestRedaction:
         assert "ann redacted customer:7 (0 events): ticket 4711" in caplog.text
 
     def test_does_nothing_in_a_dry_run(self):
-        given()
+        emit_parcel()
         settle()
 
         done = redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", dry_run=True)
@@ -474,27 +474,27 @@ class TestRedactionDuring:
     """
 
     def test_a_pass_of_the_relay_blanks_nothing(self):
-        given()
+        emit_parcel()
 
-        self.redact_during(lambda: relay_pass(publish=lambda message: None))
+        self.redact_during(run_pass)
 
     def test_a_replay_blanks_nothing(self):
-        given()
+        emit_parcel()
         settle()
 
         self.redact_during(lambda: replay(Choice(), by="ann", reason="a test"))
 
     def test_a_backfill_blanks_nothing(self):
-        given()
+        emit_parcel()
         settle()
         Delivery.objects.all().delete()
 
         choice = Choice(handler="tests.write")
         self.redact_during(lambda: backfill(choice, by="ann", reason="a test"))
 
-    def test_a_correction_does_not_bring_back_what_is_blanked(self):
+    def test_a_correction_keeps_blanked_fields_blank(self):
         """Failed while the correction read the event in the statement that locks the delivery."""
-        given()
+        emit_parcel()
         settle("dead")
         (dead,) = Delivery.objects.all()
         shown = masked(dead.event)
@@ -525,7 +525,7 @@ class TestRedactionDuring:
 
 class TestTheCommand:
     def test_redacts_and_reports_the_number(self):
-        given()
+        emit_parcel()
         settle()
 
         said = outbox_command("redact", "--subject", f"customer:{CUSTOMER}", "--reason", "asked")
@@ -540,7 +540,7 @@ class TestTheCommand:
         assert (row.choice["subject"], row.by) == ("customer:7", operator())
 
     def test_fails_if_events_are_left(self):
-        given()
+        emit_parcel()
 
         said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
 
@@ -586,7 +586,7 @@ class TestTheCommand:
 
     def test_names_owed_events_of_the_subject(self):
         """Failed: `why` knew no subjects."""
-        subject, event = f"customer:{CUSTOMER}", given()
+        subject, event = f"customer:{CUSTOMER}", emit_parcel()
 
         assert f"event {event.id}: tests.ParcelSent" in outbox_command("why", subject)
         settle()

@@ -180,7 +180,7 @@ class TestAPattern:
 
 
 class TestAValue:
-    def test_is_masked_completely_if_another_form_ends_alike(self):
+    def test_is_masked_completely_if_another_form_has_the_same_end(self):
         """Failed: "Hanako ***" was left, by the end of the form "Hanako%20Yamada"."""
         name = "Hanako Yamada-Tester"
 
@@ -215,7 +215,7 @@ class TestACleaner:
         assert "hanako" not in Cleaner([EMAIL]).clean(text, longest=100)
         assert "hanako" not in Cleaner([EMAIL]).clean_end(text, longest=260)
 
-    def test_returns_its_refusal_in_place_of_each_text(self):
+    def test_replaces_each_text_by_its_error_message(self):
         cleaner = Cleaner([], refusal="(not shown)")
 
         assert (cleaner.clean("a", longest=20), cleaner.clean_end("a", longest=4)) == (

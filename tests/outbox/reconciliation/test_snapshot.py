@@ -1,4 +1,4 @@
-"""A snapshot shows one moment, and holds nobody up."""
+"""A snapshot shows the state at one time, and blocks no writer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names() -> set[str]:
 
 
 class TestASnapshot:
-    def test_shows_the_rows_of_its_start_and_lets_others_write(self):
+    def test_shows_the_rows_of_its_start_and_does_not_block_writers(self):
         """Seen to fail with a plain `atomic()`: PostgreSQL shows both, SQLite lets nobody write."""
         add("BEFORE")
 
@@ -31,7 +31,7 @@ class TestASnapshot:
 
         assert names() == {"BEFORE", "MEANWHILE"}
 
-    def test_leaves_the_connection_as_it_was(self):
+    def test_leaves_the_connection_unchanged(self):
         with snapshot():
             names()
 

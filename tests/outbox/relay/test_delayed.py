@@ -1,4 +1,4 @@
-"""Events that are told later: no fact before, cancellable until then, an event like any other."""
+"""Delayed events: cancellable until they are due, then emitted."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from outbox.models import DelayedEvent, Event, Heartbeat
 from outbox.relay.passes import Pace, relay, relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass
 from tests.threads import aside, run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -55,7 +56,7 @@ def emit_later(order_id: UUID | None = None, *, delay: timedelta = HOUR, number:
 
 
 class TestADelayedEvent:
-    def test_is_no_fact_until_it_is_due_and_then_an_event_like_any_other(self, db):
+    def test_is_emitted_only_when_it_is_due(self, db):
         heard: list[int] = []
 
         @subscribe("tests.ReminderDue")
@@ -80,7 +81,7 @@ class TestADelayedEvent:
         assert (event.id, event.key, event.emitted_at) == (event_id, str(order_id), NOW + HOUR)
         assert not DelayedEvent.objects.exists()
 
-    def test_keeps_who_and_what_caused_it(self, db):
+    def test_keeps_its_actor_and_its_cause(self, db):
         @subscribe("tests.Asked")
         def plan(order_id: UUID) -> None:
             emit(ReminderDue(order_id=order_id), delay=HOUR)
@@ -104,31 +105,31 @@ class TestADelayedEvent:
 
         assert not DelayedEvent.objects.exists()
 
-    def test_needs_a_transaction_as_any_other(self, db):
+    def test_requires_a_transaction(self, db):
         with pytest.raises(NotInTransaction):
             emit(ReminderDue(order_id=uuid4()), delay=HOUR)
 
-    def test_cannot_have_been_told_before(self, db):
+    def test_cannot_be_emitted_a_second_time(self, db):
         with pytest.raises(ValueError, match="must not be negative"), transaction.atomic():
             emit(ReminderDue(order_id=uuid4()), delay=-HOUR)
 
-    def test_of_no_delay_is_told_now(self, db):
+    def test_without_a_delay_is_emitted_immediately(self, db):
         emit_later(delay=timedelta(0))
 
         assert Event.objects.count() == 1
 
-    def test_is_told_in_the_order_in_which_they_come_due(self, db):
+    def test_is_emitted_in_order_of_due_time(self, db):
         sync_subscriptions()
         for number, hours in enumerate((3, 1, 2)):
             emit_later(number=number, delay=hours * HOUR)
         Outbox().let_pass(4 * HOUR)
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         told = Event.objects.order_by("seq").values_list("payload__number", flat=True)
         assert list(told) == [1, 2, 0]
 
-    def test_can_be_looked_at_in_a_test(self, db):
+    def test_is_available_to_assertions_of_a_test(self, db):
         outbox = Outbox()
         emit_later(number=2)
 
@@ -137,7 +138,7 @@ class TestADelayedEvent:
 
 
 class TestCancelling:
-    def test_takes_it_back_until_it_is_told(self, db):
+    def test_removes_the_event_until_it_is_emitted(self, db):
         outbox = Outbox()
         first, second = emit_later(), emit_later()
 
@@ -151,7 +152,7 @@ class TestCancelling:
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("round", range(5))
-    def test_beside_a_relay_is_told_or_taken_back_and_never_both(self, round):
+    def test_during_a_pass_leaves_the_event_either_emitted_or_cancelled(self, round):
         """Seen to fail with `emit_due` that locks nothing."""
         answers: list[bool] = []
         ids = [emit_later() for _ in range(20)]
@@ -161,21 +162,21 @@ class TestCancelling:
             answers.extend(cancel_delayed(event_id) for event_id in ids)
 
         run_together([cancel_all, partial(relay_pass, publish=lambda message: None)])
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Event.objects.count() + sum(answers) == 20
 
 
 @pytest.fixture
 def invoice(db: None) -> DelayedEvent:
-    """One that is due in an hour, about customer:7."""
+    """An event about customer:7 that is due in an hour."""
     with transaction.atomic():
         emit(InvoiceDue(order_id=uuid4(), customer_id=7, address="Hill Road 1"), delay=HOUR)
     return DelayedEvent.objects.get()
 
 
 class TestTheCommandWhy:
-    def test_lists_what_is_delayed_about_a_key(self, db):
+    def test_lists_delayed_events_of_a_key(self, db):
         """Failed: a delayed event was found by nothing."""
         with time_machine.travel(NOW, tick=False):
             order_id = uuid4()
@@ -191,7 +192,7 @@ class TestTheCommandWhy:
             "    Emitted at 2030-01-01 02:00:00 UTC, in 2 h; no handler is called before.",
         ]
 
-    def test_lists_what_is_delayed_about_a_subject_without_its_payload(self, invoice: DelayedEvent):
+    def test_lists_delayed_events_of_a_subject_without_their_payload(self, invoice: DelayedEvent):
         said = outbox_command("why", "customer:7")
 
         assert said.startswith(f"delayed event {invoice.pk}: tests.InvoiceDue {invoice.key}")
@@ -200,7 +201,7 @@ class TestTheCommandWhy:
     def test_answers_for_the_id_of_a_delayed_event(self, invoice: DelayedEvent):
         assert f"delayed event {invoice.pk}" in outbox_command("why", str(invoice.pk))
 
-    def test_lists_it_after_the_events_of_its_key(self, invoice: DelayedEvent):
+    def test_lists_delayed_events_after_the_emitted_ones(self, invoice: DelayedEvent):
         with transaction.atomic():
             emit(ReminderDue(order_id=UUID(invoice.key)))
 
@@ -211,7 +212,7 @@ class TestTheCommandWhy:
             "delayed event",
         ]
 
-    def test_leaves_out_those_of_others(self, invoice: DelayedEvent):
+    def test_leaves_out_events_of_other_keys(self, invoice: DelayedEvent):
         with pytest.raises(CommandError, match="customer:8 is neither"):
             outbox_command("why", "customer:8")
 
@@ -222,7 +223,7 @@ class TestTheCommandWhy:
             (HOUR, "not emitted. No relay was ever seen: start a worker of the queue outbox."),
         ],
     )
-    def test_says_what_an_overdue_one_waits_for(
+    def test_explains_an_overdue_event(
         self, invoice: DelayedEvent, overdue: timedelta, sentence: str
     ):
         Heartbeat.objects.all().delete()
@@ -234,8 +235,8 @@ class TestTheCommandWhy:
         assert said.rstrip().endswith(sentence)
 
 
-class TestItsPageInTheAdmin:
-    def test_shows_the_payload_masked_and_when_it_is_due(
+class TestTheAdminPageOfADelayedEvent:
+    def test_shows_the_masked_payload_and_the_due_time(
         self, admin_client: Client, invoice: DelayedEvent
     ):
         """Failed: no payload was shown."""
@@ -251,7 +252,7 @@ class TestItsPageInTheAdmin:
 
 @pytest.mark.django_db(transaction=True)
 class TestTwoRelays:
-    def test_tell_each_once(self):
+    def test_emit_each_delayed_event_once(self):
         """Seen to fail on PostgreSQL with `emit_due` that locks nothing: an id twice."""
         for _ in range(50):
             emit_later()
@@ -265,8 +266,8 @@ class TestTwoRelays:
 
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
-class TestAKeyInOrder:
-    def test_waits_while_somebody_emits_about_it_and_holds_up_no_other(self):
+class TestAnOrderedKey:
+    def test_waits_for_an_open_emitter_without_delaying_other_keys(self):
         """Rule 18. Seen to fail without `lock_free_keys`: its `seq` is the later one and is
         committed first.
         """
@@ -286,14 +287,12 @@ class TestAKeyInOrder:
             told = set(Event.objects.values_list("key", flat=True))
             assert told == {str(busy), str(idle)}, "ours, and the other key's"
             assert DelayedEvent.objects.get().key == str(busy)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Event.objects.count() == 3
 
     @pytest.mark.parametrize("busy_keys", [1, 2])
-    def test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits(
-        self, settings: Settings, busy_keys: int
-    ):
+    def test_delays_no_other_key_although_it_fills_a_pass(self, settings: Settings, busy_keys: int):
         """Failed: the pass read only delayed events of the locked key, and emitted nothing."""
         settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 3}
 
@@ -321,7 +320,7 @@ class TestAKeyInOrder:
             left = DelayedEvent.objects.values_list("key", flat=True)
             assert sorted(left) == sorted(str(key) for key in busy for _ in range(4))
 
-    def test_of_an_unordered_event_is_not_waited_for(self, settings: Settings):
+    def test_of_an_unordered_event_does_not_wait(self, settings: Settings):
         settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 2}
 
         @subscribe("tests.ReminderDue", ordered=True)
@@ -343,8 +342,8 @@ class TestAKeyInOrder:
             assert list(names) == ["tests.ReminderDue"] * 2
 
 
-class TestARelayThatWasNudged:
-    def test_tells_what_is_due_although_there_is_nothing_else(self, db):
+class TestANudgedRelay:
+    def test_emits_due_events_although_no_delivery_is_due(self, db):
         """Seen to fail with a `relay` that ends when its first pass, without a look, is idle."""
         sync_subscriptions()
         emit_later()
@@ -354,7 +353,7 @@ class TestARelayThatWasNudged:
 
         assert Event.objects.count() == 1
 
-    def test_tells_what_is_due_although_it_is_nudged_again_and_again(self, db, settings):
+    def test_emits_due_events_although_it_is_nudged_repeatedly(self, db, settings):
         """Seen to fail without a look when the last one is long ago."""
         settings.OUTBOX = {"POLL_SECONDS": 0.05}
         sync_subscriptions()
@@ -379,9 +378,9 @@ class TestAPass:
             emit_later()
 
         with django_assert_num_queries(2):
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
-    def test_tells_many_in_a_few_statements(self, db, django_assert_max_num_queries):
+    def test_emits_many_delayed_events_in_a_few_statements(self, db, django_assert_max_num_queries):
         sync_subscriptions()
         with transaction.atomic():
             for _ in range(200):
@@ -389,6 +388,6 @@ class TestAPass:
         DelayedEvent.objects.update(due_at=timezone.now())
 
         with django_assert_max_num_queries(14):
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
         assert Event.objects.filter(fanned_out_at__isnull=False).count() == 200

@@ -1,4 +1,4 @@
-"""How much the relay sends at a time: whole messages, while the workers have enough to do."""
+"""The size of messages and windows: the relay sends whole messages while workers are busy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,13 @@ from outbox import subscribe
 from outbox.deliveries.decisions import free_slots, message_size, next_window, whole_messages
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
-from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
 from outbox.worker.start import start
+from tests.outbox.drive import run_messages, run_pass
 
 
-def passing() -> list[Message]:
-    """Run one pass and return its messages."""
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def given(number: int) -> None:
+def store_events(number: int) -> None:
     Event.objects.bulk_create(
         Event(
             name="shops.Ordered",
@@ -46,29 +39,31 @@ class TestFreeSlots:
         ("in_flight", "room"),
         [(0, 500), (49, 451), (50, 450), (375, 125), (376, 0), (500, 0), (600, 0)],
     )
-    def test_is_the_room_until_less_than_a_quarter_is_left(self, in_flight: int, room: int):
+    def test_are_counted_until_less_than_a_quarter_is_free(self, in_flight: int, room: int):
         assert free_slots(window=500, in_flight=in_flight, batch=50) == room
 
     @pytest.mark.parametrize("in_flight", [0, 1, 2])
-    def test_is_all_the_room_of_a_window_that_is_smaller_than_a_message(self, in_flight: int):
+    def test_are_counted_completely_in_a_window_smaller_than_a_message(self, in_flight: int):
         """Seen to fail without `in_flight >= batch`: it would stand still until it is empty."""
         assert free_slots(window=3, in_flight=in_flight, batch=50) == 3 - in_flight
 
 
 class TestWholeMessages:
     @pytest.mark.parametrize(("in_flight", "number"), [(0, 120), (49, 120), (50, 100), (400, 100)])
-    def test_go_alone_while_others_are_in_flight(self, in_flight: int, number: int):
+    def test_are_sent_without_a_remainder_while_others_are_in_flight(
+        self, in_flight: int, number: int
+    ):
         assert whole_messages(120, in_flight=in_flight, batch=50) == number
 
 
-class TestAMessagesSize:
+class TestTheSizeOfAMessage:
     @pytest.mark.parametrize(
         ("window_now", "size"), [(10, 50), (500, 50), (1000, 100), (2000, 200), (4000, 200)]
     )
-    def test_is_a_tenth_of_a_window_that_has_grown(self, window_now: int, size: int):
+    def test_is_a_tenth_of_a_grown_window(self, window_now: int, size: int):
         assert message_size(window_now=window_now, batch=200) == size
 
-    def test_is_no_more_than_the_handler_allows(self):
+    def test_is_limited_by_the_handler(self):
         assert message_size(window_now=2000, batch=1) == 1
 
 
@@ -94,7 +89,7 @@ def window_after(
 
 
 class TestAWindow:
-    def test_grows_when_it_runs_dry_and_for_a_quick_handler_before(self):
+    def test_grows_when_it_is_empty_and_earlier_for_a_quick_handler(self):
         assert window_after(500, room=376) == 1000
         assert window_after(500, room=125, is_quick=True) == 1000
         assert window_after(1000, room=250, is_quick=True) == 2000
@@ -103,26 +98,26 @@ class TestAWindow:
         assert window_after(500, room=124, is_quick=True) == 500
         assert window_after(500, room=375) == 500
 
-    def test_never_exceeds_what_the_handler_asks_for(self):
+    def test_never_exceeds_the_limit_of_the_handler(self):
         assert window_after(60, room=60, is_quick=True, window=80) == 80
         assert window_after(80, room=80, is_quick=True, window=80) == 80
 
-    def test_is_the_first_again_when_nothing_waits(self):
+    def test_returns_to_its_first_size_when_nothing_waits(self):
         assert window_after(2000, room=2000, is_quick=True, has_due=False) == 500
         assert window_after(40, room=40, has_due=False) == 40
 
-    def test_keeps_what_it_has_grown_by_while_a_backlog_waits(self):
+    def test_keeps_its_size_while_a_backlog_waits(self):
         assert window_after(2000, room=0, is_quick=False) == 2000
 
-    def test_halves_when_messages_are_lost_but_not_below_a_message(self):
+    def test_halves_when_messages_are_lost_but_holds_at_least_one_message(self):
         assert window_after(2000, lost=1, is_quick=True, room=2000) == 1000
         assert window_after(60, lost=1) == 50
         assert window_after(4, lost=1, window=4) == 4
 
 
 @pytest.mark.usefixtures("own_registry")
-class TestWhatIsLeftOfAMessage:
-    def test_goes_as_soon_as_the_workers_have_less_than_one(self):
+class TestTheRemainderOfAMessage:
+    def test_is_sent_when_less_than_a_message_is_in_flight(self):
         """Seen to fail with `whole_messages` asked whatever is in flight."""
 
         @subscribe("shops.Ordered", batch=2, window=10)
@@ -131,17 +126,17 @@ class TestWhatIsLeftOfAMessage:
         outbox = Outbox()
         for number in range(3):
             outbox.given("shops.Ordered", order_id=uuid4(), number=number)
-            relay_pass(publish=lambda message: None)
+            run_pass()
         sent = Delivery.objects.filter(state="sent")
         assert sent.count() == 2
 
         Delivery.objects.filter(pk=sent.order_by("pk")[0].pk).update(state="done")
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert not Delivery.objects.filter(state="pending").exists()
 
 
-class TestAQuickHandlersBacklog:
+class TestTheBacklogOfAQuickHandler:
     """Seen to fail with a window that stays as it was, and with one that grows for anybody."""
 
     @pytest.fixture(autouse=True)
@@ -152,9 +147,9 @@ class TestAQuickHandlersBacklog:
         # At one moment: how long something has been in flight is for each test to say.
         with time_machine.travel(timezone.now(), tick=False):
             Outbox()
-            given(1500)
+            store_events(1500)
             for _ in range(3):  # each fans out 500; the first sends as many
-                passing()
+                run_pass()
             yield
 
     def deliver_some(self) -> None:
@@ -164,22 +159,22 @@ class TestAQuickHandlersBacklog:
     def test_is_sent_in_larger_messages(self):
         self.deliver_some()
 
-        messages = passing()
+        messages = run_pass()
 
         assert Subscription.objects.get().window_now == 1000
         assert [len(message.pairs) for message in messages] == [100] * 7
 
-    def test_is_sent_as_before_where_something_stays_in_flight_for_long(self):
+    def test_is_sent_in_usual_messages_if_a_delivery_stays_in_flight_for_long(self):
         self.deliver_some()
         longer = F("due_at") - timedelta(seconds=2)
         Delivery.objects.filter(state="sent").update(due_at=longer)
 
-        messages = passing()
+        messages = run_pass()
 
         assert Subscription.objects.get().window_now == 500
         assert [len(message.pairs) for message in messages] == [50] * 4
 
-    def test_is_sent_as_before_where_workers_take_long_for_what_they_have_started(self):
+    def test_is_sent_in_usual_messages_if_started_deliveries_take_long(self):
         self.deliver_some()
         sent = Delivery.objects.filter(state="sent")
         pairs = [(row.pk, row.token) for row in sent]
@@ -187,17 +182,16 @@ class TestAQuickHandlersBacklog:
         assert sent.filter(due_at__gt=timezone.now() + timedelta(seconds=61)).count() == 300
         sent.update(due_at=F("due_at") - timedelta(seconds=2))
 
-        passing()
+        run_pass()
 
         assert Subscription.objects.get().window_now == 500
 
-    def test_leaves_the_window_as_it_was_when_it_is_through(self):
+    def test_restores_the_window_when_it_is_done(self):
         Subscription.objects.update(window_now=2000)
-        while messages := passing():
-            for message in messages:
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        while messages := run_pass():
+            run_messages(messages)
 
-        given(1)
-        passing()
+        store_events(1)
+        run_pass()
 
         assert Subscription.objects.get().window_now == 500

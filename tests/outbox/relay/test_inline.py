@@ -27,6 +27,7 @@ from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
 from outbox.worker.outcome import Result
+from tests.outbox.drive import run_pass
 from tests.outbox.relays import FakeTransport, relay_loop
 from tests.processes import eventually
 
@@ -35,7 +36,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def published() -> FakeTransport:
-    """A transport that keeps what the relay has published."""
+    """A transport that keeps the published messages."""
     return FakeTransport()
 
 
@@ -62,11 +63,11 @@ def wait_until_done(number: int) -> None:
 
 
 def wait_until_idle(running: RelayLoop) -> None:
-    """Else what comes next goes to the workers."""
+    """Without it the next delivery is sent to workers."""
     eventually(lambda: not running._inline._is_running, "its handler has ended", within=20)
 
 
-def tell(outbox: Outbox, number: int = 0) -> None:
+def emit_order(outbox: Outbox, number: int = 0) -> None:
     outbox.given("shops.Ordered", order_id=uuid4(), number=number)
 
 
@@ -85,7 +86,7 @@ class TestAnInlineHandler:
         outbox = Outbox()
         with relaying(published) as running:
             for number in range(3):
-                tell(outbox, number)
+                emit_order(outbox, number)
                 running.nudge()
                 wait_until_done(number + 1)
                 wait_until_idle(running)
@@ -95,7 +96,7 @@ class TestAnInlineHandler:
         assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
 
     @pytest.mark.postgresql
-    def test_is_run_where_the_name_of_the_process_is_long(self, published: FakeTransport):
+    def test_is_run_if_the_name_of_the_process_is_long(self, published: FakeTransport):
         """Failed: the relay stopped, since PostgreSQL refused to store the name."""
         numbers = []
 
@@ -104,13 +105,13 @@ class TestAnInlineHandler:
             numbers.append(number)
 
         with relaying(published, "relay@" + "h" * 200) as running:
-            tell(Outbox())
+            emit_order(Outbox())
             running.nudge()
             wait_until_done(1)
 
         assert numbers == [0]
 
-    def test_alone_is_its_neighbours_go_to_the_workers(self, published: FakeTransport):
+    def test_leaves_other_handlers_of_the_event_to_workers(self, published: FakeTransport):
         """Seen to fail with `accepts` that does not ask what the handler wants."""
 
         @subscribe("shops.Ordered")
@@ -120,14 +121,14 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
             published.wait_for(1)
 
         assert published[0].handler == "tests.mail"
 
-    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: FakeTransport):
+    def test_leaves_a_backlog_to_workers(self, published: FakeTransport):
         """Seen to fail with `_start_one` that takes the first of several."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -135,14 +136,14 @@ class TestAnInlineHandler:
 
         outbox = Outbox()
         for _ in range(3):
-            tell(outbox)
+            emit_order(outbox)
         with relaying(published):
             published.wait_for(3)
 
         assert not Delivery.objects.filter(state="done").exists()
 
     @pytest.mark.postgresql  # on SQLite nobody else can write while a handler is at it
-    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: FakeTransport):
+    def test_leaves_the_next_delivery_to_workers_while_it_is_slow(self, published: FakeTransport):
         """Seen to fail with a relay that runs it in its turn: nothing is published meanwhile."""
         is_running, may_end = threading.Event(), threading.Event()
 
@@ -153,28 +154,28 @@ class TestAnInlineHandler:
 
         outbox = Outbox()
         with relaying(published) as running:
-            tell(outbox)
+            emit_order(outbox)
             assert is_running.wait(20)
             for number in (1, 2):
-                tell(outbox)
+                emit_order(outbox)
                 running.nudge()
                 published.wait_for(*[1] * number)
             may_end.set()
             wait_until_done(1)
             wait_until_idle(running)
-            tell(outbox)
+            emit_order(outbox)
             wait_until_done(2)
 
         assert len(published) == 2
 
-    def test_is_tried_again_by_the_workers(self, published: FakeTransport):
+    def test_is_retried_by_workers(self, published: FakeTransport):
 
         @subscribe("shops.Ordered", inline=True, backoff_base=0.01, backoff_cap=0.01)
         def count() -> None:
             raise ValueError
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             published.wait_for(1)
 
@@ -182,7 +183,7 @@ class TestAnInlineHandler:
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.worker) == ("failed", "relay@host")
 
-    def test_that_hangs_is_interrupted_there_too(self, published: FakeTransport):
+    def test_that_hangs_is_interrupted_in_the_relay(self, published: FakeTransport):
         @subscribe("shops.Ordered", inline=True, time_limit=0.2, attempts=1)
         def count() -> None:
             end = time.monotonic() + 15
@@ -190,14 +191,14 @@ class TestAnInlineHandler:
                 time.sleep(0.01)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             eventually(Attempt.objects.exists, "it is interrupted", within=60)
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
     @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
-    def test_takes_the_next_ones_after_runs_that_were_cut_short(
+    def test_takes_the_next_deliveries_after_interrupted_runs(
         self, published: FakeTransport, error: type[BaseException]
     ):
         """Seen to fail without the `finally` of `run`, and with its `except Exception`."""
@@ -215,14 +216,14 @@ class TestAnInlineHandler:
         with relaying(published, deliver=fail_twice) as running:
             while not Delivery.objects.filter(state="done").exists():
                 assert time.monotonic() < end
-                tell(outbox)
+                emit_order(outbox)
                 running.nudge()
                 # One at a time, however slow the machine is: what comes in a crowd is published.
                 while Event.objects.filter(fanned_out_at=None).exists():
                     assert time.monotonic() < end
                     time.sleep(0.05)
 
-    def test_is_run_although_the_broker_is_away(self, published: FakeTransport):
+    def test_is_run_although_the_broker_is_unavailable(self, published: FakeTransport):
         """Seen to fail with a relay that waits for the broker first."""
         published.error, published.is_there = ConnectionError(), lambda: False
 
@@ -233,13 +234,13 @@ class TestAnInlineHandler:
         def mail() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
 
         assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
 
-    def test_is_run_although_its_pass_did_not_hear_of_its_commit(
+    def test_is_run_although_the_answer_to_its_commit_is_lost(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch, caplog
     ):
         """Seen to fail without `forget_unless_stored`: nobody runs what is started."""
@@ -255,14 +256,14 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
 
         assert "A relay pass failed" in caplog.text
         assert not Attempt.objects.exists()
 
-    def test_is_forgotten_if_its_pass_was_rolled_back(
+    def test_is_not_run_if_its_pass_is_rolled_back(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail where nobody asks whether it is stored: it runs without a row, and again."""
@@ -281,14 +282,14 @@ class TestAnInlineHandler:
             runs.append(number)
 
         outbox = Outbox()
-        tell(outbox, 7)
+        emit_order(outbox, 7)
         with relaying(published):
             wait_until_done(1)
 
         assert runs == [7]
 
     @pytest.mark.postgresql
-    def test_leaves_its_place_to_the_next_at_once(self, published: FakeTransport, settings):
+    def test_frees_its_slot_immediately(self, published: FakeTransport, settings):
         """Seen to fail without `refill`: the next one waits for the floor."""
         settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": HOUR}
         is_running, may_end = threading.Event(), threading.Event()
@@ -299,16 +300,16 @@ class TestAnInlineHandler:
             assert may_end.wait(30)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published) as running:
             assert is_running.wait(20)
-            tell(outbox)
+            emit_order(outbox)
             running.nudge()
             eventually(lambda: Delivery.objects.count() == 2, "it is fanned out", within=20)
             may_end.set()
             published.wait_for(1)
 
-    def test_lets_its_relay_say_that_it_lives(
+    def test_does_not_stop_the_heartbeat_of_its_relay(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without the heartbeat after a run: each pass may end with one."""
@@ -318,7 +319,7 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published, "relay@elsewhere") as running:
             running.nudge()
             wait_until_done(1)
@@ -326,7 +327,7 @@ class TestAnInlineHandler:
             eventually(beats.exists, "a heartbeat", within=20)
 
     @pytest.mark.postgresql
-    def test_leaves_no_broken_connection_of_another_database_behind(
+    def test_leaves_no_broken_connection_to_another_database(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without `_drop_broken_connections`: all that need it fail."""
@@ -343,12 +344,12 @@ class TestAnInlineHandler:
             broken.append(second)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
             eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
 
-    def test_is_waited_for_by_who_stops_the_relay(self, published: FakeTransport):
+    def test_delays_the_stop_of_the_relay_until_it_ends(self, published: FakeTransport):
         is_running = threading.Event()
 
         @subscribe("shops.Ordered", inline=True)
@@ -357,13 +358,13 @@ class TestAnInlineHandler:
             time.sleep(0.3)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             assert is_running.wait(20)
 
         assert Delivery.objects.get().state == "done"
 
-    def test_hides_no_delayed_event_however_many_nudges_come(
+    def test_delays_no_due_event_although_the_relay_is_nudged_repeatedly(
         self, published: FakeTransport, settings, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail with a pace of each `relay()` its own: all are hinted, and end at once."""
@@ -392,7 +393,7 @@ def for_here() -> InlineTransport:
 
 
 def start_one() -> Delivery:
-    """Have a pass start what is owed for this process, as the loop does."""
+    """Run a pass that starts a delivery for this process, as the loop does."""
     published: list[Message] = []
     inline = for_here()
     relay_pass(publish=published.append, inline=inline)
@@ -403,14 +404,14 @@ def start_one() -> Delivery:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
-class TestADeliveryThatIsStartedAtBirth:
-    def test_is_as_its_row(self):
+class TestADeliveryThatIsStartedAtItsCreation:
+    def test_equals_its_stored_row(self):
         """It is not read again before its handler runs."""
 
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
-        tell(Outbox())
+        emit_order(Outbox())
         started = start_one()
 
         row = Delivery.objects.select_related("event", "subscription").get()
@@ -432,22 +433,22 @@ class TestADeliveryThatIsStartedAtBirth:
         assert started.subscription == row.subscription
         assert row.is_started
 
-    def test_counts_a_death_when_its_process_dies(self):
+    def test_counts_a_crash_of_its_process(self):
         """Seen to fail with a row that does not say that it was started."""
 
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
-        tell(Outbox())
+        emit_order(Outbox())
         start_one()
         Delivery.objects.update(due_at=timezone.now())
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Attempt.objects.get().outcome == "died"
 
     @pytest.mark.postgresql  # on SQLite its lease and its handler would wait for each other
-    def test_has_a_new_lease_when_its_pass_took_most_of_it(self):
+    def test_has_a_new_lease_if_its_pass_took_long(self):
         """Seen to fail with a lease that counts from the run: another one would start beside it."""
 
         leases: list[datetime] = []
@@ -456,7 +457,7 @@ class TestADeliveryThatIsStartedAtBirth:
         def count() -> None:
             leases.append(Delivery.objects.get().due_at)
 
-        tell(Outbox())
+        emit_order(Outbox())
         started = start_one()
         assert started.started_at is not None
         started.started_at -= timedelta(seconds=50)
@@ -468,7 +469,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
         assert leases[0] > timezone.now() + timedelta(seconds=30)
 
-    def test_is_handed_back_by_code_that_cannot_read_its_event(self):
+    def test_is_released_by_code_that_cannot_read_its_event(self):
         """Seen to fail without `hand_back_newer` in `deliver_started`."""
 
         class Grown(DomainEvent, key="order_id", version=1):
@@ -485,17 +486,17 @@ class TestADeliveryThatIsStartedAtBirth:
         assert (row.state, row.attempts) == ("pending", 0)
         assert "cannot read version 2" in row.note
 
-    def test_is_none_where_the_pass_has_sent_another_one(self):
+    def test_is_sent_to_workers_if_the_pass_has_sent_another_one(self):
         """Seen to fail without the look at what the lane has claimed: two messages for one."""
 
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
-        relay_pass(publish=lambda message: None)
+        emit_order(outbox)
+        run_pass()
         Delivery.objects.update(state="pending", due_at=timezone.now())
-        tell(outbox)
+        emit_order(outbox)
         sent: list[Message] = []
 
         relay_pass(publish=sent.append, inline=(inline := for_here()))
@@ -505,7 +506,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
 
 @pytest.mark.usefixtures("own_registry")
-class TestAHandlerThatCallsOutside:
+class TestAHandlerThatCallsAnExternalSystem:
     def test_cannot_be_inline(self):
         with pytest.raises(TypeError, match="inline=True needs atomic=True"):
 

@@ -1,4 +1,4 @@
-"""The relay's waiting loop, without a broker: when it looks, and what it survives."""
+"""The relay's loop, without a broker: the times of its passes, and its failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 
 class Scans:
-    """Stands in for the relay; counts how often it is asked to scan."""
+    """Replaces the relay, and counts its passes."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -58,17 +58,17 @@ def running(transport: FakeTransport | None = None) -> Iterator[RelayLoop]:
 
 
 class TestTheLoop:
-    def test_looks_by_itself_when_the_floor_is_reached(self, scans: Scans, settings):
+    def test_polls_after_the_poll_interval(self, scans: Scans, settings):
         """Rule 12. Seen to fail without the time-out in `run`."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
 
         with running():
             scans.reach(5)
 
-    def test_has_a_floor_of_one_second_by_default(self):
+    def test_polls_each_second_by_default(self):
         assert Conf().POLL_SECONDS == 1.0
 
-    def test_looks_at_once_when_it_is_nudged(self, scans: Scans, settings):
+    def test_runs_a_pass_immediately_when_it_is_nudged(self, scans: Scans, settings):
         settings.OUTBOX = {"POLL_SECONDS": HOUR}
 
         with running() as running_loop:
@@ -76,7 +76,7 @@ class TestTheLoop:
             running_loop.nudge()
             scans.reach(2)
 
-    def test_looks_again_when_it_is_nudged_during_a_scan(self, scans: Scans, settings):
+    def test_runs_another_pass_if_it_is_nudged_during_one(self, scans: Scans, settings):
         """Rule 12. Seen to fail with the nudge cleared after the scan instead of before it."""
         settings.OUTBOX = {"POLL_SECONDS": HOUR}
         entered, go_on = threading.Event(), threading.Event()
@@ -93,7 +93,9 @@ class TestTheLoop:
             scans.reach(2)
 
     @pytest.mark.parametrize("error", [ValueError, BrokerUnavailable])
-    def test_outlives_a_scan_that_fails(self, scans: Scans, settings, error: type[Exception]):
+    def test_continues_after_a_pass_that_fails(
+        self, scans: Scans, settings, error: type[Exception]
+    ):
         """Seen to fail without the `except Exception` of `_relay`."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
 
@@ -105,10 +107,10 @@ class TestTheLoop:
         with running():
             scans.reach(3)
 
-    def test_asks_an_absent_broker_for_a_sign_of_life_before_it_scans_again(
+    def test_checks_whether_an_unavailable_broker_is_back_before_the_next_pass(
         self, scans: Scans, settings
     ):
-        """So that nothing is claimed and handed back in circles meanwhile."""
+        """Otherwise deliveries would be claimed and released repeatedly."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
         asked: list[int] = []
 
@@ -130,7 +132,7 @@ class TestTheLoop:
 
 
 class Hung:
-    """Stands in for a thread that does not end; keeps how long it was waited for."""
+    """Replaces a thread that does not end, and records the time-out of the wait."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
@@ -180,7 +182,7 @@ class TestTheWaitForTheTurn:
 
 @pytest.mark.usefixtures("own_registry")
 class TestARelay:
-    def test_scans_until_it_finds_nothing(self, settings):
+    def test_runs_passes_until_nothing_is_due(self, settings):
         """Rule 12. Seen to fail without the `continue` in `relay`: the rest waits for the floor."""
         settings.OUTBOX = {"FAN_OUT": 2}
 

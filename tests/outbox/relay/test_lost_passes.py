@@ -1,4 +1,4 @@
-"""A pass does not wait for the disk: a crash of the database may leave it as if it had never been.
+"""A pass does not wait for the disk, so a crash of the database may lose it.
 
 So a delivery's number may come a second time, and the broker may still have the first one.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import environ
 import pytest
@@ -23,11 +23,11 @@ from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.tasks import deliver_message
-from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver, deliver_started
 from tests.databases import EmbeddedPostgres
+from tests.outbox.drive import emit_events
 from tests.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -37,24 +37,20 @@ class Numbered(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-def given() -> None:
-    Outbox().given("tests.Numbered", order_id=uuid4())
-
-
-def send(**how: Any) -> list[Message]:
+def publish_due(**how: Any) -> list[Message]:
     messages: list[Message] = []
     relay_pass(publish=messages.append, **how)
     return messages
 
 
-def work(message: Message, **how: Any) -> int:
-    """Do as a worker that gets the message; return how many deliveries ran."""
+def count_runs(message: Message, **how: Any) -> int:
+    """Run a message as a worker does, and return the number of deliveries that ran."""
     arguments = {"subscription": message.subscription, "worker": "w1", **how}
     return len(deliver(handler_name=message.handler, pairs=message.pairs, **arguments))
 
 
 class Committed:
-    """Notes, of each statement that commits in its own trip, whether that waits for the disk."""
+    """Records whether each statement that commits in its own round trip waits for the disk."""
 
     def __init__(self) -> None:
         self.waits: list[bool] = []
@@ -78,26 +74,26 @@ class TestAPass:
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         committed = Committed()
         with connection.execute_wrapper(committed):
-            send()
+            publish_due()
 
         assert committed.waits == [False]
         assert setting() == "on"
         assert Delivery.objects.get().state == "sent"
 
-    def test_waits_for_it_with_what_runs_at_once(self):
+    def test_waits_for_the_disk_if_it_starts_an_inline_delivery(self):
         """Seen to fail with `read_last` for every pass: a handler ran, and nobody knew of it."""
 
         @subscribe("tests.Numbered", inline=True)
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         inline = InlineTransport("w1", deliver_started)
         committed = Committed()
         with connection.execute_wrapper(committed):
-            send(inline=inline)
+            publish_due(inline=inline)
 
         assert inline.started
         assert committed.waits == []
@@ -108,9 +104,9 @@ class TestAPass:
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         with transaction.atomic():
-            send()
+            publish_due()
             assert setting() == "on"
             transaction.set_rollback(True)
 
@@ -120,7 +116,7 @@ class TestAPass:
 @pytest.mark.django_db(transaction=True)
 class TestAMessageOfAnotherDelivery:
     @pytest.mark.parametrize("ordered", [False, True])
-    def test_starts_nothing_of_another_subscription(self, ordered: bool):
+    def test_starts_no_delivery_of_another_subscription(self, ordered: bool):
         """Seen to fail, on either way, without the subscription: the wrong handler ran."""
         ran = []
 
@@ -132,16 +128,16 @@ class TestAMessageOfAnotherDelivery:
         def count() -> None:
             ran.append("count")
 
-        given()
-        by_handler = {message.handler: message for message in send()}
+        emit_events("tests.Numbered")
+        by_handler = {message.handler: message for message in publish_due()}
         keeps, counts = by_handler["tests.keep"], by_handler["tests.count"]
         stale = Message(keeps.handler, keeps.queue, keeps.subscription, counts.pairs)
 
-        assert work(stale) == 0
-        assert work(counts) == 1
+        assert count_runs(stale) == 0
+        assert count_runs(counts) == 1
         assert ran == ["count"]
 
-    def test_starts_nothing_as_a_task_either(self):
+    def test_starts_no_delivery_as_a_task_either(self):
         """Seen to fail with the subscription not handed on by `deliver_message`."""
         ran = []
 
@@ -149,8 +145,8 @@ class TestAMessageOfAnotherDelivery:
         def keep() -> None:
             ran.append("keep")
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
         named = {"handler": message.handler, "pairs": message.pairs}
 
         deliver_message.apply(kwargs={**named, "subscription": message.subscription + 1})
@@ -158,34 +154,34 @@ class TestAMessageOfAnotherDelivery:
         deliver_message.apply(kwargs={**named, "subscription": message.subscription})
         assert ran == ["keep"]
 
-    def test_hands_back_nothing_of_another_where_its_handler_is_unknown(self):
+    def test_releases_no_delivery_of_another_subscription_if_its_handler_is_unknown(self):
         """Seen to fail without the subscription: the other one waited for five seconds."""
 
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
         stale = replace(message, handler="tests.gone", subscription=message.subscription + 1)
 
-        assert work(stale) == 0
+        assert count_runs(stale) == 0
         assert Delivery.objects.get().state == "sent"
-        assert work(replace(message, handler="tests.gone")) == 0
+        assert count_runs(replace(message, handler="tests.gone")) == 0
         assert Delivery.objects.get().state == "pending"
 
-    def test_of_a_relay_that_names_no_subscription_yet_is_heard(self):
+    def test_of_an_older_relay_that_names_no_subscription_is_delivered(self):
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
 
-        assert work(message, subscription=None) == 1
+        assert count_runs(message, subscription=None) == 1
 
 
 @pytest.fixture
 def crashing(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A PostgreSQL of its own to crash; meanwhile it is the default database."""
+    """A separate PostgreSQL server that may crash, as the default database."""
     with EmbeddedPostgres() as url:
         connection.close()
         for name, value in environ.Env.db_url_config(url).items():
@@ -198,7 +194,7 @@ def crashing(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @contextmanager
 def nothing_reaches_the_disk() -> Iterator[None]:
-    """Stop who writes in the background; then crash the server, and wait until it is back."""
+    """Stop the background writers, then crash the server, and wait until it is back."""
     writer = _walwriter()
     assert writer
     os.kill(writer, signal.SIGSTOP)
@@ -219,25 +215,25 @@ def _walwriter() -> int | None:
 
 
 @pytest.mark.postgresql
-class TestAPassThatIsLost:
+class TestALostPass:
     @pytest.mark.usefixtures("crashing")
-    def test_is_done_anew_and_both_messages_run_a_handler_once(self):
+    def test_is_repeated_and_both_messages_run_a_handler_once(self):
         """Rules 6 and 7. The first assertion fails if the pass waits for the disk."""
 
         @subscribe("tests.Numbered")
         def keep(order_id: UUID) -> None:
             Group.objects.create(name=str(order_id))
 
-        given()
+        emit_events("tests.Numbered")
         with nothing_reaches_the_disk():
-            [lost] = send()
+            [lost] = publish_due()
         assert not Delivery.objects.exists()
         assert Event.objects.filter(fanned_out_at=None).count() == 1
-        assert work(lost) == 0
+        assert count_runs(lost) == 0
 
-        [message] = send()
+        [message] = publish_due()
         assert message.pairs == lost.pairs
-        assert [work(lost), work(message)] == [1, 0]
+        assert [count_runs(lost), count_runs(message)] == [1, 0]
 
         assert Group.objects.count() == 1
         assert Delivery.objects.values_list("state", "attempts").get() == ("done", 1)

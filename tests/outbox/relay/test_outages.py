@@ -1,4 +1,4 @@
-"""The relay's loop loses the database, and how long relays spare leases afterwards."""
+"""The relay's loop during an outage of the database, and the grace for leases after it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,10 @@ from outbox import fork_safety, subscribe
 from outbox.deliveries import heartbeat, transient_errors
 from outbox.models import Delivery, Heartbeat
 from outbox.relay import backlog, passes
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
-from tests.outbox.outages import (
-    LostAnswer,
-    Outage,
-    ends,
-    given,
-    let_leases_pass,
-    outcomes,
-)
+from tests.outbox.drive import outcomes, run_pass, states_and_attempts
+from tests.outbox.outages import LostAnswer, Outage, expire_leases, new_message
 from tests.outbox.relays import relay_loop
 from tests.processes import eventually
 from tests.threads import in_thread
@@ -42,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """The way of all other threads to the database."""
+    """The network link of all other threads to the database."""
     settings = dict(connection.settings_dict)
     with Link((settings["HOST"], int(settings["PORT"]))) as link:
         through_it = {**settings, "HOST": "127.0.0.1", "PORT": link.port}
@@ -52,7 +45,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
 
 
 class TestALoopThatIsStoppedDuringAnOutage:
-    def test_gives_up_waiting_once(self, cut_off: Link, caplog: pytest.LogCaptureFixture):
+    def test_stops_waiting(self, cut_off: Link, caplog: pytest.LogCaptureFixture):
         """Failed, RecursionError, while a wait that was given up counted as the outage's end."""
         Outbox()
         running = relay_loop()
@@ -69,8 +62,8 @@ class TestALoopThatIsStoppedDuringAnOutage:
 
 class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
     def test_uses_up_no_attempt(self, outage: Outage, lost_answer: LostAnswer):
-        """Another host declared it dead meanwhile. Failed while that was only forgotten."""
-        outage.meanwhile = let_leases_pass
+        """Another host counted a crash. Failed while it was not withdrawn."""
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, inline=True)
@@ -84,7 +77,7 @@ class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
         running._relay(is_nudged=False)
 
         assert running._inline.started is None
-        assert (runs, ends(), outcomes()) == ([], [("pending", 0)], ["outage"])
+        assert (runs, states_and_attempts(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
 
 class TestAnOutageBesideASecondDatabaseOnSqlite:
@@ -122,7 +115,7 @@ class TestAnOutageBesideASecondDatabaseOnSqlite:
 
 
 class TestTheGraceAfterAnOutage:
-    def test_of_one_host_that_flaps_does_not_hold_up_all_others(self):
+    def test_of_one_unstable_host_does_not_delay_all_others(self):
         """A host loses the database every eight seconds, and a worker of another one has died.
 
         Failed, for as long as that went on, while each outage extended the one before.
@@ -131,7 +124,7 @@ class TestTheGraceAfterAnOutage:
         @subscribe("tests.Counted", attempts=5)
         def count() -> None: ...
 
-        given()
+        new_message()
         start = timezone.now()
         with time_machine.travel(start, tick=False) as traveller:
             _start_all(worker="dead@host", at=start, until=start + timedelta(seconds=60))
@@ -139,34 +132,34 @@ class TestTheGraceAfterAnOutage:
                 traveller.shift(8)
                 heartbeat.record_outage(0.3, using="default")
                 traveller.shift(0.5)
-                relay_pass(publish=lambda message: None)
+                run_pass()
 
         assert outcomes() == ["died"]
 
-    def test_spares_what_passed_in_the_longest_outage_that_was_reported(self):
+    def test_covers_leases_that_expired_in_the_longest_reported_outage(self):
         """A short report of one host does not shorten the long one of another."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        given()
+        new_message()
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now - timedelta(seconds=60))
         in_thread(lambda: heartbeat.record_outage(100.0, using="default"))()
         heartbeat.record_outage(0.1, using="default")
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
         assert Heartbeat.objects.filter(kind="outage").count() == 2
 
-    def test_begins_with_a_pass_whose_own_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
-        """No connection breaks where the server stands still: only its answer comes late."""
+    def test_begins_with_a_pass_whose_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
+        """No connection breaks if the server hangs. Only its answer is late."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        given()
+        new_message()
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now)
         monkeypatch.setattr(passes, "HUNG_SECONDS", 0.2)
@@ -178,9 +171,9 @@ class TestTheGraceAfterAnOutage:
 
         monkeypatch.setattr(passes, "lock_backlog", lock_slowly)
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
 
 
 def _start_all(*, worker: str, at: Any, until: Any) -> None:

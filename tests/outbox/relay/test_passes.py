@@ -21,7 +21,13 @@ from outbox.relay.fan_out import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import (
+    emit_events,
+    expire_leases_and_backoffs,
+    run_message,
+    run_messages,
+    run_pass,
+)
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -30,23 +36,8 @@ class Ordered(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-def given(number: int = 1) -> None:
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("tests.Ordered", order_id=uuid4())
-
-
-def passing() -> list[Message]:
-    """Run one pass and return its messages."""
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def let_leases_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
-
-
 def start(message: Message) -> None:
-    """Start a message's deliveries as a worker does, which then is killed."""
+    """Start the deliveries of a message as a worker that is then killed."""
     for delivery_id, token in message.pairs:
         Delivery.objects.filter(id=delivery_id).update(
             started_token=token, attempts=F("attempts") + 1, started_at=timezone.now(), worker="w1"
@@ -54,16 +45,16 @@ def start(message: Message) -> None:
 
 
 class TestAPass:
-    def test_makes_one_delivery_for_each_handler(self):
+    def test_creates_one_delivery_for_each_handler(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
         @subscribe("tests.Ordered", queue="slow")
         def print_label() -> None: ...
 
-        given()
+        emit_events("tests.Ordered")
 
-        messages = passing()
+        messages = run_pass()
 
         assert {(m.handler, m.queue, len(m.pairs)) for m in messages} == {
             ("tests.count", "tests", 1),
@@ -72,44 +63,44 @@ class TestAPass:
         assert set(Delivery.objects.values_list("state", "token")) == {("sent", 1)}
         assert not Event.objects.filter(fanned_out_at=None).exists()
 
-    def test_finds_nothing_a_second_time(self):
+    def test_creates_no_delivery_a_second_time(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
 
-        assert passing() == []
+        assert run_pass() == []
 
-    def test_settles_an_event_that_nobody_hears(self):
-        given()
+    def test_settles_an_event_without_subscribers(self):
+        emit_events("tests.Ordered")
 
-        assert passing() == []
+        assert run_pass() == []
         assert not Event.objects.filter(fanned_out_at=None).exists()
 
     def test_keeps_a_handler_within_its_window(self):
         @subscribe("tests.Ordered", window=3, batch=2)
         def count() -> None: ...
 
-        given(10)
+        emit_events("tests.Ordered", 10)
 
-        first, second = passing(), passing()
+        first, second = run_pass(), run_pass()
 
         assert [len(message.pairs) for message in first] == [2, 1]
         assert all(message.refill for message in first)
         assert second == []
         assert Delivery.objects.filter(state="pending").count() == 7
 
-    def test_lets_no_full_window_delay_another_handler(self):
+    def test_is_not_delayed_by_the_full_window_of_another_handler(self):
         @subscribe("tests.Ordered", window=1)
         def slow() -> None: ...
 
         @subscribe("tests.Ordered")
         def quick() -> None: ...
 
-        given(5)
+        emit_events("tests.Ordered", 5)
 
-        messages = passing()
+        messages = run_pass()
 
         sent = {message.handler: len(message.pairs) for message in messages}
         assert sent == {"tests.slow": 1, "tests.quick": 5}
@@ -121,20 +112,20 @@ class TestAPass:
         sync_subscriptions()
 
         with django_assert_num_queries(2):
-            passing()
+            run_pass()
 
-    def test_asks_the_same_number_of_questions_for_one_event_and_for_many(
+    def test_needs_the_same_number_of_statements_for_one_event_and_for_many(
         self, django_assert_max_num_queries
     ):
         @subscribe("tests.Ordered", window=1000)
         def count() -> None: ...
 
-        given(200)
+        emit_events("tests.Ordered", 200)
 
         with django_assert_max_num_queries(9):
-            passing()
+            run_pass()
 
-    def test_stores_each_delivery_with_what_it_alone_has(self):
+    def test_stores_the_values_of_each_delivery(self):
         """Seen to fail where those of two subscriptions are taken for alike."""
 
         @subscribe("tests.Ordered", ordered=True)
@@ -156,7 +147,7 @@ class TestAPass:
         operations.pause("tests.wait", by="ann", reason="a repair")
         for order_id in (same, other, same):
             outbox.given("tests.Ordered", order_id=order_id)
-        passing()
+        run_pass()
 
         found: dict[str, list[tuple[str, str, str | None, int, str]]] = {}
         for one in Delivery.objects.select_related("subscription", "event").order_by("id"):
@@ -193,13 +184,13 @@ class TestAPass:
             ],
         }
 
-    def test_stores_more_that_are_unlike_than_one_statement_takes(self):
+    def test_stores_more_different_deliveries_than_fit_into_one_statement(self):
         """SQLite unites no more than 500 SELECTs; seen to fail there with 1000 at once."""
 
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(501)
+        emit_events("tests.Ordered", 501)
         row, now = Subscription.objects.get(), timezone.now()
         born = [
             NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=seq))
@@ -214,178 +205,177 @@ class TestAPass:
             (one.seq, one.due_at) for one in born
         }
 
-    def test_hands_on_no_event_before_it_was_stored(self, monkeypatch: pytest.MonkeyPatch):
+    def test_dispatches_a_message_only_after_the_commit(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with the time of a pass taken before it has its transaction."""
 
         def lock_late(**more: str) -> Statement:
-            given(1)
+            emit_events("tests.Ordered", 1)
             return waiting_events(**more)
 
         monkeypatch.setattr("outbox.relay.backlog.waiting_events", lock_late)
-        relay_pass(publish=lambda message: None, is_nudged=True)
+        run_pass(is_nudged=True)
 
         event = Event.objects.get()
         assert event.fanned_out_at is not None
         assert event.emitted_at <= event.fanned_out_at
 
-    def test_that_is_hinted_does_not_look_before_it_begins(self, django_assert_num_queries):
-        """Events, subscriptions, what they have to do; mark, deliveries; and the transaction."""
+    def test_with_a_hint_does_not_read_the_backlog_first(self, django_assert_num_queries):
+        """Events, subscriptions and their backlog; mark, deliveries; and the transaction."""
 
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
         sync_subscriptions()
-        given(1)
+        emit_events("tests.Ordered", 1)
 
         with django_assert_num_queries(4 if connection.vendor == "postgresql" else 7):
-            relay_pass(publish=lambda message: None, is_nudged=True)
+            run_pass(is_nudged=True)
 
 
 class TestARelay:
-    def test_ends_after_the_present_pass_when_it_is_not_wanted_any_more(self):
+    def test_stops_after_the_present_pass(self):
         """Seen to fail without the question in `relay`: it goes on while there is traffic."""
 
         @subscribe("tests.Ordered", window=1)
         def count() -> None: ...
 
-        given(5)
+        emit_events("tests.Ordered", 5)
 
         def publish(message: Message) -> None:
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
 
         assert relay(publish=publish, is_wanted=lambda: False) == 1
         assert relay(publish=publish) == 4
 
     @pytest.mark.parametrize("state", ["parked", "blocked"])
-    def test_that_was_nudged_sends_too_what_has_come_free(self, state: str):
+    def test_that_was_nudged_also_sends_deliveries_whose_slots_became_free(self, state: str):
         """Seen to fail with a relay that ends after its brief look, which sees neither."""
 
         @subscribe("tests.Ordered", ordered=True)
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
         Delivery.objects.update(state=state, due_at=timezone.now())
 
         assert relay(publish=lambda message: None, is_nudged=True) == 1
 
 
 class TestALostMessage:
-    def test_is_sent_again_under_a_new_token_and_is_no_attempt(self):
+    def test_is_sent_again_with_a_new_token_and_does_not_count_as_an_attempt(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
-        let_leases_pass()
+        emit_events("tests.Ordered")
+        run_pass()
+        expire_leases_and_backoffs()
 
-        [message] = passing()
+        [message] = run_pass()
 
         delivery = Delivery.objects.get()
         assert message.pairs == ((delivery.id, 2),)
         assert (delivery.attempts, delivery.state) == (0, "sent")
         assert not Attempt.objects.exists()
 
-    def test_is_sent_again_by_a_relay_that_was_nudged_too(self):
+    def test_is_also_sent_again_by_a_nudged_relay(self):
         """Seen to fail with a relay that ends after its brief look, which finds nothing lapsed."""
 
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
-        let_leases_pass()
+        emit_events("tests.Ordered")
+        run_pass()
+        expire_leases_and_backoffs()
         sent: list[Message] = []
 
         relay(publish=sent.append, is_nudged=True)
 
         assert [message.pairs[0][1] for message in sent] == [2]
 
-    def test_shrinks_the_window_so_that_a_backlog_is_not_sent_in_circles(self):
+    def test_shrinks_the_window_so_that_a_backlog_is_not_resent_repeatedly(self):
         @subscribe("tests.Ordered", window=100, batch=10)
         def slow() -> None: ...
 
-        given(300)
-        passing()
-        let_leases_pass()
-        passing()
+        emit_events("tests.Ordered", 300)
+        run_pass()
+        expire_leases_and_backoffs()
+        run_pass()
 
         assert Subscription.objects.get().window_now == 50
         assert Delivery.objects.filter(state="sent").count() == 50
 
-    def test_lets_the_window_grow_again_when_it_runs_dry(self):
+    def test_lets_the_window_grow_again_when_it_is_empty(self):
         @subscribe("tests.Ordered", window=100, batch=10)
         def quick() -> None: ...
 
-        given(300)
+        emit_events("tests.Ordered", 300)
         Subscription.objects.update(window_now=10)
 
         for _ in range(6):
-            for message in passing():
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_messages(run_pass())
 
         assert Subscription.objects.get().window_now == 100
 
 
 class TestADeadWorker:
-    def test_is_an_attempt_with_its_name(self):
+    def test_counts_as_an_attempt_with_its_name(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        [message] = passing()
+        emit_events("tests.Ordered")
+        [message] = run_pass()
         start(message)
-        let_leases_pass()
+        expire_leases_and_backoffs()
 
-        passing()
+        run_pass()
 
         attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
         assert (attempt.outcome, attempt.worker, attempt.number) == ("died", "w1", 1)
         assert delivery.state == "pending"
         assert "the worker died once in this handler" in delivery.note
 
-    def test_takes_no_neighbour_along_when_the_batch_is_sent_again(self):
+    def test_costs_no_neighbour_an_attempt_when_the_batch_is_sent_again(self):
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
-        given(3)
-        [message] = passing()
+        emit_events("tests.Ordered", 3)
+        [message] = run_pass()
         start(message)
-        let_leases_pass()
+        expire_leases_and_backoffs()
 
-        messages = passing() or passing()
+        messages = run_pass() or run_pass()
 
         assert [len(message.pairs) for message in messages] == [1, 1, 1]
 
-    def test_ends_as_dead_when_each_worker_dies_in_it(self):
+    def test_leads_to_a_dead_letter_if_each_attempt_kills_its_worker(self):
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
-        given()
+        emit_events("tests.Ordered")
         for _ in range(5):
-            for message in passing() or passing():
+            for message in run_pass() or run_pass():
                 start(message)
-            let_leases_pass()
-        passing()
+            expire_leases_and_backoffs()
+        run_pass()
 
         delivery = Delivery.objects.get()
         assert delivery.state == "dead"
         assert "the worker died 5 times in this handler" in delivery.note
 
-    def test_counts_as_dead_although_it_comes_back_too_late(self):
+    def test_counts_as_dead_although_it_returns_later(self):
         """Seen to fail with lost leases among the attempts that are looked at for deaths."""
 
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
         [handler] = subscriptions.registry
-        given()
+        emit_events("tests.Ordered")
         for _ in range(5):
-            for message in passing() or passing():
+            for message in run_pass() or run_pass():
                 start(message)
             late = Delivery.objects.get()
-            let_leases_pass()
-            passing()
+            expire_leases_and_backoffs()
+            run_pass()
             settlement.fail(late, LeaseLost(), handler=handler, using="default")
 
         assert Delivery.objects.get().state == "dead"
@@ -398,22 +388,22 @@ class TestAHandlerUnknownToTheMigratedCode:
 
         sync_subscriptions()
         forgotten = _forget_handlers()
-        given()
+        emit_events("tests.Ordered")
 
-        assert passing() == []
+        assert run_pass() == []
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.is_owed) == ("parked", True)
         assert "unknown" in delivery.note
 
         _remember_handlers(forgotten)
-        assert len(passing()) == 1
+        assert len(run_pass()) == 1
 
-    def test_is_handed_over_by_formerly(self):
+    def test_is_taken_over_by_formerly(self):
         @subscribe("tests.Ordered", name="tests.old_name")
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
         _forget_handlers()
 
         @subscribe("tests.Ordered", formerly=["tests.old_name"])
@@ -425,12 +415,12 @@ class TestAHandlerUnknownToTheMigratedCode:
         assert Delivery.objects.get().subscription.handler == "tests.count_again"
 
 
-class TestABrokerThatTakesNothing:
-    def test_loses_nothing(self):
+class TestABrokerThatRefusesAllMessages:
+    def test_loses_no_delivery(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(3)
+        emit_events("tests.Ordered", 3)
 
         def refuse(message: Message) -> None:
             raise ConnectionError("refused")
@@ -441,7 +431,7 @@ class TestABrokerThatTakesNothing:
         assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
         assert "the broker refused its message" in Delivery.objects.all()[0].note
 
-    def test_costs_one_statement_for_each_token_however_much_was_claimed(self):
+    def test_costs_one_statement_for_each_token_regardless_of_the_number_claimed(self):
         """Seen to fail with one for each delivery, and with one for each message."""
 
         @subscribe("tests.Ordered", batch=2)
@@ -450,7 +440,7 @@ class TestABrokerThatTakesNothing:
         def refuse(message: Message) -> None:
             raise ConnectionError("refused")
 
-        given(6)
+        emit_events("tests.Ordered", 6)
         with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
             relay_pass(publish=refuse)
 
@@ -470,7 +460,7 @@ class TestABrokerThatRefusesOneQueue:
         @subscribe("tests.Ordered", queue="accepted")
         def add_up() -> None: ...
 
-        given(2)
+        emit_events("tests.Ordered", 2)
 
     def states(self) -> dict[str, str]:
         return dict(Delivery.objects.values_list("subscription__handler", "state"))
@@ -492,7 +482,7 @@ class TestABrokerThatRefusesOneQueue:
         assert note.startswith("the broker refused its message: OSError: PRECONDITION_FAILED")
         assert "The broker refuses messages for queue refused" in caplog.text
 
-    def test_is_logged_once_in_a_while(self, caplog: pytest.LogCaptureFixture):
+    def test_is_logged_at_intervals(self, caplog: pytest.LogCaptureFixture):
         """Failed: one error for each pass, of which there are fifty in a second."""
 
         def refuse(message: Message) -> None:
@@ -500,13 +490,13 @@ class TestABrokerThatRefusesOneQueue:
                 raise OSError("PRECONDITION_FAILED")
 
         for _ in range(3):
-            given(1)
+            emit_events("tests.Ordered", 1)
             relay_pass(publish=refuse)
 
         lines = [one for one in caplog.records if one.name == "outbox.relay"]
         assert len(lines) == 1
 
-    def test_is_asked_once_for_each_queue(self):
+    def test_is_called_once_for_each_queue(self):
         asked: list[str] = []
 
         def refuse(message: Message) -> None:
@@ -518,7 +508,7 @@ class TestABrokerThatRefusesOneQueue:
 
         assert asked == ["refused", "accepted"]
 
-    def test_that_hangs_is_not_asked_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
+    def test_that_hangs_is_not_called_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
         asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What goes and what stays, by type; what is written down before; what PostgreSQL is told."""
+"""Pruning by event type, the archive, and the storage options of the tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def keep(settings: Settings) -> Callable[..., None]:
 
 
 def settled(number: int = 1, *, name: str = "parcels.Sent", days: int = 100, **more: Any) -> None:
-    """Store events of this age that their handler is through with, at the second attempt."""
+    """Store events of this age that their handler processed at the second attempt."""
 
     @subscribe(name, name=f"tests.note_{uuid4()}", backoff_base=0)
     def note(attempt: int) -> None:
@@ -63,7 +63,7 @@ def names() -> list[str]:
 
 
 class TestRetention:
-    def test_is_of_each_type_its_own(self, keep: Callable[..., None]):
+    def test_differs_by_event_type(self, keep: Callable[..., None]):
         """Seen to fail with the default for all, and with the default for none."""
         settled(name="parcels.Sent")
         settled(name="parcels.Paid")
@@ -74,7 +74,7 @@ class TestRetention:
 
         assert names() == ["parcels.Paid"]
 
-    def test_keeps_for_ever_what_has_none(self, keep: Callable[..., None]):
+    def test_keeps_events_without_a_limit_forever(self, keep: Callable[..., None]):
         settled(name="parcels.Sent")
         settled(name="parcels.Paid")
         keep(parcels__Sent=90)
@@ -82,7 +82,7 @@ class TestRetention:
         assert operations.prune() == 1
         assert names() == ["parcels.Paid"]
 
-    def test_can_be_for_ever_beside_a_default(self, keep: Callable[..., None]):
+    def test_can_be_unlimited_for_one_type_despite_a_default(self, keep: Callable[..., None]):
         settled(name="parcels.Sent")
         settled(name="parcels.Paid")
         keep(default=90, parcels__Paid=None)
@@ -91,14 +91,14 @@ class TestRetention:
 
         assert names() == ["parcels.Paid"]
 
-    def test_gives_way_to_an_age_that_a_person_says(self, keep: Callable[..., None]):
+    def test_is_replaced_by_the_age_of_the_command(self, keep: Callable[..., None]):
         settled(days=50)
         keep(default=90)
 
         assert operations.prune() == 0
         assert operations.prune(older_than=MONTH) == 1
 
-    def test_of_nothing_is_an_age_too_and_recorded_as_one(
+    def test_of_zero_is_valid_and_is_recorded(
         self, keep: Callable[..., None], caplog: pytest.LogCaptureFixture
     ):
         settled()
@@ -111,13 +111,13 @@ class TestRetention:
         assert Operation.objects.get().choice == {"older_than": "0:00:00"}
         assert "pruned 1 events older than 0:00:00" in caplog.text
 
-    def test_removes_nothing_where_nothing_is_set(self):
+    def test_deletes_nothing_without_a_setting(self):
         settled()
 
         assert operations.prune() == 0
 
-    def test_reads_no_event_of_a_type_that_stays(self, keep: Callable[..., None]):
-        """By what is asked: one type by name, and only up to the first batch that is young."""
+    def test_reads_no_event_of_a_type_that_is_kept(self, keep: Callable[..., None]):
+        """Its queries read one type by name, up to the first batch of young events."""
         settled(3, name="parcels.Paid")
         settled(3, name="parcels.Sent", days=1)
         keep(parcels__Sent=90)
@@ -129,8 +129,8 @@ class TestRetention:
         assert len(walked) == 1
         assert "parcels.Sent" in walked[0]
 
-    def test_goes_on_behind_what_is_still_owed(self):
-        """However much that is. Seen to fail where a look that finds nothing is the last."""
+    def test_continues_after_events_that_are_still_owed(self):
+        """For any number of them. Seen to fail with a stop at the first empty batch."""
         settled(2 * retention.SLICE_BATCHES)
         Delivery.objects.update(state="dead")
         settled(2)
@@ -138,7 +138,7 @@ class TestRetention:
         assert operations.prune(older_than=MONTH, batch=1) == 2
         assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
 
-    def test_rests_after_each_batch(self, monkeypatch: pytest.MonkeyPatch):
+    def test_waits_after_each_batch(self, monkeypatch: pytest.MonkeyPatch):
         """Longer than that took. Seen to fail without, and with a rest just as long."""
         settled(3)
         clock = Clock()
@@ -149,7 +149,7 @@ class TestRetention:
 
         assert clock.rests == [2.0 * retention.REST] * 3
 
-    def test_ends_when_its_time_is_over(self, keep: Callable[..., None]):
+    def test_ends_at_its_time_limit(self, keep: Callable[..., None]):
         settled(3)
         keep(default=90)
 
@@ -157,7 +157,7 @@ class TestRetention:
         assert operations.prune(at_most=timedelta(0), batch=1) == 0
         assert Event.objects.count() == 3
 
-    def test_touches_no_further_type_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch):
+    def test_starts_no_further_type_after_its_time_limit(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with the time asked for between batches alone: a horizon for each type."""
         settled(2, name="parcels.Paid")
         settled(2, name="parcels.Sent")
@@ -174,7 +174,7 @@ class TestRetention:
 
 
 class Clock:
-    """A clock that stands but for what is said to last."""
+    """A clock that moves only by given durations."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -194,8 +194,8 @@ class Clock:
         return longer
 
 
-class TestBeatsTask:
-    def test_prunes_by_what_is_set(self, keep: Callable[..., None]):
+class TestThePeriodicTask:
+    def test_prunes_by_the_settings(self, keep: Callable[..., None]):
         settled()
         keep(default=90)
 
@@ -203,7 +203,7 @@ class TestBeatsTask:
 
         assert names() == []
 
-    def test_does_nothing_where_nothing_is_set(self):
+    def test_does_nothing_without_a_setting(self):
         settled()
 
         prune_old_events()
@@ -213,18 +213,18 @@ class TestBeatsTask:
 
 class TestTheCheck:
     @pytest.mark.parametrize("wrong", [90, {"default": 0}, {"default": "90"}, {"default": -1}])
-    def test_refuses_what_is_no_retention(self, settings: Settings, wrong: Any):
+    def test_refuses_an_invalid_retention(self, settings: Settings, wrong: Any):
         settings.OUTBOX = {"RETENTION": wrong}
 
         assert [one.id for one in check_settings()] == ["outbox.E012"]
 
-    def test_lets_a_type_be_kept_for_ever(self, settings: Settings):
+    def test_accepts_a_type_that_is_kept_forever(self, settings: Settings):
         """Seen to fail where each value must be a number."""
         settings.OUTBOX = {"RETENTION": {"default": 90, "freight.ShipmentBooked": None}}
 
         assert check_settings() == []
 
-    def test_finds_a_name_that_nobody_declares(self, settings: Settings):
+    def test_finds_an_undeclared_event_name(self, settings: Settings):
         settings.OUTBOX = {"RETENTION": {"freight.ShipmentBookd": 30}}
 
         [found] = check_settings()
@@ -233,7 +233,7 @@ class TestTheCheck:
 
 
 class TestTheArchive:
-    def test_has_all_that_was_removed(self, tmp_path: Path):
+    def test_has_all_deleted_rows(self, tmp_path: Path):
         settled(7, colour="赤")
         ids = {str(one) for one in Event.objects.values_list("id", flat=True)}
 
@@ -247,7 +247,7 @@ class TestTheArchive:
         assert delivery["handler"].startswith("tests.note_")
         assert delivery["failures"][0]["message"] == "the first one"
 
-    def test_is_on_disk_before_anything_is_removed(
+    def test_is_on_disk_before_any_row_is_deleted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         """Killed at the delete, it has lost nothing. Seen to fail with the delete first."""
@@ -266,7 +266,9 @@ class TestTheArchive:
         assert len(seen) == 2
         assert Event.objects.count() == 2
 
-    def test_is_not_gone_on_without(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_stops_the_run_if_it_cannot_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
         """A full disk stops pruning. Seen to fail with the error of the archive passed over."""
         settled()
 
@@ -282,7 +284,7 @@ class TestTheArchive:
         assert Attempt.objects.count() == 1
 
     def test_has_whole_lines_after_a_kill_in_the_middle_of_one(self, tmp_path: Path):
-        """The next run mends it. Seen to fail without: the file ends in half a member."""
+        """The next run repairs the file. Seen to fail without that: it ends in half a member."""
         whole = gzip.compress(b'{"id": 1}\n') + gzip.compress(b'{"id": 2}\n')
         torn = gzip.compress(b'{"id": 3}\n' * 1000)[:-9]
         (tmp_path / "events-1.ndjson.gz.part").write_bytes(whole + torn)
@@ -294,7 +296,7 @@ class TestTheArchive:
         assert [one["id"] for one in archived(tmp_path, "events-1.ndjson.gz")] == [1, 2]
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gz", ".gz"]
 
-    def test_leaves_a_file_alone_that_another_run_writes(self, tmp_path: Path):
+    def test_does_not_use_a_file_that_another_run_writes(self, tmp_path: Path):
         """Seen to fail without the lock."""
         settled(2)
         with archive.archive_in(tmp_path) as other:
@@ -307,7 +309,7 @@ class TestTheArchive:
 
         assert len(archived(tmp_path)) == 2
 
-    def test_is_no_file_where_nothing_went(self, tmp_path: Path):
+    def test_is_not_created_if_nothing_is_deleted(self, tmp_path: Path):
         settled(days=1)
 
         operations.prune(older_than=MONTH, archive=tmp_path)
@@ -324,7 +326,7 @@ class TestTheArchive:
 
 
 class TestTheCommand:
-    def test_takes_the_ages_that_are_set(self, keep: Callable[..., None]):
+    def test_uses_the_ages_of_the_settings(self, keep: Callable[..., None]):
         settled()
         settled(name="parcels.Paid")
         keep(default=90, parcels__Paid=400)
@@ -332,7 +334,7 @@ class TestTheCommand:
         assert outbox_command("prune", "--dry-run").startswith("1 event would be deleted")
         assert outbox_command("prune").startswith("1 event deleted")
 
-    def test_wants_to_know_how_old(self):
+    def test_requires_an_age_without_a_setting(self):
         assert "--older-than" in refused("prune")
 
     def test_archives(self, tmp_path: Path):
@@ -345,11 +347,11 @@ class TestTheCommand:
 
 @pytest.mark.postgresql
 class TestTheTables:
-    def test_are_vacuumed_as_the_traffic_goes(self):
+    def test_are_vacuumed_by_the_number_of_changes(self):
         assert "autovacuum_vacuum_scale_factor=0.01" in options_of("outbox_delivery")
         assert "autovacuum_vacuum_insert_scale_factor=0.05" in options_of("outbox_event")
 
-    def test_leave_no_hole_for_one_row(self):
+    def test_reserve_free_space_for_updates_of_deliveries(self):
         assert "fillfactor=90" in options_of("outbox_delivery")
 
 

@@ -1,4 +1,4 @@
-"""Which messages are acknowledged before they are done. With a real broker: tests/chaos."""
+"""Messages that are acknowledged before they are done. For a real broker, see tests/chaos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outbox.transports.celery_broker import TASK
 
 
 class Request:
-    """As Celery's, as far as the step uses it."""
+    """A request of Celery, with the attributes that the step uses."""
 
     def __init__(self, name: str = TASK) -> None:
         self.name = name
@@ -42,7 +42,7 @@ def hold(monkeypatch: pytest.MonkeyPatch, *requests: Request) -> None:
     monkeypatch.setattr(state, "reserved_requests", set(requests))
 
 
-class TestAMessageInHand:
+class TestARunningMessage:
     def test_is_acknowledged_once_when_it_is_old(self, clock, step, monkeypatch):
         request = Request()
         hold(monkeypatch, request)
@@ -55,7 +55,7 @@ class TestAMessageInHand:
             step.acknowledge_old()
         assert request.times == 1
 
-    def test_is_left_alone_if_it_is_not_the_outboxs(self, clock, step, monkeypatch):
+    def test_is_not_acknowledged_early_if_it_is_not_from_the_outbox(self, clock, step, monkeypatch):
         request = Request("reports.monthly")
         hold(monkeypatch, request)
 

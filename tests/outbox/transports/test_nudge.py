@@ -39,7 +39,7 @@ def wait_for(condition) -> None:
 
 class TestANudge:
     @pytest.mark.django_db(transaction=True)
-    def test_is_sent_after_the_commit_from_a_thread_of_its_own(self, sent):
+    def test_is_sent_after_the_commit_from_a_separate_thread(self, sent):
         with transaction.atomic():
             emit(Rung(bell_id=uuid4()))
             assert not sent
@@ -48,7 +48,7 @@ class TestANudge:
         assert set(sent) == {"outbox-nudge"}
 
     @pytest.mark.django_db(transaction=True)
-    def test_is_not_sent_when_the_transaction_is_undone(self, sent):
+    def test_is_not_sent_when_the_transaction_is_rolled_back(self, sent):
         with pytest.raises(ZeroDivisionError), transaction.atomic():
             emit(Rung(bell_id=uuid4()))
             raise ZeroDivisionError
@@ -57,7 +57,7 @@ class TestANudge:
         wait_for(lambda: sent)
         assert len(sent) == 1
 
-    def test_becomes_one_with_those_that_come_while_it_is_sent(self, monkeypatch):
+    def test_is_merged_with_others_while_one_is_sent(self, monkeypatch):
         entered, go_on, sent = threading.Event(), threading.Event(), []
 
         def send(connection: object) -> None:
@@ -80,7 +80,7 @@ class TestANudge:
 
         assert len(sent) == 3
 
-    def test_is_dropped_while_the_broker_is_away_and_sent_when_it_is_back(self, monkeypatch):
+    def test_is_dropped_while_the_broker_is_unavailable(self, monkeypatch):
         tries = []
 
         def send(connection: object) -> None:
@@ -99,7 +99,7 @@ class TestANudge:
 
         wait_for(lambda: len(tries) == 2)
 
-    def test_has_a_thread_of_its_own_after_a_fork(self, sent):
+    def test_has_a_new_thread_after_a_fork(self, sent):
         nudge()
         wait_for(lambda: sent)
         read, write = os.pipe()

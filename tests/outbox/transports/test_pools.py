@@ -1,4 +1,4 @@
-"""Which of Celery's pools may run the outbox's queues."""
+"""The pools of Celery that may run the outbox's queues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def made_for(pool: type, *, queues: list[str]) -> PoolStep:
 
 
 def pool_of(kind: str) -> type:
-    """A pool as Celery has it; its own module cannot be imported without the library."""
+    """A pool of Celery, whose module cannot be imported without its library."""
     return type("TaskPool", (), {"__module__": f"celery.concurrency.{kind}"})
 
 
@@ -33,16 +33,16 @@ class TestAGreenPool:
             made_for(pool_of(kind), queues=["reports", queue])
 
     @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
-    def test_is_fine_for_other_queues(self, kind: str):
+    def test_is_accepted_for_other_queues(self, kind: str):
         made_for(pool_of(kind), queues=["reports"])
 
 
 @pytest.mark.parametrize("kind", ["prefork", "thread", "solo"])
-def test_other_pools_are_fine(kind: str):
+def test_other_pools_are_accepted(kind: str):
     made_for(pool_of(kind), queues=[QUEUE])
 
 
-def test_the_step_is_installed(settings: Any):
+def test_the_bootstep_is_installed(settings: Any):
     from tests.outbox.project.celery import app
 
     assert PoolStep in app.steps["worker"]

@@ -1,4 +1,4 @@
-"""What goes to the broker, as it lies there."""
+"""The messages in the broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("own_registry")
 
 @pytest.fixture
 def broker() -> Iterator[Connection]:
-    """A broker in memory, and a Celery app of this test that talks to it."""
+    """A broker in memory, and a Celery app of this test that uses it."""
     app = Celery("test", broker="memory://")
     app.set_current()
     try:
@@ -37,14 +37,14 @@ def broker() -> Iterator[Connection]:
 
 
 def received(broker: Connection, queue: str) -> list[Any]:
-    """Take every message from a queue."""
+    """Read and remove all messages of a queue."""
     with broker.SimpleQueue(queue) as waiting:
         return [waiting.get(block=False) for _ in range(waiting.qsize())]
 
 
 class TestAMessage:
-    def test_carries_names_ids_and_tokens_and_nothing_else(self, broker: Connection):
-        """Rule 4; `refill` asks the worker for a nudge, the subscription says whose they are.
+    def test_contains_only_names_ids_and_tokens(self, broker: Connection):
+        """Rule 4. `refill` requests a nudge from the worker; the subscription names their handler.
 
         Seen to fail with the event's payload, key or name added to `Message`.
         """

@@ -1,4 +1,4 @@
-"""Events are stored and delivered where Celery and kombu are not installed."""
+"""Events are stored and delivered if Celery and kombu are not installed."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Many deliveries in one transaction: faster than alone, and nobody is worse off than alone."""
+"""A batch runs many deliveries in one transaction. A failure has no effect on the others."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, suppress
-from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -15,12 +14,17 @@ from django.db.models import F
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
-from outbox.transports.base import Message
 from outbox.worker import batch
-from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
+from tests.outbox.drive import (
+    Died,
+    die,
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_message,
+    run_pass,
+    states,
+)
 from tests.threads import aside
 
 pytestmark = [
@@ -33,44 +37,18 @@ class Counted(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
-
-
-def die() -> None:
-    raise Died
-
-
-def given(number: int) -> None:
-    outbox = Outbox()
-    for count in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work() -> list[Result]:
-    [message] = send()
-    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+def run_the_message() -> list[Result]:
+    [message] = run_pass()
+    return run_message(message)
 
 
 def effects() -> list[str]:
     return sorted(Group.objects.values_list("name", flat=True))
 
 
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("event").values_list("state", flat=True))
-
-
-def let_leases_and_backoffs_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
-
-
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, what is to share a transaction does."""
+    """Let a batch share its transaction however slow the machine is."""
     monkeypatch.setattr(batch, "MOST_SECONDS", 60)
 
 
@@ -92,16 +70,16 @@ class TestAMessage:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(4)
+        emit_orders(4)
 
-        results = work()
+        results = run_the_message()
 
         assert commits == [4]
         assert effects() == ["0", "1", "2", "3"]
         assert [result.outcome for result in results] == ["done"] * 4
         assert states() == ["done"] * 4
 
-    def test_is_delivered_in_several_where_it_takes_long(self, commits, monkeypatch):
+    def test_is_delivered_in_several_transactions_if_it_takes_long(self, commits, monkeypatch):
         """Seen to fail without the bound: what the first locks is locked until the last is done."""
         monkeypatch.setattr(batch, "MOST_SECONDS", 0)
 
@@ -109,34 +87,34 @@ class TestAMessage:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert commits == [1, 2, 3]
         assert effects() == ["0", "1", "2"]
 
-    def test_is_delivered_one_by_one_where_the_handler_wants_that(self, commits: list[int]):
+    def test_is_delivered_one_by_one_if_the_handler_requires_it(self, commits: list[int]):
         @subscribe("shops.Ordered", shared_transaction=False)
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert commits == [1, 2, 3]
 
-    def test_has_one_cause_for_each_event_that_is_emitted(self):
+    def test_gives_each_emitted_event_its_own_cause(self):
         """Seen to fail with one `caused_by` around all calls."""
 
         @subscribe("shops.Ordered")
         def count(order_id: UUID) -> None:
             emit(Counted(order_id=order_id))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         causes = dict(Event.objects.filter(name="shops.Ordered").values_list("key", "id"))
         told = Event.objects.filter(name="tests.Counted").values_list("key", "causation_id")
@@ -145,7 +123,7 @@ class TestAMessage:
 
 class TestACallThatRaises:
     @pytest.mark.parametrize("error", [ValueError, PermanentFailure])
-    def test_keeps_nothing_and_costs_its_neighbours_nothing(self, error: type[Exception]):
+    def test_is_rolled_back_without_an_effect_on_its_neighbours(self, error: type[Exception]):
         """Seen to fail with the batch kept although a call in it raised."""
 
         @subscribe("shops.Ordered")
@@ -155,9 +133,9 @@ class TestACallThatRaises:
             if number == 2:
                 raise error
 
-        given(5)
+        emit_orders(5)
 
-        results = work()
+        results = run_the_message()
 
         assert effects() == ["0", "1", "3", "4"]
         assert Event.objects.filter(name="tests.Counted").count() == 4
@@ -168,21 +146,21 @@ class TestACallThatRaises:
             Delivery.objects.values_list("id", flat=True)
         )
 
-    def test_has_its_failure_recorded_once_each_where_all_raise(self):
+    def test_is_recorded_once_each_if_all_raise(self):
         @subscribe("shops.Ordered")
         def count() -> None:
             raise ValueError
 
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert states() == ["pending"] * 4
         assert list(Attempt.objects.values_list("number", flat=True)) == [1] * 4
 
     @pytest.mark.postgresql
-    def test_is_found_although_it_hides_that_its_transaction_is_broken(self):
-        """The next one's first query fails of it. Seen to fail with that one blamed."""
+    def test_is_detected_although_it_hides_its_broken_transaction(self):
+        """The next call's first query fails. Seen to fail with that call recorded as failed."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
@@ -193,17 +171,17 @@ class TestACallThatRaises:
             Group.objects.create(name=str(number))
 
         Group.objects.create(name="taken")
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert effects() == ["0", "2", "3", "taken"]
         assert states() == ["done", "pending", "done", "done"]
 
 
 class TestADeferredConstraint:
-    def test_that_fails_at_the_commit_costs_its_neighbours_nothing(self):
-        """It fails outside of every call. Seen to fail with each blamed for it."""
+    def test_that_fails_at_the_commit_has_no_effect_on_its_neighbours(self):
+        """It fails outside of every call. Seen to fail with each call recorded as failed."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
@@ -211,9 +189,9 @@ class TestADeferredConstraint:
             if number == 1:
                 Permission.objects.create(name="x", codename="x", content_type_id=2_000_000)
 
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert effects() == ["0", "2", "3"]
         assert states() == ["done", "pending", "done", "done"]
@@ -221,8 +199,8 @@ class TestADeferredConstraint:
 
 
 class TestACommitWhoseAnswerIsLost:
-    def test_counts_as_one(self, monkeypatch):
-        """The database kept it. Seen to fail where nobody looks what was kept."""
+    def test_counts_as_a_commit(self, monkeypatch):
+        """The database committed it. Seen to fail without the check of the receipts."""
         commit, is_lost = connection.commit, []
 
         @subscribe("shops.Ordered")
@@ -237,9 +215,9 @@ class TestACommitWhoseAnswerIsLost:
                 raise OperationalError("the answer is lost")
 
         monkeypatch.setattr(connection, "commit", lose_the_answer)
-        given(3)
+        emit_orders(3)
 
-        results = work()
+        results = run_the_message()
 
         assert effects() == ["0", "1", "2"]
         assert states() == ["done"] * 3
@@ -248,21 +226,21 @@ class TestACommitWhoseAnswerIsLost:
 
 
 class TestALostToken:
-    def test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing(self):
+    def test_rolls_back_its_run_without_an_effect_on_its_neighbours(self):
         """Seen to fail with receipts that are written whatever the token."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
         lost = Event.objects.order_by("seq")[1]
 
         def give_to_another() -> None:
             Delivery.objects.filter(event=lost).update(token=F("token") + 1)
 
         with failpoints.armed(failpoints.AFTER_START, give_to_another):
-            work()
+            run_the_message()
 
         assert effects() == ["0", "2"]
         assert states() == ["done", "sent", "done"]
@@ -282,29 +260,29 @@ class TestAWorkerThatDies:
             failpoints.AFTER_RECEIPT,
         ],
     )
-    def test_leaves_all_or_nothing_and_each_is_done_once(self, point: str):
+    def test_leaves_all_or_no_effects_and_each_delivery_is_done_once(self, point: str):
         """Seen to fail with the receipts in a transaction of their own."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
         with suppress(Died), failpoints.armed(point, die):
-            work()
+            run_the_message()
         assert effects() == (["0", "1", "2"] if point == failpoints.AFTER_RECEIPT else [])
 
         for _ in range(2):  # the relay sees that it died, then sends again what it had
-            let_leases_and_backoffs_pass()
-            for message in send():
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w2")
+            expire_leases_and_backoffs()
+            for message in run_pass():
+                run_message(message, worker="w2")
 
         assert effects() == ["0", "1", "2"]
         assert states() == ["done"] * 3
 
 
 class TestACallbackAfterTheCommit:
-    def test_that_raises_does_not_cost_its_neighbours_theirs(self):
+    def test_that_raises_does_not_prevent_those_of_its_neighbours(self):
         """Seen to fail with callbacks as the handlers left them."""
         heard: list[int] = []
 
@@ -317,9 +295,9 @@ class TestACallbackAfterTheCommit:
 
             transaction.on_commit(call_back)
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert heard == [1, 2]
         assert states() == ["done"] * 3
@@ -327,8 +305,8 @@ class TestACallbackAfterTheCommit:
 
 
 @pytest.mark.postgresql
-class TestARowThatSomebodyElseHasLocked:
-    def test_keeps_its_neighbours_waiting_for_a_moment_only(self):
+class TestARowLockedByAnotherTransaction:
+    def test_delays_its_neighbours_only_briefly(self):
         """Seen to hang without `lock_timeout`: all of them wait as long as it is locked."""
         row = Group.objects.create(name="contended")
         others_are_done, is_locked = threading.Event(), threading.Event()
@@ -349,13 +327,13 @@ class TestARowThatSomebodyElseHasLocked:
             if len(effects()) == 4:
                 others_are_done.set()
 
-        given(4)
+        emit_orders(4)
         with ExitStack() as stack:
             stack.enter_context(failpoints.armed(failpoints.AFTER_RECEIPT, let_go))
             other = threading.Thread(target=aside, args=[keep_it_locked])
             other.start()
             assert is_locked.wait(60)
-            work()
+            run_the_message()
             was_released = others_are_done.is_set()
             others_are_done.set()
             other.join()
@@ -387,11 +365,11 @@ class TestARowThatSomebodyElseHasLocked:
                 is_locked.set()
                 assert may_end.wait(60)
 
-        given(2)
+        emit_orders(2)
         other = threading.Thread(target=aside, args=[keep_it_locked])
         other.start()
         assert is_locked.wait(60)
-        work()
+        run_the_message()
         other.join()
 
         assert states() == ["done"] * 2

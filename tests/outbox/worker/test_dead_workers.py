@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a message, and what its deliveries come to."""
+"""The deliveries of a message whose worker is killed."""
 
 from __future__ import annotations
 
@@ -11,56 +11,47 @@ from django.db.models import F
 
 from outbox import Receipt, subscribe
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass, states
 from tests.threads import aside
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 class Killed(BaseException):
-    """The kernel's out-of-memory killer; nothing catches it."""
+    """A kill by the kernel's out-of-memory killer. No handler catches it."""
 
 
-def given(number: int) -> None:
+def emit_orders_with_poison(number: int) -> None:
     outbox = Outbox()
     for count in range(number):
         outbox.given("shops.Ordered", order_id=uuid4(), is_poison=not count)
 
 
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work(messages: list[Message]) -> None:
-    """Run messages as workers do of which some are killed."""
+def run_messages_with_kills(messages: list[Message]) -> None:
+    """Run messages in workers of which some are killed."""
     for message in messages:
         try:
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
         except Killed:
             continue
 
 
-def work_until_quiet() -> None:
-    """Let leases and backoffs pass, relay, work, as often as something is due."""
+def run_until_settled() -> None:
+    """Expire leases and backoffs, run a pass and its messages, until all deliveries are settled."""
     for _ in range(20):
         Delivery.objects.filter(state__in=["pending", "sent"]).update(
             due_at=F("due_at") - timedelta(days=1)
         )
-        work(send())
+        run_messages_with_kills(run_pass())
         if not Delivery.objects.filter(state__in=["pending", "sent"]).exists():
             return
-    raise AssertionError("It never became quiet.")
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
+    raise AssertionError("Some deliveries are never settled.")
 
 
 class TestAnEventThatKillsItsWorker:
-    def test_ends_as_dead_and_takes_no_neighbour_along(self, settings):
+    def test_ends_as_dead_and_leaves_its_neighbours_alive(self, settings):
         """Rule 11. Seen to go round for ever without the start marker or `attempts + 1`."""
 
         @subscribe("shops.Ordered")
@@ -70,15 +61,15 @@ class TestAnEventThatKillsItsWorker:
             Group.objects.create(name=str(order_id))
 
         settings.OUTBOX = {"MAX_WORKER_CRASHES": 3}
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
         assert Group.objects.count() == 3
         assert Attempt.objects.filter(delivery__state="dead").count() == 3
 
-    def test_takes_none_along_in_a_second_message(self):
+    def test_leaves_the_neighbours_in_a_second_message_alive(self):
         """Rule 11. Seen to fail with what once failed in a batch with the rest."""
 
         @subscribe("shops.Ordered")
@@ -86,14 +77,14 @@ class TestAnEventThatKillsItsWorker:
             if is_poison:
                 raise Killed
 
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         neighbours = Attempt.objects.filter(delivery__state="done")
         assert neighbours.count() == 3, "once, in the batch, and never again"
 
-    def test_takes_none_along_that_has_a_single_attempt(self):
+    def test_leaves_a_neighbour_with_a_single_attempt_alive(self):
         """Rule 11. Seen to fail with a batch for such a handler: all of it is dead at once."""
 
         @subscribe("shops.Ordered", attempts=1)
@@ -101,22 +92,22 @@ class TestAnEventThatKillsItsWorker:
             if is_poison:
                 raise Killed
 
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
 
-    def test_takes_none_along_where_a_single_death_is_the_last(self, settings):
+    def test_leaves_its_neighbours_alive_if_one_crash_is_the_limit(self, settings):
         @subscribe("shops.Ordered")
         def count(is_poison: bool) -> None:
             if is_poison:
                 raise Killed
 
         settings.OUTBOX = {"MAX_WORKER_CRASHES": 1}
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
 
@@ -139,8 +130,8 @@ class TestTheStartMarker:
             with receipt:
                 pass
 
-        given(3)
+        emit_orders_with_poison(3)
 
-        work(send())
+        run_messages_with_kills(run_pass())
 
         assert seen == [[(1, 1)] * 3]

@@ -31,12 +31,12 @@ class Line:
     quantity: int
 
 
-def given(outbox: Outbox) -> Event:
+def emit_order(outbox: Outbox) -> Event:
     return outbox.given("tests.Ordered", order_id=uuid4())
 
 
-def send(delivery: Delivery) -> list[tuple[int, int]]:
-    """Put a delivery into the hands of the broker, as the relay does."""
+def claim(delivery: Delivery) -> list[tuple[int, int]]:
+    """Mark a delivery as sent with a new token, as the relay does."""
     delivery.state, delivery.token = Delivery.State.SENT, delivery.token + 1
     delivery.save()
     return [(delivery.id, delivery.token)]
@@ -50,7 +50,7 @@ class TestAnAtomicHandler:
             emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        event = given(outbox)
+        event = emit_order(outbox)
 
         outbox.deliver_all(twice=True)
 
@@ -60,7 +60,7 @@ class TestAnAtomicHandler:
         assert (delivery.state, delivery.worker) == ("done", "test")
         assert delivery.settled_at is not None
 
-    def test_leaves_nothing_but_the_attempt_when_it_raises(self):
+    def test_leaves_only_the_attempt_when_it_raises(self):
         @subscribe("tests.Ordered")
         def count(order_id: UUID) -> None:
             Group.objects.create(name="half made")
@@ -68,7 +68,7 @@ class TestAnAtomicHandler:
             raise RuntimeError("no luck\x00 today")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -87,20 +87,20 @@ class TestAnAtomicHandler:
             raise RuntimeError
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
         assert Delivery.objects.get().state == "dead"
         assert Attempt.objects.count() == 2
 
-    def test_is_dead_at_once_when_it_refuses_for_good(self):
+    def test_is_dead_immediately_after_a_permanent_failure(self):
         @subscribe("tests.Ordered")
         def count() -> None:
             raise PermanentFailure("this order cannot be counted")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -109,7 +109,7 @@ class TestAnAtomicHandler:
         assert "cannot be counted" in delivery.note
         assert Attempt.objects.get().outcome == "refused"
 
-    def test_may_raise_what_cannot_even_be_read(self):
+    def test_may_raise_an_exception_without_a_readable_text(self):
         class Unreadable(Exception):
             def __str__(self) -> str:
                 raise RuntimeError
@@ -119,7 +119,7 @@ class TestAnAtomicHandler:
             raise Unreadable
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -137,14 +137,14 @@ class TestAnAtomicHandler:
             Group.objects.create(name=str(order_id))
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
         states = Delivery.objects.values_list("subscription__handler", "state")
         assert dict(states) == {"tests.fail": "pending", "tests.count": "done"}
 
-    def test_sees_a_locked_database_as_no_attempt(self):
+    def test_uses_up_no_attempt_while_the_database_is_locked(self):
         runs = []
 
         @subscribe("tests.Ordered")
@@ -154,7 +154,7 @@ class TestAnAtomicHandler:
                 raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all()
 
@@ -162,13 +162,13 @@ class TestAnAtomicHandler:
         assert Delivery.objects.get().attempts == 1
         assert not Attempt.objects.exists()
 
-    def test_is_handed_back_when_the_database_stays_locked(self):
+    def test_is_released_if_the_database_stays_locked(self):
         @subscribe("tests.Ordered")
         def count() -> None:
             raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -177,7 +177,7 @@ class TestAnAtomicHandler:
         assert "database is locked" in delivery.note
         assert Attempt.objects.get().outcome == "database"
 
-    def test_has_failed_when_the_database_stays_locked_for_long(self):
+    def test_has_failed_if_the_database_stays_locked_for_long(self):
         """Failed while such an error used up no attempt however often it came."""
 
         @subscribe("tests.Ordered", attempts=2)
@@ -185,7 +185,7 @@ class TestAnAtomicHandler:
             raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         for _ in range(7):
             outbox.deliver_all(raise_errors=False)
@@ -197,7 +197,7 @@ class TestAnAtomicHandler:
 
 
 class TestAHandlerWithReceipt:
-    def test_acts_outside_first_and_commits_with_its_receipt(self):
+    def test_calls_the_external_system_first_and_commits_with_its_receipt(self):
         calls = []
 
         @subscribe("tests.Ordered", atomic=False)
@@ -208,7 +208,7 @@ class TestAHandlerWithReceipt:
                 emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        event = given(outbox)
+        event = emit_order(outbox)
 
         outbox.deliver_all(twice=True)
 
@@ -217,13 +217,13 @@ class TestAHandlerWithReceipt:
         assert outbox.emitted("tests.Counted")
         assert Delivery.objects.get().state == "done"
 
-    def test_has_failed_when_it_returns_without_it(self):
+    def test_has_failed_if_it_returns_without_its_receipt(self):
         @subscribe("tests.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
             pass
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -231,7 +231,7 @@ class TestAHandlerWithReceipt:
         assert Attempt.objects.get().exception == "ReceiptNotGiven"
 
     @pytest.mark.django_db(transaction=True)
-    def test_has_failed_when_it_enters_it_within_a_transaction_of_its_own(self):
+    def test_has_failed_if_it_enters_its_receipt_within_a_transaction(self):
         """Failed: its rollback undid the receipt, and the delivery was reported as done."""
 
         @subscribe("tests.Ordered", atomic=False)
@@ -242,7 +242,7 @@ class TestAHandlerWithReceipt:
                 transaction.set_rollback(True)
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -251,7 +251,7 @@ class TestAHandlerWithReceipt:
         attempt = Attempt.objects.get()
         assert "enters its receipt within a transaction" in attempt.message
 
-    def test_has_failed_when_it_swallows_an_error_within_it(self):
+    def test_has_failed_if_it_hides_an_error_within_its_receipt(self):
         @subscribe("tests.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
             try:
@@ -262,14 +262,14 @@ class TestAHandlerWithReceipt:
                 pass
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
         assert not Group.objects.exists()
         assert Delivery.objects.get().state == "pending"
 
-    def test_writes_nothing_when_its_lease_was_lost(self):
+    def test_writes_nothing_if_its_lease_was_lost(self):
         @subscribe("tests.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
             Delivery.objects.update(token=7)  # the relay gave it to another worker meanwhile
@@ -277,7 +277,7 @@ class TestAHandlerWithReceipt:
                 Group.objects.create(name="late")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -287,7 +287,7 @@ class TestAHandlerWithReceipt:
 
 
 class TestAMessage:
-    def test_does_nothing_when_it_comes_again(self):
+    def test_is_ignored_when_it_arrives_again(self):
         runs = []
 
         @subscribe("tests.Ordered")
@@ -295,7 +295,7 @@ class TestAMessage:
             runs.append(1)
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
         outbox.deliver_all()
         delivery = Delivery.objects.get()
 
@@ -304,17 +304,17 @@ class TestAMessage:
         assert not results
         assert len(runs) == 1
 
-    def test_does_nothing_under_an_old_token(self):
+    def test_is_ignored_with_an_old_token(self):
         @subscribe("tests.Ordered")
         def count() -> None:
             raise AssertionError
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
         with pytest.raises(AssertionError):
             outbox.deliver_all()
         delivery = Delivery.objects.get()
-        send(delivery)
+        claim(delivery)
 
         results = deliver(handler_name="tests.count", pairs=[(delivery.id, 1)], worker="old")
 
@@ -322,18 +322,18 @@ class TestAMessage:
         delivery.refresh_from_db()
         assert (delivery.attempts, delivery.worker) == (1, "test")
 
-    def test_is_handed_back_by_code_without_its_handler(self):
+    def test_is_released_by_code_without_its_handler(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(Outbox())
+        emit_order(Outbox())
         Subscription.objects.update(handler="tests.newer_handler")  # as a newer release migrated
         delivery = Delivery(
             event=Event.objects.get(),
             subscription=Subscription.objects.get(handler="tests.newer_handler"),
             due_at=dt.datetime.now(dt.UTC),
         )
-        pairs = send(delivery)
+        pairs = claim(delivery)
 
         results = deliver(handler_name="tests.newer_handler", pairs=pairs, worker="old@host")
 
@@ -344,7 +344,7 @@ class TestAMessage:
 
 
 class TestArguments:
-    def test_arrive_in_the_handlers_own_types(self):
+    def test_are_converted_to_the_types_of_the_handler(self):
         seen = []
 
         @subscribe("shops.Ordered")
@@ -363,7 +363,7 @@ class TestArguments:
 
         assert seen == [(order_id, [Line("A", 2)], "test", event.id)]
 
-    def test_that_do_not_fit_are_a_failure_for_good(self):
+    def test_that_do_not_fit_are_a_permanent_failure(self):
         @subscribe("shops.Ordered")
         def pack(order_id: UUID, quantity: int) -> None: ...
 
@@ -378,27 +378,27 @@ class TestArguments:
 
 
 class TestCause:
-    def test_stays_when_a_handler_names_another_actor(self):
+    def test_is_kept_if_a_handler_names_another_actor(self):
         @subscribe("tests.Ordered")
         def count(order_id: UUID) -> None:
             with acting_as("job:count"):
                 emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        first = given(outbox)
+        first = emit_order(outbox)
 
         outbox.deliver_all()
 
         second = Event.objects.get(name="tests.Counted")
         assert (second.causation_id, second.actor) == (first.id, "job:count")
 
-    def test_passes_from_event_to_event_by_itself(self):
+    def test_is_passed_from_event_to_event_automatically(self):
         @subscribe("tests.Ordered")
         def count(order_id: UUID) -> None:
             emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        first = given(outbox)
+        first = emit_order(outbox)
 
         outbox.deliver_all()
 

@@ -1,4 +1,4 @@
-"""What the database refuses for one delivery costs the others of its message nothing."""
+"""A failure that the database refuses to store has no effect on the rest of the message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.worker.outcome import Result
-from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
+from tests.outbox.drive import outcomes, run_message, states_and_attempts
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.processes import eventually
 from tests.threads import in_thread
 
@@ -35,7 +36,7 @@ class DiskFull(Exception):
 class TestAFailureThatCannotBeStored:
     @pytest.mark.postgresql
     def test_costs_its_neighbours_no_attempt(self, monkeypatch: pytest.MonkeyPatch):
-        """The role has a statement_timeout, and somebody holds the row for longer."""
+        """The role has a statement_timeout, and another transaction locks the row for longer."""
         runs = []
 
         @subscribe("tests.Counted", attempts=5, shared_transaction=False)
@@ -44,7 +45,7 @@ class TestAFailureThatCannotBeStored:
             if len(runs) == 1:
                 raise ValueError("the bank is away")
 
-        message = given(3)
+        message = new_message(3)
         first = min(pk for pk, _token in message.pairs)
         options = {**connection.settings_dict["OPTIONS"], "options": "-c statement_timeout=500"}
         limited = {**connection.settings_dict, "OPTIONS": options}
@@ -66,15 +67,15 @@ class TestAFailureThatCannotBeStored:
 
         try:
             with failpoints.armed(failpoints.AFTER_START, begin):
-                results = work(message)
+                results = run_message(message)
         finally:
             go_on.set()
             holders[0]()
             connection.close()
-        let_leases_pass()
+        expire_leases()
 
         assert [one.state for one in results] == ["sent", "done", "done"]
-        assert ends()[1:] == [("done", 1), ("done", 1)]
+        assert states_and_attempts()[1:] == [("done", 1), ("done", 1)]
 
     def test_for_a_full_disk_costs_its_neighbours_no_attempt(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -95,13 +96,13 @@ class TestAFailureThatCannotBeStored:
                 raise OperationalError("could not extend file") from DiskFull()
             return fail(*arguments, **options)
 
-        message = given(3)
+        message = new_message(3)
         monkeypatch.setattr(settlement, "fail", fail_on_a_full_disk)
 
-        results = work(message)
+        results = run_message(message)
 
         assert [one.state for one in results] == ["sent", "done", "done"]
-        assert ends() == [("sent", 1), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("sent", 1), ("done", 1), ("done", 1)]
         assert "could not be stored" in caplog.text
 
 
@@ -121,10 +122,10 @@ class TestTheLogOfAFailureThatCannotBeStored:
         def refuse(*_arguments: Any, **_options: Any) -> Any:
             raise OperationalError("no room for hanako@example.com") from DiskFull()
 
-        message = given()
+        message = new_message()
         monkeypatch.setattr(settlement, "fail", refuse)
         with caplog.at_level(logging.INFO, logger="outbox"):
-            work(message)
+            run_message(message)
         [line] = [one for one in caplog.records if one.name == "outbox.delivery"]
         return line
 
@@ -138,7 +139,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
         assert vars(line)["outcome"] == "not_stored"
         assert "in refuse" in text  # the traceback
 
-    def test_says_until_when_the_delivery_stays_as_it_is(self, line: logging.LogRecord):
+    def test_names_the_end_of_the_lease(self, line: logging.LogRecord):
         row = Delivery.objects.get()
 
         assert row.state == "sent"
@@ -147,10 +148,10 @@ class TestTheLogOfAFailureThatCannotBeStored:
     def test_has_no_personal_data(self, line: logging.LogRecord, caplog: pytest.LogCaptureFixture):
         assert "hanako" not in line.getMessage() + caplog.text
 
-    def test_is_followed_by_a_death_whose_note_does_not_accuse_the_worker_alone(
+    def test_is_followed_by_a_note_that_does_not_blame_only_the_worker(
         self, line: logging.LogRecord
     ):
-        let_leases_pass()
+        expire_leases()
 
         assert outcomes() == ["died"]
         assert "or could not store its result" in Delivery.objects.get().note
@@ -159,7 +160,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
 class TestTheEndOfALease:
     """That a worker names is the one that is stored."""
 
-    def test_is_that_of_a_start_of_an_ordered_handler(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_known_from_the_start_of_an_ordered_handler(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("tests.Counted", attempts=5, ordered=True)
         def count() -> None:
             raise ValueError
@@ -171,7 +172,7 @@ class TestTheEndOfALease:
             Delivery.objects.get().due_at
         )
 
-    def test_is_that_of_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_known_from_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("tests.Counted", attempts=5, atomic=False, lease=60)
         def count(receipt: Receipt) -> None:
             Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
@@ -191,14 +192,14 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
     def refuse(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("could not extend file") from DiskFull()
 
-    message = given()
+    message = new_message()
     monkeypatch.setattr(settlement, "fail", refuse)
-    return work(message)
+    return run_message(message)
 
 
 @pytest.mark.postgresql
 class TestAStepAfterALostConnectionThatFails:
-    def test_costs_no_delivery_of_the_message_anything(
+    def test_costs_no_delivery_of_the_message_an_attempt(
         self, outage: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ):
         runs = []
@@ -220,16 +221,16 @@ class TestAStepAfterALostConnectionThatFails:
                 outage()
                 Delivery.objects.exists()
 
-        work(given(3))
+        run_message(new_message(3))
 
-        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("pending", 0), ("done", 1), ("done", 1)]
         assert "A step after a lost connection" in caplog.text
 
 
 @pytest.mark.postgresql
 class TestAnotherThreadThatNoticesAnOutage:
-    def test_costs_this_one_no_lease(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
-        """It forgets the clock. Failed while the time of an end could not be read after that."""
+    def test_costs_this_thread_no_lease(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
+        """It discards the clock offset. Failed: no end of a lease could be read after that."""
         monkeypatch.setattr(clock, "_is_host_time", False)
         monkeypatch.setattr(clock, "_measured", {})
         cut: list[bool] = []
@@ -237,7 +238,7 @@ class TestAnotherThreadThatNoticesAnOutage:
         @subscribe("tests.Counted", attempts=5, shared_transaction=False)
         def count() -> None: ...
 
-        message = given(3)
+        message = new_message(3)
 
         def recover_in_another_thread() -> None:
             if cut:
@@ -255,9 +256,9 @@ class TestAnotherThreadThatNoticesAnOutage:
             eventually(lambda: not outage.link._is_cut, "the link is mended", within=20)
 
         with failpoints.armed(failpoints.AFTER_RECEIPT, recover_in_another_thread):
-            work(message)
+            run_message(message)
         connections["default"].close()
-        let_leases_pass()
+        expire_leases()
 
         assert "died" not in outcomes()
-        assert ends() == [("done", 1)] * 3
+        assert states_and_attempts() == [("done", 1)] * 3

@@ -1,4 +1,4 @@
-"""A delivery does not see what the one before has changed in the process or the session."""
+"""A delivery does not see changes of the previous one to the process or the session."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from django.utils import timezone, translation
 from psycopg import sql
 
 from outbox import DomainEvent, Receipt, subscribe
-from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
+from outbox.models import Attempt
 from outbox.testing import Outbox
 from outbox.worker import calls
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_messages, run_pass, states
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -36,16 +35,11 @@ class Numbered(DomainEvent, key="order_id"):
     number: int
 
 
-def deliver_some(number: int = 2) -> None:
+def emit_and_run(number: int = 2) -> None:
     outbox = Outbox()
     for one in range(number):
         outbox.given("tests.Numbered", order_id=uuid4(), number=one)
-    for message in relay_pass(publish=lambda message: None).messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def states() -> set[str]:
-    return set(Delivery.objects.values_list("state", flat=True))
+    run_messages(run_pass())
 
 
 def execute(statement: Any, *values: Any, using: str = "default") -> Any:
@@ -84,7 +78,7 @@ class TestTheContext:
             seen.append(read())
             change()
 
-        deliver_some()
+        emit_and_run()
 
         assert seen == [expected, expected]
         assert read() == expected
@@ -96,9 +90,9 @@ class TestTheContext:
             with receipt:
                 Group.objects.create(name=TENANT.get())
 
-        deliver_some(1)
+        emit_and_run(1)
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert Group.objects.get().name == "acme"
         assert TENANT.get() == "none"
 
@@ -119,7 +113,7 @@ class TestTheDatabaseSession:
         ],
     )
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
-    def test_of_a_delivery_is_not_that_of_the_next_one(self, statement: str, shares: bool):
+    def test_of_a_delivery_is_not_used_by_the_next_one(self, statement: str, shares: bool):
         """Failed: a tenant that row-level security goes by was visible to the next delivery."""
         seen = []
 
@@ -129,9 +123,9 @@ class TestTheDatabaseSession:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert not Attempt.objects.exists()
         last = {number: (tenant, pid) for number, tenant, pid in seen}
         assert last[1][0] in (None, "")
@@ -149,7 +143,7 @@ class TestTheDatabaseSession:
             "SELECT set_config('shop.tenant', 'acme', false), set_config('shop.other', 'x', true)",
         ],
     )
-    def test_is_noticed_wherever_the_text_sets_it(self, statement: str):
+    def test_is_discarded_wherever_the_statement_sets_state(self, statement: str):
         """Failed: the watch looked at the first word of the text only."""
         seen = []
 
@@ -159,23 +153,21 @@ class TestTheDatabaseSession:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert len(seen) == 2
         assert set(seen) <= {None, ""}
 
-    def test_has_its_handler_delivered_one_by_one_from_then_on(
-        self, caplog: pytest.LogCaptureFixture
-    ):
+    def test_with_state_makes_its_handler_run_one_by_one(self, caplog: pytest.LogCaptureFixture):
         @subscribe("tests.Numbered")
         def count() -> None:
             execute("SET LOCAL shop.tenant = 'acme'")
 
-        deliver_some()
-        deliver_some()
+        emit_and_run()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert caplog.text.count("so its deliveries share no transaction") == 1
         assert calls._one_by_one == {"tests.count"}
 
@@ -188,15 +180,15 @@ class TestTheDatabaseSession:
             "CREATE INDEX CONCURRENTLY_not ON auth_group (name)",
         ],
     )
-    def test_is_not_changed_by_what_only_looks_like_it(self, statement: str):
+    def test_is_kept_if_a_statement_only_resembles_one_that_sets_state(self, statement: str):
         @subscribe("tests.Numbered")
         def count(number: int) -> None:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert calls._one_by_one == set()
         if "INDEX" in statement:
             execute("DROP INDEX CONCURRENTLY_not")
@@ -210,13 +202,13 @@ class TestTheDatabaseSession:
             pids.append(execute("SELECT pg_backend_pid()")[0])
             execute("SELECT set_config(%s, %s, %s)", "shop.tenant", "acme", True)
 
-        deliver_some()
+        emit_and_run()
 
         assert len(set(pids)) == 1
 
 
 @pytest.mark.postgresql
-class TestAStatementThatIsNoStr:
+class TestAStatementThatIsNotAStr:
     """Failed: each run ended with AttributeError, and Django itself executes the statement."""
 
     @pytest.mark.parametrize("kind", ["composed", "bytes"])
@@ -231,14 +223,14 @@ class TestAStatementThatIsNoStr:
         def count() -> None:
             execute(statements[kind])
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert not Attempt.objects.exists()
         assert calls._one_by_one == set()
 
     @pytest.mark.parametrize("kind", ["composed", "bytes", "unreadable"])
-    def test_is_noticed_if_it_sets_state_of_the_session(self, kind: str):
+    def test_is_detected_if_it_sets_state_of_the_session(self, kind: str):
         class Unreadable(sql.SQL):
             def as_string(self, context: Any = None) -> str:
                 raise NotImplementedError
@@ -256,15 +248,15 @@ class TestAStatementThatIsNoStr:
             if number == 0:
                 execute(statements[kind])
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert set(seen) <= {None, ""}
 
 
 @pytest.fixture(params=[{}, {"close_returns": True}], ids=["pool", "close-returns"])
 def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have Django take its connections from a pool, as OPTIONS["pool"] says; it has one of them."""
+    """Let Django take its connections from a pool (OPTIONS["pool"]) with one connection."""
     options = {
         **connection.settings_dict["OPTIONS"],
         "pool": {"min_size": 1, "max_size": 1, **request.param},
@@ -280,7 +272,7 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.mark.postgresql
 @pytest.mark.usefixtures("pool")
 class TestASessionOfAPool:
-    def test_is_not_given_to_the_next_delivery_with_its_state(self):
+    def test_is_not_reused_with_its_state(self):
         """Failed: the pool got the session back, and gave it to the next delivery."""
         seen = []
 
@@ -290,29 +282,29 @@ class TestASessionOfAPool:
             if number == 0:
                 execute("SET shop.tenant = 'acme'")
 
-        deliver_some()
+        emit_and_run()
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert len(seen) == 2
         assert set(seen) <= {None, ""}
 
-    def test_is_kept_where_nothing_was_set(self):
+    def test_is_kept_if_no_state_was_set(self):
         pids = []
 
         @subscribe("tests.Numbered", shared_transaction=False)
         def count() -> None:
             pids.append(execute("SELECT pg_backend_pid()")[0])
 
-        deliver_some(1)
+        emit_and_run(1)
         connection.close()
-        deliver_some(1)
+        emit_and_run(1)
 
         assert len(set(pids)) == 1
 
 
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Return what executes a statement on a second alias, which this thread has not used yet."""
+    """Return a function that executes a statement on an alias that this thread has not used yet."""
 
     def ensure_connection(self: Any) -> None:  # Django's own, without what its tests put around
         if self.connection is None:
@@ -338,9 +330,9 @@ class TestTheSessionOfAnotherDatabase:
             if number == 0:
                 second("SET shop.tenant = 'acme'")
 
-        deliver_some(2)
+        emit_and_run(2)
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert len(seen) == 2
         assert set(seen) <= {None, ""}
 
@@ -359,9 +351,9 @@ class TestTheSessionOfAnotherDatabase:
             if number == 1:
                 second("SET shop.tenant = 'acme'")
 
-        deliver_some(3)
+        emit_and_run(3)
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert {number for number, _tenant in seen} == {0, 1, 2}
         assert {tenant for _number, tenant in seen} <= {None, ""}
 
@@ -376,15 +368,15 @@ class TestTheSessionOfAnotherDatabase:
             if number == 1:
                 execute("SELECT pg_advisory_lock(7)")
 
-        deliver_some(3)
+        emit_and_run(3)
 
-        assert states() == {"done"}
+        assert set(states()) == {"done"}
         assert set(seen) == {0}
 
 
 class TestACacheOfRows:
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
-    def test_has_none_that_was_rolled_back(self, shares: bool):
+    def test_holds_no_row_that_was_rolled_back(self, shares: bool):
         """Failed: the second run read a content type that was never stored."""
         found = []
 
@@ -398,7 +390,7 @@ class TestACacheOfRows:
             raise ValueError
 
         before = ContentType.objects.get_for_model(Group).pk
-        deliver_some(1 if not shares else 2)
+        emit_and_run(1 if not shares else 2)
 
         assert found
         assert before not in found
@@ -423,7 +415,7 @@ class Promise:
         return iter(())
 
 
-class TestAHandlerThatReturnsWhatHasNotRun:
+class TestAHandlerThatReturnsACoroutineOrGenerator:
     @pytest.mark.parametrize("later", [coroutine, async_generator, generator, Promise])
     @pytest.mark.filterwarnings("error")
     def test_has_failed(self, later: Callable[[], Any]):
@@ -433,7 +425,7 @@ class TestAHandlerThatReturnsWhatHasNotRun:
         def count() -> Any:
             return later()
 
-        deliver_some(1)
+        emit_and_run(1)
 
         assert Attempt.objects.get().exception == "TypeError"
         assert "its body has not run" in Attempt.objects.get().message

@@ -1,4 +1,4 @@
-"""One line for each attempt, with fields that a log store can be asked for."""
+"""Each attempt has one log line, with fields for queries in a log store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestAnAttempt:
             (KeyError, "discarded"),
         ],
     )
-    def test_is_told_in_one_line(
+    def test_is_logged_in_one_line(
         self, caplog: pytest.LogCaptureFixture, error: type[Exception] | None, outcome: str
     ):
         @subscribe("shops.Ordered", rules={KeyError: Discard("not ours"), ValueError: Retry()})
@@ -74,7 +74,7 @@ class TestTheCountsOfADelivery:
         done = Minute.objects.filter(handler="tests.count").values_list("done", flat=True)
         return list(done), list(attempts.values_list("value", flat=True))
 
-    def test_are_one_in_each_table(self, pk: int):
+    def test_are_added_once_to_each_table(self, pk: int):
         """Seen to fail with results that are counted where they are logged, too."""
         assert self.counts() == ([1], [1])
 

@@ -1,4 +1,4 @@
-"""Which statements set state of a database session, and for how long."""
+"""The statements that set state of a database session, and the scope of that state."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestAStatement:
         assert scope(statement) == "TRANSACTION"
 
     @pytest.mark.parametrize(("value", "expected"), [(True, "TRANSACTION"), (False, "SESSION")])
-    def test_sets_it_as_its_parameter_says(self, value: bool, expected: str):
+    def test_sets_state_according_to_its_parameter(self, value: bool, expected: str):
         assert scope("SELECT set_config(%s, %s, %s)", "a", "b", value) == expected
 
     @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ class TestAStatement:
             "INSERT INTO t SELECT a FROM temp_u",
         ],
     )
-    def test_sets_nothing(self, statement: str):
+    def test_sets_no_state(self, statement: str):
         assert scope(statement) == "NONE"
 
 
 class TestAScope:
-    def test_that_is_longer_is_greater(self):
+    def test_that_lasts_longer_is_greater(self):
         assert Scope.NONE < Scope.TRANSACTION < Scope.SESSION

@@ -1,4 +1,4 @@
-"""An outage of the database around the start of a message: its answer is lost, or it comes late."""
+"""An outage during the start of a message: its answer is lost, or the start is late."""
 
 from __future__ import annotations
 
@@ -14,18 +14,10 @@ from outbox import clock, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.statements import read_each
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.transports.base import Message
 from outbox.worker import start as start_module
-from tests.outbox.outages import (
-    LostAnswer,
-    Outage,
-    ends,
-    given,
-    let_leases_pass,
-    outcomes,
-    work,
-)
+from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
+from tests.outbox.outages import LostAnswer, Outage, expire_leases, new_message
 from tests.threads import aside
 
 pytestmark = [
@@ -36,17 +28,17 @@ pytestmark = [
 
 
 class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
-    """A relay that is not cut off declares the worker dead meanwhile. Rule 9."""
+    """Rule 9. A relay with a connection counts the worker as dead meanwhile."""
 
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             runs.append(1)
 
-        message = given()
+        message = new_message()
         lost: list[bool] = []
 
         def read_and_cut(*statements: Any, using: str) -> Any:
@@ -59,26 +51,26 @@ class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
 
         monkeypatch.setattr(start_module, "read_each", read_and_cut)
 
-        work(message)
+        run_message(message)
 
-        assert (runs, ends(), outcomes()) == ([], [("pending", 0)], ["outage"])
+        assert (runs, states_and_attempts(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
     def test_uses_up_no_attempt_of_an_ordered_handler(
         self, outage: Outage, lost_answer: LostAnswer
     ):
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, ordered=True)
         def count() -> None:
             runs.append(1)
 
-        message = given()
+        message = new_message()
         lost_answer.then = outage
 
-        work(message)
+        run_message(message)
 
-        assert (runs, ends(), outcomes()) == ([], [("pending", 0)], ["outage"])
+        assert (runs, states_and_attempts(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
 
 class TestAStartThatWaitsForTheDatabase:
@@ -88,20 +80,20 @@ class TestAStartThatWaitsForTheDatabase:
         @subscribe("tests.Counted", attempts=1, lease=0.6, time_limit=0.1)
         def count() -> None: ...
 
-        message = given()
+        message = new_message()
         outage.meanwhile = lambda: time.sleep(0.8)
         outage()
         left: list[bool] = []
 
         def look() -> None:
             left.append(Delivery.objects.get().due_at > clock.now())
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
         with failpoints.armed(failpoints.AFTER_START, lambda: aside(look)):
-            work(message)
+            run_message(message)
 
         assert left == [True]
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -114,9 +106,9 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
         message = given_to_a_held_handler(ordered=ordered)
         lose_the_start(message, lost_answer, monkeypatch, then=pause)
 
-        work(message)
+        run_message(message)
 
-        assert (ends(), outcomes()) == ([("parked", 0)], [])
+        assert (states_and_attempts(), outcomes()) == ([("parked", 0)], [])
 
     def test_gives_the_attempt_back_if_the_breaker_opens(
         self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
@@ -124,20 +116,20 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
         message = given_to_a_held_handler(ordered=ordered)
         lose_the_start(message, lost_answer, monkeypatch, then=open_breaker)
 
-        work(message)
+        run_message(message)
 
-        assert (ends(), outcomes()) == ([("pending", 0)], [])
+        assert (states_and_attempts(), outcomes()) == ([("pending", 0)], [])
 
-    def test_gives_back_no_attempt_of_an_earlier_start(
+    def test_keeps_the_attempt_of_an_earlier_start(
         self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
     ):
         message = given_to_a_held_handler(ordered=ordered)
         Delivery.objects.update(attempts=2)
         lose_the_start(message, lost_answer, monkeypatch, then=pause)
 
-        work(message)
+        run_message(message)
 
-        assert ends() == [("parked", 2)]
+        assert states_and_attempts() == [("parked", 2)]
 
 
 class TestAStartWhoseAnswerIsLostOfAnOrderedKey:
@@ -145,13 +137,13 @@ class TestAStartWhoseAnswerIsLostOfAnOrderedKey:
         message = given_to_a_held_handler(ordered=True)
         lost_answer.then = lambda: aside(store_an_earlier_event)
 
-        work(message)
+        run_message(message)
 
-        assert (ends(), outcomes()) == ([("blocked", 0)], [])
+        assert (states_and_attempts(), outcomes()) == ([("blocked", 0)], [])
 
 
 class TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease:
-    def test_is_handed_back_although_the_handler_was_paused_for_a_moment(
+    def test_is_released_although_the_handler_was_paused_briefly(
         self, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: the delivery stayed sent, and its worker was declared dead."""
@@ -170,21 +162,21 @@ class TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease:
 
         monkeypatch.setattr(start_module, "read_each", read_between)
 
-        work(message)
+        run_message(message)
 
         assert len(tries) == 2
-        assert (ends(), outcomes()) == ([("pending", 0)], [])
+        assert (states_and_attempts(), outcomes()) == ([("pending", 0)], [])
 
 
-class TestAHeldStartThatIsNotDoubtful:
-    def test_gives_no_attempt_back(self):
+class TestAHeldStartWhoseAnswerIsKnown:
+    def test_keeps_its_attempt(self):
         message = given_to_a_held_handler(ordered=True)
         Delivery.objects.update(attempts=2)
         pause()
 
-        work(message)
+        run_message(message)
 
-        assert ends() == [("parked", 2)]
+        assert states_and_attempts() == [("parked", 2)]
 
 
 def given_to_a_held_handler(*, ordered: bool) -> Message:
@@ -192,7 +184,7 @@ def given_to_a_held_handler(*, ordered: bool) -> Message:
     def count() -> None:
         raise AssertionError("a held handler was run")
 
-    return given()
+    return new_message()
 
 
 def lose_the_start(

@@ -45,7 +45,7 @@ class Command(BaseCommand):
             self.stdout.write("\n".join(map(str, ids)))
 
     def _queue(self, number: int) -> None:
-        """Store what emit() would, many rows at a time."""
+        """Store the same rows as emit(), many at a time."""
         with transaction.atomic(using=databases.alias()):
             emit(Queued(thing_id=uuid4()))
             example = Event.objects.latest("seq")

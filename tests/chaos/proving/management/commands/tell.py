@@ -23,7 +23,7 @@ PAUSE = 0.8  # seconds
 
 
 class Command(BaseCommand):
-    """Tell of some things, again and again, from several threads, until killed.
+    """Emit events of some things, repeatedly, from several threads, until killed.
 
     A thing's row counts in the event's transaction, so what was told is known afterwards, also
     where a commit's answer got lost. Some transactions tell of two things.

@@ -1,4 +1,4 @@
-"""How pruning spares those who work meanwhile: by indexes alone, and nobody waits for its flush."""
+"""Pruning does not slow down other processes: it uses indexes, and flushes asynchronously."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def history() -> None:
 
 
 class Watch:
-    """Looks at each statement of the outbox's big tables where it is about to run."""
+    """Inspects each statement of the outbox's big tables before it runs."""
 
     def __init__(self, look: Callable[[str, Any], list[str]]) -> None:
         self.look = look
@@ -98,7 +98,7 @@ def answers(sql: str, params: Any = None) -> list[str]:
 
 
 def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str, list[str]]]:
-    """Prune it all; return what the looks at its statements told."""
+    """Prune all events, and return the results of the inspection."""
     watch = Watch(look)
     with connection.execute_wrapper(watch):
         retention.prune(older_than=MONTH, archive="", **how)
@@ -106,7 +106,7 @@ def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str
 
 
 class TestABatch:
-    def test_is_found_and_removed_by_indexes_alone(self, history: None):
+    def test_is_found_and_deleted_with_indexes_only(self, history: None):
         """Seen to fail with sequential scans allowed, and with `EXISTS` for the first debt."""
         told = watched(plan, batch=BATCH)
 
@@ -117,7 +117,7 @@ class TestABatch:
         assert not Event.objects.exists()
         assert not Attempt.objects.exists()
 
-    def test_is_looked_for_by_name_and_seq_whatever_the_planner_believes(self, history: None):
+    def test_is_read_by_name_and_seq_regardless_of_the_statistics(self, history: None):
         """Seen to fail on PostgreSQL when asked for the name and, apart from it, the seq."""
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
@@ -131,7 +131,7 @@ class TestABatch:
 
 
 @pytest.mark.postgresql
-class TestItsTransactions:
+class TestTheTransactionsOfABatch:
     def test_are_not_waited_for(self, history: None):
         told = watched(show_commit, batch=STORED)
 
@@ -140,7 +140,7 @@ class TestItsTransactions:
         assert answers("SHOW synchronous_commit") == ["on"]
         assert answers("SHOW enable_seqscan") == ["on"]
 
-    def test_of_a_caller_stay_as_they_are(self, history: None):
+    def test_leave_the_transaction_of_a_caller_unchanged(self, history: None):
         with transaction.atomic():
             assert operations.prune(older_than=MONTH, batch=STORED) == STORED
 

@@ -26,7 +26,7 @@ def queries(client: Client, url: str) -> list[str]:
     return [query["sql"] for query in captured.captured_queries]
 
 
-def work(sql: str) -> int:
+def rows_read(sql: str) -> int:
     """Return the rows of the big tables that a query reads; on SQLite, its instructions."""
     if not sql.startswith("SELECT") or not any(f'"{table}"' in sql for table in BIG):
         return 0

@@ -6,10 +6,7 @@ from uuid import UUID, uuid4
 
 from outbox import DomainEvent, subscribe
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
 
 
 class Walked(DomainEvent, key="order_id"):
@@ -41,23 +38,6 @@ class Listener:
         sync_subscriptions()
 
 
-def given(*numbers: int, key: UUID = A, name: str = "tests.Walked") -> None:
+def emit_numbers(*numbers: int, key: UUID = A, name: str = "tests.Walked") -> None:
     for number in numbers:
         Outbox().given(name, order_id=key, number=number)
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work(messages: list[Message]) -> None:
-    for message in messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-class Died(BaseException):
-    """The process died. Like a kill, it passes every `except Exception`."""
-
-
-def die() -> None:
-    raise Died

@@ -1,4 +1,4 @@
-"""What people read of an event that is dead only since a later one of its key ran before it."""
+"""Explanations of a delivery that is dead because a later event of its key ran first."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from outbox.models import Attempt, Delivery
 from outbox.monitor.diagnosis import why
 from outbox.monitor.groups import groups
 from outbox.monitor.status import status
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from outbox.worker.start import start
 from tests.outbox.command import outbox_command
-from tests.outbox.outages import let_leases_pass
+from tests.outbox.drive import run_pass, states
+from tests.outbox.outages import expire_leases
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -42,7 +42,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @pytest.fixture
 def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
-    """Event 1 is in hand and declared dead; event 2 is handled; the worker of 1 is alive."""
+    """Event 1 counts as dead while it runs, event 2 is handled, and the worker of 1 is alive."""
 
     @subscribe("tests.Counted", attempts=1, ordered=True, on_dead="pass", name=HANDLER)
     def count() -> None: ...
@@ -50,11 +50,11 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
     outbox, key = Outbox(), uuid4()
     for _ in range(2):
         outbox.given("tests.Counted", order_id=key)
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     handler = find(HANDLER)
     assert handler is not None
     [row] = start(handler, message.pairs, worker="w1", access=DatabaseAccess("default"))
-    let_leases_pass()
+    expire_leases()
     outbox.deliver_all()
     assert row.started_at is not None
     with caplog.at_level(logging.WARNING, logger="outbox.settlement"):
@@ -66,9 +66,9 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
 
 @pytest.fixture
 def died(overtaken: Delivery) -> Delivery:
-    """Another one of the handler, whose worker did die."""
+    """Another delivery of the handler, whose worker died."""
     Outbox().given("tests.Counted", order_id=uuid4())
-    relay_pass(publish=lambda message: None)
+    run_pass()
     row = Delivery.objects.latest("pk")
     now = timezone.now()
     Delivery.objects.filter(pk=row.pk).update(state="dead", attempts=1, order_key=None)
@@ -84,14 +84,8 @@ def later() -> Delivery:
     return Delivery.objects.order_by("pk")[1]
 
 
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
-
-
 class TestWhy:
-    def test_says_that_the_later_one_ran_before_it_and_what_running_it_means(
-        self, overtaken: Delivery
-    ):
+    def test_names_the_later_event_that_ran_and_the_effect_of_a_retry(self, overtaken: Delivery):
         """Failed: "Dead after 0 attempts ...; when the cause is gone, try it again"."""
         ended = format_time(overtaken.failures.get().ended_at)
 
@@ -102,19 +96,21 @@ class TestWhy:
             f"retry {overtaken.pk}`. Otherwise: `manage.py outbox discard {overtaken.pk}`."
         )
 
-    def test_says_so_also_where_the_later_one_is_gone(self, overtaken: Delivery):
+    def test_explains_it_although_the_later_event_is_deleted(self, overtaken: Delivery):
         later().delete()
 
         assert "Meanwhile a later event of its key ran, so" in why(overtaken)
 
-    def test_of_one_whose_worker_died_is_as_before(self, died: Delivery):
+    def test_explains_a_crash_of_a_worker_as_before(self, died: Delivery):
         died = Delivery.objects.select_related("subscription").get(pk=died.pk)
 
         assert why(died).startswith("Dead after 1 attempt, at")
 
 
 class TestTheLog:
-    def test_says_that_it_stays_dead(self, overtaken: Delivery, caplog: pytest.LogCaptureFixture):
+    def test_records_that_the_delivery_stays_dead(
+        self, overtaken: Delivery, caplog: pytest.LogCaptureFixture
+    ):
         """Failed: it said only that no attempt is used up."""
         records = caplog.get_records("setup")
         [said] = [one.getMessage() for one in records if one.name == "outbox.settlement"]
@@ -127,13 +123,13 @@ class TestTheLog:
 
 
 class TestTheGroups:
-    def test_tell_it_from_one_whose_worker_died(self, overtaken: Delivery, died: Delivery):
+    def test_separate_it_from_crashes_of_workers(self, overtaken: Delivery, died: Delivery):
         """Failed: one group, "the worker died"."""
         found = {group.is_overtaken: (group.number, group.example) for group in groups()}
 
         assert found == {True: (1, overtaken.pk), False: (1, died.pk)}
 
-    def test_name_commands_that_touch_the_group_alone(self, overtaken: Delivery, died: Delivery):
+    def test_name_commands_that_change_only_the_group(self, overtaken: Delivery, died: Delivery):
         retry = {one["is_overtaken"]: one["retry"] for one in json.loads(self.said("--json"))}
 
         outbox_command(*shlex.split(retry[False])[2:])
@@ -141,7 +137,7 @@ class TestTheGroups:
         outbox_command(*shlex.split(retry[True])[2:])
         assert states() == ["pending", "done", "pending"]
 
-    def test_say_what_running_it_means(self, overtaken: Delivery):
+    def test_explain_the_effect_of_a_retry(self, overtaken: Delivery):
         said = self.said()
 
         assert said.startswith(f"1 delivery of {HANDLER}: {CAUSE}\n")
@@ -167,7 +163,7 @@ class TestTheAdmin:
         ("is_overtaken", "left"),
         [(True, ["discarded", "done", "dead"]), (False, ["dead", "done", "discarded"])],
     )
-    def test_acts_on_one_of_the_two_groups_alone(
+    def test_acts_on_only_one_of_the_two_groups(
         self,
         overtaken: Delivery,
         died: Delivery,
@@ -202,8 +198,8 @@ class TestTheAdmin:
         )
 
 
-class TestAChoice:
-    def test_of_what_was_overtaken_is_stored_and_read_back(self):
+class TestASelection:
+    def test_of_overtaken_deliveries_is_stored_and_read_again(self):
         meant = operations.Choice(handler=HANDLER, overtaken=True)
 
         assert operations.Choice.from_json(meant.as_json()) == meant

@@ -1,4 +1,4 @@
-"""Who lives says so, with real processes; who does not is missed."""
+"""Heartbeats of real processes, and the doctor's report of missing ones."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ SEVERITIES = ["ok", "warning", "error"]
 QUEUES = "ground,ground.outside,ground.slow"
 
 
-def signs(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
+def heartbeats(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
     rows = ground.query("SELECT name, queues FROM outbox_heartbeat WHERE kind = ?", kind)
     return [(name, json.loads(told) if isinstance(told, str) else told) for name, told in rows]
 
 
 @pytest.fixture(autouse=True)
-def _nobody_was_seen(ground: Stack) -> None:
+def _no_heartbeats(ground: Stack) -> None:
     ground.stop_all(but={"broker"})
     ground.query("DELETE FROM outbox_heartbeat")
 
 
 class TestAHeartbeat:
-    def test_comes_from_relay_workers_and_beat(self, ground: Stack):
-        """Without the bootstep, the loop's or the task's part: that row never comes."""
+    def test_is_written_by_relay_workers_and_beat(self, ground: Stack):
+        """Without the bootstep, the loop's part or the task: that row is never written."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
 
-        ground.wait_until(lambda: signs(ground, "beat"), "beat's task came")
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "both workers beat")
+        ground.wait_until(lambda: heartbeats(ground, "beat"), "beat's task came")
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "both workers beat")
 
-        (relay,) = signs(ground, "relay")
+        (relay,) = heartbeats(ground, "relay")
         assert relay[0].startswith("relay@")
-        queues = dict(signs(ground, "worker"))
+        queues = dict(heartbeats(ground, "worker"))
         assert queues[relay[0]] == ["outbox"]
         (worker,) = queues.keys() - {relay[0]}
         assert queues[worker] == sorted(QUEUES.split(","))
 
     @pytest.mark.own_broker
-    def test_comes_from_a_relay_whose_broker_is_away(self, ground: Stack):
+    def test_is_written_by_a_relay_whose_broker_is_unavailable(self, ground: Stack):
         ground.start_relay()
         ground.kill("broker")
         ground.query("DELETE FROM outbox_heartbeat")
 
         ground.manage("strike", "1")
 
-        ground.wait_until(lambda: signs(ground, "relay"), "the relay beats on")
+        ground.wait_until(lambda: heartbeats(ground, "relay"), "the relay beats on")
 
 
 def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, str]]:
-    """What the doctor found, by part: the worst of each."""
+    """Return the worst finding of the doctor for each part."""
     command = ["manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
     done = ground.run_anyway(*command, *options)
     assert done.stdout, done.stderr
@@ -69,11 +69,11 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
 
 @pytest.mark.once
 class TestTheDoctor:
-    def test_finds_everything_well_where_it_is(self, ground: Stack):
+    def test_finds_no_problem_in_a_healthy_shop(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
-        ground.wait_until(lambda: signs(ground, "beat"), "beat's task came")
+        ground.wait_until(lambda: heartbeats(ground, "beat"), "beat's task came")
 
         found = examined(ground, "60")
 
@@ -81,12 +81,14 @@ class TestTheDoctor:
         assert {f"queue {name}" for name in ("outbox", *QUEUES.split(","))} <= found.keys()
         assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
 
-    def test_finds_a_worker_that_lives_and_no_longer_consumes(self, ground: Stack):
-        """Its heartbeat comes; without the canary nobody would notice."""
+    def test_finds_a_running_worker_that_no_longer_consumes(self, ground: Stack):
+        """Its heartbeat is written. Only the canary detects it."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
-        (worker,) = (name for name, queues in signs(ground, "worker") if "ground.slow" in queues)
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "the workers beat")
+        (worker,) = (
+            name for name, queues in heartbeats(ground, "worker") if "ground.slow" in queues
+        )
         self.tell(ground, worker, "cancel_consumer", "ground.slow")
 
         found = examined(ground, "10")
@@ -95,7 +97,7 @@ class TestTheDoctor:
         assert found["queue ground.slow"]["severity"] == "error"
         assert found["queue ground"]["severity"] == "ok"
 
-    def test_says_which_queue_has_no_worker(self, ground: Stack):
+    def test_names_a_queue_without_a_worker(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
 
@@ -123,11 +125,11 @@ class TestTheDoctor:
 
 @pytest.mark.once
 class TestAProbe:
-    def test_finds_a_worker_that_is_there_and_misses_one_that_is_gone(self, ground: Stack):
+    def test_accepts_a_running_worker_and_reports_a_missing_one(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
-        (name,) = (name for name, queues in signs(ground, "worker") if "ground" in queues)
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "the workers beat")
+        (name,) = (name for name, queues in heartbeats(ground, "worker") if "ground" in queues)
 
         well = examined(ground, "60", "--queue", "ground", "--worker", name)
         relay = examined(ground, "60", "--queue", "outbox")

@@ -1,4 +1,4 @@
-"""The log has what was committed, and a lock that is not free has an error that can be acted on."""
+"""The log contains committed changes only. A lock that is not free raises a clear error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def migrate(handlers: list[Any]) -> None:
 
 @pytest.fixture
 def two_names() -> list[Any]:
-    """The release that renamed the handler; it was rolled back, and comes again."""
+    """The release that renamed the handler, rolled back and deployed again."""
     old = release("tests.count")
     renamed = release("tests.count_parcels", formerly="tests.count")
     for handlers in (old, renamed, old):
@@ -74,15 +74,15 @@ def two_names() -> list[Any]:
 TAKES_OVER = "tests.count_parcels takes over from tests.count"
 
 
-class TestTwoNamesThatAreJoined:
-    def test_are_logged_once(self, two_names: list[Any], log: pytest.LogCaptureFixture):
+class TestAMergeOfTwoNames:
+    def test_is_logged_once(self, two_names: list[Any], log: pytest.LogCaptureFixture):
         log.clear()
 
         migrate(two_names)
 
         assert number_of(TAKES_OVER, log) == 1
 
-    def test_are_not_logged_where_that_is_rolled_back(
+    def test_is_not_logged_if_it_is_rolled_back(
         self,
         two_names: list[Any],
         log: pytest.LogCaptureFixture,
@@ -98,7 +98,7 @@ class TestTwoNamesThatAreJoined:
         assert Subscription.objects.count() == 2
         assert number_of(TAKES_OVER, log) == 0
 
-    def test_of_which_the_former_one_has_a_row_are_not_logged_before_the_commit(
+    def test_is_not_logged_before_the_commit_if_the_former_name_has_a_row(
         self, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ):
         migrate(release("tests.count"))
@@ -113,16 +113,14 @@ class TestTwoNamesThatAreJoined:
         assert number_of(TAKES_OVER, log) == 1
 
 
-class TestALockThatIsNotFree:
+class TestALockHeldByAnotherTransaction:
     @pytest.fixture(autouse=True)
     def _few_tries(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(joining, "_LOCK_TRIES", 1)
         monkeypatch.setattr(transient_errors, "_TRIES", 2)
 
     @pytest.mark.postgresql
-    def test_is_an_error_that_names_the_pair_the_cause_and_the_next_step(
-        self, two_names: list[Any]
-    ):
+    def test_is_an_error_with_both_names_the_cause_and_the_next_step(self, two_names: list[Any]):
         """Failed with "canceling statement due to lock timeout" alone."""
         other = Subscription.objects.get(handler="tests.count")
         other.pk, other.handler = None, "tests.other"
@@ -152,7 +150,7 @@ class TestALockThatIsNotFree:
         assert Subscription.objects.filter(handler__startswith="tests.count").count() == 2
 
     @pytest.mark.parametrize("text", ["database is locked", "database table is locked"])
-    def test_of_sqlite_is_that_error_too_and_is_tried_again(
+    def test_raises_the_same_error_on_sqlite_after_a_retry(
         self, two_names: list[Any], monkeypatch: pytest.MonkeyPatch, text: str
     ):
         tries = []
@@ -168,7 +166,9 @@ class TestALockThatIsNotFree:
 
         assert len(tries) == 2
 
-    def test_is_no_other_error(self, two_names: list[Any], monkeypatch: pytest.MonkeyPatch):
+    def test_is_distinguished_from_other_errors(
+        self, two_names: list[Any], monkeypatch: pytest.MonkeyPatch
+    ):
         def broken(**_options: Any) -> None:
             raise OperationalError("disk I/O error")
 
@@ -187,7 +187,7 @@ class TestAFailureWhoseRecordIsRolledBack:
     def _unsaved(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(settlement, "_settle", fail)
 
-    def test_has_no_line_of_a_pause(self, log: pytest.LogCaptureFixture):
+    def test_logs_no_pause(self, log: pytest.LogCaptureFixture):
         @subscribe("tests.Weighed", rules={ValueError: Pause("the scales are broken")})
         def count() -> None:
             raise ValueError
@@ -197,7 +197,7 @@ class TestAFailureWhoseRecordIsRolledBack:
         assert number_of("is paused by its own rule", log) == 0
         assert number_of("could not be stored", log) == 1
 
-    def test_has_no_line_of_a_breaker(self, log: pytest.LogCaptureFixture):
+    def test_logs_no_breaker(self, log: pytest.LogCaptureFixture):
         @subscribe("tests.Weighed", breaker=Breaker(on=(ValueError,), failures=1), atomic=False)
         def count(receipt: Receipt) -> None:
             raise ValueError
@@ -209,7 +209,7 @@ class TestAFailureWhoseRecordIsRolledBack:
 
 
 class TestAFailureThatIsStored:
-    def test_has_one_line_of_a_pause(self, log: pytest.LogCaptureFixture):
+    def test_logs_the_pause_once(self, log: pytest.LogCaptureFixture):
         @subscribe("tests.Weighed", rules={ValueError: Pause("the scales are broken")})
         def count() -> None:
             raise ValueError
@@ -220,7 +220,7 @@ class TestAFailureThatIsStored:
 
 
 class TestAWithdrawalThatIsRolledBack:
-    def test_has_no_line(self, log: pytest.LogCaptureFixture):
+    def test_is_not_logged(self, log: pytest.LogCaptureFixture):
         @subscribe("tests.Weighed")
         def count() -> None:
             raise ValueError
