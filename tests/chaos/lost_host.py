@@ -24,7 +24,7 @@ def main(where: str) -> None:
     from outbox.worker.delivery import deliver
 
     if where == "pass":
-        passes._fan_out = hold
+        passes.fan_out = hold
         passes.relay_pass(publish=lambda message: None)
         return
     failpoints.arm(failpoints.BEFORE_RECEIPT, hold)
