@@ -1,4 +1,4 @@
-"""Docstrings, comments and pages are written in plain technical English."""
+"""Docstrings, comments, pages and texts for users are written in plain technical English."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ FOLDERS = (
     "orders",
     "outbox",
     "payments",
+    "shared",
     "shop",
     "storefront",
     "webhooks",
@@ -68,6 +69,31 @@ def pages() -> str:
     return re.sub(r"^\s*(?:[*-]|\d+\.|#+) ", "\n", prose, flags=re.MULTILINE)
 
 
+def texts_for_users() -> str:
+    """Return the strings of the code that are sentences, and the texts of the templates."""
+    folders = [ROOT / folder for folder in FOLDERS]
+    sources = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    strings = [text for path in sources for text in strings_of(ast.parse(path.read_text()))]
+    templates = [path for folder in folders for path in sorted(folder.rglob("templates/**/*.*"))]
+    pages = [re.sub(r"<[^>]*>|{[%{#].*?[%}#]}", " ", path.read_text()) for path in templates]
+    blocks = re.compile(r"{% (?:block)?translate \"([^\"]+)\"")
+    labels = [text for path in templates for text in blocks.findall(path.read_text())]
+    return "\n\n".join([*strings, *pages, *labels])
+
+
+def strings_of(tree: ast.Module) -> Iterator[str]:
+    docs = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, DOCUMENTED) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or node in docs or not isinstance(node.value, str):
+            continue
+        if " " in node.value.strip() and "SELECT" not in node.value:
+            yield node.value
+
+
 def in_1000_words(pattern: re.Pattern[str], text: str) -> float:
     return 1000 * len(pattern.findall(text)) / len(re.findall(r"[A-Za-z']+", text))
 
@@ -92,6 +118,16 @@ class TestTheLanguage:
         assert words_in_a_sentence(texts()) <= MOST_WORDS_IN_A_SENTENCE
 
 
+class TestATextForUsers:
+    def test_has_no_metaphor_for_a_standard_term(self):
+        assert FORBIDDEN.findall(texts_for_users()) == []
+
+    def test_has_few_clauses_with_what(self):
+        what = re.compile(r"\bwhat\b", re.IGNORECASE)
+
+        assert in_1000_words(what, texts_for_users()) <= MOST_WHAT_CLAUSES
+
+
 class TestTheMeasure:
     """The measure finds long sentences."""
 
@@ -102,3 +138,9 @@ class TestTheMeasure:
 
     def test_counts_the_words_of_sentences(self):
         assert words_in_a_sentence("One two three four. One two three four five six.\n\nTwo.") == 5
+
+    def test_reads_errors_and_templates(self):
+        texts = texts_for_users()
+
+        assert "Remove inline=True" in texts
+        assert "Tasks that beat starts on a schedule." in texts
