@@ -42,15 +42,17 @@ class WantedLine(BaseModel):
 @pytest.fixture(autouse=True)
 def only_events_of_the_project() -> Iterator[None]:
     """Leave out, for a test, the events and handlers that other test modules define on import."""
-    known, heard = dict(events.registry), list(subscriptions.registry)
+    known, handlers = dict(events.registry), list(subscriptions.registry)
     for name, classes in known.items():
         if any(_is_of_a_test(event.__module__) for event in classes):
             del events.registry[name]
-    subscriptions.registry[:] = [one for one in heard if not _is_of_a_test(one.function.__module__)]
+    subscriptions.registry[:] = [
+        one for one in handlers if not _is_of_a_test(one.function.__module__)
+    ]
     yield
     events.registry.clear()
     events.registry.update(known)
-    subscriptions.registry[:] = heard
+    subscriptions.registry[:] = handlers
 
 
 def _is_of_a_test(module: str) -> bool:
@@ -482,13 +484,13 @@ class TestTheSetting:
         (tmp_path / "wrong_settings.py").write_text(wrong)
         command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
 
-        told = subprocess.run(
+        result = subprocess.run(
             [*command, "--pythonpath", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
         )
 
-        assert told.returncode == 1
-        assert "settings: (outbox.E012) OUTBOX has no setting WINDWO." in told.stderr
-        assert "Traceback" not in told.stderr
+        assert result.returncode == 1
+        assert "settings: (outbox.E012) OUTBOX has no setting WINDWO." in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 @pytest.mark.postgresql

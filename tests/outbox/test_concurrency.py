@@ -174,22 +174,22 @@ class TestAMessageThatTwoWorkersHave:
 class TestAnEventWhoseCommitIsLate:
     def test_is_delivered_although_a_later_event_was_delivered_before(self):
         """Rule 5. Seen to fail with `seq__gt` the last one that was fanned out in `fan_out`."""
-        heard: list[int] = []
+        handled: list[int] = []
 
         @subscribe("tests.Numbered")
         def count(number: int) -> None:
-            heard.append(number)
+            handled.append(number)
 
         outbox = Outbox()
         with transaction.atomic():
             emit(Numbered(order_id=uuid4(), number=1))
             aside(lambda: outbox.given("tests.Numbered", order_id=uuid4(), number=2))
             aside(outbox.deliver_all)
-            assert heard == [2]
+            assert handled == [2]
 
         outbox.deliver_all()
 
-        assert heard == [2, 1]
+        assert handled == [2, 1]
         assert list(Event.objects.order_by("seq").values_list("payload__number", flat=True)) == [
             1,
             2,
@@ -309,11 +309,11 @@ class TestOneKey:
         """Rule 18, as far as it goes without ordered handlers. Seen to fail with the order of
         `waiting_events`, or that of `claim`, reversed.
         """
-        heard: list[int] = []
+        handled: list[int] = []
 
         @subscribe("tests.Numbered", batch=3)
         def count(number: int) -> None:
-            heard.append(number)
+            handled.append(number)
 
         outbox = Outbox()
         order_id = uuid4()
@@ -324,7 +324,7 @@ class TestOneKey:
 
         outbox.deliver_all()
 
-        assert heard == list(range(10))
+        assert handled == list(range(10))
 
 
 @pytest.mark.postgresql

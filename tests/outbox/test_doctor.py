@@ -112,8 +112,8 @@ class TestAProbe:
         monkeypatch.setattr(current_app.amqp, "_producer_pool", None)  # of the address before
 
     def found(self, *queues: str, worker: str = "") -> dict[str, tuple[str, str]]:
-        told = probe(queues, worker=worker, timeout=0.2)
-        return {one.part: (one.severity, one.text) for one in told}
+        findings = probe(queues, worker=worker, timeout=0.2)
+        return {one.part: (one.severity, one.text) for one in findings}
 
     def test_checks_only_its_queue(self, outbox: Outbox):
         assert list(self.found("tests")) == ["queue tests"]

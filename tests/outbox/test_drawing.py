@@ -95,20 +95,20 @@ def texts(picture: ElementTree.Element) -> list[str]:
 
 class TestASequenceDiagram:
     def test_has_a_lifeline_for_each_app_in_order_of_appearance(self) -> None:
-        told = event("shop.Placed", delivery("stock.reserve"), delivery("mail.thank"))
+        drawn = event("shop.Placed", delivery("stock.reserve"), delivery("mail.thank"))
 
-        picture = parsed(drawing.sequence([told]))
+        picture = parsed(drawing.sequence([drawn]))
 
         assert texts(picture)[:3] == ["shop", "stock", "mail"]
 
     def test_has_an_arrow_for_each_delivery_styled_by_its_state(self) -> None:
-        told = event(
+        drawn = event(
             "shop.Placed",
             delivery("stock.reserve"),
             delivery("mail.thank", "dead", settled=None, attempts=3, why="Dead: no."),
         )
 
-        picture = parsed(drawing.sequence([told]))
+        picture = parsed(drawing.sequence([drawn]))
 
         assert classes(picture).count("outbox-arrow outbox-done") == 1
         assert classes(picture).count("outbox-arrow outbox-dead") == 1
@@ -129,16 +129,16 @@ class TestASequenceDiagram:
         ]
 
     def test_escapes_markup_in_names(self) -> None:
-        told = event("shop.<script>", delivery('stock."><script>', why="<b>&</b>"))
+        drawn = event("shop.<script>", delivery('stock."><script>', why="<b>&</b>"))
 
-        picture = parsed(drawing.sequence([told], address=lambda _row: '"><script>'))
+        picture = parsed(drawing.sequence([drawn], address=lambda _row: '"><script>'))
 
         assert not list(picture.iter(f"{SVG}script"))
 
     def test_of_two_hundred_events_gives_each_row_room(self) -> None:
-        told = [event(f"app{n % 6}.Told", delivery(f"app{n % 5}.hear")) for n in range(200)]
+        drawn = [event(f"app{n % 6}.Told", delivery(f"app{n % 5}.hear")) for n in range(200)]
 
-        picture = parsed(drawing.sequence(told))
+        picture = parsed(drawing.sequence(drawn))
 
         height, width = float(picture.get("height", 0)), float(picture.get("width", 0))
         assert height > 200 * 50
@@ -147,9 +147,9 @@ class TestASequenceDiagram:
         assert min(b - a for a, b in pairwise(rows)) >= 50
 
     def test_repeats_the_names_of_apps_at_intervals(self) -> None:
-        told = [event("shop.Told", delivery("stock.hear")) for _ in range(40)]
+        drawn = [event("shop.Told", delivery("stock.hear")) for _ in range(40)]
 
-        picture = parsed(drawing.sequence(told))
+        picture = parsed(drawing.sequence(drawn))
 
         names = [one for one in picture.iter(f"{SVG}text") if one.text == "stock"]
         heights = [0.0, *(float(one.get("y", 0)) for one in names), float(picture.get("height", 0))]
@@ -219,13 +219,13 @@ class TestATimeScale:
 
 class TestMermaidText:
     def test_has_emitters_subscribers_and_states(self) -> None:
-        told = event(
+        drawn = event(
             "shop.Placed",
             delivery("stock.reserve", attempts=2),
             delivery("mail.thank", "dead", settled=None),
         )
 
-        assert drawing.mermaid([told, event("stock.Reserved")]).splitlines() == [
+        assert drawing.mermaid([drawn, event("stock.Reserved")]).splitlines() == [
             "sequenceDiagram",
             "    shop->>stock: Placed (reserve, 2 attempts)",
             "    shop-xmail: Placed (thank, dead)",
@@ -238,9 +238,9 @@ class TestTheTimelineAsText:
         first = event("shop.OrderPlaced", delivery("stock.reserve", attempts=2))
         second = event("stock.StockReserved", seconds=1.5, cause=first, by="stock.reserve")
 
-        told = [sentence.text for sentence in sentences_of([first, second], span=span)]
+        drawn = [sentence.text for sentence in sentences_of([first, second], span=span)]
 
-        assert told == [
+        assert drawn == [
             "Order placed.",
             "Stock reserved, after 2 attempts, 1.5 s after order placed.",
         ]

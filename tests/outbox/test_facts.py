@@ -38,7 +38,7 @@ class TestTheFactsOfAnEvent:
 
         outbox = Outbox()
         outbox.given("shops.Ordered", order_id=uuid4(), lines=[{"tea": 1}])
-        told = facts()
+        before = facts()
 
         run_pass()
         Delivery.objects.update(started_token=1, attempts=1)  # its worker is killed
@@ -54,4 +54,4 @@ class TestTheFactsOfAnEvent:
         operations.prune(older_than=timedelta(days=1))
 
         assert Delivery.objects.get().state == "done"
-        assert facts() == told
+        assert facts() == before

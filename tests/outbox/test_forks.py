@@ -10,23 +10,23 @@ from outbox.fork_safety import apart_from_forks
 class TestAFork:
     def test_waits_until_a_thread_has_finished_with_the_database(self):
         """Without the lock: a child is born with a write lock of SQLite's that nobody holds."""
-        told: list[str] = []
-        thread = threading.Thread(target=use_the_database, args=[begun := threading.Event(), told])
+        steps: list[str] = []
+        thread = threading.Thread(target=use_the_database, args=[begun := threading.Event(), steps])
         thread.start()
         begun.wait()
 
         child = os.fork()
         if child == 0:
             os._exit(0)
-        told.append("forked")
+        steps.append("forked")
         os.waitpid(child, 0)
         thread.join()
 
-        assert told == ["used", "forked"]
+        assert steps == ["used", "forked"]
 
 
-def use_the_database(begun: threading.Event, told: list[str]) -> None:
+def use_the_database(begun: threading.Event, steps: list[str]) -> None:
     with apart_from_forks():
         begun.set()
         time.sleep(0.2)
-        told.append("used")
+        steps.append("used")

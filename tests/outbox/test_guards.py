@@ -323,7 +323,7 @@ class TestTheGuards:
             " hasattr(Celery.send_task, '__wrapped__'), pre_save.has_listeners(Order))"
         )
 
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,
             env={"DJANGO_SETTINGS_MODULE": "guarded_settings", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
@@ -332,7 +332,7 @@ class TestTheGuards:
             check=True,
         )
 
-        assert told.stdout.split() == [str(are_on)] * 4
+        assert result.stdout.split() == [str(are_on)] * 4
 
     @pytest.mark.django_db
     def test_name_no_line_of_python_or_a_library(self):

@@ -53,10 +53,10 @@ def statements(work: Callable[[], object], *, of: str) -> list[str]:
     with CaptureQueriesContext(connection) as captured:
         work()
     trips = [query["sql"] for query in captured.captured_queries]
-    told = [sql for trip in trips for sql in trip.split(";\n")]  # some go together
+    selected = [sql for trip in trips for sql in trip.split(";\n")]  # some go together
     return [
         sql
-        for sql in told
+        for sql in selected
         if re.search(rf"\b{of}\b", sql) and not sql.lstrip().startswith("INSERT")
     ]
 
@@ -119,14 +119,14 @@ class TestAMessage:
         pairs = [(pk, 2) for pk in newest.values_list("pk", flat=True)]
         Delivery.objects.filter(pk__in=dict(pairs)).update(state="sent", token=2, settled_at=None)
 
-        told = statements(
+        selected = statements(
             lambda: deliver(handler_name=subscription.handler, pairs=pairs, worker="w1"), of=BIG[1]
         )
 
         assert Delivery.objects.filter(pk__in=dict(pairs), state="done").count() == 8
-        assert told
+        assert selected
         assert indexes_of("sent").isdisjoint(
-            {one for sql in told for one in indexes(sql, of=BIG[1])}
+            {one for sql in selected for one in indexes(sql, of=BIG[1])}
         )
 
 
@@ -164,10 +164,10 @@ class TestTheRelay:
     def test_reads_no_big_table_completely(self, history: None) -> None:
         Outbox().given("tests.Kept", kept_id=uuid4())
 
-        told = [sql for of in BIG for sql in statements(_pass, of=of)]
+        selected = [sql for of in BIG for sql in statements(_pass, of=of)]
 
-        assert told
-        assert [line for sql in told for line in plan(sql) if is_scan(line)] == []
+        assert selected
+        assert [line for sql in selected for line in plan(sql) if is_scan(line)] == []
 
     @pytest.mark.postgresql
     def test_sorts_no_backlog_without_statistics(self, own_registry: None) -> None:

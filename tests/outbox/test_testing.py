@@ -27,7 +27,7 @@ class Answered(DomainEvent, key="thing_id"):
 
 class TestDeliverAll:
     def test_also_delivers_events_that_handlers_emit(self):
-        heard = []
+        handled = []
 
         @subscribe("tests.Called")
         def answer(thing_id: UUID) -> None:
@@ -35,14 +35,14 @@ class TestDeliverAll:
 
         @subscribe("tests.Answered")
         def note_answer(thing_id: UUID) -> None:
-            heard.append(thing_id)
+            handled.append(thing_id)
 
         outbox = Outbox()
         outbox.given("tests.Called", thing_id=(thing_id := uuid4()))
 
         results = outbox.deliver_all()
 
-        assert heard == [thing_id]
+        assert handled == [thing_id]
         assert [result.state for result in results] == ["done", "done"]
 
     def test_names_the_cycle_of_events_that_never_ends(self):
@@ -226,16 +226,16 @@ class TestCounts:
 @pytest.mark.usefixtures("own_registry")
 class TestOutboxTestMixin(OutboxTestMixin, TestCase):
     def test_works_in_an_ordinary_test_case(self):
-        heard = []
+        handled = []
 
         @subscribe("tests.Called")
         def note_call(thing_id: UUID) -> None:
-            heard.append(thing_id)
+            handled.append(thing_id)
 
         self.outbox.given("tests.Called", thing_id=uuid4())
         self.outbox.deliver_all(twice=True)
 
-        assert len(heard) == 2
+        assert len(handled) == 2
         assert self.outbox is self.outbox
 
     def test_stores_counts_without_a_thread(self):

@@ -115,13 +115,13 @@ class TestATrace:
         emitted = found(spans, "emit tests.Ordered")
         handled = found(spans, f"{HANDLER} tests.Ordered")
         again = found(spans, "emit tests.Counted")
-        heard = found(spans, "tests.announce tests.Counted")
+        attempt = found(spans, "tests.announce tests.Counted")
         assert parent_of(emitted) == id_of(request)
         assert parent_of(found(spans, "relay tests.Ordered")) == id_of(emitted)
         assert parent_of(found(spans, "wait tests.Ordered")) == id_of(emitted)
         assert parent_of(handled) == id_of(emitted)
         assert parent_of(again) == id_of(handled)
-        assert parent_of(heard) == id_of(again)
+        assert parent_of(attempt) == id_of(again)
         assert {trace_of(span) for span in spans.get_finished_spans()} == {trace_of(request)}
 
     def test_shows_how_long_an_event_waited(self, spans):
@@ -210,18 +210,18 @@ class TestATrace:
 
         chain.outbox.deliver_all()
 
-        told = found(spans, "emit tests.Ordered")
-        assert trace_of(told) != trace_of(planned)
-        assert [link.context.span_id for link in told.links] == [id_of(planned)]
-        assert parent_of(found(spans, f"{HANDLER} tests.Ordered")) == id_of(told)
+        span = found(spans, "emit tests.Ordered")
+        assert trace_of(span) != trace_of(planned)
+        assert [link.context.span_id for link in span.links] == [id_of(planned)]
+        assert parent_of(found(spans, f"{HANDLER} tests.Ordered")) == id_of(span)
 
     def links(self, spans: InMemorySpanExporter, name: str, *, to: str) -> None:
         origin, linked = found(spans, to), last(spans, name)
         assert linked.parent is None
         assert trace_of(linked) != trace_of(origin)
         assert [link.context.span_id for link in linked.links] == [id_of(origin)]
-        told = last(spans, "emit tests.Counted")
-        assert parent_of(told) == id_of(linked)
+        span = last(spans, "emit tests.Counted")
+        assert parent_of(span) == id_of(linked)
 
     def test_is_named_in_its_log_lines(self, spans):
         record = logging.makeLogRecord({})
@@ -278,7 +278,7 @@ class TestWithoutTracing:
             "{'opentelemetry', 'prometheus_client'})"
         )
 
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", program],
             cwd=django_settings.BASE_DIR,
             env={**os.environ, "PATH": ""},
@@ -287,4 +287,4 @@ class TestWithoutTracing:
             check=True,
         )
 
-        assert told.stdout == "set()\n"
+        assert result.stdout == "set()\n"

@@ -169,8 +169,8 @@ class TestAnEventThatAHandlerEmits:
         outbox.deliver_all()
 
         assert Group.objects.get().name == "kept"
-        told = outbox.emitted("tests.Counted")
-        assert str(told.order_id) == Event.objects.get(name="shops.Ordered").key
+        emitted = outbox.emitted("tests.Counted")
+        assert str(emitted.order_id) == Event.objects.get(name="shops.Ordered").key
 
     def test_is_removed_with_a_transaction_that_is_marked_for_rollback(self):
         """Rule 6. The receipt cannot be written then, so the run has failed."""

@@ -178,10 +178,10 @@ class TestAnUnavailableBank:
         """Seen to fail without `_breaker_open`: it asks whether a relay is running."""
         emit_orders(20).deliver_all(raise_errors=False)
 
-        told = why(Delivery.objects.filter(attempts=0)[0])
+        text = why(Delivery.objects.filter(attempts=0)[0])
 
-        assert told.startswith("Not sent: tests.charge is held by its breaker, open since ")
-        assert "(BankDown: no answer). The next probe is due at" in told
+        assert text.startswith("Not sent: tests.charge is held by its breaker, open since ")
+        assert "(BankDown: no answer). The next probe is due at" in text
 
     def test_is_shown_by_status(self, bank):
         """Seen to fail with the row's state left out of `_add_condition`."""
@@ -219,10 +219,10 @@ class TestAPerson:
     def test_must_give_a_reason_and_sees_the_waiting_deliveries(self, bank):
         emit_orders(MANY).deliver_all(raise_errors=False)
 
-        told = outbox_command("close-breaker", "tests.charge", "--dry-run")
+        text = outbox_command("close-breaker", "tests.charge", "--dry-run")
 
         assert "--reason" in refused("close-breaker", "tests.charge")
-        assert f"{MANY} deliveries would change" in told
+        assert f"{MANY} deliveries would change" in text
         assert row().breaker_opened_at is not None
 
     def test_gets_an_error_if_no_breaker_is_open(self, bank):

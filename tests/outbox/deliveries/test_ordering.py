@@ -462,7 +462,7 @@ class TestAReplay:
 class TestEmitters:
     def test_of_one_key_wait_for_each_other_so_that_seq_follows_commit_order(self, listener):
         """Rule 18. Seen to fail without `lock_key` in `emit`: the second commits before the first,
-        under the later `seq`, and is heard before it.
+        under the later `seq`, and is handled before it.
         """
         listener.subscribe()
 
@@ -660,7 +660,7 @@ class TestEverythingAtOnce:
         fail = random.Random(7)
         lock = threading.Lock()
         running: dict[UUID, int] = defaultdict(int)
-        heard: dict[UUID, list[int]] = defaultdict(list)
+        handled: dict[UUID, list[int]] = defaultdict(list)
         shared_transaction: list[UUID] = []
 
         def note(order_id: UUID, event_id: UUID) -> None:
@@ -674,7 +674,7 @@ class TestEverythingAtOnce:
                     raise ValueError
                 seq = Event.objects.get(id=event_id).seq
                 with lock:
-                    heard[order_id].append(seq)
+                    handled[order_id].append(seq)
             finally:
                 with lock:
                     running[order_id] -= 1
@@ -727,8 +727,8 @@ class TestEverythingAtOnce:
 
         run_together([emit_all, *[partial(run, relay_some)] * 2, *[partial(run, work_some)] * 3])
 
-        told = defaultdict(list)
+        emitted = defaultdict(list)
         for seq, key in Event.objects.order_by("seq").values_list("seq", "key"):
-            told[UUID(key)].append(seq)
-        assert heard == told
+            emitted[UUID(key)].append(seq)
+        assert handled == emitted
         assert shared_transaction == [], "one key, two at once"

@@ -195,7 +195,7 @@ class TestAnInvalidPolicy:
             make()
 
     @pytest.mark.parametrize(
-        ("policy", "told"),
+        ("policy", "error"),
         [
             (
                 {"attempts": "5"},
@@ -224,9 +224,9 @@ class TestAnInvalidPolicy:
             ),
         ],
     )
-    def test_with_a_number_out_of_range_is_refused(self, policy: dict[str, Any], told: str):
+    def test_with_a_number_out_of_range_is_refused(self, policy: dict[str, Any], error: str):
         """Seen to fail where a default takes its place, or nobody looks at it."""
-        with pytest.raises(ValueError, match=rf"tests\.charge: {told}"):
+        with pytest.raises(ValueError, match=rf"tests\.charge: {error}"):
             subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
 
     def test_from_a_default_setting_is_refused_by_the_check(self, settings: Settings):

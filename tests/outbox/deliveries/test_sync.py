@@ -209,7 +209,7 @@ class TestARenameThatIsRolledBack:
     def test_repeats_no_delivery_when_it_is_deployed_again(
         self, rolled_back: Release, renamed: Release, handled: list[str]
     ):
-        """Rule 6. Seen to fail without `join_names`: both names are owed what was told between."""
+        """Rule 6. Seen to fail without `join_names`: both names are owed the events in between."""
         emit_order(rolled_back)
         run_messages_of(rolled_back, run_pass_of(rolled_back))
         assert handled == ["count"]

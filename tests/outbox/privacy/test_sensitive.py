@@ -192,8 +192,8 @@ class TestAFailedAttempt:
             Outbox().deliver_all(raise_errors=False)
 
         attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
-        told = [attempt.message, attempt.traceback, delivery.note, caplog.text]
-        for text in told:
+        texts = [attempt.message, attempt.traceback, delivery.note, caplog.text]
+        for text in texts:
             assert "is refused" in text
             assert [value for value in (*values(), EMAIL[:14], EMAIL[-12:]) if value in text] == []
 
@@ -397,8 +397,8 @@ class TestRedaction:
         redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked")
 
         attempt = Attempt.objects.get()
-        told = f"{attempt.message} {attempt.traceback} {Delivery.objects.get().note}"
-        assert (EMAIL in told, NAME in told) == (False, False)
+        texts = f"{attempt.message} {attempt.traceback} {Delivery.objects.get().note}"
+        assert (EMAIL in texts, NAME in texts) == (False, False)
 
     def test_blanks_a_field_that_was_marked_since_the_version_of_the_event(self, versioned: Event):
         """Failed: the display masked it, and the redaction found nothing to blank."""
@@ -437,16 +437,16 @@ class TestRedaction:
         assert redact(keys=[str(PARCEL)], by="ann", reason="asked").blanked == 1
 
     def test_notifies_the_other_apps_by_an_event(self):
-        heard: list[str] = []
+        handled: list[str] = []
 
         @subscribe("outbox.SubjectRedacted")
         def forget(subject: str) -> None:
-            heard.append(subject)
+            handled.append(subject)
 
         redact(subject="customer:7", by="ann", reason="asked")
         Outbox().deliver_all()
 
-        assert heard == ["customer:7"]
+        assert handled == ["customer:7"]
 
     def test_logs_the_actor_and_the_reason(self, caplog: pytest.LogCaptureFixture):
         with caplog.at_level(logging.INFO, logger="outbox.operations"):

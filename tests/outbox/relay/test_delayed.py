@@ -57,11 +57,11 @@ def emit_later(order_id: UUID | None = None, *, delay: timedelta = HOUR, number:
 
 class TestADelayedEvent:
     def test_is_emitted_only_when_it_is_due(self, db):
-        heard: list[int] = []
+        handled: list[int] = []
 
         @subscribe("tests.ReminderDue")
         def remind(number: int) -> None:
-            heard.append(number)
+            handled.append(number)
 
         with time_machine.travel(NOW, tick=False) as clock:
             outbox, order_id = Outbox(), uuid4()
@@ -71,13 +71,13 @@ class TestADelayedEvent:
             assert not is_owed(key=str(order_id))
             clock.shift(HOUR - timedelta(seconds=1))
             outbox.deliver_all()
-            assert heard == []
+            assert handled == []
 
             clock.shift(timedelta(seconds=1))
             outbox.deliver_all()
 
         event = Event.objects.get()
-        assert heard == [7]
+        assert handled == [7]
         assert (event.id, event.key, event.emitted_at) == (event_id, str(order_id), NOW + HOUR)
         assert not DelayedEvent.objects.exists()
 
@@ -94,9 +94,9 @@ class TestADelayedEvent:
 
         outbox.deliver_all()
 
-        told = Event.objects.get(name="tests.ReminderDue")
-        assert (told.correlation_id, told.causation_id) == (asked.correlation_id, asked.id)
-        assert (told.emitted_by, told.actor) == ("tests.plan", asked.actor)
+        emitted = Event.objects.get(name="tests.ReminderDue")
+        assert (emitted.correlation_id, emitted.causation_id) == (asked.correlation_id, asked.id)
+        assert (emitted.emitted_by, emitted.actor) == ("tests.plan", asked.actor)
 
     def test_is_rolled_back_with_its_transaction(self, db):
         with pytest.raises(ZeroDivisionError), transaction.atomic():
@@ -126,8 +126,8 @@ class TestADelayedEvent:
 
         run_pass()
 
-        told = Event.objects.order_by("seq").values_list("payload__number", flat=True)
-        assert list(told) == [1, 2, 0]
+        emitted = Event.objects.order_by("seq").values_list("payload__number", flat=True)
+        assert list(emitted) == [1, 2, 0]
 
     def test_is_available_to_assertions_of_a_test(self, db):
         outbox = Outbox()
@@ -284,8 +284,8 @@ class TestAnOrderedKey:
         with transaction.atomic():
             emit(ReminderDue(order_id=busy))
             aside(partial(relay_pass, publish=lambda message: None))
-            told = set(Event.objects.values_list("key", flat=True))
-            assert told == {str(busy), str(idle)}, "ours, and the other key's"
+            emitted = set(Event.objects.values_list("key", flat=True))
+            assert emitted == {str(busy), str(idle)}, "ours, and the other key's"
             assert DelayedEvent.objects.get().key == str(busy)
         run_pass()
 

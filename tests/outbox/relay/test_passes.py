@@ -153,8 +153,8 @@ class TestAPass:
         for one in Delivery.objects.select_related("subscription", "event").order_by("id"):
             assert one.event.fanned_out_at is not None
             later = round((one.due_at - one.event.fanned_out_at).total_seconds())
-            told = (str(one.event.key), one.state, one.order_key, later, one.note)
-            found.setdefault(one.subscription.handler, []).append(told)
+            stored_values = (str(one.event.key), one.state, one.order_key, later, one.note)
+            found.setdefault(one.subscription.handler, []).append(stored_values)
         first, second = str(same), str(other)
         assert found == {
             "tests.count": [

@@ -38,7 +38,7 @@ READ = re.compile(r"\s*(SELECT|DELETE)\b.*outbox_(event|delivery|attempt)", re.D
 def history() -> None:
     """Some thousand old events of several types in turn, settled at the second attempt.
 
-    Nobody has told the planner what is in the tables.
+    The planner has no statistics of the tables.
     """
 
     @subscribe("tests.Kept1")
@@ -73,7 +73,7 @@ class Watch:
 
     def __init__(self, look: Callable[[str, Any], list[str]]) -> None:
         self.look = look
-        self.told: list[tuple[str, list[str]]] = []
+        self.inspected: list[tuple[str, list[str]]] = []
         self._looks = False
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -81,7 +81,7 @@ class Watch:
             r"\s*(SELECT|DELETE)\b.*outbox_(event|deliv|att)", sql, re.S
         ):
             self._looks = True
-            self.told.append((sql, self.look(sql, params)))
+            self.inspected.append((sql, self.look(sql, params)))
             self._looks = False
         return execute(sql, params, many, context)
 
@@ -102,16 +102,16 @@ def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str
     watch = Watch(look)
     with connection.execute_wrapper(watch):
         retention.prune(older_than=MONTH, archive="", **how)
-    return watch.told
+    return watch.inspected
 
 
 class TestABatch:
     def test_is_found_and_deleted_with_indexes_only(self, history: None):
         """Seen to fail with sequential scans allowed, and with `EXISTS` for the first debt."""
-        told = watched(plan, batch=BATCH)
+        inspected = watched(plan, batch=BATCH)
 
-        kinds = {sql.split()[0] for sql, _ in told}
-        scans = [lines for _, lines in told if SCAN.search("\n".join([*lines, ""]))]
+        kinds = {sql.split()[0] for sql, _ in inspected}
+        scans = [lines for _, lines in inspected if SCAN.search("\n".join([*lines, ""]))]
         assert kinds == {"SELECT", "DELETE"}
         assert scans == []
         assert not Event.objects.exists()
@@ -123,9 +123,9 @@ class TestABatch:
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE outbox_event")
 
-        told = watched(plan, batch=BATCH)
+        inspected = watched(plan, batch=BATCH)
 
-        walks = ["\n".join(lines) for sql, lines in told if "ORDER BY name, seq" in sql]
+        walks = ["\n".join(lines) for sql, lines in inspected if "ORDER BY name, seq" in sql]
         assert walks
         assert [one for one in walks if "outbox_event_name" not in one or "Sort" in one] == []
 
@@ -133,9 +133,9 @@ class TestABatch:
 @pytest.mark.postgresql
 class TestTheTransactionsOfABatch:
     def test_are_not_waited_for(self, history: None):
-        told = watched(show_commit, batch=STORED)
+        inspected = watched(show_commit, batch=STORED)
 
-        removals = [lines for sql, lines in told if sql.startswith("DELETE")]
+        removals = [lines for sql, lines in inspected if sql.startswith("DELETE")]
         assert removals == [["off"]] * len(removals) != []
         assert answers("SHOW synchronous_commit") == ["on"]
         assert answers("SHOW enable_seqscan") == ["on"]

@@ -239,10 +239,10 @@ class TestTheArchive:
 
         operations.prune(older_than=MONTH, archive=tmp_path, batch=3)
 
-        told = archived(tmp_path)
-        assert {one["id"] for one in told} == ids
-        assert told[0]["payload"]["colour"] == "赤"
-        [delivery] = told[0]["deliveries"]
+        pruned = archived(tmp_path)
+        assert {one["id"] for one in pruned} == ids
+        assert pruned[0]["payload"]["colour"] == "赤"
+        [delivery] = pruned[0]["deliveries"]
         assert delivery["state"] == "done"
         assert delivery["handler"].startswith("tests.note_")
         assert delivery["failures"][0]["message"] == "the first one"

@@ -117,8 +117,8 @@ class TestAMessage:
         run_the_message()
 
         causes = dict(Event.objects.filter(name="shops.Ordered").values_list("key", "id"))
-        told = Event.objects.filter(name="tests.Counted").values_list("key", "causation_id")
-        assert dict(told) == causes
+        emitted = Event.objects.filter(name="tests.Counted").values_list("key", "causation_id")
+        assert dict(emitted) == causes
 
 
 class TestACallThatRaises:
@@ -284,14 +284,14 @@ class TestAWorkerThatDies:
 class TestACallbackAfterTheCommit:
     def test_that_raises_does_not_prevent_those_of_its_neighbours(self):
         """Seen to fail with callbacks as the handlers left them."""
-        heard: list[int] = []
+        handled: list[int] = []
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
             def call_back() -> None:
                 if number == 0:
                     raise ValueError
-                heard.append(number)
+                handled.append(number)
 
             transaction.on_commit(call_back)
 
@@ -299,7 +299,7 @@ class TestACallbackAfterTheCommit:
 
         run_the_message()
 
-        assert heard == [1, 2]
+        assert handled == [1, 2]
         assert states() == ["done"] * 3
         assert not Attempt.objects.exists()
 

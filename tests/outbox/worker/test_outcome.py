@@ -41,16 +41,16 @@ class TestAnAttempt:
             outbox.deliver_all(raise_errors=False)
 
         (line,) = caplog.records
-        told = vars(line)
-        assert told["outcome"] == outcome
-        assert told["event"] == "shops.Ordered"
-        assert told["event_id"] == str(event.id)
-        assert told["handler"] == "tests.count"
-        assert told["key"] == str(key)
-        assert told["correlation_id"] == str(event.correlation_id)
-        assert told["attempt"] == 1
-        assert told["seconds"] > 0
-        assert "Anns-card" not in str(told)
+        fields = vars(line)
+        assert fields["outcome"] == outcome
+        assert fields["event"] == "shops.Ordered"
+        assert fields["event_id"] == str(event.id)
+        assert fields["handler"] == "tests.count"
+        assert fields["key"] == str(key)
+        assert fields["correlation_id"] == str(event.correlation_id)
+        assert fields["attempt"] == 1
+        assert fields["seconds"] > 0
+        assert "Anns-card" not in str(fields)
 
 
 class TestTheCountsOfADelivery:
