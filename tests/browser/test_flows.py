@@ -146,7 +146,7 @@ class TestAHandler:
 
         change(other, "Pause", self.handler, reason="The texts are being rewritten.")
         expect(row).to_contain_text("paused")
-        expect(row).to_contain_text("The texts are being rewritten.")
+        expect(row).to_contain_text("The texts are being rewritten")
         site.place(TEA)
         expect(row).to_contain_text("1 parked")
         at_first = self.lag(row)
