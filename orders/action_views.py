@@ -37,7 +37,7 @@ from shared.money import CurrencyMismatch, Money
 NOT_CANCELLABLE = OpenApiResponse(description="The order is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="The order is not ready to ship, or is cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(
-    description="The refund exceeds what is left, or the order cannot be refunded."
+    description="The refund exceeds the remaining amount, or the order cannot be refunded."
 )
 
 LOOKS = (link("get_order", id=SAME_ID), link("get_order_timeline", id=SAME_ID))

@@ -98,7 +98,7 @@ def examine_queues(queues: Collection[str], *, timeout: float, using: str) -> It
         yield error(
             "queues",
             f"No canary could be sent: {type(caught).__name__}: {caught}.",
-            "Check the broker with `manage.py outbox doctor`.",
+            "Start the broker, or correct its address. Deliveries wait in the database.",
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)

@@ -74,6 +74,7 @@ class TestTheDoctor:
         assert "No canary could be sent" in found["queues", "error"]["text"]
         assert found["database", "ok"]
         assert all(one["advice"] for one in found.values() if one["severity"] != "ok")
+        assert not any("outbox doctor" in one["advice"] for one in found.values())
 
     def test_reports_a_part_that_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
         def broken(**_options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from dataclasses import replace
 
@@ -167,7 +168,7 @@ def _write_dry_run(found: DryRun, write: Write) -> None:
         write("    writes nothing and emits nothing")
 
 
-class HandlerSubcommand:
+class HandlerSubcommand(ABC):
     """Base of the subcommands that change one handler: `preview` shows, `change` changes it."""
 
     action = ""
@@ -190,9 +191,9 @@ class HandlerSubcommand:
         choice = operations.Choice(handler=options["handler"])
         write_preview(operations.preview(self.action, choice), write)
 
+    @abstractmethod
     def change(self, handler: str, options: Options, write: Write) -> None:
         """Change the handler, and write the result."""
-        raise NotImplementedError
 
 
 class Pause(HandlerSubcommand):

@@ -64,7 +64,7 @@ def weighed(outbox: Outbox, number: int = 1) -> None:
 
 
 def die_with_the_worker(number: int) -> None:
-    """Make the latest dead ones what is left of a killed worker."""
+    """Make the latest dead deliveries ones whose worker was killed."""
     for row in Delivery.objects.filter(state="dead").order_by("-pk")[:number]:
         row.failures.update(exception="", place="", outcome=Attempt.Outcome.DIED)
 

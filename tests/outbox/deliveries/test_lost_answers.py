@@ -245,7 +245,7 @@ class TestAStart:
         assert states_and_attempts() == [("done", 1)]
 
     def test_of_an_ordered_delivery_has_the_lease_of_its_whole_batch(self):
-        """Rule 11. Seen to fail with the lease reckoned from what is left alone."""
+        """Rule 11. Seen to fail with a lease computed from the remaining time alone."""
         left = {}
 
         @subscribe("tests.Numbered", lease=60)
