@@ -669,7 +669,7 @@ LEAKS = [
         ),
         noticed_by=(
             f"{OUTBOX}transports/test_pools.py::TestAGreenPool"
-            "::test_is_refused_for_a_queue_of_the_outbox[orders-gevent]",
+            "::test_is_refused_for_a_queue_of_the_outbox[depot-gevent]",
         ),
     ),
     Mutant(
