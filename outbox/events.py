@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from string import Formatter
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.apps import apps
 from pydantic import BaseModel, ConfigDict
@@ -21,10 +24,47 @@ FACTS = frozenset(
         "causation_id",
         "actor",
         "key",
+        "event",
         "attempt",
         "receipt",
     }
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRecord:
+    """A stored event, as a handler of many kinds of events takes it: its parameter `event`.
+
+    Attributes:
+        id: the event's id (UUIDv7).
+        name: "app.ClassName".
+        version: version of the payload: the one that this code declares, or the stored one if this
+            code does not declare the event.
+        key: id of the aggregate that the event is about.
+        payload: the event's fields as JSON values, brought to `version` by its upcasters.
+        emitted_at: time of the emission, by the database's clock.
+        correlation_id: shared by all events that follow from one request.
+        causation_id: the event whose handler emitted this one.
+        actor: who caused it.
+        traceparent: W3C trace context of the emitter, or "".
+    """
+
+    id: UUID
+    name: str
+    version: int
+    key: str
+    payload: Mapping[str, Any] = field(repr=False)
+    emitted_at: datetime
+    correlation_id: UUID
+    causation_id: UUID | None = None
+    actor: str = ""
+    traceparent: str = ""
+
+    @property
+    def app_label(self) -> str:
+        """The label of the app that declares the event."""
+        return self.name.partition(".")[0]
+
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

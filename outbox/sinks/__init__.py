@@ -1,0 +1,1 @@
+"""Sinks: subscriptions that publish events to external systems."""
