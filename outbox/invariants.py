@@ -34,7 +34,8 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
         own = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
         )
-        later = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
+        since = row.since + NEW_SUBSCRIPTION
+        later = events.filter(row.events_condition(), fanned_out_at__gt=since)
         for event in later.filter(~Exists(own)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
             text = _("%(event)s was fanned out, but has no delivery to %(handler)s.")

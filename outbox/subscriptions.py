@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .conf import conf
-from .events import FACTS, app_label
+from .events import FACTS, SEPARATOR, app_label, is_pattern, selects
 from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure
 
@@ -49,6 +49,27 @@ class Handler:
     breaker: Breaker | None
     ordered: bool
     on_dead: OnDead
+    bulk: bool = False
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether it subscribes to events by pattern, as "orders.*"."""
+        return any(map(is_pattern, self.events))
+
+    @cached_property
+    def selectors(self) -> tuple[str, ...]:
+        """The `event` of each of its subscriptions.
+
+        A bulk handler and one with patterns have one subscription for all events. So a message may
+        hold deliveries of any of them, and no event has two deliveries.
+        """
+        if self.bulk or self.has_patterns:
+            return (SEPARATOR.join(self.events),)
+        return self.events
+
+    def handles(self, event: str) -> bool:
+        """Return whether it subscribes to the event with this name."""
+        return any(selects(selector, event) for selector in self.selectors)
 
     @property
     def app_label(self) -> str:
@@ -120,18 +141,22 @@ def subscribe(
     breaker: Breaker | None = None,
     ordered: bool = False,
     on_dead: OnDead = "hold",
+    bulk: bool = False,
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
     Its parameters are event fields, in the handler's own types, and any of the event's facts:
     `event_id`, `emitted_at`, `correlation_id`, `causation_id`, `actor`, `key`, `attempt`,
-    `receipt`. `manage.py check` compares them with the fields that the producer declares.
+    `receipt`, `event`. `manage.py check` compares them with the fields that the producer declares.
+
+    `@subscribe("orders.*")` subscribes to all events of an app, `@subscribe("*")` to the events of
+    apps, also of apps that are added later. Such a handler takes `event: EventRecord`, no fields.
 
     The handler's pinned name is app label + function name. Its deliveries are stored under it.
     If you rename the function, keep the old name with `name=` or list it in `formerly=`.
 
     Args:
-        events: one or more names, "app.ClassName".
+        events: one or more names, "app.ClassName", or patterns, "app.*" or "*".
         name: another pinned name.
         formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
         atomic: run the handler in one transaction with its receipt. False for a handler that calls
@@ -163,11 +188,17 @@ def subscribe(
         ordered: handle the events of one key one after the other, in the order of `seq`.
         on_dead: of an ordered handler, after a dead delivery: "hold" holds the key's later events
             until a person acts, "pass" lets them continue.
+        bulk: call the function once for many deliveries, for an external system that accepts many
+            messages in one request. Its only parameter is `deliveries: Sequence[BulkDelivery]`.
+            It calls `done()` or `failed(error)` of each. It is not atomic, and takes no receipt.
+            All its events share one subscription, so one window, breaker and pause. With `ordered`,
+            no two deliveries of one call have the same key.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
-            do not match, `inline` is combined with `atomic=False` or `ordered`, the function takes
-            `*args`, `**kwargs` or positional-only parameters, or a rule is invalid.
+            do not match, `inline` is combined with `atomic=False`, `bulk` or `ordered`, the
+            function takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern
+            takes fields, a bulk handler takes other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -187,17 +218,18 @@ def subscribe(
             time_limit=time_limit,
         )
         defaults = conf(lenient=True)
+        is_atomic = atomic and not bulk
         leased = defaults.LEASE_SECONDS if lease is None else lease
         handler = Handler(
             name=pinned,
             function=function,
             events=events,
             formerly=tuple(formerly),
-            atomic=atomic,
-            shared_transaction=shared_transaction and atomic,
+            atomic=is_atomic,
+            shared_transaction=shared_transaction and is_atomic,
             inline=inline,
             queue=queue or app_label(function.__module__),
-            batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
+            batch=(defaults.BATCH if is_atomic or bulk else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
             share_window=share_window,
             lease=leased,
@@ -209,6 +241,7 @@ def subscribe(
             breaker=breaker,
             ordered=ordered,
             on_dead=on_dead,
+            bulk=bulk,
         )
         _refuse_bad_signature(handler)
         _refuse_bad_policy(handler)
@@ -223,9 +256,9 @@ def find(name: str) -> Handler | None:
     return next((handler for handler in registry if handler.name == name), None)
 
 
-def ordered_events() -> set[str]:
-    """Return the events to which an ordered handler of this code is subscribed."""
-    return {event for handler in registry if handler.ordered for event in handler.events}
+def is_ordered_event(name: str) -> bool:
+    """Return whether an ordered handler of this code subscribes to the event."""
+    return any(handler.ordered and handler.handles(name) for handler in registry)
 
 
 def queues() -> dict[str, set[str]]:
@@ -258,12 +291,26 @@ def _refuse_bad_signature(handler: Handler) -> None:
             raise TypeError(
                 f"{handler.name} takes {parameter}. Name each field that it reads instead."
             )
+    if handler.bulk:
+        _refuse_other_parameters(handler, {"deliveries"}, "A bulk handler takes only `deliveries`.")
+        return
+    if handler.has_patterns:
+        reason = (
+            "Its events have different fields. Take `event: EventRecord`, and read its payload."
+        )
+        _refuse_other_parameters(handler, FACTS, reason)
     wants_receipt = "receipt" in handler.parameters
     if wants_receipt == handler.atomic:
         raise TypeError(
             f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it. "
             "An atomic handler takes none: its receipt is stored with its effects."
         )
+
+
+def _refuse_other_parameters(handler: Handler, allowed: Collection[str], reason: str) -> None:
+    for name in handler.parameters:
+        if name not in allowed:
+            raise TypeError(f"{handler.name} takes {name}. {reason}")
 
 
 def _refuse_bad_policy(handler: Handler) -> None:

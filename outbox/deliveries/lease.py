@@ -106,8 +106,12 @@ class Lease:
         """
         self.keep()
         self._waiting.discard(delivery.id)
-        if delivery.id in self._lost:
+        if self.is_lost(delivery):
             raise LeaseLost(LeaseLost.__doc__)
+
+    def is_lost(self, delivery: Delivery) -> bool:
+        """Return whether another worker has the delivery, or it was declared dead."""
+        return delivery.id in self._lost
 
     def keep(self) -> None:
         """Extend the lease of the waiting deliveries if a third of it is over."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+
+from outbox.events import SEPARATOR, has_several_events, selects
 
 from .events import Event
 from .rows import Row
 
 
 class Subscription(Row):
-    """The connection of an event name to a handler. Rows, not the running code, decide the fan-out.
+    """The connection of events to a handler. Rows, not the running code, decide the fan-out.
+
+    A handler has one row for each event name. A handler with patterns ("orders.*"), a bulk handler
+    and a sink have one row for all their events. Its window, breaker and pause cover all of them.
 
     The policy columns have the values that the code declared at the last sync (`migrate` syncs).
     So a relay of an older or newer release applies the policy of the handler's own release.
@@ -29,7 +37,11 @@ class Subscription(Row):
     PAUSED_BY_RULE = "rule:"
 
     handler = models.CharField(_("handler"), max_length=150)
-    event = models.CharField(_("event"), max_length=150)
+    event = models.CharField(
+        _("event"),
+        max_length=1000,
+        help_text=_('An event name, or a list: "orders.*, payments.PaymentCaptured".'),
+    )
     since = models.DateTimeField(_("since"))
     active = models.BooleanField(_("active"), default=True)
     known = models.BooleanField(
@@ -102,6 +114,37 @@ class Subscription(Row):
     def is_held(self) -> bool:
         """Whether deliveries are parked rather than sent."""
         return self.paused_at is not None or not self.known
+
+    @property
+    def has_several_events(self) -> bool:
+        """Whether `event` selects more than one event name."""
+        return has_several_events(self.event)
+
+    def selects(self, name: str) -> bool:
+        """Return whether the subscription is owed events of this name."""
+        return selects(self.event, name)
+
+    def events_condition(self, field: str = "name") -> Q:
+        """Return the condition on an event's name that `selects` decides.
+
+        Args:
+            field: path of the name: "name", or "event__name" from deliveries.
+        """
+        parts = self.event.split(SEPARATOR)
+        wanted = [_name_condition(part, field) for part in parts if not part.startswith("!")]
+        condition = reduce(or_, wanted)
+        for part in parts:
+            if part.startswith("!"):
+                condition &= ~_name_condition(part[1:], field)
+        return condition
+
+
+def _name_condition(part: str, field: str) -> Q:
+    if part == "*":
+        return ~Q(**{f"{field}__startswith": "outbox."})
+    if part.endswith(".*"):
+        return Q(**{f"{field}__startswith": part[:-1]})
+    return Q(**{field: part})
 
 
 class Delivery(Row):

@@ -74,8 +74,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/deliveries/receipts.py",
-                "        if delivery.order_key is not None:\n",
-                "        if delivery.order_key:\n",
+                "for row in deliveries if row.order_key is not None]\n",
+                "for row in deliveries if row.order_key]\n",
             ),
         ),
         noticed_by=(
@@ -813,7 +813,7 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                "    if event.event_name in ordered_events():",
+                "    if is_ordered_event(event.event_name):",
                 "    if False:",
             ),
         ),
