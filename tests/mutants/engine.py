@@ -134,10 +134,11 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
-                "    for row in rows:\n",
+                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
                 "    from outbox.subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
-                "    for row in [row for row in rows if row.handler in mine]:\n",
+                "    rows = [row for row in rows if row.handler in mine]\n"
+                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
             ),
         ),
         noticed_by=(
