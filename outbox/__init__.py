@@ -24,7 +24,7 @@ from .contracts.upcasting import upcast
 from .deliveries.outstanding import is_owed
 from .deliveries.time_limit import TimeLimitExceeded
 from .emission import NotInTransaction, emit
-from .events import DomainEvent
+from .events import DomainEvent, EventRecord
 from .guards import guards_lifted
 from .guards.locks import mark_locked, saved_under_lock
 from .monitor.timeline import timeline_of
@@ -40,6 +40,7 @@ __all__ = [
     "Dead",
     "Discard",
     "DomainEvent",
+    "EventRecord",
     "LeaseLost",
     "NotInTransaction",
     "Pause",
