@@ -13,7 +13,8 @@
 Delivery is at least once. Inside the database each handler takes effect at most once.
 
 The public API is this module, `outbox.testing` for tests, `outbox.admin` for the admin of your own
-models, `outbox.reconciliation` for invariants, `outbox.transports.celery` for your Celery app and
+models, `outbox.reconciliation` for invariants, `outbox.guards` for rows under locks,
+`outbox.sinks.base` for sinks of your own, `outbox.transports.celery` for your Celery app and
 `outbox.metrics` for monitors. This module imports no models, so it may be imported anywhere.
 """
 
@@ -25,18 +26,17 @@ from .deliveries.outstanding import is_owed
 from .deliveries.time_limit import TimeLimitExceeded
 from .emission import NotInTransaction, emit
 from .events import DomainEvent, EventRecord
-from .guards import guards_lifted
-from .guards.locks import mark_locked, saved_under_lock
 from .monitor.timeline import timeline_of
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
 from .privacy.subjects import declare_subject
-from .receipt import LeaseLost, PermanentFailure, Receipt
+from .receipt import BulkDelivery, LeaseLost, PermanentFailure, Receipt
 from .relay.delayed import cancel_delayed
 from .subscriptions import subscribe
 
 __all__ = [
     "Breaker",
+    "BulkDelivery",
     "Dead",
     "Discard",
     "DomainEvent",
@@ -55,10 +55,7 @@ __all__ = [
     "cancel_delayed",
     "declare_subject",
     "emit",
-    "guards_lifted",
     "is_owed",
-    "mark_locked",
-    "saved_under_lock",
     "subscribe",
     "timeline_of",
     "upcast",

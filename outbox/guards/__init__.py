@@ -102,3 +102,9 @@ def frames() -> Iterator[FrameType]:
 def is_users(filename: str) -> bool:
     """Return whether a file belongs neither to Python, a library nor the outbox."""
     return not (filename.startswith(_NOT_THE_USERS) or _LIBRARIES.search(filename))
+
+
+# At the end, because the module imports this one.
+from .locks import mark_locked, saved_under_lock  # noqa: E402
+
+__all__ = ["guards_lifted", "mark_locked", "saved_under_lock"]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from outbox import Breaker, PermanentFailure, operations, subscribe
+from outbox import Breaker, BulkDelivery, EventRecord, PermanentFailure, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.receipt import BulkDelivery
 from outbox.testing import Outbox
 from outbox.worker.outcome import Result
 from tests.outbox.drive import (
@@ -38,7 +38,7 @@ class Down(Exception):
     """The external system is down."""
 
 
-def publish_by(publish: Callable[[Deliveries], None], **options: object) -> list[list[int]]:
+def publish_by(publish: Callable[[Deliveries], object], **options: Any) -> list[list[int]]:
     """Subscribe a bulk handler to orders and parcels; return the numbers of each of its calls."""
     calls: list[list[int]] = []
 
@@ -83,7 +83,7 @@ class TestACall:
         assert Subscription.objects.get().event == "shops.Ordered, shops.Returned"
 
     def test_gets_each_event_as_a_record(self):
-        records = []
+        records: list[EventRecord] = []
         publish_by(lambda deliveries: records.extend(one.event for one in deliveries))
         outbox = Outbox()
         row = outbox.given("shops.Ordered", order_id=uuid4(), number=3)
@@ -96,7 +96,7 @@ class TestACall:
         assert record.correlation_id == row.correlation_id
 
     def test_opens_no_transaction(self):
-        found = []
+        found: list[bool] = []
         publish_by(lambda deliveries: found.append(transaction.get_connection().in_atomic_block))
         emit_orders(2)
 
@@ -253,6 +253,17 @@ class TestAnOrderedHandler:
         assert calls == [[0, 2], [1], [3]]
         assert states() == ["done"] * 4
 
+    def test_releases_the_next_event_of_each_key_of_a_call(self):
+        publish_by(acknowledge, ordered=True)
+        outbox = Outbox()
+        keys = [uuid4(), uuid4()]
+        for number, order_id in enumerate(keys * 2):
+            outbox.given("shops.Ordered", order_id=order_id, key=str(order_id), number=number)
+
+        run_messages(run_pass())
+
+        assert states() == ["done", "done", "pending", "pending"]
+
     def test_holds_the_later_events_of_a_key_that_failed(self):
         publish_by(lambda deliveries: deliveries[0].failed(Down()), ordered=True)
         outbox = Outbox()
@@ -267,7 +278,7 @@ class TestAnOrderedHandler:
 
 class TestAReplay:
     def test_is_counted_for_systems_that_discard_known_ids(self):
-        replays = []
+        replays: list[int] = []
 
         def note(deliveries: Deliveries) -> None:
             replays.extend(one.replays for one in deliveries)
