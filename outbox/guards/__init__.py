@@ -29,6 +29,8 @@ from django.conf import settings
 
 from outbox.conf import conf
 
+__all__ = ["guards_lifted"]
+
 
 class RuleBroken(RuntimeError):
     """A guard refused code that would fail under load or after a crash. The text has the line."""
@@ -102,9 +104,3 @@ def frames() -> Iterator[FrameType]:
 def is_users(filename: str) -> bool:
     """Return whether a file belongs neither to Python, a library nor the outbox."""
     return not (filename.startswith(_NOT_THE_USERS) or _LIBRARIES.search(filename))
-
-
-# At the end, because the module imports this one.
-from .locks import mark_locked, saved_under_lock  # noqa: E402
-
-__all__ = ["guards_lifted", "mark_locked", "saved_under_lock"]

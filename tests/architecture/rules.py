@@ -18,7 +18,7 @@ OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
 #: Migrations of any app refer to the ids by this path.
 OFFERED_WHOLE = "ids"
 #: Models of any app use the guards of rows.
-OFFERED_TO_ALL = ("guards",)
+OFFERED_TO_ALL = ("guards", "guards.locks")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
