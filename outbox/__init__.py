@@ -30,7 +30,7 @@ from .monitor.timeline import timeline_of
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
 from .privacy.subjects import declare_subject
-from .receipt import BulkDelivery, LeaseLost, PermanentFailure, Receipt
+from .receipt import BulkDelivery, LeaseLost, PermanentFailure, Receipt, Target
 from .relay.delayed import cancel_delayed
 from .subscriptions import subscribe
 
@@ -50,6 +50,7 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Sensitive",
+    "Target",
     "TimeLimitExceeded",
     "acting_as",
     "cancel_delayed",

@@ -26,6 +26,7 @@ FACTS = frozenset(
         "actor",
         "key",
         "event",
+        "target",
         "attempt",
         "receipt",
     }

@@ -60,9 +60,10 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
     examination.count_rows(done.count())
-    # A subscription has one delivery of an event, so a second receipt has another subscription.
+    # A subscription has one delivery of an event and target. A second receipt has another one.
     others = done.filter(
         event=OuterRef("event"),
+        target=OuterRef("target"),
         subscription__handler=OuterRef("subscription__handler"),
         pk__lt=OuterRef("pk"),
     )

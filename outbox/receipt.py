@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
 
 from .events import EventRecord
@@ -83,13 +84,17 @@ class BulkDelivery:
 
     Attributes:
         event: the event.
+        target: the target, or "" if the handler has none.
         attempt: number of this attempt, from 1.
         replays: number of replays that staff have requested. An external system that discards
             known ids needs another id for each of them.
     """
 
-    def __init__(self, event: EventRecord, *, attempt: int = 1, replays: int = 0) -> None:
+    def __init__(
+        self, event: EventRecord, *, target: str = "", attempt: int = 1, replays: int = 0
+    ) -> None:
         self.event = event
+        self.target = target
         self.attempt = attempt
         self.replays = replays
         self.is_done = False
@@ -121,3 +126,17 @@ class BulkDelivery:
     def _refuse_second(self) -> None:
         if self.is_settled:
             raise RuntimeError(f"The delivery of {self.event.name} {self.event.id} is settled.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target of an event, for which a handler has a delivery of its own.
+
+    Attributes:
+        name: identifies the target, at most 200 characters: the id of a row, or an address.
+        share: owner or tenant, for a handler with a `share_window`: "owner:7". Default: the
+            event's.
+    """
+
+    name: str
+    share: str | None = None

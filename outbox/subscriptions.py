@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -14,9 +14,11 @@ from pydantic_core import to_json
 from .conf import conf
 from .events import FACTS, SEPARATOR, app_label, is_pattern, selects
 from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
-from .receipt import PermanentFailure
+from .receipt import PermanentFailure, Target
 
 OnDead = Literal["hold", "pass"]
+#: Returns the targets of an event. Its parameters are like those of a handler.
+TargetsFunction = Callable[..., Iterable[str | Target]]
 
 #: A handler that hangs is interrupted before its lease passes. So it does not look like a dead
 #: worker.
@@ -30,7 +32,7 @@ class Handler:
     """A function subscribed to events, with its policy. `@subscribe` creates it."""
 
     name: str
-    function: Callable[..., None]
+    function: Callable[..., object]
     events: tuple[str, ...]
     formerly: tuple[str, ...]
     atomic: bool
@@ -50,6 +52,7 @@ class Handler:
     ordered: bool
     on_dead: OnDead
     bulk: bool = False
+    targets: TargetsFunction | None = None
 
     @property
     def has_patterns(self) -> bool:
@@ -60,10 +63,10 @@ class Handler:
     def selectors(self) -> tuple[str, ...]:
         """The `event` of each of its subscriptions.
 
-        A bulk handler and one with patterns have one subscription for all events. So a message may
-        hold deliveries of any of them, and no event has two deliveries.
+        A handler with patterns or targets and a bulk handler have one subscription for all events.
+        So a message may hold deliveries of any of them, and no event has two deliveries.
         """
-        if self.bulk or self.has_patterns:
+        if self.bulk or self.has_patterns or self.targets:
             return (SEPARATOR.join(self.events),)
         return self.events
 
@@ -86,6 +89,11 @@ class Handler:
         """The parameters' types by name, resolved."""
         hints = get_type_hints(self.function, include_extras=True)
         return {name: hints.get(name, Any) for name in self.parameters}
+
+    @cached_property
+    def finder(self) -> Handler | None:
+        """A handler whose parameters are those of `targets`, for checks; None without targets."""
+        return replace(self, function=self.targets, targets=None) if self.targets else None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -142,6 +150,7 @@ def subscribe(
     ordered: bool = False,
     on_dead: OnDead = "hold",
     bulk: bool = False,
+    targets: TargetsFunction | None = None,
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
@@ -193,10 +202,15 @@ def subscribe(
             It calls `done()` or `failed(error)` of each. It is not atomic, and takes no receipt.
             All its events share one subscription, so one window, breaker and pause. With `ordered`,
             no two deliveries of one call have the same key.
+        targets: a function that returns the targets of an event, as texts or `Target`s. The handler
+            then has one delivery for each, and takes `target: str`. The function takes fields and
+            facts as a handler does. It runs in a delivery of its own, in one transaction with the
+            new deliveries, and may write rows.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
-            do not match, `inline` is combined with `atomic=False`, `bulk` or `ordered`, the
+            do not match, `target` and `targets` do not match, `inline` is combined with
+            `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the
             function takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern
             takes fields, a bulk handler takes other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
@@ -242,6 +256,7 @@ def subscribe(
             ordered=ordered,
             on_dead=on_dead,
             bulk=bulk,
+            targets=targets,
         )
         _refuse_bad_signature(handler)
         _refuse_bad_policy(handler)
@@ -299,6 +314,10 @@ def _refuse_bad_signature(handler: Handler) -> None:
             "Its events have different fields. Take `event: EventRecord`, and read its payload."
         )
         _refuse_other_parameters(handler, FACTS, reason)
+    if ("target" in handler.parameters) != (handler.targets is not None):
+        raise TypeError(
+            f"{handler.name}: a handler takes `target: str` if and only if it has targets=."
+        )
     wants_receipt = "receipt" in handler.parameters
     if wants_receipt == handler.atomic:
         raise TypeError(
@@ -319,6 +338,11 @@ def _refuse_bad_policy(handler: Handler) -> None:
         raise TypeError(
             f"{handler.name}: inline=True needs atomic=True. A handler that calls an external "
             "system may be slow. Let a worker run it: remove inline=True."
+        )
+    if handler.targets and (handler.inline or handler.ordered):
+        raise TypeError(
+            f"{handler.name}: targets= cannot be combined with inline=True or ordered=True. The "
+            "deliveries of one event to its targets run side by side."
         )
     if handler.inline and handler.ordered:
         raise TypeError(

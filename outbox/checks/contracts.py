@@ -25,7 +25,9 @@ from outbox.subscriptions import Handler
 
 
 def check_contract(handler: Handler) -> Iterator[CheckMessage]:
-    """Compare a handler with each event that it subscribes to."""
+    """Compare a handler, and the function that finds its targets, with each of its events."""
+    if handler.finder is not None:
+        yield from check_contract(handler.finder)
     schemas = {} if handler.bulk else _read_schemas(handler)
     for name in handler.events:
         event = events.find(name)

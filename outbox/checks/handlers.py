@@ -37,11 +37,14 @@ _FACT_TYPES: dict[str, tuple[type[Any], ...]] = {
     "attempt": (int,),
     "receipt": (Receipt,),
     "event": (EventRecord,),
+    "target": (str,),
 }
 
 
 def check_handler(handler: Handler) -> Iterator[CheckMessage]:
     """Find problems of a handler that do not depend on its events."""
+    if handler.finder is not None:
+        yield from check_handler(handler.finder)
     if handler.bulk:  # `subscribe` has checked its only parameter
         return
     yield from _unannotated(handler)

@@ -161,13 +161,14 @@ def _leave_one_each(old: Subscription, row: Subscription, *, using: str) -> None
     deliveries = Delivery.objects.using(using)
     old_events = deliveries.filter(subscription=old).values("event")
     shared = deliveries.filter(subscription=row, event__in=old_events)
-    pairs: dict[int, list[Delivery]] = {}
+    pairs: dict[tuple[int, str], list[Delivery]] = {}
     rows = deliveries.filter(
         subscription__in=(old, row), event__in=list(shared.values_list("event", flat=True))
     ).order_by("id")
     for one in rows.select_for_update():
-        pairs.setdefault(one.event_id, []).append(one)
-    dropped = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
+        pairs.setdefault((one.event_id, one.target), []).append(one)
+    progress = partial(_progress, new=row)
+    dropped = [min(pair, key=progress).pk for pair in pairs.values() if len(pair) == 2]
     deliveries.filter(pk__in=dropped).delete()
 
 

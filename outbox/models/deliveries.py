@@ -150,6 +150,8 @@ def _name_condition(part: str, field: str) -> Q:
 class Delivery(Row):
     """One event to be processed by one handler: retry state while owed, receipt once done.
 
+    A handler with targets has one delivery that finds the targets of an event, then one for each.
+
     The row also holds the latest attempt (`started_at`, `settled_at`, `worker`). So a delivery that
     succeeds at the first attempt, as nearly all do, needs no row of `Attempt`.
     """
@@ -204,6 +206,14 @@ class Delivery(Row):
     note = models.CharField(
         _("note"), max_length=300, blank=True, help_text=_("Reason for the present state.")
     )
+    target = models.CharField(
+        _("target"),
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("The target, if the handler has one delivery for each target of an event."),
+    )
     # NULL for other deliveries: the index then leaves them out on both databases.
     order_key = models.CharField(  # noqa: DJ001
         _("order key"),
@@ -230,7 +240,9 @@ class Delivery(Row):
             ("replay_delivery", "Can replay deliveries"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["event", "subscription"], name="outbox_delivery_once"),
+            models.UniqueConstraint(
+                fields=["event", "subscription", "target"], name="outbox_delivery_once"
+            ),
             models.CheckConstraint(
                 condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
             ),

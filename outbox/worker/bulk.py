@@ -116,7 +116,7 @@ def _given(row: Delivery, lease: Lease, *, replays: int) -> BulkDelivery:
     if lease.is_lost(row):
         raise LeaseLost(LeaseLost.__doc__)
     record = calls.record_of(row.event, upcasting.current_payload(row.event))
-    return BulkDelivery(record, attempt=row.attempts, replays=replays)
+    return BulkDelivery(record, target=row.target, attempt=row.attempts, replays=replays)
 
 
 def _replays(deliveries: Sequence[Delivery], *, using: str) -> dict[int, int]:

@@ -55,6 +55,7 @@ def arguments(handler: Handler, delivery: Delivery, **more: Any) -> dict[str, An
         "causation_id": event.causation_id,
         "actor": event.actor,
         "key": event.key,
+        "target": delivery.target,
         "attempt": delivery.attempts,
         **more,
     }
