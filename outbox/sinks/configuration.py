@@ -92,9 +92,10 @@ class SinkConfig:
         return f"sinks.{self.name}"
 
     def accepts(self, event_name: str) -> bool:
-        """Return whether it publishes events of this name."""
+        """Return whether it publishes events of this name. "*" excludes the outbox's own ones."""
         app = event_name.partition(".")[0]
-        return bool({"*", f"{app}.*", event_name} & set(self.events))
+        fitting = {f"{app}.*", event_name, *(["*"] if app != "outbox" else [])}
+        return bool(fitting & set(self.events))
 
 
 def configured() -> dict[str, SinkConfig]:
@@ -228,6 +229,7 @@ def sink_of(config: SinkConfig) -> Sink:
         if known is not None and known[0] == config:
             return known[1]
         made = backend_of(config)(config.name, config.options)
+        made.ordered = config.ordered
         _sinks[config.name] = (config, made)
     if known is not None:  # the settings were changed
         known[1].close()
