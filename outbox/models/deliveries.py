@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from outbox.events import SEPARATOR, has_several_events, selects
+from outbox.formatting import with_target
 
 from .events import Event
 from .rows import Row
@@ -299,7 +300,12 @@ class Delivery(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk} to {self.subscription.handler}"
+        return f"{self.pk} to {self.receiver}"
+
+    @property
+    def receiver(self) -> str:
+        """The handler's name, with the target in brackets if there is one."""
+        return with_target(self.subscription.handler, self.target)
 
     @property
     def is_owed(self) -> bool:
