@@ -6,6 +6,8 @@ from tests.mutants.mutant import Edit, Mutant
 
 OUTBOX = "tests/outbox/"
 BULK = f"{OUTBOX}worker/test_bulk.py::"
+TARGETS = f"{OUTBOX}worker/test_targets.py::"
+SINKS = f"{OUTBOX}sinks/test_publishing.py::"
 PATTERNS = f"{OUTBOX}deliveries/test_patterns.py::"
 
 EDGES = [
@@ -54,8 +56,8 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/subscriptions.py",
-                "        if self.bulk or self.has_patterns:\n",
-                "        if self.bulk:\n",
+                "        if self.bulk or self.has_patterns or self.targets:\n",
+                "        if self.bulk or self.targets:\n",
             ),
         ),
         noticed_by=(
@@ -90,6 +92,56 @@ EDGES = [
             f"{PATTERNS}TestTheNextRelease"
             "::test_splits_the_row_of_a_pattern_into_those_of_its_events",
         ),
+    ),
+    Mutant(
+        name="targets-with-the-receipt",
+        without="the deliveries of targets commit before the receipt of their finder",
+        edits=(
+            Edit(
+                "outbox/worker/targets.py",
+                "        store(targets(**arguments))\n",
+                "        store(targets(**arguments))\n        transaction.commit()\n",
+            ),
+        ),
+        noticed_by=(f"{TARGETS}TestFindingTargets::test_is_one_transaction_with_its_receipt",),
+    ),
+    Mutant(
+        name="target-of-a-correction",
+        without="a corrected event goes to all targets, also those that had the first one",
+        edits=(
+            Edit(
+                "outbox/operations/corrections.py",
+                "        target=row.target,\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TARGETS}TestACorrection::test_is_delivered_only_to_the_target_of_the_dead_delivery",
+        ),
+    ),
+    Mutant(
+        name="sink-done-by-acknowledgement",
+        without="an event counts as published although the other system refused it",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "            one.done() if error is None else one.failed(error)\n",
+                "            one.done()\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestAnEvent::test_is_done_only_by_its_own_acknowledgement",),
+    ),
+    Mutant(
+        name="sink-in-order",
+        without="a sink sends a later event of a key while an earlier one has no acknowledgement",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "            ordered=config.ordered,\n",
+                "            ordered=False,\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestOrder::test_lets_no_later_event_of_a_key_overtake",),
     ),
     Mutant(
         name="keys-released-in-bulk",
