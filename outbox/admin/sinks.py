@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from outbox.models import Event
-from outbox.monitor.publishing import NoEvent, Preview, preview, sink_states
+from outbox.monitor.previews import NoEvent, Preview, preview, sink_states
 from outbox.privacy.omission import UndeclaredField
 from outbox.receipt import PermanentFailure
 from outbox.sinks.configuration import SinkConfig, configured

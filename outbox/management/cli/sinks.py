@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from outbox.formatting import did_you_mean
-from outbox.monitor import publishing
+from outbox.monitor import previews
 from outbox.privacy.omission import UndeclaredField
 from outbox.receipt import PermanentFailure
 from outbox.sinks.configuration import SinkConfig, configured
@@ -60,8 +60,8 @@ class Preview:
         """Write the message; raise `CommandError` if the event has none."""
         config = _found(options["name"])
         try:
-            shown = publishing.preview(config, _event_id(options["event"]))
-        except (publishing.NoEvent, PermanentFailure, UndeclaredField) as error:
+            shown = previews.preview(config, _event_id(options["event"]))
+        except (previews.NoEvent, PermanentFailure, UndeclaredField) as error:
             raise CommandError(str(error)) from error
         for line in _lines(shown):
             write(line)
@@ -93,7 +93,7 @@ _NONE = 'No sink is configured. Set OUTBOX["SINKS"].'
 
 
 def _write_list(options: Options, write: Write) -> None:
-    found = publishing.sink_states()
+    found = previews.sink_states()
     if options["json"]:
         write_json([_as_json(one) for one in found], write)
     elif found:
@@ -102,12 +102,12 @@ def _write_list(options: Options, write: Write) -> None:
         write(_NONE)
 
 
-def _row(one: publishing.SinkState) -> tuple[object, ...]:
+def _row(one: previews.SinkState) -> tuple[object, ...]:
     config = one.config
     return (config.name, one.label, ", ".join(config.events), config.topic, config.backend)
 
 
-def _as_json(one: publishing.SinkState) -> dict[str, Any]:
+def _as_json(one: previews.SinkState) -> dict[str, Any]:
     config = one.config
     return {
         "name": config.name,
@@ -137,7 +137,7 @@ def _event_id(text: str | None) -> UUID | None:
         raise CommandError(f"{text} is no event id. An event id is a UUID.") from None
 
 
-def _lines(shown: publishing.Preview) -> Iterable[str]:
+def _lines(shown: previews.Preview) -> Iterable[str]:
     message, config = shown.message, shown.config
     origin = "an example built from its schema" if shown.is_example else "stored"
     encoding = f", {shown.encoding}" if shown.encoding else ""
@@ -157,10 +157,10 @@ def _lines(shown: publishing.Preview) -> Iterable[str]:
 
 
 def _line(text: str) -> str:
-    return publishing.printable(text).replace("\n", "\\n")
+    return previews.printable(text).replace("\n", "\\n")
 
 
-def _omitted(shown: publishing.Preview) -> str:
+def _omitted(shown: previews.Preview) -> str:
     if shown.config.sensitive:
         return "nothing, since SENSITIVE is True: sensitive fields are sent"
     if shown.omitted:
@@ -169,10 +169,10 @@ def _omitted(shown: publishing.Preview) -> str:
 
 
 def _checked(config: SinkConfig, timeout: float, write: Write) -> bool:
-    problems = publishing.check(config, timeout=timeout)
+    problems = previews.check(config, timeout=timeout)
     for problem in problems:
         write(f"ERROR    {config.name}: {problem}")
     if not problems:
-        topics = sorted(publishing.destinations(config))
+        topics = sorted(previews.destinations(config))
         write(f"ok       {config.name}: {', '.join(topics)}")
     return not problems
