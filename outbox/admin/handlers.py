@@ -22,6 +22,7 @@ from outbox.formatting import retry_policy
 from outbox.models import Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BREAKER, END
+from outbox.sinks.configuration import sink_name
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may
@@ -82,6 +83,11 @@ class HandlerRow:
             is_its = self.owed.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
             return "pause" if is_its else ""
         return "resume" if self.owed.paused_at else "pause"
+
+    @property
+    def sink(self) -> str:
+        """The name of its sink, or ""."""
+        return sink_name(self.owed.handler)
 
     @property
     def event_names(self) -> list[str]:
@@ -153,7 +159,11 @@ def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 def _shown(request: HttpRequest) -> dict[str, Any]:
     rows = handler_rows(has_failures=may(request, "see failures"))
-    return {"handlers": rows, "may_pause": may(request, "pause")}
+    return {
+        "handlers": rows,
+        "may_pause": may(request, "pause"),
+        "may_see_events": may(request, "see events"),
+    }
 
 
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
