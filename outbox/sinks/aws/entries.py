@@ -134,15 +134,7 @@ def _attributes(message: SinkMessage) -> dict[str, str]:
                 '"_", "-" and "." in the sink\'s mapper, and no "AWS." at its start.'
             )
         _refuse_no_xml(value, f'header "{name}"')
-    return _with_key(attributes, message.key)
-
-
-def _with_key(attributes: dict[str, str], key: str) -> dict[str, str]:
-    """Add the key as attribute `partitionkey` if there is a place for it."""
-    has_key = any(name.endswith("partitionkey") for name in attributes)
-    if has_key or len(attributes) == ATTRIBUTES or not key or _NO_XML.search(key):
-        return attributes
-    return {**attributes, "partitionkey": key}
+    return attributes
 
 
 def _refuse_no_xml(text: str, place: str) -> None:

@@ -49,6 +49,8 @@ class _AwsSink(Sink):
     """
 
     encoding: ClassVar[Encoding] = "structured"
+    header_prefix: ClassVar[str] = ""
+    structured_attributes: ClassVar[Sequence[str]] = ("id", "type", "source", "partitionkey")
     service: ClassVar[str]
     kind: ClassVar[str]
 

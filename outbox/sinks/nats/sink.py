@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -64,6 +64,7 @@ class NatsSink(Sink):
     are published together, and each is acknowledged by its stream.
     """
 
+    percent_encoded: ClassVar[bool] = True
     max_bytes = 1024 * 1024
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:

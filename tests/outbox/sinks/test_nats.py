@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from outbox.sinks.base import SinkUnavailable
 from outbox.sinks.nats import NatsSink
 from outbox.sinks.nats.errors import NatsRefusal
 from outbox.sinks.nats.subjects import covers, token
+from outbox.testing import ReceivedMessage, SinkContract
 from tests.outbox.sinks import streams
 from tests.outbox.sinks.sent import message
 from tests.processes import eventually
@@ -52,6 +54,48 @@ def new_sink() -> Iterator[Callable[..., NatsSink]]:
 @pytest.fixture
 def sink(nats: NatsServer, new_sink: Callable[..., NatsSink]) -> NatsSink:
     return new_sink(servers=nats.url)
+
+
+class TestNatsSink(SinkContract):
+    """JetStream has no partition key: the subject contains it."""
+
+    keeps_keys = False
+    keeps_text = False  # the CloudEvents binding for NATS encodes header values
+    keeps_ids = True
+    discards_known_ids = True
+
+    @pytest.fixture
+    def sink(self, sink: NatsSink) -> NatsSink:
+        return sink
+
+    @pytest.fixture
+    def topic(self, stream: str) -> str:
+        return f"{stream}.parcels"
+
+    @pytest.fixture
+    def missing_topic(self) -> str:
+        return f"{uuid4().hex}.parcels"
+
+    @pytest.fixture
+    def received(self, nats: NatsServer) -> Callable[[str], Sequence[ReceivedMessage]]:
+        return lambda topic: [
+            ReceivedMessage(
+                key="", headers=one.headers, body=one.data, id=one.headers["Nats-Msg-Id"]
+            )
+            for one in streams.stored(nats.url, topic.partition(".")[0])
+        ]
+
+    @pytest.fixture
+    def outage(self, nats: NatsServer) -> Callable[[], AbstractContextManager[object]]:
+        return nats.down
+
+
+class TestNatsSinkThatIsFrozen(TestNatsSink):
+    """The same with an outage in which the server accepts connections and answers nothing."""
+
+    @pytest.fixture
+    def outage(self, nats: NatsServer) -> Callable[[], AbstractContextManager[object]]:
+        return nats.frozen
 
 
 class TestAMessage:
