@@ -138,7 +138,8 @@ def sns_batch(failed: Mapping[str, Mapping[str, Any]]) -> Any:
                 continue
             [id] = form[name.removesuffix("Message") + "Id"]
             if body in failed:
-                parts = "".join(f"<{key}>{one}</{key}>" for key, one in failed[body].items())
+                values = {**failed[body], "SenderFault": str(failed[body]["SenderFault"]).lower()}
+                parts = "".join(f"<{key}>{one}</{key}>" for key, one in values.items())
                 errors += f"<member><Id>{id}</Id>{parts}</member>"
             else:
                 successful += f"<member><Id>{id}</Id><MessageId>m</MessageId></member>"
