@@ -14,7 +14,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -179,7 +178,7 @@ class _AwsSink(Sink):
     def _checked(self, topic: str, seconds: float) -> list[str]:
         try:
             return self._clients.submit(seconds, self._problems, topic).result(seconds)
-        except FutureTimeout:
+        except TimeoutError:
             return [f"{self._label(topic)} has not answered in time."]
         except Exception as error:
             return [str(error_of(error, destination=self._label(topic)))]
@@ -296,9 +295,11 @@ def _queue_name(topic: str) -> dict[str, str]:
 
 
 def _answers_until(deadline: float, sent: Sequence[Future[Results]]) -> Iterator[Any]:
-    """Yield the results that are there by the deadline. Cancel requests that wait for a thread."""
-    done, late = wait(sent, timeout=max(deadline - time.monotonic(), 0))
-    for future in late:
-        future.cancel()
+    """Yield the results that are there by the deadline."""
+    try:
+        done, _late = wait(sent, timeout=max(deadline - time.monotonic(), 0))
+    finally:
+        for future in sent:  # those that wait for a thread are not sent any more
+            future.cancel()
     for future in done:
         yield from future.result()

@@ -8,7 +8,6 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -43,9 +42,10 @@ class EventLoop:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout)
-        except FutureTimeout:
-            future.cancel()
+        except TimeoutError:
             raise SinkUnavailable("NATS has not answered in time.") from None
+        finally:
+            future.cancel()  # also if a time limit interrupts the caller
 
     def stop(self) -> None:
         """End the thread."""
@@ -93,7 +93,7 @@ class Connection:
         """Connect to one server.
 
         Raises:
-            OSError, nats.errors.Error, asyncio.TimeoutError: it cannot be reached, or refuses.
+            OSError, nats.errors.Error, TimeoutError: it cannot be reached, or refuses.
         """
         opening = self.client.connect(
             server,
@@ -214,6 +214,6 @@ def _reason(error: Exception, last_error: Exception | None) -> str:
         return "the server refuses the credentials"
     if isinstance(error, nats.errors.NoServersError) and last_error is not None:
         error = last_error
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return "no answer in time"
     return type(error).__name__

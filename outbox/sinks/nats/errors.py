@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 
 from outbox.receipt import PermanentFailure
@@ -33,7 +32,7 @@ def error_of(error: Exception, *, subject: str) -> Exception:
             f'NATS cannot carry the message for the subject "{subject}": its subject or the name '
             "of a header is invalid. Correct TOPIC, or the sink's mapper."
         )
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return SinkUnavailable(f'No acknowledgement for the subject "{subject}" in time.')
     if isinstance(error, nats.errors.Error | OSError):
         return SinkUnavailable(f"The connection to NATS has failed ({type(error).__name__}).")

@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox import PermanentFailure
-from outbox.sinks.base import SinkUnavailable
+from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.nats import NatsSink
 from outbox.sinks.nats.errors import NatsRefusal
 from outbox.sinks.nats.subjects import covers, token
@@ -244,48 +244,74 @@ class TestAServer:
 
         assert sink.publish([message(f"{stream}.7")], timeout=TIMEOUT) == [None]
 
-    def test_that_is_killed_in_mid_batch_has_all_acknowledged_messages_once(
-        self, nats, stream, sink
-    ):
-        """What is not acknowledged is sent again under its id, and stored at most once."""
-        batches = [[message(f"{stream}.{batch}") for _ in range(20)] for batch in range(200)]
-        acknowledged: list[str] = []
-        retried = []
-        begun = threading.Event()
 
-        def publish_all() -> None:
-            for batch in batches:
-                unsettled = send(sink, batch, acknowledged)
-                if unsettled:
-                    retried.append(unsettled)
-                begun.set()
-                while unsettled:
-                    unsettled = send(sink, unsettled, acknowledged)
+class TestAServerThatFailsInMidBatch:
+    """What is not acknowledged is sent again under its id, and stored once."""
 
-        thread = threading.Thread(target=publish_all)
-        thread.start()
-        for _ in range(3):
-            begun.clear()
-            assert begun.wait(60)
-            nats.kill()
-            nats.start()
-        thread.join()
+    def test_has_all_acknowledged_messages_once_after_kills(self, nats, stream, sink):
+        publishing = Publishing(sink, stream, timeout=TIMEOUT)
 
-        assert retried, "no batch was interrupted"
-        stored = streams.ids(nats.url, stream)
+        publishing.disturbed_by(nats.down, times=3)
+
+        self.assert_stored_once(publishing, streams.ids(nats.url, stream))
+
+    def test_has_all_acknowledged_messages_once_after_freezes(self, nats, stream, sink):
+        publishing = Publishing(sink, stream, timeout=SHORT)
+
+        publishing.disturbed_by(nats.frozen, times=2)
+
+        self.assert_stored_once(publishing, streams.ids(nats.url, stream))
+
+    def assert_stored_once(self, publishing: Publishing, stored: list[str]) -> None:
         assert len(stored) == len(set(stored))
-        assert sorted(stored) == sorted(acknowledged)
-        assert sorted(stored) == sorted(one.id for batch in batches for one in batch)
+        assert sorted(stored) == sorted(publishing.acknowledged)
 
 
-def send(sink: NatsSink, batch: list, acknowledged: list[str]) -> list:
-    """Publish once, note the acknowledged ids, and return the other messages."""
-    try:
-        results = sink.publish(batch, timeout=TIMEOUT)
-    except SinkUnavailable:
-        return batch
-    acknowledged += [one.id for one, result in zip(batch, results, strict=True) if not result]
-    return [one for one, result in zip(batch, results, strict=True) if result]
+class Publishing:
+    """Publishes batch after batch in a thread, each message until it is acknowledged."""
+
+    def __init__(self, sink: NatsSink, stream: str, *, timeout: float) -> None:
+        self._sink = sink
+        self._stream = stream
+        self._timeout = timeout
+        self._stopped = threading.Event()
+        self.acknowledged: list[str] = []
+        self.failures = 0
+
+    def disturbed_by(
+        self, outage: Callable[[], AbstractContextManager[object]], *, times: int
+    ) -> None:
+        """Publish through outages, each of which begins after acknowledgements and fails a call."""
+        thread = threading.Thread(target=self._publish_all)
+        thread.start()
+        try:
+            for _ in range(times):
+                self._wait_for_more(lambda: len(self.acknowledged), "a batch is acknowledged")
+                with outage():
+                    self._wait_for_more(lambda: self.failures, "a call fails")
+        finally:
+            self._stopped.set()
+            thread.join()
+
+    def _wait_for_more(self, count: Callable[[], int], what: str) -> None:
+        before = count()
+        eventually(lambda: count() > before, what)
+
+    def _publish_all(self) -> None:
+        while not self._stopped.is_set():
+            batch = [message(f"{self._stream}.{number}") for number in range(20)]
+            while batch := self._unsettled(batch):
+                self.failures += 1
+
+    def _unsettled(self, batch: list[SinkMessage]) -> list[SinkMessage]:
+        """Publish once, and return the messages that were not acknowledged."""
+        try:
+            results = self._sink.publish(batch, timeout=self._timeout)
+        except SinkUnavailable:
+            return batch
+        pairs = list(zip(batch, results, strict=True))
+        self.acknowledged += [one.id for one, result in pairs if result is None]
+        return [one for one, result in pairs if result is not None]
 
 
 class TestAForkedChild:
