@@ -6,6 +6,7 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
@@ -25,4 +26,5 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *EDGES,
+    *MESSAGES,
 ]
