@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
+from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
@@ -25,4 +26,5 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *EDGES,
+    *BROKERS,
 ]
