@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
+from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.messages import MESSAGES
@@ -27,4 +28,5 @@ MUTANTS: list[Mutant] = [
     *PRIVACY,
     *EDGES,
     *MESSAGES,
+    *BROKERS,
 ]
