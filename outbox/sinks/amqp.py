@@ -145,11 +145,12 @@ class AmqpSink(Sink):
                 return results + [error] * (len(messages) - len(results))
         return results
 
-    def _send(
-        self, messages: Sequence[SinkMessage], deadline: Deadline
-    ) -> list[Exception | None]:
+    def _send(self, messages: Sequence[SinkMessage], deadline: Deadline) -> list[Exception | None]:
         link = self._usable_link(deadline)
         batch = _Batch(messages)
+        for index, message in enumerate(messages):
+            if reason := self._impossible(message):
+                batch.settle(index, PermanentFailure(reason))
         try:
             with link.confirming(batch):
                 link.send(batch, self._exchange, deadline)
@@ -165,6 +166,17 @@ class AmqpSink(Sink):
             raise
         batch.fail(self._blocked())  # if some are still open, the server has blocked publishers
         return batch.results
+
+    def _impossible(self, message: SinkMessage) -> str:
+        """Return the reason why this message cannot be sent at all, or ""."""
+        if _is_too_long(message.topic):
+            return (
+                f"The routing key has {len(message.topic.encode())} bytes; AMQP allows "
+                f"{LONGEST_ROUTING_KEY}. Shorten TOPIC."
+            )
+        if len(message.body) > self.max_bytes:
+            return f"The body has {len(message.body)} bytes; the limit is {self.max_bytes}."
+        return ""
 
     def _usable_link(self, deadline: Deadline) -> _Link:
         """Return a link to a server that takes messages.
@@ -276,11 +288,12 @@ class _Link:
         self._batch: _Batch | None = None
         self._connection = self._connect(addresses, deadline)
         self._limit(deadline)
-        self._channel = self._connection.channel()
+        channel: Any = self._connection.channel()
+        self._channel = channel
         self._channel.confirm_select()
-        self._channel.events["basic_ack"].add(self._on_ack)
-        self._channel.events["basic_nack"].add(self._on_nack)
-        self._channel.events["basic_return"].add(self._on_return)
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
 
     def _connect(self, addresses: kombu.Connection, deadline: Deadline) -> amqp.Connection:
         given = addresses.clone(connect_timeout=deadline.left(), ssl=_verified(addresses))
@@ -320,8 +333,7 @@ class _Link:
     def send(self, batch: _Batch, exchange: str, deadline: Deadline) -> None:
         """Publish all messages. Stop if the server blocks publishers."""
         for index, message in enumerate(batch.messages):
-            if _is_too_long(message.topic):
-                batch.settle(index, _too_long(message))
+            if not batch.is_open[index]:
                 continue
             if self.is_blocked:
                 return
@@ -420,13 +432,6 @@ def _encoded(message: SinkMessage) -> amqp.Message:
 
 def _is_too_long(topic: str) -> bool:
     return len(topic.encode()) > LONGEST_ROUTING_KEY
-
-
-def _too_long(message: SinkMessage) -> PermanentFailure:
-    return PermanentFailure(
-        f"The routing key has {len(message.topic.encode())} bytes; AMQP allows "
-        f"{LONGEST_ROUTING_KEY}. Shorten TOPIC."
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -65,6 +65,8 @@ class Sink(ABC):
     Attributes:
         encoding: the encoding that the system's limits allow, unless `ENCODING` sets the other one.
         header_prefix: prefix of CloudEvents attributes among the headers.
+        percent_encoded: whether the values of these headers are percent-encoded, as HTTP and NATS
+            require.
         max_bytes: largest message that the system accepts; None: unknown. It is checked before the
             first attempt, and a larger one is dead at once.
         max_batch: most messages of one call of `publish`.
@@ -72,6 +74,7 @@ class Sink(ABC):
 
     encoding: ClassVar[Encoding] = "binary"
     header_prefix: ClassVar[str] = "ce-"
+    percent_encoded: ClassVar[bool] = False
     max_bytes: int | None = None
     max_batch: int = 100
 

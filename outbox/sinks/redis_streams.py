@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.receipt import PermanentFailure
+
 from .base import Sink, SinkMessage, SinkUnavailable
 from .deadline import Deadline
 
@@ -28,10 +30,10 @@ except ImportError:  # the constructor names the missing library
     if not TYPE_CHECKING:
         redis = None
 
-#: Bytes of one value, by `proto-max-bulk-len`.
+#: Bytes of one value, by the default of `proto-max-bulk-len`.
 MAX_BYTES = 512 * 1024 * 1024
 
-_OWN_OPTIONS = {"url", "maxlen", "wait_replicas", "wait_fsync"}
+_OWN_OPTIONS = {"url", "maxlen", "max_bytes", "wait_replicas", "wait_fsync"}
 
 #: Errors of the server as a whole, by the first word of the answer.
 _OF_THE_SERVER = (
@@ -55,6 +57,7 @@ class RedisStreamSink(Sink):
     Options:
         url: "redis://user:password@host:port/db", "rediss://" or "unix://".
         maxlen: approximate number of entries that a stream keeps. None: all.
+        max_bytes: largest body; default 512 MiB.
         wait_replicas: replicas that must have each entry (WAIT). Fewer are an error.
         wait_fsync: True waits until the entry is on disk, also on those replicas (WAITAOF; needs
             `appendonly yes`, and Redis 7.2 or Valkey).
@@ -73,9 +76,12 @@ class RedisStreamSink(Sink):
             raise ImproperlyConfigured(f'The Redis sink "{name}" needs redis (extra "redis").')
         if not options.get("url"):
             raise ImproperlyConfigured(f'The Redis sink "{name}" needs the option "url".')
+        self.max_bytes = int(options.get("max_bytes", MAX_BYTES))
         self._replicas = int(options.get("wait_replicas") or 0)
         self._waits = bool(self._replicas or options.get("wait_fsync"))
-        self._trim: Command = ("MAXLEN", "~", int(options["maxlen"])) if options.get("maxlen") else ()
+        self._trim: Command = (
+            ("MAXLEN", "~", int(options["maxlen"])) if options.get("maxlen") else ()
+        )
         self._pool = self._parse_address()
         self._connection: Any = None
         self._pid = 0
@@ -84,7 +90,19 @@ class RedisStreamSink(Sink):
         self, messages: Sequence[SinkMessage], *, timeout: float
     ) -> Sequence[Exception | None]:
         """Send one pipeline and read each answer. See `Sink.publish`."""
-        deadline = Deadline(timeout)
+        limit = self.max_bytes
+        fitting = [message for message in messages if len(message.body) <= limit]
+        results = iter(self._append(fitting, Deadline(timeout)))
+        return [
+            next(results) if len(message.body) <= limit else _too_large(message, limit)
+            for message in messages
+        ]
+
+    def _append(
+        self, messages: Sequence[SinkMessage], deadline: Deadline
+    ) -> list[Exception | None]:
+        if not messages:
+            return []
         commands = [self._xadd(message) for message in messages]
         answers = self._run([*commands, *self._wait(deadline)], deadline)
         results = [self._error_of(answer) for answer in answers[: len(messages)]]
@@ -174,8 +192,7 @@ class RedisStreamSink(Sink):
 
     def _connected(self, deadline: Deadline) -> Any:
         if self._connection is not None and self._pid == os.getpid():
-            # Data that nobody asked for means that the server has closed the connection.
-            if not self._connection.can_read(timeout=0):
+            if _is_idle(self._connection):
                 return self._connection
             self._connection.disconnect()
         self._pid = os.getpid()
@@ -201,7 +218,9 @@ class RedisStreamSink(Sink):
             return SinkUnavailable(f'Redis of the sink "{self.name}" did not wait: {_text(answer)}')
         local, replicas = answer if isinstance(answer, list) else (1, answer)
         if local < 1:
-            return SinkUnavailable(f'Redis of the sink "{self.name}" has not written to disk in time.')
+            return SinkUnavailable(
+                f'Redis of the sink "{self.name}" has not written to disk in time.'
+            )
         if replicas < self._replicas:
             return SinkUnavailable(
                 f'Redis of the sink "{self.name}": {replicas} of {self._replicas} replicas have '
@@ -218,7 +237,9 @@ class RedisStreamSink(Sink):
                 "primary."
             )
         facts = _parse_information(information)
-        if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy", "").startswith("all"):
+        if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy", "").startswith(
+            "all"
+        ):
             problems.append(
                 f'Redis of the sink "{self.name}" may evict streams: maxmemory-policy is '
                 f'{facts["maxmemory_policy"]}. Set "noeviction".'
@@ -246,6 +267,18 @@ class RedisStreamSink(Sink):
 
     def _unavailable(self, error: Exception) -> SinkUnavailable:
         return SinkUnavailable(f'Redis of the sink "{self.name}": {_text(error)}')
+
+
+def _too_large(message: SinkMessage, limit: int) -> PermanentFailure:
+    return PermanentFailure(f"The body has {len(message.body)} bytes; the limit is {limit}.")
+
+
+def _is_idle(connection: Any) -> bool:
+    """Return whether it is open, and no data waits that nobody asked for."""
+    try:
+        return not connection.can_read(timeout=0)
+    except (RedisError, OSError):
+        return False
 
 
 def _text(error: Exception) -> str:

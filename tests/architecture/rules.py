@@ -15,8 +15,9 @@ from .imports import Import, Source
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
 OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
-#: Migrations of any app refer to the ids by this path.
-OFFERED_TO_ALL = "ids"
+#: Modules of a library for every app. Migrations refer to ids and secrets by these paths. The
+#: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
+OFFERED_TO_ALL = {"ids", "sinks.signatures", "sinks.timed_http"}
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
@@ -148,7 +149,7 @@ class Project:
         """Return whether the library offers this name. `OFFERED_TO` limits a name to some apps."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
         room = OFFERED_TO.get(inside.split(".")[0])
-        if imported.target == f"{library}.{OFFERED_TO_ALL}":
+        if imported.target.removeprefix(f"{library}.") in OFFERED_TO_ALL:
             return True
         offering = {library, *({f"{library}.{room}"} if room else ())}
         return imported.target in offering and imported.name in self._offered(imported.target)
