@@ -13,7 +13,7 @@ import os
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from confluent_kafka import (
@@ -90,6 +90,11 @@ class KafkaServer(Server):
             return [one for number in sorted(partitions) for one in _read(consumer, topic, number)]
         finally:
             consumer.close()
+
+    def headers(self, message: Message) -> dict[str, str]:
+        """Return the headers of a received message as text."""
+        headers: Any = message.headers() or ()  # pairs, when it was received
+        return {name: value.decode() for name, value in headers}
 
     def _admin(self) -> AdminClient:
         # The caller keeps a reference while futures run.
