@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
+from typing import Any
 
 import kombu
 import pytest
@@ -28,6 +29,8 @@ from tests.processes import eventually
 from tests.servers.brokers import RabbitMQServer
 
 EXCHANGE = "evs"  # so short that the contract does not take it for a secret
+pytestmark = pytest.mark.once
+
 _numbers = count()
 
 
@@ -51,30 +54,38 @@ def received(rabbitmq: RabbitMQServer) -> Callable[[str], Sequence[ReceivedMessa
     return lambda topic: _take(rabbitmq, topic)
 
 
-def _make_queue(rabbitmq: RabbitMQServer, name: str, **arguments: object) -> None:
+@contextmanager
+def _channel(rabbitmq: RabbitMQServer) -> Iterator[Any]:
     with kombu.Connection(rabbitmq.url) as connection:
-        channel = connection.channel()
+        yield connection.channel()
+
+
+def _make_queue(rabbitmq: RabbitMQServer, name: str, **arguments: object) -> None:
+    with _channel(rabbitmq) as channel:
         channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
         channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
         channel.queue_bind(name, EXCHANGE, name)
 
 
 def _take(rabbitmq: RabbitMQServer, queue: str) -> list[ReceivedMessage]:
+    """Remove and return the messages of a queue."""
     return [
-        ReceivedMessage("", dict(one.headers) | {"content-type": one.content_type}, one.body, id)
+        ReceivedMessage(
+            key="",
+            headers={**one.headers, "content-type": one.content_type},
+            body=one.body,
+            id=one.properties["message_id"],
+        )
         for one in _raw(rabbitmq, queue)
-        for id in [one.properties["message_id"]]
     ]
 
 
-def _raw(rabbitmq: RabbitMQServer, queue: str) -> list[kombu.message.Message]:
-    with kombu.Connection(rabbitmq.url) as connection:
-        channel = connection.channel()
+def _raw(rabbitmq: RabbitMQServer, queue: str) -> list[Any]:
+    with _channel(rabbitmq) as channel:
+        channel.auto_decode = False
         found = []
         while (one := channel.basic_get(queue, no_ack=True)) is not None:
             found.append(channel.message_to_python(one))
-    for one in found:
-        one.body = one.body if isinstance(one.body, bytes) else one.body.encode()
     return found
 
 
@@ -200,8 +211,8 @@ class TestARefusedMessage:
 
 
 def _count(rabbitmq: RabbitMQServer, queue: str) -> int:
-    with kombu.Connection(rabbitmq.url) as connection:
-        return int(connection.channel().queue_declare(queue, passive=True).message_count)
+    with _channel(rabbitmq) as channel:
+        return int(channel.queue_declare(queue, passive=True).message_count)
 
 
 class TestAServerThatStops:
@@ -281,8 +292,8 @@ class TestAMissingExchange:
         AmqpSink("maker", {**options, "declare": True}).check([topic], timeout=30)
         sink = AmqpSink("parcels", options)
         assert sink.check([topic], timeout=30) == []
-        with kombu.Connection(rabbitmq.url) as connection:
-            connection.channel().exchange_delete("deleted-later")
+        with _channel(rabbitmq) as channel:
+            channel.exchange_delete("deleted-later")
 
         results = publish(sink, message(topic)) + publish(sink, message(topic), message(topic))
 

@@ -21,6 +21,8 @@ from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
 from tests.servers.brokers import ValkeyServer
 
+pytestmark = pytest.mark.once
+
 _numbers = count()
 
 
@@ -43,9 +45,9 @@ def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
 
 
 @contextmanager
-def configured(client: redis.Redis, name: str, value: object) -> Iterator[None]:
+def configured(client: redis.Redis, name: str, value: str | int) -> Iterator[None]:
     """Change a setting of the server for a block."""
-    before = client.config_get(name)[name]
+    before = str(client.config_get(name)[name])
     client.config_set(name, value)
     try:
         yield
