@@ -147,9 +147,9 @@ class RedisStreamSink(Sink):
 
     def _xadd(self, message: SinkMessage) -> Command:
         fields = dict(message.headers)
-        content_type = fields.pop("content-type", "")
-        if content_type:
-            fields["datacontenttype"] = content_type
+        is_structured = fields.get("content-type", "").startswith("application/cloudevents")
+        if "content-type" in fields and not is_structured:
+            fields["datacontenttype"] = fields.pop("content-type")
         pairs = [part for pair in fields.items() for part in pair]
         return ("XADD", message.topic, *self._trim, "*", *pairs, "data", message.body)
 

@@ -106,6 +106,14 @@ class TestAnEntry:
             "data": '{"weight": 3}',
         }
 
+    def test_in_structured_encoding_keeps_the_content_type(self, sink, client, topic):
+        structured = "application/cloudevents+json"
+
+        assert publish(sink, message(topic, headers={"content-type": structured})) == [None]
+
+        ((_, fields),) = client.xrange(topic)
+        assert fields == {"content-type": structured, "data": "{}"}
+
     def test_is_written_again_with_the_same_id(self, sink, client, topic):
         """Redis does not discard it. Consumers do, by the field id."""
         sent = message(topic, headers={"id": "1"})
