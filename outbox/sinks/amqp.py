@@ -11,10 +11,8 @@ https://github.com/knative-extensions/eventing-rabbitmq/blob/main/cloudevents-pr
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,7 +23,6 @@ from .base import Sink, SinkMessage, SinkUnavailable
 from .deadline import Deadline
 
 try:
-    import amqp
     import kombu
     from amqp.exceptions import (
         AccessRefused,
@@ -34,9 +31,11 @@ try:
         NotFound,
         PreconditionFailed,
     )
+
+    from .amqp_link import Batch, Link, MessageRefused, reason_of
 except ImportError:  # the constructor names the missing library
     if not TYPE_CHECKING:
-        amqp = kombu = None
+        kombu = None
 
 #: Bytes of a routing key, by the protocol.
 LONGEST_ROUTING_KEY = 255
@@ -44,15 +43,6 @@ LONGEST_ROUTING_KEY = 255
 MAX_BYTES = 16 * 1024 * 1024
 
 _OWN_OPTIONS = {"url", "exchange", "declare", "max_bytes"}
-_PERSISTENT = 2
-
-
-class MessageUnroutable(Exception):
-    """No queue is bound to the exchange for this routing key. The delivery is retried."""
-
-
-class MessageRefused(Exception):
-    """RabbitMQ did not take the responsibility for this message. The delivery is retried."""
 
 
 class AmqpSink(Sink):
@@ -85,7 +75,7 @@ class AmqpSink(Sink):
         self.max_bytes = int(options.get("max_bytes", MAX_BYTES))
         self._exchange = str(options["exchange"])
         self._addresses = self._parse_addresses()
-        self._link: _Link | None = None
+        self._link: Link | None = None
 
     def publish(
         self, messages: Sequence[SinkMessage], *, timeout: float
@@ -147,14 +137,12 @@ class AmqpSink(Sink):
 
     def _send(self, messages: Sequence[SinkMessage], deadline: Deadline) -> list[Exception | None]:
         link = self._usable_link(deadline)
-        batch = _Batch(messages)
+        batch = Batch(messages)
         for index, message in enumerate(messages):
             if reason := self._impossible(message):
                 batch.settle(index, PermanentFailure(reason))
         try:
-            with link.confirming(batch):
-                link.send(batch, self._exchange, deadline)
-                link.await_confirms(batch, deadline)
+            link.publish(batch, self._exchange, deadline)
         except ChannelError as error:
             self._drop()
             batch.fail(_ChannelClosed(error))
@@ -178,34 +166,38 @@ class AmqpSink(Sink):
             return f"The body has {len(message.body)} bytes; the limit is {self.max_bytes}."
         return ""
 
-    def _usable_link(self, deadline: Deadline) -> _Link:
+    def _usable_link(self, deadline: Deadline) -> Link:
         """Return a link to a server that takes messages.
 
         Raises:
             SinkUnavailable: there is none.
         """
-        link = self._link
-        if link is not None and link.pid == os.getpid() and link.is_alive(deadline):
-            if link.is_blocked:
-                raise self._blocked()
-            return link
+        if self._link is not None and self._link.pid != os.getpid():
+            self._link = None  # the parent's: closing it here would end its connection
+        if self._link is None or not self._link.is_alive(deadline):
+            self._link = None
+            self._link = self._new_link(deadline)
+        if self._link.is_blocked:
+            raise self._blocked()
+        return self._link
+
+    def _new_link(self, deadline: Deadline) -> Link:
         try:
-            self._link = _Link(self._addresses, deadline)
-            self._link.find_exchange(self._exchange, bool(self.options.get("declare")))
+            link = Link(self._addresses, deadline)
+            try:
+                link.find_exchange(self._exchange, bool(self.options.get("declare")))
+            except BaseException:
+                link.drop()
+                raise
         except NotFound as error:
-            self._drop()
             raise SinkUnavailable(
                 f'The exchange "{self._exchange}" of the sink "{self.name}" does not exist. '
                 'Create it as a durable topic exchange, or set the option "declare".'
             ) from error
         except (AMQPError, OSError) as error:
-            self._drop()
             self._addresses.maybe_switch_next()
             raise self._unavailable(error) from error
-        except BaseException:
-            self._drop()
-            raise
-        return self._link
+        return link
 
     def _drop(self) -> None:
         link, self._link = self._link, None
@@ -213,13 +205,13 @@ class AmqpSink(Sink):
             link.drop()
 
     def _unavailable(self, error: Exception) -> SinkUnavailable:
-        return SinkUnavailable(f'RabbitMQ of the sink "{self.name}": {_reason(error)}')
+        return SinkUnavailable(f'RabbitMQ of the sink "{self.name}": {reason_of(error)}')
 
     def _objection(self, result: Exception | None) -> Exception | None:
         """Return the meaning of a closed channel for the only message on it."""
         if not isinstance(result, _ChannelClosed):
             return result
-        text = _reason(result.error)
+        text = reason_of(result.error)
         if isinstance(result.error, PreconditionFailed) and "message size" in text:
             return PermanentFailure(f"The message is too large. RabbitMQ: {text}")
         if isinstance(result.error, AccessRefused) and "access to topic" in text:
@@ -242,203 +234,5 @@ class _ChannelClosed(Exception):
         self.error = error
 
 
-class _Batch:
-    """The messages of one call, and the results known so far."""
-
-    def __init__(self, messages: Sequence[SinkMessage]) -> None:
-        self.messages = messages
-        self.results: list[Exception | None] = [None] * len(messages)
-        self.is_open = [True] * len(messages)
-
-    @property
-    def has_open(self) -> bool:
-        """Whether a result is not known yet."""
-        return any(self.is_open)
-
-    def settle(self, index: int, error: Exception | None) -> None:
-        if self.is_open[index]:
-            self.is_open[index] = False
-            self.results[index] = self.results[index] or error
-
-    def fail(self, error: Exception) -> None:
-        """Set the error of all messages without a result."""
-        for index in range(len(self.messages)):
-            self.settle(index, error)
-
-    def note_return(self, message_id: str, error: Exception) -> None:
-        """Record that the server returned a message. Its confirm follows."""
-        for index, message in enumerate(self.messages):
-            if message.id == message_id and self.is_open[index] and not self.results[index]:
-                self.results[index] = error
-                return
-
-
-class _Link:
-    """A connection with one channel in confirm mode, of one process.
-
-    Raises:
-        AMQPError, OSError: the server cannot be reached, or refuses the login.
-    """
-
-    def __init__(self, addresses: kombu.Connection, deadline: Deadline) -> None:
-        self.pid = os.getpid()
-        self.is_blocked = False
-        self._tags = 0
-        self._index_by_tag: dict[int, int] = {}
-        self._batch: _Batch | None = None
-        self._connection = self._connect(addresses, deadline)
-        self._limit(deadline)
-        channel: Any = self._connection.channel()
-        self._channel = channel
-        self._channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-
-    def _connect(self, addresses: kombu.Connection, deadline: Deadline) -> amqp.Connection:
-        given = addresses.clone(connect_timeout=deadline.left(), ssl=_verified(addresses))
-        given.transport_options = {
-            **(given.transport_options or {}),
-            "on_blocked": lambda _reason: self._note_blocked(True),
-            "on_unblocked": lambda: self._note_blocked(False),
-        }
-        connection: amqp.Connection = given.transport.establish_connection()
-        return connection
-
-    def find_exchange(self, name: str, declare: bool) -> None:
-        self._channel.exchange_declare(
-            name, "topic", passive=not declare, durable=True, auto_delete=False
-        )
-
-    def is_alive(self, deadline: Deadline) -> bool:
-        """Read frames that have arrived since the last call, and return whether it is connected."""
-        try:
-            self._limit(deadline)
-            self._read_arrived()
-        except (AMQPError, OSError):
-            self.drop()
-            return False
-        return bool(self._connection.connected)
-
-    @contextlib.contextmanager
-    def confirming(self, batch: _Batch) -> Iterator[None]:
-        """Assign the confirms that arrive in the block to the batch. Later ones are ignored."""
-        self._batch = batch
-        try:
-            yield
-        finally:
-            self._batch = None
-            self._index_by_tag.clear()
-
-    def send(self, batch: _Batch, exchange: str, deadline: Deadline) -> None:
-        """Publish all messages. Stop if the server blocks publishers."""
-        for index, message in enumerate(batch.messages):
-            if not batch.is_open[index]:
-                continue
-            if self.is_blocked:
-                return
-            self._tags += 1
-            self._index_by_tag[self._tags] = index
-            self._channel.basic_publish(
-                _encoded(message),
-                exchange=exchange,
-                routing_key=message.topic,
-                mandatory=True,
-                timeout=deadline.left(),
-            )
-            self._read_arrived()
-
-    def await_confirms(self, batch: _Batch, deadline: Deadline) -> None:
-        """Read until each message has its confirm, or the server blocks publishers."""
-        while batch.has_open and not self.is_blocked:
-            self._limit(deadline)
-            if deadline.has_passed:
-                raise TimeoutError
-            self._connection.blocking_read()
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._connection.transport.sock.settimeout(1)
-            self._connection.close()
-        self.drop()
-
-    def drop(self) -> None:
-        """Close the socket, without a good-bye that a frozen server would not answer."""
-        with contextlib.suppress(Exception):
-            self._connection.collect()
-
-    def _limit(self, deadline: Deadline) -> None:
-        """Limit reads and writes. py-amqp waits without a limit for the answer of a method."""
-        self._connection.transport.sock.settimeout(deadline.left())
-
-    def _read_arrived(self) -> None:
-        while self._connection.connected:
-            readable, _, _ = select.select([self._connection.transport.sock], [], [], 0)
-            if not readable:
-                return
-            self._connection.blocking_read()
-
-    def _note_blocked(self, is_blocked: bool) -> None:
-        self.is_blocked = is_blocked
-
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._settle(tag, multiple, None)
-
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        self._settle(tag, multiple, MessageRefused("RabbitMQ refused the message (basic.nack)."))
-
-    def _settle(self, tag: int, multiple: bool, error: Exception | None) -> None:
-        first = min(self._index_by_tag, default=tag) if multiple else tag
-        for one in range(first, tag + 1):
-            index = self._index_by_tag.pop(one, None)
-            if index is not None and self._batch is not None:
-                self._batch.settle(index, error)
-
-    def _on_return(
-        self, error: Exception, exchange: str, routing_key: str, message: amqp.Message
-    ) -> None:
-        if self._batch is not None:
-            text = (
-                f'No queue is bound to the exchange "{exchange}" for the routing key '
-                f'"{routing_key}". Bind one.'
-            )
-            self._batch.note_return(
-                message.properties.get("message_id", ""), MessageUnroutable(text)
-            )
-
-
-def _verified(addresses: kombu.Connection) -> Any:
-    """Return the TLS options, by default with a check of the host name, which py-amqp omits."""
-    if addresses.ssl is True or addresses.transport_cls == "amqps":
-        return {"server_hostname": None}  # kombu inserts the host of the URL
-    if isinstance(addresses.ssl, dict):
-        return {"server_hostname": None, **addresses.ssl}
-    return addresses.ssl
-
-
-def _encoded(message: SinkMessage) -> amqp.Message:
-    headers = dict(message.headers)
-    content_type = headers.pop("content-type", "application/json")
-    return amqp.Message(
-        message.body,
-        application_headers=headers,
-        content_type=content_type,
-        delivery_mode=_PERSISTENT,
-        message_id=message.id,
-        timestamp=int(message.event.emitted_at.timestamp()),
-        type=message.event.name,
-    )
-
-
 def _is_too_long(topic: str) -> bool:
     return len(topic.encode()) > LONGEST_ROUTING_KEY
-
-
-def _reason(error: Exception) -> str:
-    """Return the server's text, or the kind of the error. Neither contains the URL."""
-    if isinstance(error, TimeoutError):
-        return "no answer within the time limit."
-    if isinstance(error, OSError):
-        return f"{error.strerror or type(error).__name__}."
-    text = str(getattr(error, "reply_text", "") or "").strip() or type(error).__name__
-    return text if text.endswith(".") else f"{text}."

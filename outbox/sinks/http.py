@@ -23,11 +23,10 @@ from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from outbox.receipt import PermanentFailure
-
 from . import signatures
 from .base import Sink, SinkMessage, SinkUnavailable
 from .deadline import Deadline
+from .http_answers import AnswerRefused, meaning_of
 
 try:
     import httpcore
@@ -42,31 +41,10 @@ CONCURRENCY = 8
 #: Bytes of an answer that are read, so that the connection can be used again.
 MAX_ANSWER_BYTES = 16 * 1024
 
-#: The receiver objects to this message, so that no retry can help.
-REJECTED = frozenset({400, 413, 414, 415, 422, 431})
-#: The receiver, or a proxy in front of it, cannot take messages now, or refuses the credentials.
-UNAVAILABLE = frozenset({401, 403, 407, 408, 425, 429})
-
 _PORTS = {"http": 80, "https": 443}
 
 #: Printable ASCII. A header of a mapper may have other characters, which HTTP does not allow.
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-
-
-class AnswerRefused(Exception):
-    """The receiver answered with a status that a change there can repair. It is retried."""
-
-
-class ReceiverBusy(SinkUnavailable):
-    """The receiver asked to wait, by Retry-After.
-
-    Attributes:
-        retry_after: seconds.
-    """
-
-    def __init__(self, text: str, retry_after: float) -> None:
-        super().__init__(text)
-        self.retry_after = retry_after
 
 
 class HttpSink(Sink):
@@ -205,7 +183,7 @@ class HttpSink(Sink):
             return SinkUnavailable(f"{_shown(message.topic)}: {_reason(error)}")
         except Exception as error:
             return error
-        return _meaning(status, seconds, _shown(message.topic))
+        return meaning_of(status, seconds, _shown(message.topic))
 
     def _exchange(self, message: SinkMessage) -> tuple[int, float]:
         assert self._pool is not None
@@ -264,22 +242,6 @@ class _TimedBackend(httpcore.NetworkBackend if httpcore else object):  # type: i
     ) -> httpcore.NetworkStream:
         stream = self._network.connect_tcp(host, port, self._left(), local_address, socket_options)
         return TimedStream(stream, self._left)
-
-
-def _meaning(status: int, seconds: float, shown: str) -> Exception | None:
-    """Return None for a status that acknowledges, else the error that it means."""
-    if 200 <= status < 300:
-        return None
-    text = f"{shown}: HTTP {status}."
-    if status in (429, 503) and seconds:
-        return ReceiverBusy(f"{text} It asks to wait {seconds:g} s.", seconds)
-    if status in UNAVAILABLE or status >= 500:
-        return SinkUnavailable(text)
-    if status in REJECTED:
-        return PermanentFailure(f"{text} The receiver rejects this message.")
-    if 300 <= status < 400:
-        return AnswerRefused(f"{text} Redirects are not followed. Set the final URL as TOPIC.")
-    return AnswerRefused(text)
 
 
 def _read_limited(response: httpcore.Response) -> None:

@@ -19,7 +19,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from outbox.receipt import PermanentFailure
 from outbox.sinks import amqp as amqp_sink
-from outbox.sinks.amqp import AmqpSink, MessageRefused, MessageUnroutable
+from outbox.sinks.amqp import AmqpSink
+from outbox.sinks.amqp_link import Link, MessageRefused, MessageUnroutable
 from outbox.sinks.base import SinkUnavailable
 from outbox.testing import ReceivedMessage, SinkContract
 from tests.chaos.rabbitmq import PROGRAMS
@@ -146,7 +147,7 @@ class TestAPublishedMessage:
     def test_waits_for_no_other_confirm(self, sink, topic, monkeypatch):
         """All are sent before the first confirm is awaited."""
         sent: list[int] = []
-        send, wait = amqp_sink._Link.send, amqp_sink._Link.await_confirms
+        send, wait = Link.send, Link.await_confirms
 
         def count_sent(link, batch, *rest):
             send(link, batch, *rest)
@@ -156,8 +157,8 @@ class TestAPublishedMessage:
             sent.append(link._tags)
             wait(link, batch, deadline)
 
-        monkeypatch.setattr(amqp_sink._Link, "send", count_sent)
-        monkeypatch.setattr(amqp_sink._Link, "await_confirms", note_wait)
+        monkeypatch.setattr(Link, "send", count_sent)
+        monkeypatch.setattr(Link, "await_confirms", note_wait)
 
         assert publish(sink, *[message(topic) for _ in range(20)]) == [None] * 20
         assert sent == [20, 20]
@@ -347,6 +348,24 @@ class TestAForkedProcess:
         assert publish(sink, message(topic, b"parent again")) == [None]
         bodies = [one.body for one in _take(rabbitmq, topic)]
         assert bodies == [b"parent", b"child", b"parent again"]
+
+    @pytest.mark.processes
+    def test_without_a_server_leaves_the_connection_of_its_parent(self, rabbitmq, sink, topic):
+        assert publish(sink, message(topic)) == [None]
+        link = sink._link
+
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                dead = f"amqp://guest:guest@127.0.0.1:{port_of_nobody()}//"
+                sink._addresses = kombu.Connection(dead)
+                (result,) = publish(sink, message(topic))
+                os._exit(0 if isinstance(result, SinkUnavailable) else 1)
+            os._exit(2)
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert publish(sink, message(topic)) == [None]
+        assert sink._link is link
 
 
 class TestTls:

@@ -19,7 +19,8 @@ from outbox.policy import Retry, wait_of
 from outbox.receipt import PermanentFailure
 from outbox.sinks import http as http_sink
 from outbox.sinks.base import SinkUnavailable
-from outbox.sinks.http import AnswerRefused, HttpSink, ReceiverBusy
+from outbox.sinks.http import HttpSink
+from outbox.sinks.http_answers import AnswerRefused, ReceiverBusy
 from outbox.sinks.signatures import new_secret
 from outbox.testing import ReceivedMessage, SinkContract
 from tests.closed_port import port_of_nobody
