@@ -174,7 +174,6 @@ class HttpSink(Sink):
     def _post(self, message: SinkMessage, deadline: Deadline) -> Exception | None:
         self._of_thread.deadline = deadline
         try:
-            self._left()
             _parse(message.topic)
             status, seconds = self._exchange(message)
         except httpcore.TimeoutException:

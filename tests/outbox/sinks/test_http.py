@@ -26,6 +26,7 @@ from outbox.testing import ReceivedMessage, SinkContract
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.outbox.sinks.receiver import Exchange, Receiver, answers, receiving
+from tests.processes import eventually
 
 pytestmark = pytest.mark.once
 
@@ -210,6 +211,7 @@ class TestAnAnswer:
 
         assert [type(one) for one in results] == [SinkUnavailable] * 2
         assert "no answer within the time limit" in str(results[0])
+        eventually(lambda: not _requests_in_flight(), "the requests end by the time limit")
 
     def test_that_is_missing_is_unavailable(self, sink, receiver):
         receiver.behaviour = receiver.drop
@@ -224,6 +226,10 @@ class TestAnAnswer:
             results = publish(sink, message(receiver.url), message(quick.url), timeout=1)
 
         assert [type(one) for one in results] == [SinkUnavailable, type(None)]
+
+
+def _requests_in_flight() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("outbox-http-sink")]
 
 
 class TestRequestsThatWereNotSentInTime:

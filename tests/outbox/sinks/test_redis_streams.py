@@ -178,6 +178,7 @@ class TestAServerThatStops:
 
     def test_being_a_primary_is_unavailable(self, sink, client, topic):
         assert publish(sink, message(topic)) == [None]
+        connection = sink._connection
         client.replicaof("127.0.0.1", port_of_nobody())
         try:
             (result,) = publish(sink, message(topic))
@@ -187,6 +188,7 @@ class TestAServerThatStops:
 
         assert isinstance(result, SinkUnavailable)
         assert "READONLY" in str(result)
+        assert sink._connection is not connection
         assert "Set the address of the primary" in problems[0]
 
     def test_before_all_answers_keeps_those_that_came(self, sink, client, topic, monkeypatch):
