@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
-from tests.mutants.brokers import BROKERS
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -24,5 +24,5 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
-    *BROKERS,
+    *AMQP_REDIS_HTTP,
 ]

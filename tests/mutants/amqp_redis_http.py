@@ -9,7 +9,7 @@ AMQP = f"{SINKS}test_amqp.py::"
 REDIS = f"{SINKS}test_redis_streams.py::"
 HTTP = f"{SINKS}test_http.py::"
 
-BROKERS = [
+AMQP_REDIS_HTTP = [
     Mutant(
         name="amqp-mandatory",
         without="RabbitMQ confirms a message that no queue takes",
