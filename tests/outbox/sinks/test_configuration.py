@@ -55,6 +55,7 @@ class TestAValidEntry:
             batch=10,
             window=None,
             lease=60.0,
+            timeout=10.0,
             attempts=45,
         )
         assert config.handler == "sinks.analytics"
