@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.admin import ADMIN
 from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
+from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -24,5 +25,6 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *EDGES,
     *AMQP_REDIS_HTTP,
 ]
