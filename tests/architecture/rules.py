@@ -15,11 +15,11 @@ from .imports import Import, Source
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
 OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
-#: Migrations of any app refer to ids and secrets by these paths.
-OFFERED_WHOLE = {"ids", "sinks.signatures"}
-#: Models of any app use the guards of rows. The shop's webhooks limit an exchange in time as the
-#: outbox's HTTP sink does.
-OFFERED_TO_ALL = ("guards", "guards.locks", "sinks.timed_http")
+#: Modules of a library for every app. Migrations refer to ids and secrets by these paths. The
+#: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
+OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}
+#: Rooms whose names in `__all__` every app may use. Models use the guards of rows.
+OFFERED_TO_ALL = ("guards", "guards.locks")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
