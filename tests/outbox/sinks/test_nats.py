@@ -20,6 +20,7 @@ from outbox.sinks.nats.errors import NatsRefusal
 from outbox.sinks.nats.subjects import covers, token
 from outbox.testing import ReceivedMessage, SinkContract
 from tests.outbox.sinks import streams
+from tests.outbox.sinks.libraries import error_without
 from tests.outbox.sinks.sent import message
 from tests.processes import eventually
 from tests.servers.nats import NatsServer
@@ -439,11 +440,13 @@ class TestTheOptions:
         with pytest.raises(ImproperlyConfigured, match='unknown name "server"'):
             NatsSink("audit", {"server": "nats://shop:s3cret@127.0.0.1"})
 
-    def test_need_the_library(self, monkeypatch):
-        monkeypatch.setattr("outbox.sinks.nats.sink.find_spec", lambda name: None)
+    def test_need_the_library(self):
+        error = error_without("nats", "outbox.sinks.nats.NatsSink")
 
-        with pytest.raises(ImproperlyConfigured, match='needs nats-py \\(extra "nats"\\)'):
-            NatsSink("audit", {})
+        assert error == (
+            'ImproperlyConfigured: The sink "audit" needs nats-py (extra "nats"). '
+            "Install it: pip install nats-py."
+        )
 
 
 class TestCovers:
