@@ -7,6 +7,7 @@ from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
@@ -27,4 +28,5 @@ MUTANTS: list[Mutant] = [
     *PRIVACY,
     *EDGES,
     *BROKERS,
+    *MESSAGES,
 ]
