@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
@@ -27,6 +28,7 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *EDGES,
-    *BROKERS,
     *MESSAGES,
+    *BROKERS,
+    *AMQP_REDIS_HTTP,
 ]
