@@ -208,6 +208,19 @@ class TestACall:
         assert "for topic no topic: Broker: Invalid topic (TOPIC_EXCEPTION)" in str(first)
         assert second is None
 
+    def test_is_sent_in_parts_if_the_client_queues_only_some(self, kafka, topic, sink):
+        small = KafkaSink("parcels", {**sink.options, "queue.buffering.max.messages": 10})
+        messages = new_messages(sink, topic, 25)
+
+        while messages:
+            results = small.publish(messages, timeout=TIMEOUT)
+            assert {type(one) for one in results if one} <= {SinkUnavailable}
+            left = [message for message, error in zip(messages, results, strict=True) if error]
+            assert len(left) < len(messages)
+            messages = left
+
+        assert len(set(ids(kafka, topic))) == 25
+
     def test_that_is_interrupted_sends_nothing_later(self, kafka, topic, sink):
         (interrupted,) = new_messages(sink, topic, 1)
         (later,) = new_messages(sink, topic, 1)
