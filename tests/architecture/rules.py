@@ -14,7 +14,7 @@ from .imports import Import, Source
 
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
-OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
+OFFERED_TO = {"admin": "admin", "invariants": "reconciliation", "events": "sources"}
 #: Migrations of any app refer to the ids by this path.
 OFFERED_TO_ALL = "ids"
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
