@@ -12,6 +12,7 @@ from tests.mutants.privacy import PRIVACY
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
+from tests.mutants.sources import SOURCES
 
 MUTANTS: list[Mutant] = [
     *ENGINE,
@@ -23,4 +24,5 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *SOURCES,
 ]
