@@ -18,7 +18,7 @@ from outbox import (
     subscribe,
 )
 from outbox.deliveries import failpoints
-from outbox.models import Attempt, Delivery
+from outbox.models import Attempt, Delivery, Event
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     Died,
@@ -111,6 +111,17 @@ class TestATargetThatFails:
 
         assert states_by_target() == {"": "done", "a": "dead", "b": "done"}
         assert Attempt.objects.get().delivery.target == "a"
+
+    def test_is_named_in_the_log(self, caplog: pytest.LogCaptureFixture):
+        send_to_each(a=PermanentFailure("gone"))
+        emit_orders(1)
+
+        with caplog.at_level("WARNING", logger="outbox.delivery"):
+            run_all()
+
+        [line] = caplog.records
+        assert line.getMessage().startswith(f"tests.send (a) {Event.objects.get().key} dead in ")
+        assert vars(line)["target"] == "a"
 
     def test_is_retried_alone(self):
         sent = send_to_each(a=PermanentFailure("gone"))
