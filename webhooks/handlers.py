@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from outbox import EventRecord, Receipt, subscribe
@@ -14,7 +13,6 @@ from webhooks.models import EventType
 # Customers' receivers may be slow and are not ours, so they have their own queue.
 HTTP = "webhooks.http"
 SMTP = "notifications.smtp"
-
 
 #: The event type of the messages about each event of an order.
 EVENT_TYPES = {
@@ -28,26 +26,15 @@ EVENT_TYPES = {
 
 @subscribe(*EVENT_TYPES)
 def write_messages(order_id: UUID, event: EventRecord) -> None:
-    services.write_messages(
-        order_id=order_id, kind=EVENT_TYPES[event.name], event_id=event.id, at=event.emitted_at
-    )
+    services.write_messages(order_id=order_id, kind=EVENT_TYPES[event.name], event=event)
 
 
 @subscribe("payments.PaymentRefunded")
 def write_refund_messages(
-    order_id: UUID,
-    amount: Money,
-    event_id: UUID,
-    emitted_at: datetime,
-    refund_id: UUID | None = None,
+    order_id: UUID, amount: Money, event: EventRecord, refund_id: UUID | None = None
 ) -> None:
-    services.write_messages(
-        order_id=order_id,
-        kind=EventType.REFUNDED,
-        event_id=event_id,
-        at=emitted_at,
-        refund=payloads.refund_data(refund_id=str(refund_id or ""), amount=amount),
-    )
+    refund = payloads.refund_data(refund_id=str(refund_id or ""), amount=amount)
+    services.write_messages(order_id=order_id, kind=EventType.REFUNDED, event=event, refund=refund)
 
 
 def messages_of(message_ids: list[UUID]) -> list[str]:

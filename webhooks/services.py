@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders import queries as orders
-from outbox import emit
+from outbox import EventRecord, emit
 from outbox.ids import uuid7
 from webhooks import payloads, queries
 from webhooks.events import EndpointUrlChanged, MessagesWritten
@@ -142,20 +142,18 @@ def ping(*, endpoint_id: UUID) -> Message:
 
 
 @transaction.atomic
-def write_messages(
-    *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
-) -> None:
+def write_messages(*, order_id: UUID, kind: EventType, event: EventRecord, **more: Any) -> None:
     """Write a message of the event to each endpoint of the order's owner that subscribes to it.
 
     An endpoint that has a message of the event gets no second one: the handler may run again.
     """
     owner_id = orders.customer_id(order_id)
-    endpoints = queries.endpoints_without_message(owner_id=owner_id, kind=kind, event_id=event_id)
+    endpoints = queries.endpoints_without_message(owner_id=owner_id, kind=kind, event_id=event.id)
     if not endpoints:
         return
     data = {"order": payloads.order_data(orders.summary(order_id)), **more}
-    text = payloads.body(kind=kind, at=at, data=data)
-    _write(endpoints, about_id=order_id, kind=kind, event_id=event_id, text=text)
+    text = payloads.body(kind=kind, at=event.emitted_at, data=data)
+    _write(endpoints, about_id=order_id, kind=kind, event_id=event.id, text=text)
 
 
 def delete_old_messages() -> int:
