@@ -39,12 +39,12 @@ _REFUSALS = {"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"}
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _TIMED_OUT = "_MSG_TIMED_OUT"
 
-#: Shares of a call's time after which messages expire, and are withdrawn.
-_EXPIRY, _WITHDRAWAL = 0.8, 0.9
+#: Share of a call's time after which messages without a result are withdrawn.
+_WITHDRAWAL = 0.9
 #: Seconds between two checks for signals, and for refused credentials.
 _SLICE = 0.2
-#: Seconds after which a topic that no broker knows counts as missing.
-_LONGEST_PROPAGATION = 5.0
+#: Milliseconds after which a topic that no broker knows counts as missing.
+_PROPAGATION = 3000
 
 
 class NotPublished(Exception):
@@ -82,7 +82,7 @@ class KafkaSink(Sink):
         """Send messages, and wait for the acknowledgement of each. See `Sink.publish`."""
         deadline = time.monotonic() + timeout * _WITHDRAWAL
         self._trouble.clear()
-        call = _Call(self._current_producer(timeout), messages)
+        call = _Call(self._current_producer(), messages)
         try:
             call.send()
             self._wait(call, deadline)
@@ -99,7 +99,7 @@ class KafkaSink(Sink):
         assert self.max_bytes is not None
         return kafka_check.problems(
             self._owner,
-            self._configuration(timeout),
+            self._configuration(),
             topics,
             max_bytes=self.max_bytes,
             timeout=timeout,
@@ -111,36 +111,33 @@ class KafkaSink(Sink):
 
     # --- the producer -------------------------------------------------------------------------
 
-    def _current_producer(self, timeout: float) -> Producer:
+    def _current_producer(self) -> Producer:
         if self._held.client is None:
-            self._held.client = self._new_producer(timeout)
+            self._held.client = self._new_producer()
         producer: Producer = self._held.client
         return producer
 
-    def _new_producer(self, timeout: float) -> Producer:
+    def _new_producer(self) -> Producer:
         from confluent_kafka import KafkaException, Producer
 
-        configuration = self._configuration(timeout)
+        configuration = self._configuration()
         note = partial(self._note, configuration.get("error_cb"))
         try:
             return Producer({**configuration, "error_cb": note})
         except (KafkaException, TypeError, ValueError) as error:
             raise kafka_client.refused_options(self._owner, error) from None
 
-    def _configuration(self, timeout: float) -> dict[str, Any]:
-        propagation = min(_LONGEST_PROPAGATION, timeout / 2)
-        ours: dict[str, Any] = {
+    def _configuration(self) -> dict[str, Any]:
+        return {
             "acks": "all",
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
-            "topic.metadata.propagation.max.ms": int(propagation * 1000),
+            "topic.metadata.propagation.max.ms": _PROPAGATION,
             "logger": logger,
             # At the next level librdkafka logs each failed attempt to connect, with no limit.
             "log_level": 2,
+            **self.options,
         }
-        if "message.timeout.ms" not in self.options:  # the older name of the same property
-            ours["delivery.timeout.ms"] = max(int(timeout * _EXPIRY * 1000), 100)
-        return {**ours, **self.options}
 
     def _note(self, given: Callable[[KafkaError], object] | None, error: KafkaError) -> None:
         """Record an error of a connection. librdkafka itself connects again."""

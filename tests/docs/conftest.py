@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.servers.fixtures import rabbitmq, valkey
+from tests.servers.fixtures import kafka, rabbitmq, valkey
 
-__all__ = ["rabbitmq", "valkey"]
+__all__ = ["kafka", "rabbitmq", "valkey"]

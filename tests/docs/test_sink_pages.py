@@ -18,6 +18,7 @@ from tests.docs.pages import Page
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import Running, eventually
 from tests.servers.brokers import RabbitMQServer, ValkeyServer
+from tests.servers.kafka import KafkaServer
 from tests.servers.server import listens
 
 pytestmark = [pytest.mark.once, pytest.mark.processes]
@@ -43,6 +44,21 @@ def sink_of(page: Page, variables: Mapping[str, str], monkeypatch: pytest.Monkey
     ((name, settings),) = names["OUTBOX"]["SINKS"].items()
     sink: Sink = import_string(settings["BACKEND"])(name, settings["OPTIONS"])
     return sink
+
+
+def test_kafka(kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Page("docs/how-to/publish-to-kafka.md")
+    variables = {"KAFKA": kafka.bootstrap_servers}
+    sink = sink_of(page, variables, monkeypatch)
+    exec(page.files()["create_topic.py"], {})
+    with consumer(page, variables) as running:
+        sent = message("shop.orders", headers={"ce_type": "orders.OrderPlaced", "ce_id": "7"})
+
+        assert publish(sink, sent) == [None]
+
+        running.says(rf"^orders\.OrderPlaced 7 {sent.key} \{{\}}$")
+    assert sink.check(["shop.orders"], timeout=30) == []
+    sink.close()
 
 
 def test_rabbitmq(rabbitmq: RabbitMQServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.kafka import KAFKA
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -29,6 +30,7 @@ MUTANTS: list[Mutant] = [
     *PRIVACY,
     *EDGES,
     *MESSAGES,
+    *KAFKA,
     *BROKERS,
     *AMQP_REDIS_HTTP,
 ]

@@ -228,15 +228,21 @@ class TestACall:
         class TimeLimit(BaseException):
             pass
 
+        producers: list[Producer] = []
+
         def interrupt(_error: KafkaError) -> None:
-            raise TimeLimit
+            if not producers:
+                producers.append(limited._held.client)
+                raise TimeLimit
 
         limited = KafkaSink("parcels", {**sink.options, "error_cb": interrupt})
         with kafka.down(), pytest.raises(TimeLimit):
             limited.publish([interrupted], timeout=TIMEOUT)
         assert limited.publish([later], timeout=TIMEOUT) == [None]
+        producers[0].flush(TIMEOUT)  # sends what is still queued
 
         assert ids(kafka, topic) == [later.id]
+        limited.close()
 
 
 class TestAKilledBroker:

@@ -1,4 +1,4 @@
-"""Events reach NATS, SQS and SNS from their emission to the acknowledgement, as CloudEvents."""
+"""Events reach brokers as CloudEvents, from their emission to the acknowledgement."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from outbox.testing import Outbox
 from tests.outbox.drive import expire_leases_and_backoffs, run_messages, run_pass, states
 from tests.outbox.sinks import queues, streams
 from tests.servers.aws import AwsServer
+from tests.servers.kafka import KafkaServer
 from tests.servers.nats import NatsServer
 
 pytestmark = [
@@ -56,6 +57,66 @@ def publish_all() -> None:
 def stored_ids() -> list[str]:
     found = Delivery.objects.order_by("event_id")  # the event's position
     return [str(one) for one in found.values_list("event__id", flat=True)]
+
+
+class TestKafka:
+    @pytest.fixture
+    def topic(self, kafka: KafkaServer, with_sink: Callable[..., None]) -> str:
+        topic = kafka.create_topic(partitions=3)
+        with_sink(
+            BACKEND="outbox.sinks.kafka.KafkaSink",
+            TOPIC=topic,
+            OPTIONS={"bootstrap.servers": kafka.bootstrap_servers},
+        )
+        return topic
+
+    def events(self, kafka: KafkaServer, topic: str) -> list[CloudEvent]:
+        return [
+            parse(kafka.headers(one), one.value() or b"", prefix="ce_")
+            for one in kafka.received(topic)
+        ]
+
+    def test_stores_the_events_of_a_key_in_order(self, kafka, topic):
+        emit_orders(5)
+
+        publish_all()
+
+        assert states() == ["done"] * 5
+        events = self.events(kafka, topic)
+        assert [one.id for one in events] == stored_ids()
+        assert {(one.type, one.source) for one in events} == {("shops.Ordered.v1", "/tests")}
+        assert {one.key() for one in kafka.received(topic)} == {KEY.encode()}
+        assert len({one.partition() for one in kafka.received(topic)}) == 1
+
+    def test_stores_a_replay_under_the_same_id(self, kafka, topic):
+        emit_orders(1)
+        publish_all()
+
+        operations.replay(operations.Choice(handler="sinks.audit"), by="ann", reason="lost there")
+        publish_all()
+
+        [id] = stored_ids()
+        assert [one.id for one in self.events(kafka, topic)] == [id, id]
+
+    def test_leaves_events_owed_while_it_is_frozen(self, kafka, topic, settings):
+        sink = settings.OUTBOX["SINKS"]["audit"]
+        settings.OUTBOX = {
+            **settings.OUTBOX,
+            "SINKS": {"audit": {**sink, "LEASE_SECONDS": 6}},  # a third is for the call
+        }
+        register_sinks()
+        emit_orders(2)
+
+        with kafka.frozen():
+            run_messages(run_pass())
+        assert states() == ["pending", "blocked"]
+        assert Attempt.objects.get().exception == "SinkUnavailable"
+
+        expire_leases_and_backoffs()
+        publish_all()
+        assert states() == ["done"] * 2
+        # The frozen broker may have stored the first one, too.
+        assert list(dict.fromkeys(one.id for one in self.events(kafka, topic))) == stored_ids()
 
 
 class TestNats:
