@@ -195,17 +195,21 @@ def network() -> Network:
     rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
     per_minute = minutes.rates()
     notes = {name: _("%s per minute") % _rate(per_minute[name]) for name in per_minute}
+    names = sorted({*events.registry, *per_minute})
     arrows = [
         Arrow(
-            event=row.event,
+            event=name,
             handler=row.handler,
             note=_("held") if row.is_held else "",
             is_held=row.is_held,
         )
         for row in rows
+        for name in (
+            [n for n in names if row.selects(n)] if row.has_several_events else [row.event]
+        )
     ]
     return Network(
-        events=sorted({*events.registry, *per_minute}),
+        events=names,
         handlers=sorted({row.handler for row in rows}),
         arrows=arrows,
         notes=notes,

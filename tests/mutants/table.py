@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
+from tests.mutants.brokers import BROKERS
+from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
@@ -24,5 +27,8 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *EDGES,
     *MESSAGES,
+    *BROKERS,
+    *AMQP_REDIS_HTTP,
 ]
