@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from outbox import subscriptions
-from outbox.conf import conf
-from outbox.events import is_pattern
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
 from outbox.subscriptions import subscribe
@@ -33,7 +31,7 @@ def register_sinks() -> None:
     ]
     for config in configured().values():
         subscribe(
-            *_events(config),
+            *config.selectors,
             name=config.handler,
             queue=config.queue,
             bulk=True,
@@ -44,15 +42,6 @@ def register_sinks() -> None:
             attempts=config.attempts,
             breaker=_BREAKER,
         )(_handler(config))
-
-
-def _events(config: SinkConfig) -> tuple[str, ...]:
-    """Return the sink's events. A bare "*" leaves out events of sources, which may be an echo."""
-    if "*" not in config.events:
-        return config.events
-    named = {one.partition(".")[0] for one in config.events if is_pattern(one)}
-    sources = sorted(set(getattr(conf(lenient=True), "SOURCES", {})) - named)
-    return (*config.events, *(f"!{label}.*" for label in sources))
 
 
 def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
