@@ -1,4 +1,4 @@
-"""The broker under test: Valkey, or with TEST_BROKER=rabbitmq the system's RabbitMQ.
+"""The broker under test: Valkey; with TEST_BROKER=rabbitmq the system's RabbitMQ; with =sqs moto's.
 
 TEST_AMQP_URL gives the URL of a RabbitMQ that runs already, which `make test-rabbitmq` takes from
 AMQP_URL. Tests that stop the broker are skipped then.
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.chaos.broker import Broker, Valkey
 from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
+from tests.chaos.sqs import Sqs
 
-NAMES = ("valkey", "rabbitmq")
+NAMES = ("valkey", "rabbitmq", "sqs")
 
 
 def name_under_test() -> str:
@@ -32,4 +33,6 @@ def broker_under_test(folder: Path, *, queues: Sequence[str]) -> Broker:
         return GivenRabbitMQ(os.environ["TEST_AMQP_URL"], queues=queues)
     if name_under_test() == "rabbitmq":
         return RabbitMQ(folder, queues=queues)
+    if name_under_test() == "sqs":
+        return Sqs(queues=queues)
     return Valkey(folder)
