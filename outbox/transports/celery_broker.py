@@ -72,7 +72,7 @@ class CeleryTransport:
 
 def has_fanout(connection: Connection) -> bool:
     """Return whether one message reaches the queues of all relays. It sends nothing."""
-    return "fanout" in connection.transport.implements.exchange_type
+    return bool(connection.supports_exchange_type("fanout"))
 
 
 def open_channel(connection: Connection) -> Any:

@@ -21,7 +21,10 @@ _PAUSE_SECONDS = 1.0
 _MOST_CHARACTERS = 200
 
 
-class Channel(SQS.Channel):  # type: ignore[misc]  # kombu is untyped
+_Channel: Any = SQS.Channel  # the stubs lack its methods
+
+
+class Channel(_Channel):  # type: ignore[misc]  # a class without a known type
     """Asks again a second after a failed request."""
 
     _is_failing = False
@@ -70,7 +73,7 @@ class Channel(SQS.Channel):  # type: ignore[misc]  # kombu is untyped
             logger.info("SQS answers again.")
 
 
-class Transport(SQS.Transport):  # type: ignore[misc]  # kombu is untyped
+class Transport(SQS.Transport):
     """kombu's transport with the channel above."""
 
     Channel = Channel

@@ -86,7 +86,7 @@ class LongestMessage:
 
     Attributes:
         handler: pinned name of its handler.
-        seconds: the lease of its deliveries, and the time limit of each delivery of the batch.
+        seconds: the lease of its deliveries, and the time limit of each call of the handler.
         parts: the sum in words.
     """
 
@@ -107,7 +107,8 @@ def longest_messages() -> dict[str, LongestMessage]:
 
 
 def _longest(handler: Handler) -> LongestMessage:
-    """A message waits at most for its lease, and then runs each delivery up to its time limit."""
-    parts = f"lease {handler.lease:g} s + {handler.batch} x time limit {handler.time_limit:g} s"
-    seconds = handler.lease + handler.batch * handler.time_limit
+    """A message waits at most for its lease, and then runs each call up to its time limit."""
+    calls = 1 if getattr(handler, "bulk", False) else handler.batch
+    parts = f"lease {handler.lease:g} s + {calls} x time limit {handler.time_limit:g} s"
+    seconds = handler.lease + calls * handler.time_limit
     return LongestMessage(handler.name, seconds, parts)

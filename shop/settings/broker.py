@@ -65,8 +65,6 @@ else:
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
     }
-# Remote control needs a broker with fanout.
-CELERY_WORKER_ENABLE_REMOTE_CONTROL = not SQS_URL
 # Quorum queues survive the loss of a node, and replace RabbitMQ's classic queues.
 CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL and not SQS_URL else "classic"
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE

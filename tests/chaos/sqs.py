@@ -20,8 +20,8 @@ from tests.chaos.wiretap import Wiretap
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
-#: Seconds. Short, so that a test sees the second message of a killed worker.
-VISIBILITY = 5
+#: Seconds; as the default of the shop.
+VISIBILITY = 21600
 
 #: Module that a worker, or moto's server, needs, and its package.
 _NEEDED = {"boto3": "boto3", "pycurl": "pycurl", "moto.server": "moto[sns,sqs]"}
