@@ -17,7 +17,7 @@ from .deliveries.key_locks import lock_key
 from .events import DomainEvent
 from .ids import uuid7
 from .storable import refuse_unstorable
-from .subscriptions import ordered_events
+from .subscriptions import is_ordered_event
 from .transports.nudge import nudge
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def store(event: DomainEvent, *, using: str) -> UUID:
 
     Called by `emit()`, by the correction of an event, and by the test kit.
     """
-    if event.event_name in ordered_events():
+    if is_ordered_event(event.event_name):
         lock_key(event.key, connection=connections[using])
     facts = _facts(event, using=using)
     with tracing.emitting(facts):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -31,6 +33,12 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(". ")
 
 
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return "Did you mean ...?", or "" if no word is similar."""
+    close = get_close_matches(word, list(words), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
 def retry_policy(attempts: int | None, base: float, cap: float) -> str:
     """Return "5 attempts, backoff 1 s to 10 min". No attempts: they have no limit."""
     tries = _("unlimited attempts")
@@ -42,3 +50,8 @@ def retry_policy(attempts: int | None, base: float, cap: float) -> str:
 
 def _seconds(number: float) -> str:
     return f"{number:g} s" if number < 60 else span(timedelta(seconds=number))
+
+
+def with_target(handler: str, target: str) -> str:
+    """Return a handler's name, with the target in brackets if there is one."""
+    return f"{handler} ({target})" if target else handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, deliveries, inspection, operations, relay
+from . import checks, deliveries, inspection, operations, relay, sinks
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -28,4 +28,5 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "catalogue": checks.Catalogue(),
     "rehearse": checks.Rehearse(),
     "relay": relay.Relay(),
+    "sinks": sinks.Sinks(),
 }
