@@ -1,90 +1,74 @@
-"""Amazon SQS as the broker of a stack: moto's server on loopback, with queues that exist.
+"""Amazon SQS as the broker of a stack: moto's server, with queues that exist before the workers.
 
-moto keeps its queues in memory. So an `answers()` after a restart creates them again.
+moto keeps its queues in memory, so `answers()` creates them again after a restart. A request for
+messages takes the longer, the more messages are in the queue: tests with deep queues are slow.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
-import pytest
-
 from outbox.transports.sqs import queue_name
-from shop.up.ports import HOST, free_port
 from tests.chaos.wiretap import Wiretap
+from tests.servers.aws import REGION, AwsServer
+from tests.servers.server import ServerMissing
 
-REGION = "eu-west-1"
 ACCOUNT = "123456789012"
-#: Seconds; as the default of the shop.
+#: Seconds, as the default of the shop.
 VISIBILITY = 21600
-
-#: Module that a worker, or moto's server, needs, and its package.
-_NEEDED = {"boto3": "boto3", "pycurl": "pycurl", "moto.server": "moto[sns,sqs]"}
-
-
-def missing() -> str:
-    """Return a sentence about the packages that are not installed; "" if none is missing."""
-    lacking = [package for module, package in _NEEDED.items() if not _is_installed(module)]
-    return f"Tests with SQS need {', '.join(lacking)}." if lacking else ""
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that contains it
-        return False
 
 
 class Sqs:
-    """A new server on a free port."""
+    """A new server on a free port.
+
+    Args:
+        folder: for the server.
+        queues: names of queues as handlers have them.
+        visibility: the visibility timeout of each queue, in seconds.
+
+    Raises:
+        ServerMissing: moto, or a package of Celery's transport, is not installed.
+    """
 
     variables: Mapping[str, str] = {"MOTO_ACCOUNT_ID": ACCOUNT}
 
-    def __init__(self, *, queues: Sequence[str]) -> None:
-        self._names = {queue: queue_name(queue) for queue in queues}
-        port = free_port()
-        self.url = f"http://{HOST}:{port}"
-        self.command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
+    def __init__(
+        self, folder: Path, *, queues: Sequence[str], visibility: int = VISIBILITY
+    ) -> None:
+        if find_spec("boto3") is None or find_spec("pycurl") is None:
+            raise ServerMissing('Celery over SQS needs the wheels "boto3" and "pycurl".')
+        self._server = AwsServer(folder)
+        self._queues = queues
+        self._visibility = visibility
+        self.command = self._server.command
         self.settings = {
-            "SQS_URL": f"sqs://test:test@{HOST}:{port}",
+            "SQS_URL": self._server.url.replace("http://", "sqs://test-key:test-secret@"),
             "SQS_REGION": REGION,
-            "SQS_QUEUE_URL": f"{self.url}/{ACCOUNT}/{{queue}}",
+            "SQS_QUEUE_URL": f"{self._server.url}/{ACCOUNT}/{{queue}}",
             "SQS_QUEUES": ",".join(queues),
-            "SQS_VISIBILITY_SECONDS": str(VISIBILITY),
+            "SQS_VISIBILITY_SECONDS": str(visibility),
         }
 
     @cached_property
     def client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            "sqs",
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
-        )
+        return self._server.client("sqs")
 
     def answers(self) -> bool:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        with contextlib.suppress(BotoCoreError, ClientError):
-            for name in self._names.values():
-                attributes = {"VisibilityTimeout": str(VISIBILITY)}
-                self.client.create_queue(QueueName=name, Attributes=attributes)
-            return True
-        return False
+        """Return whether the server runs, and then its queues exist."""
+        if not self._server.answers():
+            return False
+        for queue in self._queues:
+            attributes = {"VisibilityTimeout": str(self._visibility)}
+            self.client.create_queue(QueueName=queue_name(queue), Attributes=attributes)
+        return True
 
     def wipe(self) -> None:
         """Take every message that waits in a queue: SQS allows a purge only once a minute."""
-        for url in map(self.queue_url, self._names):
+        for url in map(self.queue_url, self._queues):
             while taken := self._receive(url):
                 entries = [
                     {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
@@ -104,21 +88,17 @@ class Sqs:
         raise NotImplementedError("A client of SQS keeps no connection.")
 
     def queue_length(self, queue: str) -> int:
-        return self.number(queue, "ApproximateNumberOfMessages")
-
-    def number(self, queue: str, attribute: str) -> int:
-        """Return an attribute of a queue that is a number."""
         answer = self.client.get_queue_attributes(
-            QueueUrl=self.queue_url(queue), AttributeNames=[attribute]
+            QueueUrl=self.queue_url(queue), AttributeNames=["ApproximateNumberOfMessages"]
         )
-        return int(answer["Attributes"][attribute])
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     def queue_url(self, queue: str) -> str:
-        return f"{self.url}/{ACCOUNT}/{self._names[queue]}"
+        return f"{self._server.url}/{ACCOUNT}/{queue_name(queue)}"
 
     def wiretap(self) -> Wiretap:
-        """Skip the test: a message of SQS can be read only by its consumer."""
-        pytest.skip("SQS lets nobody read a message without hiding it from the workers.")
+        """Fail: whoever reads a message of SQS hides it from the workers."""
+        raise NotImplementedError("SQS lets no third party read a message.")
 
     def clean_up(self) -> None:
         """Do nothing: this broker leaves no data."""
