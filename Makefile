@@ -94,11 +94,13 @@ screenshots: install  ## take the screenshots of docs/images again, in a tempora
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
 	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes $(ARGS)
 
-# moto's server is the broker. The other process tests do not depend on the broker, or need fanout.
+# moto's server is the broker. The other process tests do not depend on the broker, or need fanout;
+# inline handlers use no broker.
 SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_heartbeats.py \
 	tests/chaos/test_orders_without_broker.py
 test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
-	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) $(ARGS)
+	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) \
+		-k "not InlineHandler" $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers
