@@ -45,7 +45,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 class TestAMessageOfAKilledWorker:
     def test_comes_again_after_the_visibility_timeout_and_has_no_second_effect(self, stack: Stack):
-        """Without the token check: the effect twice."""
+        """State, token and receipt of the delivery each prevent the second effect."""
         stack.start_worker("doomed", queues=QUEUES)
         strike(stack, 2, "pause_in_transaction")
         started = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0 AND state <> 'done'"

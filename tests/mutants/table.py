@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
+from tests.mutants.carriers import CARRIERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
@@ -24,5 +25,6 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *CARRIERS,
     *EDGES,
 ]
