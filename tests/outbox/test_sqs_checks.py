@@ -134,9 +134,9 @@ class TestTheDoctor:
     def test_compares_the_queue_with_its_longest_message(self):
         from outbox.doctor.sqs import of_queue
 
-        (found,) = of_queue("parcels.post", {"VisibilityTimeout": "30"})
+        (found,) = of_queue("parcels.post", {"VisibilityTimeout": "300"})
 
         assert found.severity == WARNING
-        assert "has a visibility timeout of 30 s. A message of parcels.weigh may" in found.text
+        assert "has a visibility timeout of 300 s. A message of parcels.weigh may" in found.text
         assert not list(of_queue("parcels.post", {"VisibilityTimeout": "601"}))
         assert not list(of_queue("outbox", {"VisibilityTimeout": "30"}))
