@@ -814,8 +814,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                "    if is_ordered_event(event.event_name):",
-                "    if False:",
+                "    is_ordered = is_ordered_event(event.event_name)\n",
+                "    is_ordered = False\n",
             ),
         ),
         noticed_by=(
