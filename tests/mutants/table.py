@@ -6,6 +6,7 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
+from tests.mutants.carriers import CARRIERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
@@ -28,6 +29,7 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *CARRIERS,
     *EDGES,
     *MESSAGES,
     *KAFKA,
