@@ -196,7 +196,7 @@ SEPARATOR = ", "
 
 def is_pattern(part: str) -> bool:
     """Return whether a part of a selector selects more than one event: "orders.*" or "*"."""
-    return part == "*" or part.endswith(".*")
+    return part == "*" or (part.endswith(".*") and not part.startswith("!"))
 
 
 def has_several_events(selector: str) -> bool:
@@ -209,11 +209,12 @@ def selects(selector: str, name: str) -> bool:
     """Return whether a subscription with this selector is owed events of this name.
 
     A selector has one or more parts. "orders.OrderPlaced" selects one event, "orders.*" all events
-    of an app, "*" all events except those of the outbox itself. "!billing.*" excludes events.
+    of an app, "*" all events except those of the outbox itself. "!billing.*" excludes events that
+    no part names.
     """
-    if selector == name:
-        return True
     parts = selector.split(SEPARATOR)
+    if name in parts:
+        return True
     excluded = [part[1:] for part in parts if part.startswith("!")]
     return any(_fits(part, name) for part in parts) and not any(
         _fits(one, name) for one in excluded
