@@ -24,14 +24,19 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
+        """Import `events`, then `handlers`, of every app. Register the sinks of the settings.
+
+        `migrate` syncs the subscriptions afterwards.
+        """
         from . import checks  # noqa: F401  the import registers the checks
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
+        from .sinks.publishing import register_sinks
         from .sources import configuration, unreadable  # noqa: F401  it registers its events
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
+        register_sinks()
         if configuration.names():
             from .sources.reading_again import subscribe_reader
 

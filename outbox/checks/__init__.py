@@ -2,8 +2,8 @@
 
 Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
 other modules check one handler and its policy (handlers.py), its parameters against its events
-(contracts.py), one event and its versions (event_classes.py), the settings (settings.py), and
-sources (sources.py). Here:
+(contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sources
+(sources.py), and SQS as Celery's transport (sqs.py). Here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler
@@ -33,6 +33,7 @@ from .event_classes import check_event, check_lock, check_sensitive, check_upcas
 from .handlers import check_handler, check_policy
 from .settings import settings_messages
 from .sources import check_external_events, check_sources
+from .sqs import check_sqs  # noqa: F401  the import registers the check
 
 
 @register("outbox")

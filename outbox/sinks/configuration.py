@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from outbox.conf import Conf, conf
+from outbox.events import SEPARATOR, is_pattern, selects
 
 from .base import Encoding, Sink
 from .entries import Entry
@@ -29,6 +30,9 @@ DEBEZIUM = "debezium"
 _TOPICS = {DEBEZIUM: "outbox.event.{app}"}
 _TOPIC = "{name}"
 
+_HANDLERS = "sinks."
+#: Seconds of one call, unless `TIMEOUT_SECONDS` is set.
+_TIMEOUT = 10.0
 _LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _KEYS = (
@@ -44,6 +48,7 @@ _KEYS = (
     "BATCH",
     "WINDOW",
     "LEASE_SECONDS",
+    "TIMEOUT_SECONDS",
     "ATTEMPTS",
 )
 #: Characters that RFC 3986 allows in a URI reference.
@@ -68,6 +73,7 @@ class SinkConfig:
         batch: most messages in one call of the backend.
         window: most deliveries in flight. None: `OUTBOX["WINDOW"]`.
         lease: seconds after which a sent delivery is presumed lost.
+        timeout: most seconds of one call of the backend.
         attempts: attempts before a delivery is dead. None: no limit.
     """
 
@@ -84,17 +90,34 @@ class SinkConfig:
     batch: int
     window: int | None
     lease: float
+    timeout: float
     attempts: int | None
 
     @property
     def handler(self) -> str:
         """Pinned name of its handler."""
-        return f"sinks.{self.name}"
+        return f"{_HANDLERS}{self.name}"
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """The events that its handler subscribes to.
+
+        A bare "*" leaves out events of sources, which may be an echo.
+        """
+        if "*" not in self.events:
+            return self.events
+        named = {one.partition(".")[0] for one in self.events if is_pattern(one)}
+        sources = sorted(set(getattr(conf(lenient=True), "SOURCES", {})) - named)
+        return (*self.events, *(f"!{label}.*" for label in sources))
 
     def accepts(self, event_name: str) -> bool:
         """Return whether it publishes events of this name."""
-        app = event_name.partition(".")[0]
-        return bool({"*", f"{app}.*", event_name} & set(self.events))
+        return selects(SEPARATOR.join(self.selectors), event_name)
+
+
+def sink_name(handler: str) -> str:
+    """Return the name of the sink of a handler, or "" for another handler."""
+    return handler.removeprefix(_HANDLERS) if handler.startswith(_HANDLERS) else ""
 
 
 def configured() -> dict[str, SinkConfig]:
@@ -143,6 +166,7 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
     entry = Entry(f'OUTBOX["SINKS"]["{name}"]', given, _KEYS)
     format_ = _format(entry)
     encoding: Any = entry.choice("ENCODING", get_args(Encoding))
+    lease = entry.seconds("LEASE_SECONDS", default=outbox.LEASE_SECONDS)
     return SinkConfig(
         name=name,
         backend=entry.text("BACKEND"),
@@ -156,7 +180,8 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
         queue=entry.text("QUEUE", default="outbox.sinks"),
         batch=_batch(entry, _backend(entry)),
         window=entry.whole("WINDOW", default=None),
-        lease=entry.seconds("LEASE_SECONDS", default=outbox.LEASE_SECONDS),
+        lease=lease,
+        timeout=_timeout(entry, lease=lease),
         attempts=entry.whole("ATTEMPTS", default=outbox.ATTEMPTS, no_limit=True),
     )
 
@@ -203,6 +228,15 @@ def _format(entry: Entry) -> str:
     return given
 
 
+def _timeout(entry: Entry, *, lease: float) -> float:
+    """Return the seconds of one call. The rest of the lease is for receipts and a second call."""
+    timeout = entry.seconds("TIMEOUT_SECONDS", default=min(_TIMEOUT, lease / 2))
+    if timeout > lease / 2:
+        most = f"it must be at most half of the lease of {lease:g} s"
+        raise entry.invalid("TIMEOUT_SECONDS", f"{timeout:g} is too long; {most}")
+    return timeout
+
+
 def _batch(entry: Entry, backend: type[Sink]) -> int:
     batch = entry.whole("BATCH", default=backend.max_batch) or backend.max_batch
     if batch > backend.max_batch:
@@ -228,6 +262,7 @@ def sink_of(config: SinkConfig) -> Sink:
         if known is not None and known[0] == config:
             return known[1]
         made = backend_of(config)(config.name, config.options)
+        made.ordered = config.ordered
         _sinks[config.name] = (config, made)
     if known is not None:  # the settings were changed
         known[1].close()

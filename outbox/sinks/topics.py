@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from string import Formatter
 
 from django.core.exceptions import ImproperlyConfigured
 
-from outbox.events import EventRecord
 from outbox.formatting import did_you_mean
 
 #: Placeholders of TOPIC: app label, class name, "app.ClassName", version and key of the event.
@@ -45,12 +44,12 @@ def refuse_bad_template(place: str, template: str, fields: Collection[str]) -> N
             )
 
 
-def filled(template: str, event: EventRecord) -> str:
-    """Return a template with its placeholders replaced by the facts of an event."""
-    return template.format(**facts(event.name, event.version, event.key))
+def filled(template: str, *, name: str, version: int, key: str) -> str:
+    """Return a template with its placeholders replaced.
 
-
-def facts(name: str, version: int, key: str) -> Mapping[str, str]:
-    """Return the values of all placeholders."""
+    Args:
+        name: the event's name, "app.ClassName".
+        key: the event's key, in the characters that the destination allows.
+    """
     app, _, event = name.partition(".")
-    return {"app": app, "event": event, "name": name, "version": str(version), "key": key}
+    return template.format(app=app, event=event, name=name, version=version, key=key)

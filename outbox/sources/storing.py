@@ -17,7 +17,7 @@ from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
 from outbox.models import Received
 from outbox.storable import UnstorableValue
-from outbox.subscriptions import ordered_events
+from outbox.subscriptions import is_ordered_event
 from outbox.transports.nudge import nudge
 
 from .base import ReceivedMessage
@@ -104,8 +104,7 @@ def _store_together(
         ids = {external_id: one.event_id for external_id, one in first.items()}
         new = claim(source.name, ids, using=using)
         mine = [one for external_id, one in first.items() if external_id in new]
-        ordered = ordered_events()
-        keys = {one.event.key for one in mine if one.event.event_name in ordered}
+        keys = {one.event.key for one in mine if is_ordered_event(one.event.event_name)}
         lock_keys(keys, connection=connections[using])
         counts = Counter(_store_one(source, one, using=using) for one in mine)
         counts["duplicates"] = len(readings) - len(mine)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
+from tests.mutants.brokers import BROKERS
+from tests.mutants.carriers import CARRIERS
+from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.kafka import KAFKA
+from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
@@ -25,4 +31,10 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *SOURCES,
+    *CARRIERS,
+    *EDGES,
+    *MESSAGES,
+    *KAFKA,
+    *BROKERS,
+    *AMQP_REDIS_HTTP,
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .common import CONTENT_TYPE, JSON, SPEC_VERSION, STRUCTURED, InvalidCloudEvent
 from .reading import CloudEvent, parse
-from .writing import attributes, binary, encoded, json_bytes, structured, type_of
+from .writing import attributes, binary, encoded, headers, json_bytes, structured, type_of
 
 __all__ = [
     "CONTENT_TYPE",
@@ -22,6 +22,7 @@ __all__ = [
     "attributes",
     "binary",
     "encoded",
+    "headers",
     "json_bytes",
     "parse",
     "structured",

@@ -76,14 +76,18 @@ def binary(
     Raises:
         InvalidCloudEvent: the data is no JSON value.
     """
+    kind = {CONTENT_TYPE: attributes.get("datacontenttype", JSON)}
+    return {**kind, **headers(attributes, prefix, percent_encoded)}, json_bytes(data)
+
+
+def headers(attributes: Mapping[str, str], prefix: str, percent_encoded: bool) -> dict[str, str]:
+    """Return attributes as headers, without the content type. Arguments as of `binary`."""
     encode = encoded if percent_encoded else str
-    headers = {CONTENT_TYPE: attributes.get("datacontenttype", JSON)}
-    headers |= {
+    return {
         f"{prefix}{name}": encode(value)
         for name, value in attributes.items()
         if name != "datacontenttype"
     }
-    return headers, json_bytes(data)
 
 
 def structured(attributes: Mapping[str, str], data: Any) -> bytes:

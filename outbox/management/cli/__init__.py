@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, deliveries, inspection, operations, receiving, relay
+from . import checks, deliveries, inspection, operations, receiving, relay, sinks
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -29,4 +29,5 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "rehearse": checks.Rehearse(),
     "relay": relay.Relay(),
     "receive": receiving.Receive(),
+    "sinks": sinks.Sinks(),
 }

@@ -1,0 +1,88 @@
+"""The bulk handler of each configured sink."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from outbox import subscriptions
+from outbox.policy import Breaker
+from outbox.receipt import BulkDelivery
+from outbox.subscriptions import subscribe
+
+from .base import Sink, SinkMessage, SinkUnavailable
+from .configuration import SinkConfig, configured, sink_of
+from .messages import message_of
+
+#: Most bytes of the messages of one call.
+_MOST_BYTES = 8 * 2**20
+#: After so many failures of this kind in a row, only probes are sent.
+_BREAKER = Breaker(on=(SinkUnavailable,), failures=5, wait=5, longest=300)
+
+
+def register_sinks() -> None:
+    """Subscribe a bulk handler, named "sinks.<name>", for each sink of the settings.
+
+    Raises:
+        ImproperlyConfigured: a sink's settings are invalid.
+    """
+    subscriptions.registry[:] = [
+        one for one in subscriptions.registry if one.function.__module__ != __name__
+    ]
+    for config in configured().values():
+        subscribe(
+            *config.selectors,
+            name=config.handler,
+            queue=config.queue,
+            bulk=True,
+            ordered=config.ordered,
+            batch=config.batch,
+            window=config.window,
+            lease=config.lease,
+            attempts=config.attempts,
+            breaker=_BREAKER,
+        )(_handler(config))
+
+
+def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
+    lock = threading.Lock()  # a sink has one caller at a time
+
+    def publish_events(deliveries: Sequence[BulkDelivery]) -> None:
+        with lock:
+            publish(config, deliveries)
+
+    return publish_events
+
+
+def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery]) -> None:
+    """Publish the events of deliveries, and settle each by its own acknowledgement.
+
+    Raises:
+        Exception: the sink acknowledged none of those that are not settled.
+    """
+    sink = sink_of(config)
+    for part in _parts(config, deliveries, sink=sink):
+        results = sink.publish([message for _one, message in part], timeout=config.timeout)
+        for (one, _message), error in zip(part, results, strict=True):
+            one.done() if error is None else one.failed(error)
+
+
+def _parts(
+    config: SinkConfig, deliveries: Sequence[BulkDelivery], *, sink: Sink
+) -> Iterator[list[tuple[BulkDelivery, SinkMessage]]]:
+    """Yield the messages of each call, limited in number and bytes. Build those of one call."""
+    part: list[tuple[BulkDelivery, SinkMessage]] = []
+    size = 0
+    for one in deliveries:
+        try:
+            message = message_of(config, one.event, sink=sink, replays=one.replays)
+        except Exception as error:
+            one.failed(error)
+            continue
+        if part and (len(part) == sink.max_batch or size + message.size > _MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append((one, message))
+        size += message.size
+    if part:
+        yield part
