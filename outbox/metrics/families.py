@@ -242,9 +242,7 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
 
 
 def _of_sources(found: Sequence[SourceStatus]) -> Iterator[Family]:
-    """Yield the families of sources; none without sources."""
-    if not found:
-        return
+    """Yield the families of sources."""
     yield Family(
         "outbox_source_messages",
         "counter",
