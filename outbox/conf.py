@@ -47,6 +47,11 @@ class Conf:
     ARCHIVE_SENSITIVE: bool = False
     """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
 
+    ASYNCAPI_TITLE: str = ""
+    """Title of the AsyncAPI document. Empty: "Events of", with the package of ROOT_URLCONF."""
+    ASYNCAPI_VERSION: str = "1.0.0"
+    """Version of the AsyncAPI document, which you raise as you wish."""
+
     TRACING: bool = False
     """Trace with OpenTelemetry. Off: OpenTelemetry is not imported."""
     TRACE_URL: str = ""

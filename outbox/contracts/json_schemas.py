@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -10,6 +11,9 @@ from pydantic_core import core_schema
 
 #: Raised for a type without a JSON form, and for a name that cannot be resolved.
 NO_SCHEMA = (PydanticUserError, NameError)
+
+#: Keywords that may change without a new version.
+_UNRECORDED = ("description", "default", "examples")
 
 
 def written_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -32,8 +36,20 @@ def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
     made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=RecordedSchema
     )
-    recorded: dict[str, Any] = _recorded(made)
+    recorded: dict[str, Any] = _open(made, without=_UNRECORDED)
     return recorded
+
+
+def published_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema for other systems: the recorded one with descriptions and examples.
+
+    Raises the same as `written_schema`.
+    """
+    made = model.model_json_schema(
+        mode="serialization", by_alias=False, schema_generator=RecordedSchema
+    )
+    published: dict[str, Any] = _open(made, without=())
+    return published
 
 
 def read_schema(kind: Any) -> dict[str, Any]:
@@ -76,19 +92,18 @@ class RecordedSchema(ContractSchema):
         return GenerateJsonSchema.field_is_required(self, field, total)
 
 
-def _recorded(schema: Any) -> Any:
-    """Drop the unrecorded keywords, but no property that is called "description"."""
+def _open(schema: Any, *, without: Collection[str]) -> Any:
+    """Allow further fields, and drop keywords, but no property that is called "description"."""
     if isinstance(schema, list):
-        return [_recorded(one) for one in schema]
+        return [_open(one, without=without) for one in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: {key: _recorded(one) for key, one in part.items()}
+        name: {key: _open(one, without=without) for key, one in part.items()}
         if name in ("properties", "$defs", "patternProperties")
-        else _recorded(part)
+        else _open(part, without=without)
         for name, part in schema.items()
-        if name not in ("description", "default", "examples")
-        and (name, part) != ("additionalProperties", False)
+        if name not in without and (name, part) != ("additionalProperties", False)
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, deliveries, inspection, operations, relay
+from . import checks, contracts, deliveries, inspection, operations, relay
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -27,5 +27,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "events": checks.Events(),
     "catalogue": checks.Catalogue(),
     "rehearse": checks.Rehearse(),
+    "asyncapi": contracts.Asyncapi(),
+    "diff": contracts.Diff(),
     "relay": relay.Relay(),
 }

@@ -1,0 +1,100 @@
+"""Subcommands on AsyncAPI documents: asyncapi, diff."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from django.core.management.base import CommandError
+
+from outbox.contracts.asyncapi import as_text, document
+from outbox.contracts.asyncapi.differences import Difference, differences
+from outbox.contracts.asyncapi.reading import Contract, Unreadable, contract_of, read
+
+from .common import Options, Write, count
+
+
+class Asyncapi:
+    """Write the AsyncAPI document: channels, messages and examples of all events."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --output, --check and --external."""
+        parser.add_argument("--output", metavar="FILE", help="write the document to a file")
+        parser.add_argument(
+            "--check",
+            metavar="FILE",
+            help="write nothing; fail if this file is not the document of this code",
+        )
+        parser.add_argument(
+            "--external",
+            action="store_true",
+            help="leave out the channels between this code's events and its own handlers",
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write or compare the document. Raise `CommandError` if the file differs."""
+        try:
+            made = document(internal=not options["external"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        text = as_text(made)
+        if options["check"]:
+            _check(Path(options["check"]), text, contract_of(made), again=_again(options))
+            write(f"{options['check']} is up to date.")
+        elif options["output"]:
+            Path(options["output"]).write_text(text, "utf-8")
+            write(f"{options['output']}: {count(len(made['channels']), 'channel')}")
+        else:
+            write(text.rstrip("\n"))
+
+
+class Diff:
+    """Compare two AsyncAPI documents, and list the changes that break another system."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the two documents."""
+        parser.add_argument("old", metavar="OLD", help="the earlier document, JSON or YAML")
+        parser.add_argument("new", metavar="NEW", help="the later document, JSON or YAML")
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write the differences, the breaking ones first; exit with status 1 if there is one."""
+        found = differences(_read(options["old"]), _read(options["new"]))
+        breaking = [one for one in found if not one.is_compatible]
+        for title, some in (
+            ("Breaking changes:", breaking),
+            ("Compatible changes:", found[len(breaking) :]),
+        ):
+            if some:
+                write("\n    ".join([title, *(one.text for one in some)]))
+        if not found:
+            write("The two documents describe the same contract.")
+        if breaking:
+            sys.exit(1)
+
+
+def _check(path: Path, text: str, now: Contract, *, again: str) -> None:
+    if not path.exists():
+        raise CommandError(f"{path} does not exist. {again}")
+    if path.read_text("utf-8") == text:
+        return
+    found = differences(_read(path), now)
+    sentences = [_sentence(one) for one in found]
+    sentences = sentences or ["Descriptions, titles or examples differ."]
+    raise CommandError("\n".join([f"{path} is outdated.", *sentences, again]))
+
+
+def _sentence(one: Difference) -> str:
+    return one.text if one.is_compatible else f"{one.text} This breaks other systems."
+
+
+def _again(options: Options) -> str:
+    external = " --external" if options["external"] else ""
+    return f"Run `manage.py outbox asyncapi{external} --output {options['check']}`."
+
+
+def _read(path: str | Path) -> Contract:
+    try:
+        return read(path)
+    except Unreadable as error:
+        raise CommandError(str(error)) from error
