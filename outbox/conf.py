@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -46,6 +47,13 @@ class Conf:
     """Folder to which events are written before they are pruned. Empty: no archive."""
     ARCHIVE_SENSITIVE: bool = False
     """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
+
+    SINKS: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """Sinks by name, each a dict: see `docs/how-to/publish-to-another-system.md`."""
+    SOURCE: str = ""
+    """`source` of published CloudEvents: the URI reference of this service, "/parcels"."""
+    SCHEMA_URL: str = ""
+    """`dataschema` of published CloudEvents, with {app} {event} {name} {version}. Empty: none."""
 
     ASYNCAPI_TITLE: str = ""
     """Title of the AsyncAPI document. Empty: "Events of", with the package of ROOT_URLCONF."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -29,6 +31,12 @@ def span(length: timedelta) -> str:
 def one_line(text: str) -> str:
     """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return "Did you mean ...?", or "" if no word is similar."""
+    close = get_close_matches(word, list(words), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
 
 
 def retry_policy(attempts: int | None, base: float, cap: float) -> str:

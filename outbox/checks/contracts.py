@@ -8,7 +8,7 @@ E003 a parameter's type does not fit the event's field
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
@@ -20,6 +20,7 @@ from outbox.contracts.catalogue import place
 from outbox.contracts.compatibility import mismatches
 from outbox.contracts.json_schemas import NO_SCHEMA, read_schema, written_schema
 from outbox.events import FACTS, DomainEvent
+from outbox.formatting import did_you_mean
 from outbox.subscriptions import Handler
 
 
@@ -31,12 +32,6 @@ def check_contract(handler: Handler) -> Iterator[CheckMessage]:
         yield from (
             _misread(handler, event, schemas) if event else [_is_not_declared(handler, name)]
         )
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return "Did you mean ...?", or "" if no word is similar."""
-    close = get_close_matches(word, list(words), n=1)
-    return f"Did you mean {close[0]}?" if close else ""
 
 
 def _is_not_declared(handler: Handler, name: str) -> CheckMessage:

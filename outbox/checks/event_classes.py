@@ -27,10 +27,10 @@ from outbox.contracts.json_schemas import NO_SCHEMA, written_schema
 from outbox.contracts.schema_parts import alternatives, item
 from outbox.contracts.upcasting import Upcaster
 from outbox.events import DomainEvent
+from outbox.formatting import did_you_mean
 from outbox.privacy.marks import MARK, schema_of
 from outbox.privacy.sensitive import Schema, blank
 
-from .contracts import did_you_mean
 from .handlers import first_line
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from outbox import databases, events
 from outbox.conf import Conf
-
-from .contracts import did_you_mean
+from outbox.formatting import did_you_mean
+from outbox.sinks import configuration
 
 _PROPER = {
     bool: "True or False",
@@ -37,6 +38,8 @@ _PROPER_TEXT = {
     "ARCHIVE": "the path of a folder",
     "TRACE_URL": "a URL that contains {trace_id}",
     "METRICS_TOKEN": "the token that a scraper sends",
+    "SOURCE": "a URI reference that names this service",
+    "SCHEMA_URL": "the address of an event's schema, with {app} {event} {name} {version}",
 }
 
 #: Setting, the module that it needs, and the package to install.
@@ -50,6 +53,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     """Find invalid settings, missing packages, and connection options that break a guarantee."""
     yield from _unknown_settings()
     yield from _wrong_settings()
+    yield from _wrong_sinks()
     yield from _unknown_events()
     yield from _database()
     yield from _missing_packages()
@@ -69,6 +73,8 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
+        if field.name == "SINKS":  # _wrong_sinks() checks it, and quotes no value
+            continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
         if not _is_proper(value, kind):
@@ -79,6 +85,13 @@ def _wrong_settings() -> Iterator[CheckMessage]:
                 obj="settings",
                 id="outbox.E012",
             )
+
+
+def _wrong_sinks() -> Iterator[CheckMessage]:
+    try:
+        configuration.configured()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), obj="settings", id="outbox.E012")
 
 
 def _is_proper(value: Any, kind: type[Any]) -> bool:

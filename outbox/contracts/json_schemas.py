@@ -111,5 +111,6 @@ def _as_key(schema: JsonSchemaValue) -> JsonSchemaValue:
     if "anyOf" in schema:
         return {"anyOf": [_as_key(one) for one in schema["anyOf"]]}
     if schema.get("type") in ("integer", "number", "boolean"):
-        return {"type": "string", "format": schema["type"]}
+        kept = {name: schema[name] for name in ("sensitive",) if name in schema}
+        return {"type": "string", "format": schema["type"], **kept}
     return schema or {"type": "string"}

@@ -121,6 +121,8 @@ def _replaced(value: Any, schema: Any, defs: Schema, replace: Replacement) -> An
     for one in (*whole.get("anyOf", ()), *whole.get("oneOf", ()), *whole.get("allOf", ())):
         value = _replaced(value, one, defs, replace)
     if isinstance(value, Mapping):
+        if whole.get("propertyNames", {}).get(MARK):
+            return replace(whole, defs, value)
         others = other_properties(whole, default=True)
         named = whole.get("properties", {})
         return {

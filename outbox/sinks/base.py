@@ -65,19 +65,31 @@ class Sink(ABC):
     Attributes:
         encoding: the encoding that the system's limits allow, unless `ENCODING` sets the other one.
         header_prefix: prefix of CloudEvents attributes among the headers.
+        percent_encoded: whether their values are percent-encoded, as HTTP and NATS require. The
+            others are text, which the sink sends as UTF-8.
+        structured_attributes: attributes that are headers also in structured encoding, for filters.
         max_bytes: largest message that the system accepts; None: unknown. It is checked before the
             first attempt, and a larger one is dead at once.
         max_batch: most messages of one call of `publish`.
+        ordered: the sink's `ORDERED`, which is set after its creation.
     """
 
     encoding: ClassVar[Encoding] = "binary"
     header_prefix: ClassVar[str] = "ce-"
+    percent_encoded: ClassVar[bool] = False
+    structured_attributes: ClassVar[Sequence[str]] = ()
     max_bytes: int | None = None
     max_batch: int = 100
+    ordered: bool = True
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self.options = options
+
+    @classmethod
+    def key_in_topic(cls, key: str) -> str:
+        """Return a key in the characters that a destination allows, for `{key}` in `TOPIC`."""
+        return key
 
     @abstractmethod
     def publish(

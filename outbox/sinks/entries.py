@@ -1,0 +1,109 @@
+"""Read one entry of a setting like `OUTBOX["SINKS"]`, with an error for each invalid value.
+
+An error names the setting, the cause and the next step. It never quotes the entry's options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from outbox.formatting import did_you_mean
+
+
+class Entry:
+    """One entry: a dict with the given keys. Each method raises `ImproperlyConfigured`.
+
+    Args:
+        place: the entry, for errors: 'OUTBOX["SINKS"]["analytics"]'.
+        given: its dict.
+        keys: all keys that it may have.
+    """
+
+    def __init__(self, place: str, given: object, keys: Collection[str]) -> None:
+        self.place = place
+        if not isinstance(given, Mapping):
+            raise ImproperlyConfigured(f"{place} must be a dict.")
+        self._given = given
+        for key in given:
+            if key not in keys:
+                hint = did_you_mean(str(key), keys) or f"The keys are {', '.join(keys)}."
+                raise ImproperlyConfigured(f"{place} has no key {key!r}. {hint}")
+
+    def name(self, key: str) -> str:
+        """Return the full name of one of its settings, for errors."""
+        return f'{self.place}["{key}"]'
+
+    def invalid(self, key: str, reason: str) -> ImproperlyConfigured:
+        """Return the error for an invalid value."""
+        return ImproperlyConfigured(f"{self.name(key)} is invalid: {reason}.")
+
+    def text(self, key: str, *, default: str | None = None) -> str:
+        """Return a text. Without a default it must not be empty."""
+        given = self._given.get(key, default)
+        if isinstance(given, str) and (given or default is not None):
+            return given
+        proper = "a string" if default is not None else "a string that is not empty"
+        raise self.invalid(key, f"it must be {proper}")
+
+    def texts(self, key: str, *, proper: str) -> tuple[str, ...]:
+        """Return a list of texts that is not empty, without repetitions.
+
+        Args:
+            proper: description of the list, for the error.
+        """
+        given = self._given.get(key)
+        is_list = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+        if not is_list or not given or not all(isinstance(one, str) for one in given):
+            raise self.invalid(key, f"it must be {proper}, and not empty")
+        return tuple(dict.fromkeys(given))
+
+    def choice(self, key: str, choices: Collection[str]) -> str | None:
+        """Return one of these texts, or None if it is not set."""
+        given = self._given.get(key)
+        if given is not None and given not in choices:
+            proper = " or ".join(f'"{one}"' for one in choices)
+            raise self.invalid(key, f"it must be {proper}")
+        return given
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return True or False."""
+        given = self._given.get(key, default)
+        if not isinstance(given, bool):
+            raise self.invalid(key, "it must be True or False")
+        return given
+
+    def whole(self, key: str, *, default: int | None, no_limit: bool = False) -> int | None:
+        """Return a whole number of 1 or more. With `no_limit` it may be set to None."""
+        given = self._given.get(key, default)
+        if given is None and (no_limit or key not in self._given):
+            return None
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            more = ", or None for no limit" if no_limit else ""
+            raise self.invalid(key, f"it must be a whole number of 1 or more{more}")
+        return given
+
+    def seconds(self, key: str, *, default: float) -> float:
+        """Return a number of seconds above zero."""
+        given = self._given.get(key, default)
+        if not isinstance(given, int | float) or isinstance(given, bool) or not given > 0:
+            raise self.invalid(key, "it must be a number of seconds above zero")
+        return float(given)
+
+    def options(self, key: str = "OPTIONS") -> Mapping[str, Any]:
+        """Return the client's options."""
+        given = self._given.get(key, {})
+        if not isinstance(given, Mapping):
+            raise self.invalid(key, "it must be a dict with the options of the client")
+        return given
+
+    def imported(self, key: str, path: str) -> Any:
+        """Return the object with this dotted path."""
+        try:
+            return import_string(path)
+        except ImportError as error:
+            reason = f"{path} cannot be imported ({error}); use a dotted path in installed code"
+            raise self.invalid(key, reason) from error

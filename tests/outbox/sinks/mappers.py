@@ -1,0 +1,30 @@
+"""Mappers of tests, as a project would write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outbox.events import EventRecord
+from outbox.sinks.messages import MessageParts
+
+
+def as_line(event: EventRecord, *, topic: str) -> MessageParts:
+    """Map to a line of text, with all parts."""
+    line = f"{event.name} {dict(event.payload)}".encode()
+    return MessageParts(body=line, headers={"x": "1"}, key="line", topic=f"{topic}.lines")
+
+
+def as_body(event: EventRecord, *, topic: str) -> MessageParts:
+    """Map to a body alone."""
+    return MessageParts(body=topic.encode())
+
+
+def as_text(event: EventRecord, *, topic: str) -> Any:
+    """Return something else than parts."""
+    return "text"
+
+
+def as_text_body(event: EventRecord, *, topic: str) -> Any:
+    """Return parts whose body is no bytes."""
+    wrong: Any = "text"
+    return MessageParts(body=wrong)
