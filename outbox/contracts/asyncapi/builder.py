@@ -10,6 +10,7 @@ from outbox.contracts.schema_parts import Schema
 
 from .examples import NoExample, example_of
 from .schemas import Components
+from .systems import Address, System
 
 Reference = dict[str, str]
 
@@ -25,6 +26,24 @@ class Builder:
         self.operations: dict[str, Any] = {}
         self.messages: dict[str, Any] = {}
         self.components = Components()
+
+    def servers_of(self, name: str, system: System) -> list[Reference]:
+        """Add the servers of a sink or source, unless they are there, and return references.
+
+        Without a known address one server stands for the system.
+        """
+        found = system.servers or [Address(host="unknown")]
+        return [self._server(name, one, system.protocol) for one in found]
+
+    def _server(self, name: str, address: Address, protocol: str) -> Reference:
+        path = {"pathname": address.pathname} if address.pathname else {}
+        server = {"host": address.host, **path, "protocol": protocol}
+        same = (key for key, one in self.servers.items() if one == server)
+        key = next((key for key in same if key.startswith(name)), "")
+        if not key:
+            key = self._free(name, self.servers)
+            self.servers[key] = server
+        return {"$ref": f"#/servers/{key}"}
 
     def schema(self, name: str, schema: Schema) -> Reference:
         """Add a schema, unless it is there, and return a reference to it."""

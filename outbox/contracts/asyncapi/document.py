@@ -12,6 +12,7 @@ from outbox.conf import conf
 
 from .builder import Builder
 from .internal import add_internal
+from .published import add_published
 from .versions import versions
 
 #: The version of the specification. 3.1 adds only bindings for ROS 2, and fewer tools read it.
@@ -33,6 +34,7 @@ def document(*, internal: bool = True) -> dict[str, Any]:
     known = list(versions())
     if internal:
         add_internal(builder, known)
+    add_published(builder, known)
     return {
         "asyncapi": ASYNCAPI,
         "info": _info(),

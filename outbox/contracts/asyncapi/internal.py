@@ -10,7 +10,7 @@ from outbox.contracts.catalogue import CatalogueHandler, catalogue
 from outbox.events import FACTS
 
 from .builder import Builder, Reference
-from .versions import EventVersion
+from .versions import EventVersion, described
 
 SERVER = "outbox"
 #: Marks a channel of this process. `outbox diff` reads it.
@@ -113,20 +113,3 @@ def _message(builder: Builder, version: EventVersion, facts: Reference) -> Refer
         "payload": made,
     }
     return builder.message(version.label, message, example)
-
-
-def described(version: EventVersion) -> dict[str, Any]:
-    """Return the name and description of a message; an earlier version is deprecated."""
-    made: dict[str, Any] = {
-        "name": version.label,
-        "title": f"{version.title}, version {version.version}",
-        "contentType": "application/json",
-    }
-    if version.description:
-        made["summary"] = version.description.splitlines()[0]
-    if not version.is_newest:
-        made["deprecated"] = True
-        made["description"] = (
-            f"An earlier version. Stored events are read as version {version.newest}."
-        )
-    return made

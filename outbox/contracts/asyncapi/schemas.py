@@ -26,6 +26,7 @@ NESTED = (
     "propertyNames",
 )
 _SENSITIVE = "sensitive"
+_NULL = {"type": "null"}
 _POINTER = "#/components/schemas/"
 
 
@@ -49,13 +50,12 @@ class Components:
 
 
 def without_sensitive(schema: Schema) -> dict[str, Any]:
-    """Return a schema without its sensitive fields, as a sink sends the payload.
+    """Return the schema of a payload after `outbox.privacy.omission.without_sensitive`.
 
-    A field is left out if it is marked itself. A list of sensitive items, and a dictionary of
-    sensitive values, is left out as a whole.
+    A sensitive field is absent. A list has no sensitive items, a tuple has null in their place, and
+    a dictionary has no sensitive values.
     """
-    defs = schema.get("$defs", {})
-    made: dict[str, Any] = _without(schema, defs)
+    made: dict[str, Any] = _without(schema, schema.get("$defs", {}))
     return made
 
 
@@ -105,17 +105,44 @@ def _without(schema: Any, defs: Schema) -> Any:
         else value
         for name, value in schema.items()
     }
-    hidden = {name for name, one in schema.get("properties", {}).items() if is_hidden(one, defs)}
+    _omit_properties(made, schema, defs)
+    _omit_items(made, schema, defs)
+    return made
+
+
+def _omit_properties(made: dict[str, Any], schema: Schema, defs: Schema) -> None:
+    named = schema.get("properties", {})
+    hidden = {name for name, one in named.items() if _is_omitted(one, defs)}
     if hidden:
         made["properties"] = {
             name: one for name, one in made["properties"].items() if name not in hidden
         }
         made["required"] = [one for one in schema.get("required", ()) if one not in hidden]
-    return made
+    if _is_omitted(schema.get("additionalProperties"), defs):
+        made["additionalProperties"] = False
+        made.pop("minProperties", None)
 
 
-def is_hidden(schema: Any, defs: Schema) -> bool:
-    """Return whether a field has the mark, or consists of items or values that have it."""
+def _omit_items(made: dict[str, Any], schema: Schema, defs: Schema) -> None:
+    fixed = [_is_omitted(one, defs) for one in schema.get("prefixItems", ())]
+    has_rest = schema.get("maxItems") != len(fixed)
+    rest = [_is_omitted(schema["items"], defs)] if "items" in schema and has_rest else []
+    if not any([*fixed, *rest]):
+        return
+    if all([*fixed, *rest]):
+        for keyword in ("prefixItems", "items", "minItems"):
+            made.pop(keyword, None)
+        made["maxItems"] = 0
+        return
+    if fixed:
+        positions = zip(fixed, made["prefixItems"], strict=True)
+        made["prefixItems"] = [_NULL if omitted else one for omitted, one in positions]
+    if any(rest):
+        made["items"] = _NULL
+
+
+def _is_omitted(schema: Any, defs: Schema) -> bool:
+    """Return whether a value has the mark in any alternative, or is a dictionary with such keys."""
     if not isinstance(schema, Mapping):
         return False
     if schema.get(_SENSITIVE) is True:
@@ -124,5 +151,9 @@ def is_hidden(schema: Any, defs: Schema) -> bool:
     if isinstance(whole, bool):
         return False
     unions = [*whole.get("anyOf", ()), *whole.get("oneOf", ()), *whole.get("allOf", ())]
-    parts = [whole.get("items"), whole.get("additionalProperties"), *whole.get("prefixItems", ())]
-    return whole.get(_SENSITIVE) is True or any(is_hidden(one, defs) for one in [*unions, *parts])
+    keys = whole.get("propertyNames", {})
+    return (
+        whole.get(_SENSITIVE) is True
+        or keys.get(_SENSITIVE) is True
+        or any(_is_omitted(one, defs) for one in unions)
+    )

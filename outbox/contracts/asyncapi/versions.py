@@ -93,3 +93,20 @@ def _recorded(event: type[DomainEvent]) -> dict[int, Mapping[str, Any]]:
         return {}
     recorded = contract_lock.read(config).get(event.event_name, {})
     return {int(version): record for version, record in recorded.items()}
+
+
+def described(version: EventVersion) -> dict[str, Any]:
+    """Return the name and description of a message; an earlier version is deprecated."""
+    made: dict[str, Any] = {
+        "name": version.label,
+        "title": f"{version.title}, version {version.version}",
+        "contentType": "application/json",
+    }
+    if version.description:
+        made["summary"] = version.description.splitlines()[0]
+    if not version.is_newest:
+        made["deprecated"] = True
+        made["description"] = (
+            f"An earlier version. Stored events are read as version {version.newest}."
+        )
+    return made
