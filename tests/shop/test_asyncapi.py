@@ -10,9 +10,11 @@ import pytest
 from django.conf import settings
 
 from outbox.contracts.asyncapi import as_text, document
+from outbox.contracts.asyncapi.markdown import as_markdown
 from tests.asyncapi_tools import faults_by_json_schema, faults_by_parser, invalid_examples
 
 COMMITTED = Path(settings.BASE_DIR) / "docs/reference/asyncapi.json"
+PAGE = COMMITTED.with_name("contracts.md")
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,7 @@ class TestTheDocument:
     def test_is_the_one_in_the_documentation(self):
         """If not, and the change is meant: make schema."""
         assert as_text(document()) == COMMITTED.read_text("utf-8")
+        assert as_markdown(document()) == PAGE.read_text("utf-8")
 
     def test_has_examples_that_fit_their_schemas(self, committed: Any):
         messages = committed["components"]["messages"]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from outbox.contracts.asyncapi import as_text, document
-from outbox.contracts.asyncapi.differences import Difference, differences
+from outbox.contracts.asyncapi.differences import differences
+from outbox.contracts.asyncapi.markdown import as_markdown
 from outbox.contracts.asyncapi.reading import Contract, Unreadable, contract_of, read
 
 from .common import Options, Write, count
@@ -20,7 +24,9 @@ class Asyncapi:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --output, --check and --external."""
-        parser.add_argument("--output", metavar="FILE", help="write the document to a file")
+        parser.add_argument(
+            "--output", metavar="FILE", help="write the document to a file; .md: as Markdown"
+        )
         parser.add_argument(
             "--check",
             metavar="FILE",
@@ -36,17 +42,16 @@ class Asyncapi:
         """Write or compare the document. Raise `CommandError` if the file differs."""
         try:
             made = document(internal=not options["external"])
-        except ValueError as error:
+        except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
-        text = as_text(made)
         if options["check"]:
-            _check(Path(options["check"]), text, contract_of(made), again=_again(options))
+            _check(Path(options["check"]), made, again=_again(options))
             write(f"{options['check']} is up to date.")
         elif options["output"]:
-            Path(options["output"]).write_text(text, "utf-8")
+            _write(Path(options["output"]), made)
             write(f"{options['output']}: {count(len(made['channels']), 'channel')}")
         else:
-            write(text.rstrip("\n"))
+            write(as_text(made).rstrip("\n"))
 
 
 class Diff:
@@ -73,19 +78,32 @@ class Diff:
             sys.exit(1)
 
 
-def _check(path: Path, text: str, now: Contract, *, again: str) -> None:
+def _write(path: Path, made: Mapping[str, Any]) -> None:
+    try:
+        path.write_text(_text(path, made), "utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _text(path: Path, made: Mapping[str, Any]) -> str:
+    return as_markdown(made) if path.suffix == ".md" else as_text(made)
+
+
+def _check(path: Path, made: Mapping[str, Any], *, again: str) -> None:
     if not path.exists():
         raise CommandError(f"{path} does not exist. {again}")
-    if path.read_text("utf-8") == text:
+    if path.read_text("utf-8") == _text(path, made):
         return
-    found = differences(_read(path), now)
-    sentences = [_sentence(one) for one in found]
-    sentences = sentences or ["Descriptions, titles or examples differ."]
+    sentences = [] if path.suffix == ".md" else list(_sentences(path, contract_of(made)))
     raise CommandError("\n".join([f"{path} is outdated.", *sentences, again]))
 
 
-def _sentence(one: Difference) -> str:
-    return one.text if one.is_compatible else f"{one.text} This breaks other systems."
+def _sentences(path: Path, now: Contract) -> Iterator[str]:
+    found = differences(_read(path), now)
+    for one in found:
+        yield one.text if one.is_compatible else f"{one.text} This breaks other systems."
+    if not found:
+        yield "Descriptions, titles or examples differ."
 
 
 def _again(options: Options) -> str:

@@ -14,8 +14,8 @@ from django.urls import reverse
 from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, Sensitive, subscribe
-from outbox.admin.contracts import ChannelRow, channel_rows
 from outbox.contracts.asyncapi import document
+from outbox.contracts.asyncapi.outline import ChannelRow, channel_rows
 
 pytestmark = pytest.mark.django_db
 

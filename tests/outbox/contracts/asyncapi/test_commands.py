@@ -3,14 +3,17 @@
 # No `from __future__ import annotations`: pydantic sees the local classes of tests.
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core.management import call_command
 
 from outbox import DomainEvent
 from outbox.contracts.asyncapi import as_text, document
+from outbox.contracts.asyncapi.markdown import as_markdown
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.contracts.asyncapi.documents import changed, of_billing
 
@@ -73,6 +76,27 @@ class TestAsyncapi:
 
         assert (tmp_path / "a.json").read_text() == "{}"
 
+    def test_writes_and_checks_a_page_in_markdown(self, tmp_path: Path):
+        path = str(tmp_path / "contracts.md")
+
+        outbox_command("asyncapi", "--output", path)
+
+        assert Path(path).read_text() == as_markdown(document())
+        assert outbox_command("asyncapi", "--check", path) == f"{path} is up to date.\n"
+        Path(path).write_text("# Another page")
+        assert refused("asyncapi", "--check", path) == (
+            f"{path} is outdated.\nRun `manage.py outbox asyncapi --output {path}`."
+        )
+
+    def test_explains_invalid_settings_and_a_missing_folder(self, tmp_path: Path, settings: Any):
+        assert refused("asyncapi", "--output", str(tmp_path / "none/a.json")).endswith(
+            "cannot be written: No such file or directory."
+        )
+
+        settings.OUTBOX = {"SINKS": {"out": {"BACKEND": "none.Sink", "EVENTS": ["*"]}}}
+
+        assert 'OUTBOX["SINKS"]["out"]' in refused("asyncapi")
+
     def test_names_the_next_step_for_a_missing_file(self, tmp_path: Path):
         path = tmp_path / "a.json"
 
@@ -105,10 +129,6 @@ class TestDiff:
         assert caught.value.code == 1
 
     def test_lists_breaking_changes_first(self, tmp_path: Path):
-        from io import StringIO
-
-        from django.core.management import call_command
-
         new = of_billing(payload=changed({"amount": {"type": "string"}, "tax": {"type": "number"}}))
         out = StringIO()
 
