@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from outbox import mark_locked, saved_under_lock
+from outbox.guards.locks import mark_locked, saved_under_lock
 from shared.money import Money
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from orders import deadlines
-from outbox import mark_locked, saved_under_lock
+from outbox.guards.locks import mark_locked, saved_under_lock
 from outbox.ids import uuid7
 from shared.money import Money
 

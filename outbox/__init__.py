@@ -13,7 +13,8 @@
 Delivery is at least once. Inside the database each handler takes effect at most once.
 
 The public API is this module, `outbox.testing` for tests, `outbox.admin` for the admin of your own
-models, `outbox.reconciliation` for invariants, `outbox.transports.celery` for your Celery app and
+models, `outbox.reconciliation` for invariants, `outbox.guards` for rows under locks,
+`outbox.sinks.base` for sinks of your own, `outbox.transports.celery` for your Celery app and
 `outbox.metrics` for monitors. This module imports no models, so it may be imported anywhere.
 """
 
@@ -24,22 +25,22 @@ from .contracts.upcasting import upcast
 from .deliveries.outstanding import is_owed
 from .deliveries.time_limit import TimeLimitExceeded
 from .emission import NotInTransaction, emit
-from .events import DomainEvent
-from .guards import guards_lifted
-from .guards.locks import mark_locked, saved_under_lock
+from .events import DomainEvent, EventRecord
 from .monitor.timeline import timeline_of
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
 from .privacy.subjects import declare_subject
-from .receipt import LeaseLost, PermanentFailure, Receipt
+from .receipt import BulkDelivery, LeaseLost, PermanentFailure, Receipt, Target
 from .relay.delayed import cancel_delayed
 from .subscriptions import subscribe
 
 __all__ = [
     "Breaker",
+    "BulkDelivery",
     "Dead",
     "Discard",
     "DomainEvent",
+    "EventRecord",
     "LeaseLost",
     "NotInTransaction",
     "Pause",
@@ -49,15 +50,13 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Sensitive",
+    "Target",
     "TimeLimitExceeded",
     "acting_as",
     "cancel_delayed",
     "declare_subject",
     "emit",
-    "guards_lifted",
     "is_owed",
-    "mark_locked",
-    "saved_under_lock",
     "subscribe",
     "timeline_of",
     "upcast",

@@ -24,13 +24,18 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
+        """Import `events`, then `handlers`, of every app. Register the sinks of the settings.
+
+        `migrate` syncs the subscriptions afterwards.
+        """
         from . import checks  # noqa: F401  the import registers the checks
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
+        from .sinks.publishing import register_sinks
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
+        register_sinks()
         pre_migrate.connect(refuse_old_tables, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
         start()

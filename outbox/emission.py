@@ -13,14 +13,15 @@ from django.db import connections, transaction
 from . import clock, databases, guards, tracing
 from .context import check_correlation, current_cause
 from .databases import is_open, is_open_in_view, open_aliases
-from .deliveries.key_locks import lock_key
+from .deliveries.key_locks import LOCKED_KEY, has_key_locks, key_number
 from .events import DomainEvent
 from .ids import uuid7
 from .storable import refuse_unstorable
-from .subscriptions import ordered_events
+from .subscriptions import is_ordered_event
 from .transports.nudge import nudge
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field
 
     from .models import DelayedEvent, Event
@@ -77,39 +78,55 @@ def store(event: DomainEvent, *, using: str) -> UUID:
 
     Called by `emit()`, by the correction of an event, and by the test kit.
     """
-    if event.event_name in ordered_events():
-        lock_key(event.key, connection=connections[using])
+    is_ordered = is_ordered_event(event.event_name)
     facts = _facts(event, using=using)
     with tracing.emitting(facts):
-        _insert(facts, using=using)
+        _insert(facts, is_ordered=is_ordered, using=using)
     event_id: UUID = facts["id"]
     return event_id
 
 
-def _insert(facts: dict[str, Any], *, using: str) -> None:
-    """Insert an event with a cached statement. Columns without a fact are NULL or a default."""
+def _insert(facts: dict[str, Any], *, is_ordered: bool, using: str) -> None:
+    """Insert an event with a cached statement. Columns without a fact are NULL or a default.
+
+    The statement of an event for an ordered handler also locks its key.
+    """
     # `Event(**facts).save()` takes as long in Python as the database takes for the row.
     connection = connections[using]
     now, more_values = clock.expression(using=using)
-    statement, fields = _statement(tuple(facts), now, using)
+    is_locked = is_ordered and has_key_locks(connection)
+    statement, fields = _statement(tuple(facts), now, using, is_locked=is_locked)
     values = [
         field.get_db_prep_save(value, connection)
         for field, value in zip(fields, facts.values(), strict=True)
     ]
+    lock = [key_number(facts["key"])] if is_locked else []
     with connection.cursor() as cursor:
-        cursor.execute(statement, values + more_values)
+        cursor.execute(statement, values + more_values + lock)
 
 
 @cache
-def _statement(names: tuple[str, ...], now: str, using: str) -> tuple[str, list[Field[Any, Any]]]:
+def _statement(
+    names: tuple[str, ...], now: str, using: str, *, is_locked: bool
+) -> tuple[str, list[Field[Any, Any]]]:
     """Return the INSERT statement for these fields and `emitted_at`, and the model's fields."""
-    quote = connections[using].ops.quote_name
+    connection = connections[using]
+    quote = connection.ops.quote_name
     meta = _event_model()._meta
     fields = [cast("Field[Any, Any]", meta.get_field(name)) for name in names]
     columns = ", ".join([*(quote(str(field.column)) for field in fields), quote("emitted_at")])
-    values = ", ".join([*["%s"] * len(fields), now])
     into = f"{quote(meta.db_table)} ({columns})"
+    if is_locked:
+        values = ", ".join([*(f"%s::{_type(field, connection)}" for field in fields), now])
+        return f"INSERT INTO {into} SELECT {values} FROM {LOCKED_KEY}", fields  # noqa: S608  as below
+    values = ", ".join([*["%s"] * len(fields), now])
     return f"INSERT INTO {into} VALUES ({values})", fields  # noqa: S608  names of our own model
+
+
+def _type(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
+    """Return a column's type for a cast: a cast to `varchar(n)` would cut a text."""
+    kind = str(field.db_type(connection))
+    return "text" if kind.startswith("varchar") else kind
 
 
 def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUID:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from string import Formatter
 from typing import Any, ClassVar
 from uuid import UUID
@@ -25,6 +26,7 @@ FACTS = frozenset(
         "actor",
         "key",
         "event",
+        "target",
         "attempt",
         "receipt",
     }
@@ -186,6 +188,41 @@ def find(name: str) -> type[DomainEvent] | None:
     """Return the event class with this name, or None."""
     known = registry.get(name)
     return known[-1] if known else None
+
+
+#: Separates the parts of a selector.
+SEPARATOR = ", "
+
+
+def is_pattern(part: str) -> bool:
+    """Return whether a part of a selector selects more than one event: "orders.*" or "*"."""
+    return part == "*" or part.endswith(".*")
+
+
+def has_several_events(selector: str) -> bool:
+    """Return whether a selector may select more than one event."""
+    return SEPARATOR in selector or "*" in selector
+
+
+@lru_cache(maxsize=8192)
+def selects(selector: str, name: str) -> bool:
+    """Return whether a subscription with this selector is owed events of this name.
+
+    A selector has one or more parts. "orders.OrderPlaced" selects one event, "orders.*" all events
+    of an app, "*" all events except those of the outbox itself. "!billing.*" excludes events.
+    """
+    if selector == name:
+        return True
+    parts = selector.split(SEPARATOR)
+    excluded = [part[1:] for part in parts if part.startswith("!")]
+    return any(_fits(part, name) for part in parts) and not any(
+        _fits(one, name) for one in excluded
+    )
+
+
+def _fits(part: str, name: str) -> bool:
+    label = name.partition(".")[0]
+    return part in (name, f"{label}.*") or (part == "*" and label != "outbox")
 
 
 def words_of_name(name: str) -> str:

@@ -50,3 +50,8 @@ def retry_policy(attempts: int | None, base: float, cap: float) -> str:
 
 def _seconds(number: float) -> str:
     return f"{number:g} s" if number < 60 else span(timedelta(seconds=number))
+
+
+def with_target(handler: str, target: str) -> str:
+    """Return a handler's name, with the target in brackets if there is one."""
+    return f"{handler} ({target})" if target else handler

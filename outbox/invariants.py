@@ -34,7 +34,8 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
         own = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
         )
-        later = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
+        since = row.since + NEW_SUBSCRIPTION
+        later = events.filter(row.events_condition(), fanned_out_at__gt=since)
         for event in later.filter(~Exists(own)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
             text = _("%(event)s was fanned out, but has no delivery to %(handler)s.")
@@ -59,9 +60,10 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
     examination.count_rows(done.count())
-    # A subscription has one delivery of an event, so a second receipt has another subscription.
+    # A subscription has one delivery of an event and target. A second receipt has another one.
     others = done.filter(
         event=OuterRef("event"),
+        target=OuterRef("target"),
         subscription__handler=OuterRef("subscription__handler"),
         pk__lt=OuterRef("pk"),
     )

@@ -1,10 +1,13 @@
-"""Receipt, PermanentFailure and LeaseLost: the objects that a handler enters or raises."""
+"""The objects that a handler takes, enters or raises: receipts, bulk deliveries, exceptions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
+
+from .events import EventRecord
 
 _Transaction = AbstractContextManager[None]
 
@@ -67,3 +70,73 @@ class Receipt:
         swallowed = self._transaction.__exit__(kind, error, trace)
         self.is_given = kind is None
         return swallowed
+
+
+class NotSettled(RuntimeError):
+    """A bulk handler called neither `done()` nor `failed(error)` of this delivery."""
+
+
+class BulkDelivery:
+    """One delivery of a call of a bulk handler (`@subscribe(..., bulk=True)`).
+
+    The handler calls `done()` once the external system has acknowledged it, or `failed(error)`. If
+    the handler raises, the deliveries that it has not settled have failed with that exception.
+
+    Attributes:
+        event: the event.
+        target: the target, or "" if the handler has none.
+        attempt: number of this attempt, from 1.
+        replays: number of replays that staff have requested. An external system that discards
+            known ids needs another id for each of them.
+    """
+
+    def __init__(
+        self, event: EventRecord, *, target: str = "", attempt: int = 1, replays: int = 0
+    ) -> None:
+        self.event = event
+        self.target = target
+        self.attempt = attempt
+        self.replays = replays
+        self.is_done = False
+        self.error: Exception | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `done()` or `failed()` was called."""
+        return self.is_done or self.error is not None
+
+    def done(self) -> None:
+        """Record that the external system has stored it.
+
+        Raises:
+            RuntimeError: it is settled already.
+        """
+        self._refuse_second()
+        self.is_done = True
+
+    def failed(self, error: Exception) -> None:
+        """Record why the external system has not stored it. The handler's rules apply.
+
+        Raises:
+            RuntimeError: it is settled already.
+        """
+        self._refuse_second()
+        self.error = error
+
+    def _refuse_second(self) -> None:
+        if self.is_settled:
+            raise RuntimeError(f"The delivery of {self.event.name} {self.event.id} is settled.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target of an event, for which a handler has a delivery of its own.
+
+    Attributes:
+        name: identifies the target, at most 200 characters: the id of a row, or an address.
+        share: owner or tenant, for a handler with a `share_window`: "owner:7". Default: the
+            event's.
+    """
+
+    name: str
+    share: str | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -12,11 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .conf import conf
-from .events import FACTS, app_label
+from .events import FACTS, SEPARATOR, app_label, is_pattern, selects
 from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
-from .receipt import PermanentFailure
+from .receipt import PermanentFailure, Target
 
 OnDead = Literal["hold", "pass"]
+#: Returns the targets of an event. Its parameters are like those of a handler.
+TargetsFunction = Callable[..., Iterable[str | Target]]
 
 #: A handler that hangs is interrupted before its lease passes. So it does not look like a dead
 #: worker.
@@ -30,7 +32,7 @@ class Handler:
     """A function subscribed to events, with its policy. `@subscribe` creates it."""
 
     name: str
-    function: Callable[..., None]
+    function: Callable[..., object]
     events: tuple[str, ...]
     formerly: tuple[str, ...]
     atomic: bool
@@ -49,6 +51,28 @@ class Handler:
     breaker: Breaker | None
     ordered: bool
     on_dead: OnDead
+    bulk: bool = False
+    targets: TargetsFunction | None = None
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether it subscribes to events by pattern, as "orders.*"."""
+        return any(map(is_pattern, self.events))
+
+    @cached_property
+    def selectors(self) -> tuple[str, ...]:
+        """The `event` of each of its subscriptions.
+
+        A handler with patterns or targets and a bulk handler have one subscription for all events.
+        So a message may hold deliveries of any of them, and no event has two deliveries.
+        """
+        if self.bulk or self.has_patterns or self.targets:
+            return (SEPARATOR.join(self.events),)
+        return self.events
+
+    def handles(self, event: str) -> bool:
+        """Return whether it subscribes to the event with this name."""
+        return any(selects(selector, event) for selector in self.selectors)
 
     @property
     def app_label(self) -> str:
@@ -65,6 +89,11 @@ class Handler:
         """The parameters' types by name, resolved."""
         hints = get_type_hints(self.function, include_extras=True)
         return {name: hints.get(name, Any) for name in self.parameters}
+
+    @cached_property
+    def finder(self) -> Handler | None:
+        """A handler whose parameters are those of `targets`, for checks; None without targets."""
+        return replace(self, function=self.targets, targets=None) if self.targets else None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -120,18 +149,23 @@ def subscribe(
     breaker: Breaker | None = None,
     ordered: bool = False,
     on_dead: OnDead = "hold",
+    bulk: bool = False,
+    targets: TargetsFunction | None = None,
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
     Its parameters are event fields, in the handler's own types, and any of the event's facts:
     `event_id`, `emitted_at`, `correlation_id`, `causation_id`, `actor`, `key`, `attempt`,
-    `receipt`. `manage.py check` compares them with the fields that the producer declares.
+    `receipt`, `event`. `manage.py check` compares them with the fields that the producer declares.
+
+    `@subscribe("orders.*")` subscribes to all events of an app, `@subscribe("*")` to the events of
+    apps, also of apps that are added later. Such a handler takes `event: EventRecord`, no fields.
 
     The handler's pinned name is app label + function name. Its deliveries are stored under it.
     If you rename the function, keep the old name with `name=` or list it in `formerly=`.
 
     Args:
-        events: one or more names, "app.ClassName".
+        events: one or more names, "app.ClassName", or patterns, "app.*" or "*".
         name: another pinned name.
         formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
         atomic: run the handler in one transaction with its receipt. False for a handler that calls
@@ -163,11 +197,22 @@ def subscribe(
         ordered: handle the events of one key one after the other, in the order of `seq`.
         on_dead: of an ordered handler, after a dead delivery: "hold" holds the key's later events
             until a person acts, "pass" lets them continue.
+        bulk: call the function once for many deliveries, for an external system that accepts many
+            messages in one request. Its only parameter is `deliveries: Sequence[BulkDelivery]`.
+            It calls `done()` or `failed(error)` of each. It is not atomic, and takes no receipt.
+            All its events share one subscription, so one window, breaker and pause. With `ordered`,
+            no two deliveries of one call have the same key.
+        targets: a function that returns the targets of an event, as texts or `Target`s. The handler
+            then has one delivery for each, and takes `target: str`. The function takes fields and
+            facts as a handler does. It runs in a delivery of its own, in one transaction with the
+            new deliveries, and may write rows.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
-            do not match, `inline` is combined with `atomic=False` or `ordered`, the function takes
-            `*args`, `**kwargs` or positional-only parameters, or a rule is invalid.
+            do not match, `target` and `targets` do not match, `inline` is combined with
+            `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the
+            function takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern
+            takes fields, a bulk handler takes other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -187,17 +232,18 @@ def subscribe(
             time_limit=time_limit,
         )
         defaults = conf(lenient=True)
+        is_atomic = atomic and not bulk
         leased = defaults.LEASE_SECONDS if lease is None else lease
         handler = Handler(
             name=pinned,
             function=function,
             events=events,
             formerly=tuple(formerly),
-            atomic=atomic,
-            shared_transaction=shared_transaction and atomic,
+            atomic=is_atomic,
+            shared_transaction=shared_transaction and is_atomic,
             inline=inline,
             queue=queue or app_label(function.__module__),
-            batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
+            batch=(defaults.BATCH if is_atomic or bulk else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
             share_window=share_window,
             lease=leased,
@@ -209,6 +255,8 @@ def subscribe(
             breaker=breaker,
             ordered=ordered,
             on_dead=on_dead,
+            bulk=bulk,
+            targets=targets,
         )
         _refuse_bad_signature(handler)
         _refuse_bad_policy(handler)
@@ -223,9 +271,9 @@ def find(name: str) -> Handler | None:
     return next((handler for handler in registry if handler.name == name), None)
 
 
-def ordered_events() -> set[str]:
-    """Return the events to which an ordered handler of this code is subscribed."""
-    return {event for handler in registry if handler.ordered for event in handler.events}
+def is_ordered_event(name: str) -> bool:
+    """Return whether an ordered handler of this code subscribes to the event."""
+    return any(handler.ordered and handler.handles(name) for handler in registry)
 
 
 def queues() -> dict[str, set[str]]:
@@ -258,6 +306,18 @@ def _refuse_bad_signature(handler: Handler) -> None:
             raise TypeError(
                 f"{handler.name} takes {parameter}. Name each field that it reads instead."
             )
+    if handler.bulk:
+        _refuse_other_parameters(handler, {"deliveries"}, "A bulk handler takes only `deliveries`.")
+        return
+    if handler.has_patterns:
+        reason = (
+            "Its events have different fields. Take `event: EventRecord`, and read its payload."
+        )
+        _refuse_other_parameters(handler, FACTS, reason)
+    if ("target" in handler.parameters) != (handler.targets is not None):
+        raise TypeError(
+            f"{handler.name}: a handler takes `target: str` if and only if it has targets=."
+        )
     wants_receipt = "receipt" in handler.parameters
     if wants_receipt == handler.atomic:
         raise TypeError(
@@ -266,12 +326,23 @@ def _refuse_bad_signature(handler: Handler) -> None:
         )
 
 
+def _refuse_other_parameters(handler: Handler, allowed: Collection[str], reason: str) -> None:
+    for name in handler.parameters:
+        if name not in allowed:
+            raise TypeError(f"{handler.name} takes {name}. {reason}")
+
+
 def _refuse_bad_policy(handler: Handler) -> None:
     refuse_bad_rules(handler.name, handler.rules)
     if handler.inline and not handler.atomic:
         raise TypeError(
             f"{handler.name}: inline=True needs atomic=True. A handler that calls an external "
             "system may be slow. Let a worker run it: remove inline=True."
+        )
+    if handler.targets and (handler.inline or handler.ordered):
+        raise TypeError(
+            f"{handler.name}: targets= cannot be combined with inline=True or ordered=True. The "
+            "deliveries of one event to its targets run side by side."
         )
     if handler.inline and handler.ordered:
         raise TypeError(

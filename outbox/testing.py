@@ -8,6 +8,8 @@ transaction of an ordinary test. They run the real relay and the real delivery, 
         outbox.given("orders.OrderPlaced", order_id=ID, lines=[...], total=TOTAL)
         outbox.deliver_all(only="inventory", twice=True)
         assert outbox.emitted("inventory.StockReserved").order_id == ID
+
+`SinkContract` has the tests that every sink of your project passes.
 """
 
 from __future__ import annotations
@@ -38,8 +40,16 @@ from .transports.base import Message
 from .worker.delivery import deliver
 from .worker.outcome import Result
 
+pytest.register_assert_rewrite("outbox.sinks.contract")
+from .sinks.contract import (  # noqa: E402  pytest rewrites its asserts at this import
+    ReceivedMessage,
+    SinkContract,
+)
+
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event
+
+__all__ = ["Outbox", "OutboxTestMixin", "ReceivedMessage", "SinkContract", "outbox"]
 
 #: More rounds of events that cause events count as a loop.
 MAX_ROUNDS = 100

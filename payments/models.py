@@ -34,7 +34,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox import mark_locked, saved_under_lock
+from outbox.guards.locks import mark_locked, saved_under_lock
 from outbox.ids import uuid7
 from shared.money import Money
 

@@ -31,6 +31,7 @@ PERMISSIONS: Mapping[str, str] = {
     "correct": "outbox.correct_event",
     "see sensitive fields": "outbox.view_sensitive",
     "see failures": "outbox.view_delivery",
+    "see events": "outbox.view_event",
 }
 
 LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}

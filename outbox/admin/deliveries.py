@@ -136,7 +136,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("handler"))
     def handler(self, delivery: Delivery) -> str:
         """Name the handler."""
-        return delivery.subscription.handler
+        return delivery.receiver
 
     @admin.display(description=gettext_lazy("event"))
     def event_shown(self, delivery: Delivery) -> str:
@@ -239,7 +239,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Add the explanation, the attempts and the user's actions."""
         row = kwargs["obj"]
         rows = Delivery.objects.filter(pk=row.pk)
-        names = {"event": row.event.name, "handler": row.subscription.handler}
+        names = {"event": row.event.name, "handler": row.receiver}
         context["subtitle"] = _("%(event)s to %(handler)s") % names
         context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
         context["possible"] = possible_actions(request, row)

@@ -34,6 +34,7 @@ from .event_list import EventChangeList
 from .json_object import payload_text
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
+from .sinks import sensitive_sink_view, sinks_view
 from .timeline import timeline_part, timeline_view
 
 if TYPE_CHECKING:
@@ -221,12 +222,15 @@ class EventAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the timeline's pages before Django's pattern, which matches any path as an event."""
+        """Add these pages before Django's pattern, which matches any path as an event."""
         view, name = self.admin_site.admin_view, "outbox_event"
+        unmasked = require_POST(never_cache(partial(sensitive_sink_view, self)))
         part = conditional_page(partial(timeline_part, self))
         return [
             path("timeline/", view(partial(timeline_view, self)), name=f"{name}_timeline"),
             path("timeline/part/", view(part), name=f"{name}_timeline_part"),
+            path("sinks/", view(partial(sinks_view, self)), name=f"{name}_sinks"),
+            path("sinks/sensitive/", view(unmasked), name=f"{name}_sinks_sensitive"),
             path("<int:pk>/sensitive/", view(self.sensitive_view), name=f"{name}_sensitive"),
             *super().get_urls(),
         ]

@@ -22,7 +22,8 @@ Choices = Sequence[tuple[str, Any]]
 
 def known_names() -> list[str]:
     """Return the event names that this code declares or that have a subscription."""
-    subscribed = Subscription.objects.values_list("event", flat=True).distinct()
+    rows = Subscription.objects.only("event")
+    subscribed = {row.event for row in rows if not row.has_several_events}
     return sorted({*events.registry, *subscribed})
 
 
@@ -163,9 +164,11 @@ class HandlerFilter(SimpleListFilter):
         """
         if not self.value():
             return queryset
-        rows = Subscription.objects.filter(handler=self.value()).values_list("pk", "event")
-        ids, names = {pk for pk, _name in rows}, {name for _pk, name in rows}
-        return queryset.filter(subscription__in=ids, event__name__in=names)
+        rows = list(Subscription.objects.filter(handler=self.value()))
+        queryset = queryset.filter(subscription__in=[row.pk for row in rows])
+        if any(row.has_several_events for row in rows):
+            return queryset
+        return queryset.filter(event__name__in={row.event for row in rows})
 
 
 class DueFilter(SimpleListFilter):

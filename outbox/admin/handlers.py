@@ -22,6 +22,7 @@ from outbox.formatting import retry_policy
 from outbox.models import Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BREAKER, END
+from outbox.sinks.configuration import sink_name
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may
@@ -82,6 +83,11 @@ class HandlerRow:
             is_its = self.owed.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
             return "pause" if is_its else ""
         return "resume" if self.owed.paused_at else "pause"
+
+    @property
+    def sink(self) -> str:
+        """The name of its sink, or ""."""
+        return sink_name(self.owed.handler)
 
     @property
     def event_names(self) -> list[str]:
@@ -153,7 +159,11 @@ def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 def _shown(request: HttpRequest) -> dict[str, Any]:
     rows = handler_rows(has_failures=may(request, "see failures"))
-    return {"handlers": rows, "may_pause": may(request, "pause")}
+    return {
+        "handlers": rows,
+        "may_pause": may(request, "pause"),
+        "may_see_events": may(request, "see events"),
+    }
 
 
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
@@ -185,17 +195,21 @@ def network() -> Network:
     rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
     per_minute = minutes.rates()
     notes = {name: _("%s per minute") % _rate(per_minute[name]) for name in per_minute}
+    names = sorted({*events.registry, *per_minute})
     arrows = [
         Arrow(
-            event=row.event,
+            event=name,
             handler=row.handler,
             note=_("held") if row.is_held else "",
             is_held=row.is_held,
         )
         for row in rows
+        for name in (
+            [n for n in names if row.selects(n)] if row.has_several_events else [row.event]
+        )
     ]
     return Network(
-        events=sorted({*events.registry, *per_minute}),
+        events=names,
         handlers=sorted({row.handler for row in rows}),
         arrows=arrows,
         notes=notes,

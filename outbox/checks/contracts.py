@@ -19,19 +19,24 @@ from outbox import events
 from outbox.contracts.catalogue import place
 from outbox.contracts.compatibility import mismatches
 from outbox.contracts.json_schemas import NO_SCHEMA, read_schema, written_schema
-from outbox.events import FACTS, DomainEvent
+from outbox.events import FACTS, DomainEvent, is_pattern, selects
 from outbox.formatting import did_you_mean
 from outbox.subscriptions import Handler
 
 
 def check_contract(handler: Handler) -> Iterator[CheckMessage]:
-    """Compare a handler with each event that it subscribes to."""
-    schemas = _read_schemas(handler)
+    """Compare a handler, and the function that finds its targets, with each of its events."""
+    if handler.finder is not None:
+        yield from check_contract(handler.finder)
+    schemas = {} if handler.bulk else _read_schemas(handler)
     for name in handler.events:
         event = events.find(name)
-        yield from (
-            _misread(handler, event, schemas) if event else [_is_not_declared(handler, name)]
-        )
+        if is_pattern(name) or name.startswith("!"):
+            yield from _selects_nothing(handler, name)
+        elif event is None:
+            yield _is_not_declared(handler, name)
+        elif not handler.bulk:
+            yield from _misread(handler, event, schemas)
 
 
 def _is_not_declared(handler: Handler, name: str) -> CheckMessage:
@@ -41,6 +46,13 @@ def _is_not_declared(handler: Handler, name: str) -> CheckMessage:
         obj=place(handler),
         id="outbox.E001",
     )
+
+
+def _selects_nothing(handler: Handler, pattern: str) -> Iterator[CheckMessage]:
+    """Yield an error for a pattern of an app that declares no event."""
+    names_no_app = pattern == "*" or pattern.startswith("!")
+    if not names_no_app and not any(selects(pattern, one) for one in events.registry):
+        yield _is_not_declared(handler, pattern)
 
 
 def _similar_event(name: str) -> str:

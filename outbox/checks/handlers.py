@@ -22,7 +22,7 @@ from django.core.checks import CheckMessage, Error, Warning
 
 from outbox.contracts.catalogue import place, type_name
 from outbox.contracts.json_schemas import NO_SCHEMA, read_schema
-from outbox.events import FACTS
+from outbox.events import FACTS, EventRecord
 from outbox.policy import Retry, action_for_kind
 from outbox.receipt import Receipt
 from outbox.subscriptions import Handler
@@ -36,11 +36,17 @@ _FACT_TYPES: dict[str, tuple[type[Any], ...]] = {
     "key": (str,),
     "attempt": (int,),
     "receipt": (Receipt,),
+    "event": (EventRecord,),
+    "target": (str,),
 }
 
 
 def check_handler(handler: Handler) -> Iterator[CheckMessage]:
     """Find problems of a handler that do not depend on its events."""
+    if handler.finder is not None:
+        yield from check_handler(handler.finder)
+    if handler.bulk:  # `subscribe` has checked its only parameter
+        return
     yield from _unannotated(handler)
     try:
         types = handler.types

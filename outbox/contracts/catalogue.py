@@ -126,7 +126,7 @@ def _entry(name: str, event: type[DomainEvent]) -> CatalogueEntry:
         description=inspect.cleandoc(event.__doc__ or ""),
         place=place(event),
         fields=tuple(_field(event, name, part) for name, part in schema["properties"].items()),
-        handlers=tuple(_handler(one) for one in subscriptions.registry if name in one.events),
+        handlers=tuple(_handler(one) for one in subscriptions.registry if one.handles(name)),
         schema=schema,
     )
 

@@ -93,7 +93,7 @@ def _handler_of(subscription: Subscription) -> Handler | None:
     """Return the handler of the subscription after a migrate of this code, or None."""
     for handler in subscriptions.registry:
         if subscription.handler in (handler.name, *handler.formerly):
-            return handler if subscription.event in handler.events else None
+            return handler if subscription.event in handler.selectors else None
     return None
 
 
@@ -129,11 +129,10 @@ def _slices(rows: QuerySet[Any]) -> Iterator[list[Any]]:
 def _subscribers(event: _StoredEvent, *, using: str) -> Iterator[tuple[str, Handler | None]]:
     """Yield the handlers of an event: by this code, and by the rows of the last migrated one."""
     for handler in subscriptions.registry:
-        if event.name in handler.events:
+        if handler.handles(event.name):
             yield handler.name, handler
-    rows = Subscription.objects.using(using).filter(event=event.name, active=True)
-    for row in rows:
-        if _handler_of(row) is None:
+    for row in Subscription.objects.using(using).filter(active=True):
+        if row.selects(event.name) and _handler_of(row) is None:
             yield row.handler, None
 
 

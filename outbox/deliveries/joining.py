@@ -1,22 +1,25 @@
-"""Merge two subscription rows of one handler after a rename was rolled back and released again.
+"""Merge or split subscription rows of one handler.
 
-Between the rollback and the second release, both names were owed the same events. For each event,
-the delivery that made more progress stays. So no event is handled twice, and none is lost.
+Rows are merged after a rename was rolled back and released again: meanwhile both names were owed
+the same events. For each event, the delivery that made more progress stays. So no event is handled
+twice, and none is lost. The rows of a handler are merged, too, if it now subscribes by patterns or
+in bulk, with one row for all its events. Its row is split if it has one row for each event again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 from django.db import OperationalError, transaction
 from django.db.models import F, QuerySet
 
 from outbox import clock
+from outbox.events import has_several_events, selects
 from outbox.formatting import one_line
 from outbox.models import Delivery, Subscription
-from outbox.subscriptions import registry
+from outbox.subscriptions import Handler, registry
 
 from . import breaker
 from .locks import is_lock_timeout, lock_subscriptions
@@ -44,47 +47,92 @@ def join_names(*, using: str) -> None:
     wait for a worker that is running a delivery of the pair.
     """
     for handler in registry:
-        names = list(dict.fromkeys([handler.name, *handler.formerly]))
-        for event in handler.events:
-            _join_event(names, event, using=using)
+        rows = Subscription.objects.using(using).filter(handler__in=names_of(handler))
+        stored = list(rows.order_by("id"))
+        for selector in handler.selectors:
+            found = rows_of(handler, selector, stored)
+            for former in found[1:]:
+                _join_or_explain(former, found[0], using=using)
 
 
-def _join_event(names: Sequence[str], event: str, *, using: str) -> None:
-    """Merge the rows of one event into the row of the first name that has one.
+def rows_of(handler: Handler, selector: str, stored: Iterable[Subscription]) -> list[Subscription]:
+    """Return those stored rows whose deliveries belong to one of the handler's subscriptions.
+
+    The first one is kept: under the handler's present name and with this selector if there is one.
+    """
+    names = names_of(handler)
+    rows = [row for row in stored if row.handler in names]
+    found = [row for row in rows if row.event == selector]
+    if has_several_events(selector):
+        found = [row for row in rows if row.has_several_events or selects(selector, row.event)]
+    return sorted(found, key=lambda row: (names.index(row.handler), row.event != selector, row.pk))
+
+
+def names_of(handler: Handler) -> list[str]:
+    """Return the handler's present and former names."""
+    return list(dict.fromkeys([handler.name, *handler.formerly]))
+
+
+def split_rows(*, using: str) -> None:
+    """Move deliveries from the row of several events to the rows of each event.
+
+    Call it after the rows of each event were created. Other deliveries stay where they are.
+    """
+    for handler in registry:
+        if not any(map(has_several_events, handler.selectors)):
+            rows = Subscription.objects.using(using).filter(handler__in=names_of(handler))
+            for row in rows.order_by("id"):
+                if row.has_several_events:
+                    _split(row, handler, using=using)
+
+
+def _split(old: Subscription, handler: Handler, *, using: str) -> None:
+    with transaction.atomic(using=using):
+        mine = Subscription.objects.using(using).filter(handler=handler.name)
+        rows = list(mine.filter(event__in=handler.selectors).order_by("id"))
+        pks = [old.pk, *(row.pk for row in rows)]
+        list(mine.filter(pk__in=pks).order_by("id").select_for_update(no_key=True))
+        _wait_for_workers((old, *rows), using=using)
+        lock_subscriptions(using=using, tries=_LOCK_TRIES)
+        for row in rows:
+            _leave_one_each(old, row, using=using)
+            _move(old, row, using=using, event__name=row.event)
+
+
+def _join_or_explain(former: Subscription, kept: Subscription, *, using: str) -> None:
+    """Merge a row into another one.
 
     Raises:
         NamesNotJoined: another transaction holds a lock for too long. Nothing of the pair changed.
     """
-    rows = Subscription.objects.using(using).filter(handler__in=names, event=event)
-    found = set(rows.values_list("handler", flat=True))
-    kept, *others = [name for name in names if name in found] or [""]
-    for former in others:
-        try:
-            _join_pair(former, kept, rows, using=using)
-        except OperationalError as error:
-            if not is_lock_timeout(error):
-                raise
-            why = one_line(str(error))
-            raise _not_joined(former, kept, event, why=why) from error.__cause__ or error
+    try:
+        _join_pair(former.pk, kept.pk, using=using)
+    except OperationalError as error:
+        if not is_lock_timeout(error):
+            raise
+        why = one_line(str(error))
+        raise _not_joined(former, kept, why=why) from error.__cause__ or error
 
 
-def _not_joined(former: str, kept: str, event: str, *, why: str) -> NamesNotJoined:
+def _not_joined(former: Subscription, kept: Subscription, *, why: str) -> NamesNotJoined:
+    names, event = f"{former.handler} and {kept.handler}", former.event
     return NamesNotJoined(
-        f"The subscriptions of {former} and {kept} to {event} are not joined: another transaction "
+        f"The subscriptions of {names} to {event} are not joined: another transaction "
         f"holds a lock that this needs ({why}). Neither was changed. End that "
         "transaction (`manage.py outbox doctor` lists long transactions and waiting sessions), "
         "then run `manage.py migrate` again."
     )
 
 
-def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: str) -> None:
+def _join_pair(former: int, kept: int, *, using: str) -> None:
     with transaction.atomic(using=using):
-        pair = rows.filter(handler__in=(former, kept)).order_by("id")
-        locked = {row.handler: row for row in pair.select_for_update(no_key=True)}
+        pair = Subscription.objects.using(using).filter(pk__in=(former, kept)).order_by("id")
+        locked = {row.pk: row for row in pair.select_for_update(no_key=True)}
         if len(locked) == 2:  # otherwise another migrate was faster
-            done = partial(logger.info, "%s takes over from %s", kept, former)
+            old, row = locked[former], locked[kept]
+            done = partial(logger.info, "%s takes over from %s", row.handler, old.handler)
             transaction.on_commit(done, using=using)
-            _join(locked[former], locked[kept], using=using)
+            _join(old, row, using=using)
 
 
 def _join(old: Subscription, row: Subscription, *, using: str) -> None:
@@ -113,13 +161,14 @@ def _leave_one_each(old: Subscription, row: Subscription, *, using: str) -> None
     deliveries = Delivery.objects.using(using)
     old_events = deliveries.filter(subscription=old).values("event")
     shared = deliveries.filter(subscription=row, event__in=old_events)
-    pairs: dict[int, list[Delivery]] = {}
+    pairs: dict[tuple[int, str], list[Delivery]] = {}
     rows = deliveries.filter(
         subscription__in=(old, row), event__in=list(shared.values_list("event", flat=True))
     ).order_by("id")
     for one in rows.select_for_update():
-        pairs.setdefault(one.event_id, []).append(one)
-    dropped = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
+        pairs.setdefault((one.event_id, one.target), []).append(one)
+    progress = partial(_progress, new=row)
+    dropped = [min(pair, key=progress).pk for pair in pairs.values() if len(pair) == 2]
     deliveries.filter(pk__in=dropped).delete()
 
 
@@ -136,8 +185,9 @@ def _progress(delivery: Delivery, *, new: Subscription) -> tuple[int, bool]:
     return progress, delivery.subscription_id == new.pk
 
 
-def _move(old: Subscription, row: Subscription, *, using: str) -> None:
-    moved: QuerySet[Delivery] = Delivery.objects.using(using).filter(subscription=old)
+def _move(old: Subscription, row: Subscription, *, using: str, **only: object) -> None:
+    deliveries: QuerySet[Delivery] = Delivery.objects.using(using)
+    moved = deliveries.filter(subscription=old, **only)
     # Messages of sent deliveries name the old row, so these deliveries are sent again.
     sent = moved.filter(state=State.SENT, started_token__lt=F("token"))
     sent.update(

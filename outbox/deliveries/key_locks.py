@@ -1,8 +1,8 @@
 """Advisory locks per key: `seq` follows commit order for events of ordered handlers (rule 18).
 
-SQLite has one writer anyway. On PostgreSQL, `emit` takes a transaction-level advisory lock for the
-event's key before the event gets its `seq`. If two transactions lock two keys in different order,
-they deadlock: PostgreSQL rolls one of them back.
+SQLite has one writer anyway. On PostgreSQL, the INSERT of `emit` takes a transaction-level advisory
+lock for the event's key before the event gets its `seq`. If two transactions lock two keys in
+different order, they deadlock: PostgreSQL rolls one of them back.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-def lock_key(key: str, *, connection: BaseDatabaseWrapper) -> None:
-    """Lock a key against emits of other transactions until this one ends; wait for the lock."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(key)])
+#: A table of one row. It locks a key against emits of other transactions until this one ends, and
+#: waits for the lock. Its parameter is `key_number`. PostgreSQL neither merges a subquery with a
+#: volatile function into the query around it, nor removes the call. So it calls the function before
+#: it evaluates the values of the row, and the default of `seq` among them.
+LOCKED_KEY = "(SELECT pg_advisory_xact_lock(%s)) AS locked_key"
+
+
+def has_key_locks(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether several transactions can write at the same time."""
+    return connection.vendor == "postgresql"
 
 
 def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> set[str]:
-    """As `lock_key` for many keys, but without waiting; return the keys that were locked."""
-    if connection.vendor != "postgresql" or not keys:
+    """Lock keys as `LOCKED_KEY` does, but without waiting; return the keys that were locked."""
+    if not has_key_locks(connection) or not keys:
         return set(keys)
-    numbers = {_number(key): key for key in keys}
+    numbers = {key_number(key): key for key in keys}
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT n, pg_try_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n",
@@ -44,16 +49,19 @@ def lock_ordered_keys(
         ordered_keys: pairs of an ordered handler and a key.
         connection: the transaction's connection. On SQLite it is the only one that writes.
     """
-    if connection.vendor != "postgresql" or not ordered_keys:
+    if not has_key_locks(connection) or not ordered_keys:
         return
     # Sorted, so that two messages with the same ordered keys cannot deadlock.
-    numbers = sorted({_number(f"{key} {handler}", kind=b"line") for handler, key in ordered_keys})
+    numbers = sorted(
+        {key_number(f"{key} {handler}", kind=b"line") for handler, key in ordered_keys}
+    )
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n ORDER BY n", [numbers]
         )
 
 
-def _number(key: str, *, kind: bytes = b"outbox") -> int:
+def key_number(key: str, *, kind: bytes = b"outbox") -> int:
+    """Return the number of a key's advisory lock. Two keys may have the same number."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=kind)
     return int.from_bytes(digest.digest(), "big", signed=True)

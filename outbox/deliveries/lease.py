@@ -106,8 +106,12 @@ class Lease:
         """
         self.keep()
         self._waiting.discard(delivery.id)
-        if delivery.id in self._lost:
+        if self.is_lost(delivery):
             raise LeaseLost(LeaseLost.__doc__)
+
+    def is_lost(self, delivery: Delivery) -> bool:
+        """Return whether another worker has the delivery, or it was declared dead."""
+        return delivery.id in self._lost
 
     def keep(self) -> None:
         """Extend the lease of the waiting deliveries if a third of it is over."""
@@ -189,7 +193,7 @@ def started(
     row: Sequence[Any], handler: str, *, worker: str, at: datetime, until: datetime, using: str
 ) -> Delivery:
     """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
-    pk, event_id, subscription_id, token, attempts, failures = row
+    pk, event_id, subscription_id, token, attempts, target, failures = row
     values = {
         "id": pk,
         "event_id": event_id,
@@ -198,6 +202,7 @@ def started(
         "token": token,
         "started_token": token,
         "attempts": attempts,
+        "target": target,
         "order_key": None,
         "started_at": at,
         "worker": worker,
@@ -227,7 +232,7 @@ def started_by_relay(
 ) -> Delivery:
     """Return the delivery that the relay has stored as started, with its event."""
     of_event = EVENT.read(event, using=using)
-    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, "", subscription.breaker_failures)
     until = at + duration(1, seconds=subscription.lease_seconds)
     delivery = started(row, subscription.handler, worker=worker, at=at, until=until, using=using)
     delivery.event = of_event

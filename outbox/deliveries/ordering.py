@@ -46,11 +46,11 @@ def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Or
     """
     rows = Subscription.objects.using(using).filter(active=True, ordered=True)
     rows = rows.filter(handler=handler) if handler else rows
-    ordered = list(rows.values_list("pk", "handler", "event"))
-    handlers = {pk: name for pk, name, _ in ordered}
+    ordered = list(rows.only("pk", "handler", "event"))
+    handlers = {row.pk: row.handler for row in ordered}
     found: list[tuple[OrderedKey, int]] = []
-    for key, event, seq in _first_waiting(keys, {event for _, _, event in ordered}, using=using):
-        found += [((name, key), seq) for _, name, subscribed in ordered if subscribed == event]
+    for key, event, seq in _first_waiting(keys, ordered, using=using):
+        found += [((row.handler, key), seq) for row in ordered if row.selects(event)]
     for pk, key, seq in _first_owed(keys, handlers, using=using):
         found.append(((handlers[pk], key), seq))
     firsts: dict[OrderedKey, int] = {}
@@ -115,10 +115,18 @@ def release(ordered_key: OrderedKey, *, using: str) -> None:
     the relay rechecks blocked deliveries, soon and then at growing intervals.
     """
     handler, key = ordered_key
-    first = first_of([key], handler=handler, using=using).get(ordered_key)
+    release_keys(handler, [key], using=using)
+
+
+def release_keys(handler: str, keys: Collection[str], *, using: str) -> None:
+    """As `release`, for several keys of one handler; the number of statements is the same."""
+    firsts = first_of(keys, handler=handler, using=using)
     mine = Subscription.objects.using(using).filter(handler=handler)
     blocked = Delivery.objects.using(using).filter(
-        order_key=key, subscription__in=mine, event=first, state=State.BLOCKED
+        order_key__in=keys,
+        subscription__in=mine,
+        event__in=list(firsts.values()),
+        state=State.BLOCKED,
     )
     if blocked.update(state=State.PENDING, due_at=clock.now(using=using), note=""):
         transaction.on_commit(nudge, using=using, robust=True)
@@ -205,9 +213,11 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
 
 
 def _first_waiting(
-    keys: Collection[str], names: Collection[str], *, using: str
+    keys: Collection[str], rows: Sequence[Subscription], *, using: str
 ) -> list[tuple[str, str, int]]:
-    waiting = Event.objects.using(using).filter(fanned_out_at=None, key__in=keys, name__in=names)
+    waiting = Event.objects.using(using).filter(fanned_out_at=None, key__in=keys)
+    if not any(row.has_several_events for row in rows):
+        waiting = waiting.filter(name__in={row.event for row in rows})
     firsts = waiting.order_by().values_list("key", "name").annotate(first=Min("seq"))
     return list(firsts)
 

@@ -115,7 +115,7 @@ def _entered(
 
 
 def give(deliveries: Sequence[Delivery], *, using: str) -> None:
-    """Store the receipts of deliveries, and release the next ones of their ordered keys.
+    """Store the receipts of a handler's deliveries, and release the next ones of their keys.
 
     Raises:
         LeaseLost: a start does not hold its delivery any more. The caller rolls back.
@@ -127,10 +127,9 @@ def give(deliveries: Sequence[Delivery], *, using: str) -> None:
         given += execute(statement, now, *start.values(using=using), using=using)
     if given != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
-    for delivery in deliveries:
-        if delivery.order_key is not None:
-            ordered_key = (delivery.subscription.handler, delivery.order_key)
-            ordering.release(ordered_key, using=using)
+    keys = [row.order_key for row in deliveries if row.order_key is not None]
+    if keys:
+        ordering.release_keys(deliveries[0].subscription.handler, keys, using=using)
 
 
 def given_to(deliveries: Sequence[Delivery], *, using: str) -> set[int]:

@@ -14,7 +14,7 @@ from outbox.models import Subscription
 from outbox.subscriptions import Handler, registry
 
 from . import breaker
-from .joining import join_names
+from .joining import join_names, names_of, rows_of, split_rows
 from .ordering import set_order_keys
 from .shares import set_shares
 from .transient_errors import retry_transient
@@ -35,6 +35,7 @@ def sync_subscriptions(*, using: str | None = None) -> None:
         if _changes_owed_deliveries(handler, using=using):
             retry_transient(partial(_sync_alone, handler, using=using), using=using)
     retry_transient(partial(_sync, using=using), using=using)
+    retry_transient(partial(split_rows, using=using), using=using)
 
 
 def _changes_owed_deliveries(handler: Handler, *, using: str) -> bool:
@@ -51,22 +52,21 @@ def _sync_alone(handler: Handler, *, using: str) -> None:
     """Sync one handler without locking rows of others, since it may wait for its workers."""
     with transaction.atomic(using=using):
         rows = _locked(_rows_of(handler, using=using))
-        for event in handler.events:
-            _sync_one(rows, handler, event, using=using)
+        for selector in handler.selectors:
+            _sync_one(rows, handler, selector, using=using)
 
 
 def _sync(*, using: str) -> None:
     with transaction.atomic(using=using):
         rows = _locked(Subscription.objects.using(using))
-        wanted = [(handler, event) for handler in registry for event in handler.events]
-        for handler, event in wanted:
-            _sync_one(rows, handler, event, using=using)
-        _mark_unknown(rows, {(handler.name, event) for handler, event in wanted}, using=using)
+        wanted = [(handler, selector) for handler in registry for selector in handler.selectors]
+        for handler, selector in wanted:
+            _sync_one(rows, handler, selector, using=using)
+        _mark_unknown(rows, {(handler.name, selector) for handler, selector in wanted}, using=using)
 
 
 def _rows_of(handler: Handler, *, using: str) -> QuerySet[Subscription]:
-    names = (handler.name, *handler.formerly)
-    return Subscription.objects.using(using).filter(handler__in=names)
+    return Subscription.objects.using(using).filter(handler__in=names_of(handler))
 
 
 def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]:
@@ -77,16 +77,16 @@ def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]
 
 
 def _sync_one(
-    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+    rows: dict[tuple[str, str], Subscription], handler: Handler, selector: str, *, using: str
 ) -> None:
-    row = _take_over(rows, handler, event, using=using)
+    row = _take_over(rows, handler, selector, using=using)
     if row is None:
         row = Subscription(
-            event=event, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
+            event=selector, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
         )
         _pause_like_the_others(row, rows, handler)
     before = _policy(row)
-    row.handler, row.known = handler.name, True
+    row.handler, row.event, row.known = handler.name, selector, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
     row.attempts, row.lease_seconds = handler.attempts, handler.lease
     row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
@@ -97,7 +97,7 @@ def _sync_one(
     if handler.breaker is None:
         _close_breaker(row)
     row.window_now = min(max(row.window_now, 1), handler.window)
-    rows[handler.name, event] = row
+    rows[handler.name, selector] = row
     if row._state.adding or _policy(row) != before:
         row.save(using=using)
     if was != (row.ordered, row.on_dead):
@@ -110,7 +110,7 @@ def _pause_like_the_others(
     row: Subscription, rows: dict[tuple[str, str], Subscription], handler: Handler
 ) -> None:
     """Pause a new subscription of a paused handler: a pause covers all its subscriptions."""
-    names = (handler.name, *handler.formerly)
+    names = names_of(handler)
     for (name, _event), other in rows.items():
         if name in names and other.paused_at:
             row.paused_at, row.paused_by = other.paused_at, other.paused_by
@@ -125,6 +125,7 @@ def _close_breaker(row: Subscription) -> None:
 def _policy(row: Subscription) -> tuple[object, ...]:
     return (
         row.handler,
+        row.event,
         row.known,
         row.queue,
         row.atomic,
@@ -144,19 +145,20 @@ def _policy(row: Subscription) -> tuple[object, ...]:
 
 
 def _take_over(
-    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+    rows: dict[tuple[str, str], Subscription], handler: Handler, selector: str, *, using: str
 ) -> Subscription | None:
-    """Return the handler's row, under its present or a former name.
+    """Return the handler's row, under its present or a former name or selector.
 
     `join_names` has left one row. If a `migrate` of another release has added one since, the next
     `migrate` of this release joins them.
     """
-    row = rows.get((handler.name, event))
-    for name in handler.formerly:
-        if row is None and (name, event) in rows:
-            done = partial(logger.info, "%s takes over from %s", handler.name, name)
-            transaction.on_commit(done, using=using)
-            row = rows.pop((name, event))
+    found = rows_of(handler, selector, rows.values())
+    if not found:
+        return None
+    row = rows.pop((found[0].handler, found[0].event))
+    if row.handler != handler.name:
+        done = partial(logger.info, "%s takes over from %s", handler.name, row.handler)
+        transaction.on_commit(done, using=using)
     return row
 
 

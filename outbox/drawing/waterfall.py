@@ -128,7 +128,7 @@ class _Drawing:
 
     def row(self, row: TimelineEvent | TimelineDelivery, y: float) -> SafeString:
         drawn = self._event(row, y) if isinstance(row, TimelineEvent) else self._delivery(row, y)
-        tip = row.name if isinstance(row, TimelineEvent) else row.why or row.handler
+        tip = row.name if isinstance(row, TimelineEvent) else row.why or row.receiver
         return svg.link(svg.element("g", *drawn), href=self.address(row), tip=tip)
 
     def _event(self, event: TimelineEvent, y: float) -> list[SafeString]:
@@ -139,7 +139,7 @@ class _Drawing:
 
     def _delivery(self, delivery: TimelineDelivery, y: float) -> list[SafeString]:
         bars = self.bars[delivery.id]
-        drawn = [svg.text(delivery.handler, x=14, y=y + _ROW / 2 + 4, class_="outbox-words")]
+        drawn = [svg.text(delivery.receiver, x=14, y=y + _ROW / 2 + 4, class_="outbox-words")]
         drawn += [self._bar(bar, y) for bar in bars]
         if bars and bars[-1].kind != "stuck":
             end = _NAMES + self.scale.x(bars[-1].end) + 6

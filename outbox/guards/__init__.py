@@ -29,6 +29,8 @@ from django.conf import settings
 
 from outbox.conf import conf
 
+__all__ = ["guards_lifted"]
+
 
 class RuleBroken(RuntimeError):
     """A guard refused code that would fail under load or after a crash. The text has the line."""

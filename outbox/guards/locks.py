@@ -23,6 +23,8 @@ from django.db.models.signals import post_save, pre_save
 
 from outbox import guards
 
+__all__ = ["mark_locked", "saved_under_lock"]
+
 Row = TypeVar("Row")
 ModelClass = TypeVar("ModelClass", bound=type[Any])
 

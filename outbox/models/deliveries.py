@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+
+from outbox.events import SEPARATOR, has_several_events, selects
+from outbox.formatting import with_target
 
 from .events import Event
 from .rows import Row
 
 
 class Subscription(Row):
-    """The connection of an event name to a handler. Rows, not the running code, decide the fan-out.
+    """The connection of events to a handler. Rows, not the running code, decide the fan-out.
+
+    A handler has one row for each event name. A handler with patterns ("orders.*"), a bulk handler
+    and a sink have one row for all their events. Its window, breaker and pause cover all of them.
 
     The policy columns have the values that the code declared at the last sync (`migrate` syncs).
     So a relay of an older or newer release applies the policy of the handler's own release.
@@ -29,7 +38,11 @@ class Subscription(Row):
     PAUSED_BY_RULE = "rule:"
 
     handler = models.CharField(_("handler"), max_length=150)
-    event = models.CharField(_("event"), max_length=150)
+    event = models.CharField(
+        _("event"),
+        max_length=1000,
+        help_text=_('An event name, or a list: "orders.*, payments.PaymentCaptured".'),
+    )
     since = models.DateTimeField(_("since"))
     active = models.BooleanField(_("active"), default=True)
     known = models.BooleanField(
@@ -103,9 +116,42 @@ class Subscription(Row):
         """Whether deliveries are parked rather than sent."""
         return self.paused_at is not None or not self.known
 
+    @property
+    def has_several_events(self) -> bool:
+        """Whether `event` selects more than one event name."""
+        return has_several_events(self.event)
+
+    def selects(self, name: str) -> bool:
+        """Return whether the subscription is owed events of this name."""
+        return selects(self.event, name)
+
+    def events_condition(self, field: str = "name") -> Q:
+        """Return the condition on an event's name that `selects` decides.
+
+        Args:
+            field: path of the name: "name", or "event__name" from deliveries.
+        """
+        parts = self.event.split(SEPARATOR)
+        wanted = [_name_condition(part, field) for part in parts if not part.startswith("!")]
+        condition = reduce(or_, wanted)
+        for part in parts:
+            if part.startswith("!"):
+                condition &= ~_name_condition(part[1:], field)
+        return condition
+
+
+def _name_condition(part: str, field: str) -> Q:
+    if part == "*":
+        return ~Q(**{f"{field}__startswith": "outbox."})
+    if part.endswith(".*"):
+        return Q(**{f"{field}__startswith": part[:-1]})
+    return Q(**{field: part})
+
 
 class Delivery(Row):
     """One event to be processed by one handler: retry state while owed, receipt once done.
+
+    A handler with targets has one delivery that finds the targets of an event, then one for each.
 
     The row also holds the latest attempt (`started_at`, `settled_at`, `worker`). So a delivery that
     succeeds at the first attempt, as nearly all do, needs no row of `Attempt`.
@@ -161,6 +207,14 @@ class Delivery(Row):
     note = models.CharField(
         _("note"), max_length=300, blank=True, help_text=_("Reason for the present state.")
     )
+    target = models.CharField(
+        _("target"),
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("The target, if the handler has one delivery for each target of an event."),
+    )
     # NULL for other deliveries: the index then leaves them out on both databases.
     order_key = models.CharField(  # noqa: DJ001
         _("order key"),
@@ -187,7 +241,9 @@ class Delivery(Row):
             ("replay_delivery", "Can replay deliveries"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["event", "subscription"], name="outbox_delivery_once"),
+            models.UniqueConstraint(
+                fields=["event", "subscription", "target"], name="outbox_delivery_once"
+            ),
             models.CheckConstraint(
                 condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
             ),
@@ -244,7 +300,12 @@ class Delivery(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk} to {self.subscription.handler}"
+        return f"{self.pk} to {self.receiver}"
+
+    @property
+    def receiver(self) -> str:
+        """The handler's name, with the target in brackets if there is one."""
+        return with_target(self.subscription.handler, self.target)
 
     @property
     def is_owed(self) -> bool:

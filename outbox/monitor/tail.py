@@ -78,7 +78,7 @@ class Follower:
             if self._deliveries.get(row.pk) != now:
                 self._deliveries[row.pk] = now
                 when = row.settled_at or row.started_at or row.event.emitted_at
-                yield when, _line(when, row.subscription.handler, row.event.key, _moved(row))
+                yield when, _line(when, row.receiver, row.event.key, _moved(row))
 
 
 def _moved(row: Delivery) -> str:

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.apps import apps
 
 from outbox import databases
+from outbox.formatting import with_target
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -51,6 +52,7 @@ class TimelineDelivery:
 
     id: int
     handler: str
+    target: str = ""
     state: str
     attempts: int
     token: int
@@ -59,6 +61,11 @@ class TimelineDelivery:
     settled_at: datetime | None
     why: str
     failures: Sequence[FailedAttempt] = ()
+
+    @property
+    def receiver(self) -> str:
+        """The handler's name, with the target in brackets if there is one."""
+        return with_target(self.handler, self.target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +239,7 @@ def _delivery(row: Delivery, why: str) -> TimelineDelivery:
     return TimelineDelivery(
         id=row.id,
         handler=row.subscription.handler,
+        target=row.target,
         state=row.state,
         attempts=row.attempts,
         token=row.token,

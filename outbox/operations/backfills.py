@@ -87,15 +87,15 @@ def missing(
     Corrected events are left out, since each belongs to the handler that it was corrected for.
     """
     using = using or databases.alias()
-    rows = subscriptions_of(choice.handler, using=using).order_by("id")
+    rows = list(subscriptions_of(choice.handler, using=using).order_by("id"))
     if choice.event:
-        rows = rows.filter(event=choice.event)
+        rows = [row for row in rows if row.selects(choice.event)]
     return [(row, _missing(row, choice, using=using)) for row in rows]
 
 
 def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event]:
     own = Delivery.objects.using(using).filter(event=OuterRef("pk"), subscription=row)
-    events = replaced(choice, event=row.event).events(using=using)
+    events = choice.events(using=using).filter(row.events_condition())
     # A corrected event has its only delivery already, and other handlers have the original.
     return events.filter(~Exists(own), fanned_out_at__isnull=False, corrects=None)
 

@@ -140,6 +140,7 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
     Delivery.objects.using(using).create(
         event=event,
         subscription=row.subscription,
+        target=row.target,
         due_at=now,
         note=f"corrected by {by}"[:300],
         order_key=event.key if row.subscription.ordered else None,

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from outbox import tracing
 from outbox.conf import conf
 from outbox.deliveries.key_locks import lock_free_keys
-from outbox.subscriptions import ordered_events
+from outbox.subscriptions import is_ordered_event
 
 if TYPE_CHECKING:
     from outbox.models import DelayedEvent
@@ -83,7 +83,7 @@ def _lock_due(now: datetime, *, using: str) -> list[DelayedEvent]:
     A key is in use if another transaction emits for it. Each page after the first leaves out the
     keys in use, so there are at most as many further pages as such keys.
     """
-    ordered = ordered_events()
+    ordered: set[str] = set()
     found: list[DelayedEvent] = []
     in_use: set[str] = set()
     while True:
@@ -93,6 +93,7 @@ def _lock_due(now: datetime, *, using: str) -> list[DelayedEvent]:
             rows = rows.exclude(name__in=ordered, key__in=in_use)
             rows = rows.exclude(pk__in=[row.pk for row in found])
         page = list(rows[:room])
+        ordered |= {name for name in {row.name for row in page} if is_ordered_event(name)}
         keys = {row.key for row in page if row.name in ordered}
         locked = keys - lock_free_keys(keys, connection=connections[using])
         found += [row for row in page if row.name not in ordered or row.key not in locked]

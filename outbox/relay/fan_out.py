@@ -64,14 +64,10 @@ def subscribers_of(
         rows: all active subscriptions, read after the events; None: read them here.
         using: the outbox's database alias.
     """
-    names = {event.name for event in events}
     if rows is None:
-        active = Subscription.objects.using(using).filter(active=True, event__in=names)
-        rows = list(active.order_by("id"))
-    subscribers: dict[str, list[Subscription]] = {}
-    for row in rows:
-        subscribers.setdefault(row.event, []).append(row)
-    return subscribers
+        rows = list(Subscription.objects.using(using).filter(active=True).order_by("id"))
+    names = {event.name for event in events}
+    return {name: [row for row in rows if row.selects(name)] for name in names}
 
 
 def fan_out(

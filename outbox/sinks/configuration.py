@@ -29,6 +29,7 @@ DEBEZIUM = "debezium"
 _TOPICS = {DEBEZIUM: "outbox.event.{app}"}
 _TOPIC = "{name}"
 
+_HANDLERS = "sinks."
 _LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _KEYS = (
@@ -89,13 +90,18 @@ class SinkConfig:
     @property
     def handler(self) -> str:
         """Pinned name of its handler."""
-        return f"sinks.{self.name}"
+        return f"{_HANDLERS}{self.name}"
 
     def accepts(self, event_name: str) -> bool:
         """Return whether it publishes events of this name. "*" excludes the outbox's own ones."""
         app = event_name.partition(".")[0]
         fitting = {f"{app}.*", event_name, *(["*"] if app != "outbox" else [])}
         return bool(fitting & set(self.events))
+
+
+def sink_name(handler: str) -> str:
+    """Return the name of the sink of a handler, or "" for another handler."""
+    return handler.removeprefix(_HANDLERS) if handler.startswith(_HANDLERS) else ""
 
 
 def configured() -> dict[str, SinkConfig]:

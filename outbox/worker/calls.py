@@ -17,10 +17,12 @@ from typing import Any
 from django.apps import apps
 from django.db import connections
 
+from outbox import events
 from outbox.context import Cause
 from outbox.contracts import upcasting
 from outbox.deliveries.connections import drop
-from outbox.models import Delivery
+from outbox.events import EventRecord
+from outbox.models import Delivery, Event
 from outbox.subscriptions import Handler
 
 from .session_sql import Scope, scope_of
@@ -45,6 +47,7 @@ def arguments(handler: Handler, delivery: Delivery, **more: Any) -> dict[str, An
     Raises `PermanentFailure` if the stored event does not fit the handler.
     """
     event = delivery.event
+    payload = upcasting.current_payload(event)
     facts = {
         "event_id": event.id,
         "emitted_at": event.emitted_at,
@@ -52,10 +55,30 @@ def arguments(handler: Handler, delivery: Delivery, **more: Any) -> dict[str, An
         "causation_id": event.causation_id,
         "actor": event.actor,
         "key": event.key,
+        "target": delivery.target,
         "attempt": delivery.attempts,
         **more,
     }
-    return handler.arguments(payload=upcasting.current_payload(event), facts=facts)
+    if "event" in handler.parameters:
+        facts["event"] = record_of(event, payload)
+    return handler.arguments(payload=payload, facts=facts)
+
+
+def record_of(event: Event, payload: Mapping[str, Any]) -> EventRecord:
+    """Return a stored event for a handler, with its payload in the current version."""
+    declared = events.find(event.name)
+    return EventRecord(
+        id=event.id,
+        name=event.name,
+        version=declared.event_version if declared else event.version,
+        key=event.key,
+        payload=payload,
+        emitted_at=event.emitted_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        actor=event.actor,
+        traceparent=event.traceparent,
+    )
 
 
 def cause(handler: Handler, delivery: Delivery) -> Cause:

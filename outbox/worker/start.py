@@ -272,7 +272,7 @@ _FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
 _OURS = "started_token = token AND started_at = %s AND worker = %s"
 _FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
 _RETURNING = """
-RETURNING id, event_id, subscription_id, token, attempts, (
+RETURNING id, event_id, subscription_id, token, attempts, target, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
 )"""
 _DELIVERIES = f"""

@@ -16,7 +16,9 @@ PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
 OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
 #: Migrations of any app refer to the ids by this path.
-OFFERED_TO_ALL = "ids"
+OFFERED_WHOLE = "ids"
+#: Models of any app use the guards of rows.
+OFFERED_TO_ALL = ("guards", "guards.locks")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
@@ -148,13 +150,16 @@ class Project:
         """Return whether the library offers this name. `OFFERED_TO` limits a name to some apps."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
         room = OFFERED_TO.get(inside.split(".")[0])
-        if imported.target == f"{library}.{OFFERED_TO_ALL}":
+        if imported.target == f"{library}.{OFFERED_WHOLE}":
             return True
-        offering = {library, *({f"{library}.{room}"} if room else ())}
+        rooms = (*OFFERED_TO_ALL, *([room] if room else ()))
+        offering = {library, *(f"{library}.{one}" for one in rooms)}
         return imported.target in offering and imported.name in self._offered(imported.target)
 
     def _offered(self, module: str) -> set[str]:
         """Return the names in a module's `__all__`."""
+        if module not in self.source.modules:
+            return set()
         for node in ast.parse(self.source.modules[module].read_text()).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 return set(ast.literal_eval(node.value))

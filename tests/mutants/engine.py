@@ -74,8 +74,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/deliveries/receipts.py",
-                "        if delivery.order_key is not None:\n",
-                "        if delivery.order_key:\n",
+                "for row in deliveries if row.order_key is not None]\n",
+                "for row in deliveries if row.order_key]\n",
             ),
         ),
         noticed_by=(
@@ -134,10 +134,11 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
-                "    for row in rows:\n",
+                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
                 "    from outbox.subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
-                "    for row in [row for row in rows if row.handler in mine]:\n",
+                "    rows = [row for row in rows if row.handler in mine]\n"
+                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
             ),
         ),
         noticed_by=(
@@ -813,8 +814,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                "    if event.event_name in ordered_events():",
-                "    if False:",
+                "    is_ordered = is_ordered_event(event.event_name)\n",
+                "    is_ordered = False\n",
             ),
         ),
         noticed_by=(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
+from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -23,4 +24,5 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *EDGES,
 ]

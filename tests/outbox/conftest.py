@@ -10,8 +10,19 @@ from outbox.models import Subscription
 from outbox.privacy import subjects
 from outbox.worker import calls
 from tests.outbox.outages import link, lost_answer, outage, short_waits
+from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
 
-__all__ = ["link", "lost_answer", "outage", "short_waits"]
+__all__ = [
+    "aws",
+    "kafka",
+    "link",
+    "lost_answer",
+    "nats",
+    "outage",
+    "rabbitmq",
+    "short_waits",
+    "valkey",
+]
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ import pytest
 from celery import Celery, chain
 from django.db import connections, transaction
 
-from outbox import DomainEvent, NotInTransaction, Receipt, emit, guards_lifted, subscribe
+from outbox import DomainEvent, NotInTransaction, Receipt, emit, subscribe
 from outbox.emission import EmittedBesideTransaction
+from outbox.guards import guards_lifted
 from outbox.guards.hooks import ConnectedInTransaction, SentInTransaction
 from outbox.models import Attempt
 from outbox.testing import Outbox

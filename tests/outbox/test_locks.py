@@ -13,7 +13,7 @@ import pytest
 from django.core import serializers
 from django.db import transaction
 
-from outbox import guards_lifted
+from outbox.guards import guards_lifted
 from outbox.guards.locks import SavedWithoutLock
 from tests.outbox.project.freight.models import Parcel
 

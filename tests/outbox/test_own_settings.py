@@ -18,7 +18,8 @@ def of_the_shop() -> set[str]:
     """Return the shop's packages and the folders of their tests, as dotted names."""
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     packages -= {"outbox", "tests", "benchmarks"}
-    folders = {path.parent.name for path in ROOT.glob("tests/*/__init__.py")} - {"outbox"}
+    folders = {path.parent.name for path in ROOT.glob("tests/*/__init__.py")}
+    folders -= {"outbox", "servers"}  # brokers, of any project
     return packages | {f"tests.{name}" for name in folders}
 
 

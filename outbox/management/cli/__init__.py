@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, contracts, deliveries, inspection, operations, relay
+from . import checks, contracts, deliveries, inspection, operations, relay, sinks
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -30,4 +30,5 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "asyncapi": contracts.Asyncapi(),
     "diff": contracts.Diff(),
     "relay": relay.Relay(),
+    "sinks": sinks.Sinks(),
 }

@@ -129,7 +129,8 @@ def parse_time(text: str) -> datetime:
 def _refuse_unknown_event(name: str) -> None:
     if Event.objects.using(databases.alias()).filter(name=name).exists():
         return
-    subscribed = Subscription.objects.using(databases.alias()).values_list("event", flat=True)
+    rows = Subscription.objects.using(databases.alias()).only("event")
+    subscribed = {row.event for row in rows if not row.has_several_events}
     known = sorted({*events.registry, *subscribed})
     if name not in known:
         close = get_close_matches(name, known, n=3)

@@ -251,7 +251,7 @@ def _find_delivery(text: str) -> Delivery:
 
 def _delivery_line(row: Delivery, *, with_event: bool) -> str:
     of_event = f", event {_event_line(row.event)}" if with_event else ""
-    return f"delivery {row.pk} of {row.subscription.handler}{of_event}: {row.state}\n    {why(row)}"
+    return f"delivery {row.pk} of {row.receiver}{of_event}: {row.state}\n    {why(row)}"
 
 
 def _event_line(event: Event) -> str:

@@ -30,6 +30,7 @@ PAGES = {
     "outbox_event_history": "view_event",
     "outbox_event_timeline": "view_event",
     "outbox_event_timeline_part": "view_event",
+    "outbox_event_sinks": "view_event",
     "outbox_delayedevent_changelist": "view_delayedevent",
     "outbox_delayedevent_change": "view_delayedevent",
     "outbox_delayedevent_history": "view_delayedevent",
@@ -54,6 +55,7 @@ DEEDS = {
     "outbox_delivery_dead_act": ("retry_delivery", {"action": "retry", "group": "1"}),
     "outbox_delivery_correct": ("correct_event", {}),
     "outbox_event_sensitive": ("view_sensitive", {}),
+    "outbox_event_sinks_sensitive": ("view_sensitive", {}),
     "outbox_operation_go_on": ("retry_delivery", {}),
     "outbox_operation_give_up": ("retry_delivery", {}),
 }

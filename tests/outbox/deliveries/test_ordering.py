@@ -461,8 +461,8 @@ class TestAReplay:
 @pytest.mark.django_db(transaction=True)
 class TestEmitters:
     def test_of_one_key_wait_for_each_other_so_that_seq_follows_commit_order(self, listener):
-        """Rule 18. Seen to fail without `lock_key` in `emit`: the second commits before the first,
-        under the later `seq`, and is handled before it.
+        """Rule 18. Seen to fail without the lock in the INSERT of `emit`: the second commits before
+        the first, under the later `seq`, and is handled before it.
         """
         listener.subscribe()
 
@@ -481,6 +481,30 @@ class TestEmitters:
         Outbox().deliver_all()
 
         assert [number for _, number in listener.received] == [1, 2]
+
+    def test_of_one_key_get_their_seq_after_the_lock(self, listener):
+        listener.subscribe()
+
+        def emit_third() -> None:
+            with transaction.atomic():
+                emit(Walked(order_id=A, number=3))
+
+        thread = threading.Thread(target=partial(aside, emit_third))
+        with transaction.atomic():
+            emit(Walked(order_id=A, number=1))
+            thread.start()
+            wait_until_blocked(1)
+            emit(Walked(order_id=A, number=2))
+        thread.join()
+
+        numbers = Event.objects.order_by("seq").values_list("payload__number", flat=True)
+        assert list(numbers) == [1, 2, 3]
+
+    def test_emit_with_one_statement(self, listener, django_assert_num_queries):
+        listener.subscribe()
+
+        with transaction.atomic(), django_assert_num_queries(1):
+            emit(Walked(order_id=A, number=1))
 
     def test_of_other_keys_or_of_events_without_an_ordered_handler_do_not_wait(self, listener):
         listener.subscribe()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from outbox import mark_locked, saved_under_lock
+from outbox.guards.locks import mark_locked, saved_under_lock
 
 
 class ParcelQuerySet(models.QuerySet["Parcel"]):

@@ -1,0 +1,68 @@
+"""The least that a publisher can do: read rows, publish a batch, mark the rows.
+
+`python -m benchmarks.project.ours.raw_publish SINK COUNT`. Copies the emitted events into a table
+with three columns, and publishes them by the same client and in the same batches as the sink.
+Prints, as JSON, events a second from the first batch to the last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from uuid import UUID
+
+import django
+import psycopg
+
+CREATE = b"""
+CREATE TABLE raw_outbox AS SELECT id, key, payload, false AS is_published FROM outbox_event;
+ALTER TABLE raw_outbox ADD seq bigserial PRIMARY KEY;
+CREATE INDEX ON raw_outbox (seq) WHERE NOT is_published;
+ANALYZE raw_outbox
+"""
+TAKE = b"""
+SELECT seq, id, key, payload FROM raw_outbox WHERE NOT is_published ORDER BY seq LIMIT %s
+FOR UPDATE SKIP LOCKED
+"""
+MARK = b"UPDATE raw_outbox SET is_published = true WHERE seq = ANY(%s)"
+
+
+def main() -> None:
+    """Publish all events."""
+    django.setup()
+    from outbox.sinks.configuration import configured, sink_of
+
+    config = configured()[sys.argv[1]]
+    sink = sink_of(config)
+    left, marked = int(sys.argv[2]), []
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(CREATE)
+        while left:
+            with connection.transaction():
+                rows = connection.execute(TAKE, [config.batch]).fetchall()
+                results = sink.publish([_message(*row[1:]) for row in rows], timeout=30)
+                assert not any(results), results
+                connection.execute(MARK, [[row[0] for row in rows]])
+            left -= len(rows)
+            marked.append((time.monotonic(), len(rows)))
+    began, ended = marked[0][0], marked[-1][0]
+    print(json.dumps(sum(number for _at, number in marked[1:]) / (ended - began)))
+
+
+def _message(event_id: UUID, key: str, payload: object):  # type: ignore[no-untyped-def]
+    from outbox.sinks.base import SinkMessage
+
+    return SinkMessage(
+        id=str(event_id),
+        event=None,  # type: ignore[arg-type]  # no sink reads it
+        topic=os.environ["BENCHMARK_TOPIC"].format(event="OrderPlaced"),
+        key=key,
+        headers={"ce_id": str(event_id)},
+        body=json.dumps(payload).encode(),
+    )
+
+
+if __name__ == "__main__":
+    main()

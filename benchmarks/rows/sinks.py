@@ -1,0 +1,115 @@
+"""Sinks: events already emitted, published by a sink, beside the least loop that does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nats
+
+from benchmarks.ground import Ground
+from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio, require_effects
+from benchmarks.row import Row
+from benchmarks.sides import Side, ours
+from tests.servers.kafka import KafkaServer
+from tests.servers.nats import NatsServer
+
+#: BACKEND, TOPIC and OPTIONS of a sink of a running server.
+Target = tuple[str, str, dict[str, Any]]
+
+#: From the first acknowledged event to the last.
+EVENTS_PER_SECOND = """
+SELECT (count(*) - count(*) FILTER (WHERE settled_at = first))
+       / extract(epoch FROM max(settled_at) - min(settled_at))::float
+FROM outbox_delivery, (SELECT min(settled_at) AS first FROM outbox_delivery) ends
+WHERE state = 'done'
+"""
+
+
+@contextmanager
+def _kafka(folder: Path) -> Iterator[Target]:
+    with KafkaServer(folder) as server:
+        options = {"bootstrap.servers": server.bootstrap_servers}
+        yield "outbox.sinks.kafka.KafkaSink", server.create_topic(partitions=3), options
+
+
+@contextmanager
+def _nats(folder: Path) -> Iterator[Target]:
+    with NatsServer(folder) as server:
+        asyncio.run(_create_stream(server.url))
+        yield "outbox.sinks.nats.NatsSink", "events.{event}", {"servers": server.url}
+
+
+async def _create_stream(url: str) -> None:
+    client = await nats.connect(url)
+    await client.jetstream().add_stream(name="events", subjects=["events.>"])
+    await client.close()
+
+
+SERVERS = {"kafka": _kafka, "nats": _nats}
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Publish a backlog to each server by the sink and by the loop, in turn."""
+    count, repeats = (2_000, 1) if quick else (20_000, 3)
+    figures: list[Figure] = []
+    ratios: list[Ratio] = []
+    for name, server in SERVERS.items():
+        found = _compared(ground, server, count=count, repeats=repeats)
+        figures += [Figure(f"{name}, {who}", values, "events/s") for who, values in found.items()]
+        part = ratio(found["sink"], found["loop"])
+        ratios.append(Ratio(f"sink_vs_loop_{name}", part, at_least=0.5))
+    notes = ["Kafka is an emulator (noida-db), unless KAFKA_BOOTSTRAP_SERVERS names a real one."]
+    return Result(figures, ratios, notes)
+
+
+def _compared(
+    ground: Ground, server: Callable[[Path], Any], *, count: int, repeats: int
+) -> dict[str, list[float]]:
+    with TemporaryDirectory(prefix="benchmark-sink-") as folder, server(Path(folder)) as target:
+        sides = {
+            "sink": partial(_by_the_sink, ground, target, count),
+            "loop": partial(_by_the_loop, ground, target, count),
+        }
+        return in_turn(sides, repeats=repeats)
+
+
+def _side(target: Target) -> Side:
+    backend, topic, options = target
+    sink = {"BACKEND": backend, "EVENTS": ["ours.*"], "TOPIC": topic, "OPTIONS": options}
+    side = ours(SINKS={"sink": sink}, SOURCE="/benchmark")
+    return side.having(BENCHMARK_SINK_ONLY="1", BENCHMARK_TOPIC=topic)
+
+
+def _by_the_sink(ground: Ground, target: Target, count: int) -> float:
+    with ground.stage(_side(target)) as stage:
+        stage.emit(count, "--batch", "500", "--events-only")
+        ground.settle()
+        stage.start_consumers()
+        owed = "SELECT count(*) FROM outbox_delivery WHERE state = 'done'"
+        stage.wait_until(lambda: int(stage.value(owed)) >= count, "all events are published")
+        done, distinct = stage.query(
+            "SELECT count(*), count(DISTINCT event_id) FROM outbox_delivery WHERE state = 'done'"
+        )[0]
+        require_effects(expected=count, effects=done, distinct=distinct, who="the sink")
+        return float(stage.value(EVENTS_PER_SECOND))
+
+
+def _by_the_loop(ground: Ground, target: Target, count: int) -> float:
+    with ground.stage(_side(target)) as stage:
+        stage.emit(count, "--batch", "500", "--events-only")
+        ground.settle()
+        return float(stage.call("benchmarks.project.ours.raw_publish", "sink", count))
+
+
+ROW = Row(
+    "sinks",
+    "events already emitted, published to each broker, 2 worker processes",
+    "at least half of a loop that publishes the same batches from a table of three columns",
+    measure,
+)

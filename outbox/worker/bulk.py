@@ -1,0 +1,172 @@
+"""A bulk call: one call of the handler for all deliveries of a message, each settled by itself.
+
+The handler calls an external system, so no transaction is open during the call. Afterwards one
+transaction stores the receipts of all acknowledged deliveries. If that fails (a delivery was given
+to another worker meanwhile), each receipt has its own transaction. Every other delivery has failed
+with its own error, as after a call of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+from django.db import transaction
+from django.db.models import Count
+
+from outbox import clock, tracing
+from outbox.context import Cause, caused_by
+from outbox.contracts import upcasting
+from outbox.deliveries import breaker, failpoints, receipts
+from outbox.deliveries.connections import drop_interrupted, unchanged_connections
+from outbox.deliveries.lease import Lease
+from outbox.deliveries.statements import bound_transaction
+from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
+from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.models import Attempt, Delivery
+from outbox.receipt import BulkDelivery, LeaseLost, NotSettled
+from outbox.subscriptions import Handler
+
+from . import calls, outcome
+from .calls import SessionWatch
+from .outcome import Result
+
+#: Stores the failure of a delivery.
+Fail = Callable[[Delivery, Exception], Result]
+
+
+def run(
+    handler: Handler,
+    deliveries: Sequence[Delivery],
+    *,
+    lease: Lease,
+    fail: Fail,
+    access: DatabaseAccess,
+) -> list[Result]:
+    """Call a bulk handler once, then store the result of each delivery.
+
+    Args:
+        handler: the handler.
+        deliveries: the started deliveries of a message.
+        lease: the lease of the message.
+        fail: stores a failure. It never raises.
+        access: the outbox's database.
+    """
+    began = time.monotonic()
+    errors: dict[int, Exception] = {}
+    with ExitStack() as stack:
+        spans = [
+            stack.enter_context(
+                tracing.handling(row, handler=handler.name, using=access.using, ends=False)
+            )
+            for row in deliveries
+        ]
+        try:
+            errors = _call(handler, deliveries, lease=lease, access=access)
+        except Exception as error:  # before the call
+            errors = {row.pk: error for row in deliveries}
+    acknowledged = [row for row in deliveries if row.pk not in errors]
+    errors |= _give(handler, acknowledged, access=access)
+    seconds = (time.monotonic() - began) / len(deliveries)
+    now = access.run(lambda: clock.now(using=access.using))
+    results = []
+    for row, span in zip(deliveries, spans, strict=True):
+        lease.end(row)
+        failure = errors.get(row.pk)
+        made = fail(row, failure) if failure else Result(row.pk, Delivery.State.DONE)
+        lag = (now - row.event.emitted_at).total_seconds()
+        result = replace(made, seconds=seconds, lag=lag)
+        outcome.log(handler, row, result)
+        span.ended(result.outcome)
+        if result.failure is not None:
+            span.failed(result.failure.exception, text=result.failure.message)
+        results.append(result)
+    done = [row for row in deliveries if row.pk not in errors]
+    if done:
+        breaker.record_answer(done[0], access=access)  # one counts for all
+    return results
+
+
+def _call(
+    handler: Handler, deliveries: Sequence[Delivery], *, lease: Lease, access: DatabaseAccess
+) -> dict[int, Exception]:
+    """Call the handler; return the errors of deliveries without acknowledgement, by id."""
+    access.run(lease.keep)
+    replays = access.run(partial(_replays, deliveries, using=access.using))
+    errors: dict[int, Exception] = {}
+    given: dict[int, BulkDelivery] = {}
+    for row in deliveries:
+        try:
+            given[row.pk] = _given(row, lease, replays=replays.get(row.pk, 0))
+        except Exception as error:  # the event does not fit, or the lease is lost
+            errors[row.pk] = error
+    if given:
+        failpoints.reach(failpoints.BEFORE_EFFECTS)
+        reason = _raised_by(handler, list(given.values()))
+        for pk, one in given.items():
+            if not one.is_done:
+                errors[pk] = one.error or reason or NotSettled(NotSettled.__doc__)
+    return errors
+
+
+def _given(row: Delivery, lease: Lease, *, replays: int) -> BulkDelivery:
+    if lease.is_lost(row):
+        raise LeaseLost(LeaseLost.__doc__)
+    record = calls.record_of(row.event, upcasting.current_payload(row.event))
+    return BulkDelivery(record, target=row.target, attempt=row.attempts, replays=replays)
+
+
+def _replays(deliveries: Sequence[Delivery], *, using: str) -> dict[int, int]:
+    """Return the number of replays of each delivery that was replayed."""
+    again = [row.pk for row in deliveries if row.token > 1]
+    if not again:
+        return {}
+    replayed = Attempt.objects.using(using).filter(outcome=Attempt.Outcome.REPLAYED)
+    rows = replayed.filter(delivery__in=again).order_by().values_list("delivery")
+    return dict(rows.annotate(number=Count("pk")))
+
+
+def _raised_by(handler: Handler, given: Sequence[BulkDelivery]) -> Exception | None:
+    """Call the handler; return the exception that it raised, or None."""
+    watch = SessionWatch()
+    try:
+        cause = caused_by(Cause(emitted_by=handler.name))
+        with cause, watch, unchanged_connections(), time_limit(handler.time_limit):
+            calls.call(handler, {"deliveries": given})
+    except Exception as error:
+        if isinstance(error, TimeLimitExceeded):
+            drop_interrupted()
+        return error
+    finally:
+        watch.drop_changed()
+    return None
+
+
+def _give(
+    handler: Handler, deliveries: Sequence[Delivery], *, access: DatabaseAccess
+) -> dict[int, Exception]:
+    """Store receipts; return the errors of those that could not be stored, by delivery id."""
+    if not deliveries:
+        return {}
+    failpoints.reach(failpoints.BEFORE_RECEIPT)
+    try:
+        access.run(partial(_store, handler, deliveries, using=access.using))
+    except Exception as error:
+        done = access.run(partial(receipts.given_to, deliveries, using=access.using))
+        left = [row for row in deliveries if row.pk not in done]  # COMMIT may have succeeded
+        if len(deliveries) == 1:
+            return {row.pk: error for row in left}
+        alone = [_give(handler, [row], access=access) for row in left]
+        return {pk: one for errors in alone for pk, one in errors.items()}
+    failpoints.reach(failpoints.AFTER_RECEIPT)
+    return {}
+
+
+def _store(handler: Handler, deliveries: Sequence[Delivery], *, using: str) -> None:
+    with transaction.atomic(using=using):
+        bound_transaction(handler.lease, using=using)
+        receipts.give(deliveries, using=using)
+        failpoints.reach(failpoints.BEFORE_COMMIT)

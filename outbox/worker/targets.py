@@ -1,0 +1,74 @@
+"""The targets of an event: one delivery of a handler finds them, and each gets its own delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial, wraps
+
+from django.db import transaction
+
+from outbox import clock
+from outbox.deliveries.locks import share_subscriptions
+from outbox.models import Delivery
+from outbox.receipt import PermanentFailure, Target
+from outbox.subscriptions import Handler, TargetsFunction
+from outbox.transports.nudge import nudge
+
+_LONGEST = 200
+
+
+def finder(handler: Handler, delivery: Delivery, *, using: str) -> Handler:
+    """Return the handler that stores a delivery for each target of the event.
+
+    It is atomic: the deliveries commit with the receipt of `delivery`. A target that has a delivery
+    already gets no second one, so a replay reaches new targets only.
+    """
+    assert handler.targets is not None
+    function = _storing(handler.targets, partial(_store, handler, delivery, using=using))
+    return replace(
+        handler, function=function, targets=None, bulk=False, atomic=True, shared_transaction=False
+    )
+
+
+def _storing(
+    targets: TargetsFunction, store: Callable[[Iterable[str | Target]], None]
+) -> Callable[..., None]:
+    @wraps(targets)
+    def run(**arguments: object) -> None:
+        store(targets(**arguments))
+
+    return run
+
+
+def _store(
+    handler: Handler, delivery: Delivery, found: Iterable[str | Target], *, using: str
+) -> None:
+    targets = {one.name: one for one in map(_target, found)}
+    if not targets:
+        return
+    share_subscriptions(using=using)  # so that the subscription does not end meanwhile
+    now = clock.now(using=using)
+    Delivery.objects.using(using).bulk_create(
+        (
+            Delivery(
+                event_id=delivery.event_id,
+                subscription_id=delivery.subscription_id,
+                target=one.name,
+                share=(one.share or delivery.share) if handler.share_window else None,
+                due_at=now,
+            )
+            for one in targets.values()
+        ),
+        ignore_conflicts=True,
+    )
+    transaction.on_commit(nudge, using=using, robust=True)
+
+
+def _target(given: object) -> Target:
+    target = Target(given) if isinstance(given, str) else given
+    if not isinstance(target, Target) or not 0 < len(target.name) <= _LONGEST:
+        raise PermanentFailure(
+            f"targets= returned {given!r}. Return texts of 1 to {_LONGEST} characters, or Targets."
+        )
+    return target

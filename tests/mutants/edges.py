@@ -1,0 +1,160 @@
+"""The safety parts at the edges: bulk calls, subscriptions by pattern, and sinks."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+OUTBOX = "tests/outbox/"
+BULK = f"{OUTBOX}worker/test_bulk.py::"
+TARGETS = f"{OUTBOX}worker/test_targets.py::"
+SINKS = f"{OUTBOX}sinks/test_publishing.py::"
+PATTERNS = f"{OUTBOX}deliveries/test_patterns.py::"
+
+EDGES = [
+    Mutant(
+        name="bulk-done-by-acknowledgement",
+        without="a delivery that a bulk handler has not settled counts as done",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "            if not one.is_done:\n",
+                "            if one.error or reason:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{BULK}TestADeliveryThatFailed::test_was_not_settled_by_the_handler",
+            f"{BULK}TestADeliveryThatFailed::test_was_not_settled_before_the_handler_raised",
+        ),
+    ),
+    Mutant(
+        name="bulk-receipts-alone",
+        without="one delivery that was lost to another worker costs all others their receipts",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "        if len(deliveries) == 1:\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(f"{BULK}TestADeliveryOfAnotherWorker::test_gets_no_receipt_and_prevents_none",),
+    ),
+    Mutant(
+        name="bulk-replays-counted",
+        without="a replay looks like the first delivery, so the other system discards its id",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "    again = [row.pk for row in deliveries if row.token > 1]\n",
+                "    again = []\n",
+            ),
+        ),
+        noticed_by=(f"{BULK}TestAReplay::test_is_counted_for_systems_that_discard_known_ids",),
+    ),
+    Mutant(
+        name="one-row-for-patterns",
+        without="an event that two parts of a selector select has two deliveries",
+        edits=(
+            Edit(
+                "outbox/subscriptions.py",
+                "        if self.bulk or self.has_patterns or self.targets:\n",
+                "        if self.bulk or self.targets:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestAPattern::test_makes_one_delivery_of_an_event_that_two_parts_select",
+        ),
+    ),
+    Mutant(
+        name="rows-merged-into-a-pattern",
+        without="deliveries of the rows per event stay behind when a pattern takes over",
+        edits=(
+            Edit(
+                "outbox/deliveries/joining.py",
+                "    if has_several_events(selector):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease::test_merges_the_rows_of_events_into_that_of_a_pattern",
+        ),
+    ),
+    Mutant(
+        name="row-of-a-pattern-split",
+        without="deliveries of a pattern are parked when rows per event take over",
+        edits=(
+            Edit(
+                "outbox/deliveries/sync.py",
+                "    retry_transient(partial(split_rows, using=using), using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease"
+            "::test_splits_the_row_of_a_pattern_into_those_of_its_events",
+        ),
+    ),
+    Mutant(
+        name="targets-with-the-receipt",
+        without="the deliveries of targets commit before the receipt of their finder",
+        edits=(
+            Edit(
+                "outbox/worker/targets.py",
+                "        store(targets(**arguments))\n",
+                "        store(targets(**arguments))\n        transaction.commit()\n",
+            ),
+        ),
+        noticed_by=(f"{TARGETS}TestFindingTargets::test_is_one_transaction_with_its_receipt",),
+    ),
+    Mutant(
+        name="target-of-a-correction",
+        without="a corrected event goes to all targets, also those that had the first one",
+        edits=(
+            Edit(
+                "outbox/operations/corrections.py",
+                "        target=row.target,\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TARGETS}TestACorrection::test_is_delivered_only_to_the_target_of_the_dead_delivery",
+        ),
+    ),
+    Mutant(
+        name="sink-done-by-acknowledgement",
+        without="an event counts as published although the other system refused it",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "            one.done() if error is None else one.failed(error)\n",
+                "            one.done()\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestAnEvent::test_is_done_only_by_its_own_acknowledgement",),
+    ),
+    Mutant(
+        name="sink-in-order",
+        without="a sink sends a later event of a key while an earlier one has no acknowledgement",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "            ordered=config.ordered,\n",
+                "            ordered=False,\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestOrder::test_lets_no_later_event_of_a_key_overtake",),
+    ),
+    Mutant(
+        name="keys-released-in-bulk",
+        without="the receipts of a bulk call release the next event of one key only",
+        edits=(
+            Edit(
+                "outbox/deliveries/ordering.py",
+                "        event__in=list(firsts.values()),\n",
+                "        event__in=list(firsts.values())[:1],\n",
+            ),
+        ),
+        noticed_by=(
+            f"{BULK}TestAnOrderedHandler::test_releases_the_next_event_of_each_key_of_a_call",
+        ),
+    ),
+]

@@ -1,0 +1,182 @@
+"""Subscriptions by pattern: one row for many events, and the change from and to rows per event."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from outbox import EventRecord, PermanentFailure, operations, subscribe, subscriptions
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.events import selects
+from outbox.models import Delivery, Subscription
+from outbox.testing import Outbox
+from tests.outbox.drive import create_deliveries, run_messages, run_pass, states
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+@pytest.mark.parametrize(
+    ("selector", "name", "is_selected"),
+    [
+        ("orders.Placed", "orders.Placed", True),
+        ("orders.Placed", "orders.PlacedAgain", False),
+        ("orders.*", "orders.Placed", True),
+        ("orders.*", "orders_old.Placed", False),
+        ("*", "orders.Placed", True),
+        ("*", "outbox.SubjectRedacted", False),
+        ("*, outbox.SubjectRedacted", "outbox.SubjectRedacted", True),
+        ("*, !billing.*", "billing.Paid", False),
+        ("*, !billing.*", "orders.Placed", True),
+        ("orders.*, billing.Paid", "billing.Paid", True),
+        ("orders.*, billing.Paid", "billing.Refused", False),
+    ],
+)
+def test_a_selector_selects(selector: str, name: str, is_selected: bool):
+    assert selects(selector, name) is is_selected
+
+
+def record_all(*events: str) -> list[EventRecord]:
+    found: list[EventRecord] = []
+
+    @subscribe(*events)
+    def record(event: EventRecord) -> None:
+        found.append(event)
+
+    return found
+
+
+class TestAPattern:
+    def test_selects_the_events_of_an_app(self):
+        found = record_all("shops.*")
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4(), number=1)
+        outbox.given("shops.Closed", shop_id=uuid4())
+        outbox.given("parcels.Sent", parcel_id=uuid4())
+
+        outbox.deliver_all()
+
+        assert [event.name for event in found] == ["shops.Ordered", "shops.Closed"]
+        assert found[0].payload["number"] == 1
+        assert Subscription.objects.get().event == "shops.*"
+
+    def test_selects_the_events_of_an_app_that_is_added_later(self):
+        found = record_all("*")
+        outbox = Outbox()
+
+        outbox.given("tracking.Lost", parcel_id=uuid4())
+        outbox.deliver_all()
+
+        assert [event.name for event in found] == ["tracking.Lost"]
+
+    def test_makes_one_delivery_of_an_event_that_two_parts_select(self):
+        found = record_all("shops.*", "shops.Ordered")
+        outbox = Outbox()
+
+        outbox.given("shops.Ordered", order_id=uuid4())
+        outbox.deliver_all()
+
+        assert len(found) == 1
+
+    def test_needs_the_parameter_event(self):
+        with pytest.raises(TypeError, match="different fields"):
+
+            @subscribe("shops.*")
+            def count(order_id: UUID) -> None: ...
+
+    def test_keeps_the_order_of_a_key_across_events(self):
+        found: list[str] = []
+
+        @subscribe("shops.*", ordered=True)
+        def record(event: EventRecord) -> None:
+            found.append(event.name)
+            if event.name == "shops.Ordered":
+                raise PermanentFailure("no")
+
+        outbox = Outbox()
+        for name in ("shops.Ordered", "shops.Returned"):
+            outbox.given(name, key="7", number=1)
+        run_messages(run_pass())
+        run_messages(run_pass())
+
+        assert found == ["shops.Ordered"]
+        assert states() == ["dead", "blocked"]
+
+    def test_is_backfilled_with_the_events_that_it_selects(self):
+        outbox = Outbox()
+        for name in ("shops.Ordered", "shops.Returned", "parcels.Sent"):
+            outbox.given(name, key="7")
+        create_deliveries()
+        record_all("shops.*")
+        sync_subscriptions()
+
+        operation = operations.backfill(
+            operations.Choice(handler="tests.record"), by="ann", reason="new"
+        )
+
+        assert operation.touched == 2
+
+
+class TestTheNextRelease:
+    """The rows of one handler are merged and split, with their deliveries."""
+
+    def test_merges_the_rows_of_events_into_that_of_a_pattern(self):
+        record_all("shops.Ordered", "shops.Returned")
+        emit_both()
+        subscriptions.registry.clear()
+        found = record_all("shops.*")
+
+        outbox = Outbox()
+        outbox.deliver_all()
+
+        assert sorted(event.name for event in found) == ["shops.Ordered", "shops.Returned"]
+        assert Subscription.objects.get().event == "shops.*"
+        assert states() == ["done", "done"]
+
+    def test_splits_the_row_of_a_pattern_into_those_of_its_events(self):
+        record_all("shops.*")
+        emit_both()
+        subscriptions.registry.clear()
+        found = record_all("shops.Ordered", "shops.Returned")
+
+        outbox = Outbox()
+        outbox.deliver_all()
+
+        assert sorted(event.name for event in found) == ["shops.Ordered", "shops.Returned"]
+        assert states() == ["done", "done"]
+        known = Subscription.objects.filter(known=True).order_by("event")
+        assert [row.event for row in known] == ["shops.Ordered", "shops.Returned"]
+
+    def test_changes_the_patterns_of_the_same_row(self):
+        record_all("shops.*")
+        emit_both()
+        before = Subscription.objects.get().pk
+        subscriptions.registry.clear()
+        found = record_all("shops.*", "parcels.Sent")
+
+        outbox = Outbox()
+        outbox.given("parcels.Sent", parcel_id=uuid4())
+        outbox.deliver_all()
+
+        assert Subscription.objects.get().pk == before
+        assert len(found) == 3
+
+    def test_leaves_the_rows_of_other_events_alone(self):
+        record_all("shops.Ordered", "parcels.Sent")
+        outbox = Outbox()
+        outbox.given("parcels.Sent", parcel_id=uuid4())
+        create_deliveries()
+        subscriptions.registry.clear()
+        record_all("shops.*")
+
+        sync_subscriptions()
+        run_pass()
+
+        assert Delivery.objects.get().state == "parked"
+
+
+def emit_both() -> None:
+    outbox = Outbox()
+    for name in ("shops.Ordered", "shops.Returned"):
+        outbox.given(name, key="7", number=1)
+    create_deliveries()

@@ -1,0 +1,165 @@
+"""Events reach NATS, SQS and SNS from their emission to the acknowledgement, as CloudEvents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from outbox import operations
+from outbox.contracts.cloudevents import CloudEvent, parse
+from outbox.models import Attempt, Delivery
+from outbox.sinks import configuration
+from outbox.sinks.publishing import register_sinks
+from outbox.testing import Outbox
+from tests.outbox.drive import expire_leases_and_backoffs, run_messages, run_pass, states
+from tests.outbox.sinks import queues, streams
+from tests.servers.aws import AwsServer
+from tests.servers.nats import NatsServer
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+#: A key that no subject and no message group may have as it is.
+KEY = "order 7.A*"
+
+
+@pytest.fixture
+def with_sink(settings: Settings) -> Iterator[Callable[..., None]]:
+    def use(**sink: Any) -> None:
+        sink = {"EVENTS": ["shops.*"], "SENSITIVE": True, **sink}
+        settings.OUTBOX = {**settings.OUTBOX, "SINKS": {"audit": sink}, "SOURCE": "/tests"}
+        register_sinks()
+
+    yield use
+    configuration.close_sinks()
+
+
+def emit_orders(number: int) -> None:
+    outbox = Outbox()
+    for position in range(number):
+        outbox.given("shops.Ordered", key=KEY, number=position)
+
+
+def publish_all() -> None:
+    while messages := run_pass():
+        run_messages(messages)
+        expire_leases_and_backoffs()
+
+
+def stored_ids() -> list[str]:
+    found = Delivery.objects.order_by("event_id")  # the event's position
+    return [str(one) for one in found.values_list("event__id", flat=True)]
+
+
+class TestNats:
+    @pytest.fixture
+    def stream(self, nats: NatsServer, with_sink: Callable[..., None]) -> str:
+        name = f"s{uuid4().hex}"
+        streams.create(nats.url, name, [f"{name}.>"])
+        with_sink(
+            BACKEND="outbox.sinks.nats.NatsSink",
+            TOPIC=f"{name}.{{app}}.{{event}}.{{key}}",
+            OPTIONS={"servers": nats.url},
+        )
+        return name
+
+    def events(self, nats: NatsServer, stream: str) -> list[CloudEvent]:
+        return [parse(one.headers, one.data) for one in streams.stored(nats.url, stream)]
+
+    def test_stores_the_events_of_a_key_in_order(self, nats, stream):
+        emit_orders(5)
+
+        publish_all()
+
+        assert states() == ["done"] * 5
+        events = self.events(nats, stream)
+        assert [one.id for one in events] == stored_ids()
+        assert {(one.type, one.source) for one in events} == {("shops.Ordered.v1", "/tests")}
+        [subject] = {one.subject for one in streams.stored(nats.url, stream)}
+        assert subject == f"{stream}.shops.Ordered.order%207%2EA%2A"
+
+    def test_stores_a_replay(self, nats, stream):
+        emit_orders(1)
+        publish_all()
+
+        operations.replay(operations.Choice(handler="sinks.audit"), by="ann", reason="lost there")
+        publish_all()
+
+        [id] = stored_ids()
+        assert streams.ids(nats.url, stream) == [id, f"{id}.1"]
+
+    def test_leaves_events_owed_while_it_is_down(self, nats, stream):
+        emit_orders(2)
+
+        with nats.down():
+            run_messages(run_pass())
+        assert states() == ["pending", "blocked"]
+        assert Attempt.objects.get().exception == "SinkUnavailable"
+
+        expire_leases_and_backoffs()
+        publish_all()
+        assert states() == ["done"] * 2
+        assert [one.id for one in self.events(nats, stream)] == stored_ids()
+
+
+class TestAFifoQueue:
+    def test_receives_the_events_of_a_key_in_order(self, aws: AwsServer, with_sink):
+        queue = queues.new_queue(aws, fifo=True)
+        with_sink(BACKEND="outbox.sinks.aws.SqsSink", TOPIC=queue.name, OPTIONS=aws.options)
+        emit_orders(5)
+
+        publish_all()
+
+        assert states() == ["done"] * 5
+        found = queues.drained(aws, queue.url)
+        received = [queues.as_received(one) for one in found]
+        assert [one.id for one in received] == stored_ids()
+        assert [parse(one.headers, one.body).id for one in received] == stored_ids()
+
+    def test_receives_a_replay(self, aws: AwsServer, with_sink):
+        queue = queues.new_queue(aws, fifo=True)
+        with_sink(BACKEND="outbox.sinks.aws.SqsSink", TOPIC=queue.url, OPTIONS=aws.options)
+        emit_orders(1)
+        publish_all()
+
+        operations.replay(operations.Choice(handler="sinks.audit"), by="ann", reason="lost there")
+        publish_all()
+
+        found = [queues.as_received(one).id for one in queues.drained(aws, queue.url)]
+        [id] = stored_ids()
+        assert found == [id, f"{id}.1"]
+
+
+class TestATopic:
+    def test_carries_the_attributes_for_filter_policies(self, aws: AwsServer, with_sink):
+        topic, queue = queues.new_topic(aws), queues.new_queue(aws)
+        queues.subscribe(
+            aws,
+            topic,
+            queue,
+            RawMessageDelivery="true",
+            FilterPolicy='{"type": ["shops.Ordered.v1"]}',
+        )
+        with_sink(BACKEND="outbox.sinks.aws.SnsSink", TOPIC=topic, OPTIONS=aws.options)
+        emit_orders(1)
+        Outbox().given("shops.Closed", key="8")
+
+        publish_all()
+
+        assert states() == ["done"] * 2
+        [found] = [queues.as_received(one) for one in queues.drained(aws, queue.url)]
+        event = parse(found.headers, found.body)
+        assert found.headers == {
+            "id": event.id,
+            "type": "shops.Ordered.v1",
+            "source": "/tests",
+            "partitionkey": KEY,
+            "content-type": "application/cloudevents+json",
+        }

@@ -1,0 +1,261 @@
+"""A handler with targets has one delivery for each target that data names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+
+from outbox import (
+    BulkDelivery,
+    DomainEvent,
+    PermanentFailure,
+    Receipt,
+    Target,
+    operations,
+    subscribe,
+)
+from outbox.deliveries import failpoints
+from outbox.models import Attempt, Delivery
+from outbox.testing import Outbox
+from tests.outbox.drive import (
+    Died,
+    die,
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_message,
+    run_messages,
+    run_pass,
+)
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+
+def stored_names(number: int) -> Iterable[str]:
+    """Return the targets, which are the groups of this database."""
+    return Group.objects.order_by("name").values_list("name", flat=True)
+
+
+@pytest.fixture(autouse=True)
+def receivers() -> list[str]:
+    for name in ("a", "b"):
+        Group.objects.create(name=name)
+    return ["a", "b"]
+
+
+def send_to_each(**options: object) -> list[tuple[str, int]]:
+    """Subscribe a handler with targets; return the target and number of each of its calls."""
+    sent: list[tuple[str, int]] = []
+
+    @subscribe("shops.Ordered", "shops.Returned", targets=stored_names, atomic=False)
+    def send(target: str, number: int, receipt: Receipt) -> None:
+        sent.append((target, number))
+        if target in options:
+            raise options[target]  # type: ignore[misc]
+        with receipt:
+            pass
+
+    return sent
+
+
+def run_all() -> None:
+    while messages := run_pass():
+        run_messages(messages)
+
+
+def states_by_target() -> dict[str, str]:
+    return dict(Delivery.objects.values_list("target", "state"))
+
+
+class TestAnEvent:
+    def test_has_a_delivery_for_each_target(self):
+        sent = send_to_each()
+        emit_orders(1)
+
+        run_all()
+
+        assert sorted(sent) == [("a", 0), ("b", 0)]
+        assert states_by_target() == {"": "done", "a": "done", "b": "done"}
+
+    def test_without_targets_is_done(self):
+        Group.objects.all().delete()
+        send_to_each()
+        emit_orders(1)
+
+        run_all()
+
+        assert states_by_target() == {"": "done"}
+
+    def test_shares_the_subscription_with_the_other_events(self):
+        sent = send_to_each()
+        outbox = emit_orders(1)
+        outbox.given("shops.Returned", order_id=uuid4(), number=7)
+
+        run_all()
+
+        assert sorted(sent) == [("a", 0), ("a", 7), ("b", 0), ("b", 7)]
+        assert Delivery.objects.values("subscription").distinct().count() == 1
+
+
+class TestATargetThatFails:
+    def test_has_no_effect_on_the_others(self):
+        send_to_each(a=PermanentFailure("gone"))
+        emit_orders(1)
+
+        run_all()
+
+        assert states_by_target() == {"": "done", "a": "dead", "b": "done"}
+        assert Attempt.objects.get().delivery.target == "a"
+
+    def test_is_retried_alone(self):
+        sent = send_to_each(a=PermanentFailure("gone"))
+        emit_orders(1)
+        run_all()
+
+        operations.retry(operations.Choice(handler="tests.send"), by="ann", reason="back again")
+        run_all()
+
+        assert sorted(target for target, _number in sent) == ["a", "a", "b"]
+
+
+class TestFindingTargets:
+    def test_is_one_transaction_with_its_receipt(self):
+        sent = send_to_each()
+        emit_orders(1)
+        [message] = run_pass()
+
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, die), pytest.raises(Died):
+            run_message(message)
+        assert states_by_target() == {"": "sent"}
+        expire_leases_and_backoffs()
+        run_all()
+        expire_leases_and_backoffs()
+        run_all()
+
+        assert sorted(sent) == [("a", 0), ("b", 0)]
+
+    def test_again_by_a_replay_reaches_new_targets_only(self):
+        sent = send_to_each()
+        emit_orders(1)
+        run_all()
+        Group.objects.create(name="c")
+        finding = Delivery.objects.get(target="")
+
+        operations.replay(operations.Choice(ids=(finding.pk,)), by="ann", reason="new target")
+        run_all()
+
+        assert [target for target, _number in sent][-1:] == ["c"]
+        assert len(sent) == 3
+
+    def test_fails_like_a_handler(self):
+        def no_targets(order_id: UUID) -> Iterable[str]:
+            raise PermanentFailure("no such order")
+
+        @subscribe("shops.Ordered", targets=no_targets)
+        def send(target: str) -> None: ...
+
+        emit_orders(1)
+
+        run_all()
+
+        assert states_by_target() == {"": "dead"}
+
+    @pytest.mark.parametrize("wrong", ["", "x" * 201, 7])
+    def test_refuses_names_that_cannot_be_stored(self, wrong: object):
+        def targets(order_id: UUID) -> Iterable[str]:
+            return [wrong]  # type: ignore[list-item]
+
+        @subscribe("shops.Ordered", targets=targets)
+        def send(target: str) -> None: ...
+
+        emit_orders(1)
+
+        run_all()
+
+        assert states_by_target() == {"": "dead"}
+        assert "Return texts of 1 to 200 characters" in Attempt.objects.get().message
+
+
+class TestAShare:
+    def test_of_a_target_limits_its_deliveries_in_flight(self):
+        def targets(order_id: UUID) -> Iterable[Target]:
+            return [Target("a1", share="a"), Target("a2", share="a"), Target("b1", share="b")]
+
+        @subscribe("shops.Ordered", targets=targets, share_window=1)
+        def send(target: str) -> None: ...
+
+        emit_orders(1)
+        run_messages(run_pass())
+
+        run_pass()
+
+        in_flight = Delivery.objects.filter(state="sent").values_list("share", flat=True)
+        assert sorted(in_flight, key=str) == ["a", "b"]
+
+
+class TestABulkHandler:
+    def test_gets_the_target_of_each_delivery(self):
+        found: list[str] = []
+
+        @subscribe("shops.Ordered", targets=stored_names, bulk=True)
+        def export(deliveries: Sequence[BulkDelivery]) -> None:
+            for one in deliveries:
+                found.append(one.target)
+                one.done()
+
+        emit_orders(1)
+
+        run_all()
+
+        assert sorted(found) == ["a", "b"]
+
+
+class TestTheSignature:
+    def test_has_the_target(self):
+        with pytest.raises(TypeError, match="if and only if"):
+
+            @subscribe("shops.Ordered", targets=stored_names)
+            def send(order_id: UUID) -> None: ...
+
+    def test_has_no_target_without_targets(self):
+        with pytest.raises(TypeError, match="if and only if"):
+
+            @subscribe("shops.Ordered")
+            def send(target: str) -> None: ...
+
+    def test_is_not_ordered(self):
+        with pytest.raises(TypeError, match="side by side"):
+
+            @subscribe("shops.Ordered", targets=stored_names, ordered=True)
+            def send(target: str) -> None: ...
+
+
+class Noted(DomainEvent, key="order_id"):
+    order_id: UUID
+    note: str
+
+
+class TestACorrection:
+    def test_is_delivered_only_to_the_target_of_the_dead_delivery(self):
+        sent: list[tuple[str, str]] = []
+
+        @subscribe("tests.Noted", targets=lambda: ["a", "b"])
+        def send(target: str, note: str) -> None:
+            if (target, note) == ("a", "wrong"):
+                raise PermanentFailure("not accepted")
+            sent.append((target, note))
+
+        Outbox().given("tests.Noted", order_id=uuid4(), note="wrong")
+        run_all()
+        dead = Delivery.objects.get(state="dead")
+
+        payload = {**dead.event.payload, "note": "right"}
+        operations.correct(dead.pk, payload, by="ann", reason="typing error")
+        run_all()
+
+        assert sent == [("b", "wrong"), ("a", "right")]

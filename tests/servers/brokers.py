@@ -1,0 +1,56 @@
+"""RabbitMQ and Valkey, as the tests of Celery's brokers start them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from shop.up.errors import UpError
+from tests.chaos.broker import Valkey
+from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
+from tests.servers.server import Server, ServerMissing
+
+RABBITMQ_VARIABLE = "TEST_AMQP_URL"
+
+
+class RabbitMQServer(Server):
+    """The system's RabbitMQ in a node of its own, or the one of TEST_AMQP_URL. `url` is its URL."""
+
+    name: ClassVar[str] = "RabbitMQ"
+
+    def __init__(self, folder: Path) -> None:
+        given = os.environ.get(RABBITMQ_VARIABLE, "")
+        super().__init__(folder, given=RABBITMQ_VARIABLE if given else "")
+        self.broker = GivenRabbitMQ(given, queues=()) if given else _own_rabbitmq(folder)
+        self.command, self.variables = self.broker.command, self.broker.variables
+        self.url = self.broker.settings["AMQP_URL"]
+        if not given:  # the port mapper is a daemon, and outlives its node
+            self.afterwards = ["epmd", "-port", self.variables["ERL_EPMD_PORT"], "-kill"]
+
+    def answers(self) -> bool:
+        return self.broker.answers()
+
+
+class ValkeyServer(Server):
+    """Valkey from the wheel, with a password and an append-only file. `url` has the password."""
+
+    name: ClassVar[str] = "Valkey"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        try:
+            self.broker = Valkey(folder)
+        except UpError as error:
+            raise ServerMissing(str(error)) from None
+        self.command, self.url = self.broker.command, self.broker.url
+
+    def answers(self) -> bool:
+        return self.broker.answers()
+
+
+def _own_rabbitmq(folder: Path) -> RabbitMQ:
+    try:
+        return RabbitMQ(folder, queues=())
+    except FileNotFoundError as error:
+        raise ServerMissing(str(error)) from None

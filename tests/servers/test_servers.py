@@ -1,0 +1,86 @@
+"""The servers of these tests start, stop, come back at their address, and never outlive us."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import eventually, is_alive
+from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
+from tests.servers.nats import NatsServer
+from tests.servers.server import Server, ServerMissing, program
+
+__all__ = ["aws", "kafka", "nats", "rabbitmq", "valkey"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STARTS_ONE = """
+import pathlib, sys
+from tests.servers.nats import NatsServer
+
+server = NatsServer(pathlib.Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.parametrize("name", ["kafka", "aws", "nats", "rabbitmq", "valkey"])
+class TestAServer:
+    @pytest.fixture
+    def server(self, name: str, request: pytest.FixtureRequest) -> Server:
+        found: Server = request.getfixturevalue(name)
+        return found
+
+    def test_answers(self, server):
+        assert server.answers()
+
+    def test_is_down_while_it_is_killed_and_returns_to_its_address(self, server):
+        with server.down():
+            assert not server.answers()
+        assert server.answers()
+
+
+class TestAFrozenServer:
+    def test_does_not_answer_and_keeps_its_process(self, nats):
+        with nats.frozen():
+            assert nats.is_running
+            assert not nats.answers()
+        eventually(nats.answers, "NATS answers")
+
+
+class TestAServerWhoseOwnerIsKilled:
+    def test_ends(self, tmp_path):
+        _require_nats(tmp_path)
+        with subprocess.Popen(
+            [sys.executable, "-c", STARTS_ONE, str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as owner:
+            assert owner.stdout
+            pid = int(owner.stdout.readline())
+            assert is_alive(pid)
+            owner.send_signal(signal.SIGKILL)
+
+        eventually(lambda: not is_alive(pid), "the server ends")
+
+
+class TestAMissingProgram:
+    def test_is_named_with_its_package(self):
+        with pytest.raises(ServerMissing, match='install the wheel "some-wheel"'):
+            program("no-such-program", "some-wheel")
+
+
+def _require_nats(folder: Path) -> None:
+    try:
+        NatsServer(folder)
+    except ServerMissing as error:
+        pytest.skip(str(error))
