@@ -1,7 +1,7 @@
 """The external system of a sink or source: servers without credentials, address and bindings.
 
-A backend is recognized by its module or that of a base class: "kafka", "aws", "nats", "amqp",
-"redis_streams", "http". Bindings: https://github.com/asyncapi/bindings.
+A backend is recognized by its module, or by that of a base class: `outbox.sinks.kafka`,
+`outbox.sources.kafka` and so on. Bindings: https://github.com/asyncapi/bindings.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ def system_of(backend: type[Any], options: Options, topic: str) -> System:
         topic: destination or origin of the messages.
     """
     for base in backend.__mro__:
-        known = _SYSTEMS.get(base.__module__.rpartition(".")[2])
+        parts = base.__module__.split(".")
+        known = _SYSTEMS.get(parts[2]) if parts[:2] in _OURS and len(parts) > 2 else None
         if known:
-            return known(base.__name__, options, topic)
+            return known(backend, options, topic)
     protocol = backend.__module__.rpartition(".")[2].replace("_", "-")
     return System(protocol=protocol, servers=(), address=topic)
 
 
-def _kafka(_name: str, options: Options, topic: str) -> System:
+def _kafka(_backend: type[Any], options: Options, topic: str) -> System:
     servers = str(options.get("bootstrap.servers", options.get("metadata.broker.list", "")))
     is_encrypted = "SSL" in str(options.get("security.protocol", "")).upper()
     return System(
@@ -70,7 +71,7 @@ def _kafka(_name: str, options: Options, topic: str) -> System:
     )
 
 
-def _amqp(_name: str, options: Options, topic: str) -> System:
+def _amqp(_backend: type[Any], options: Options, topic: str) -> System:
     urls = [one for one in str(options.get("url", "")).split(";") if one.strip()]
     exchange = str(options.get("exchange", ""))
     described = {"name": exchange, "type": "topic", "durable": True}
@@ -89,7 +90,7 @@ def _amqp(_name: str, options: Options, topic: str) -> System:
     )
 
 
-def _redis(_name: str, options: Options, topic: str) -> System:
+def _redis(_backend: type[Any], options: Options, topic: str) -> System:
     urls = [str(options["url"])] if options.get("url") else []
     return System(
         protocol=_scheme(urls, "redis"),
@@ -98,8 +99,8 @@ def _redis(_name: str, options: Options, topic: str) -> System:
     )
 
 
-def _nats(_name: str, options: Options, topic: str) -> System:
-    given = options.get("servers", options.get("url", ()))
+def _nats(_backend: type[Any], options: Options, topic: str) -> System:
+    given = options.get("servers", "nats://localhost:4222")
     urls = [given] if isinstance(given, str) else list(given)
     servers = [one for url in urls for one in str(url).split(",") if one.strip()]
     return System(
@@ -107,9 +108,9 @@ def _nats(_name: str, options: Options, topic: str) -> System:
     )
 
 
-def _aws(name: str, options: Options, topic: str) -> System:
+def _aws(backend: type[Any], options: Options, topic: str) -> System:
     """SNS topics are ARNs, SQS queues are URLs; the last part is the name."""
-    service = "sns" if name.lower().startswith("sns") else "sqs"
+    service = str(getattr(backend, "service", "sqs"))
     short = topic.replace("/", ":").rpartition(":")[2]
     is_fifo = topic.endswith(".fifo")
     queue = {"queue": {"name": short, "fifoQueue": is_fifo}, "bindingVersion": "0.2.0"}
@@ -133,7 +134,7 @@ def _aws_server(service: str, options: Options, topic: str) -> str:
     return f"{service}.{region}.amazonaws.com"
 
 
-def _http(_name: str, _options: Options, topic: str) -> System:
+def _http(_backend: type[Any], _options: Options, topic: str) -> System:
     """The topic is a URL, of which the query is left out: it may contain a token."""
     parts = urlsplit(topic)
     return System(
@@ -144,7 +145,8 @@ def _http(_name: str, _options: Options, topic: str) -> System:
     )
 
 
-_SYSTEMS: Mapping[str, Callable[[str, Options, str], System]] = {
+_OURS = (["outbox", "sinks"], ["outbox", "sources"])
+_SYSTEMS: Mapping[str, Callable[[type[Any], Options, str], System]] = {
     "amqp": _amqp,
     "aws": _aws,
     "http": _http,

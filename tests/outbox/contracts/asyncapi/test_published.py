@@ -59,8 +59,8 @@ def as_line(event: EventRecord, *, topic: str) -> MessageParts:
 def sinks(settings: Any) -> Any:
     """Return a function that configures one sink, "out", and returns the document."""
 
-    def configured(*, backend: str = MEMORY, **keys: Any) -> dict[str, Any]:
-        sink = {"BACKEND": backend, "EVENTS": BOTH, **keys}
+    def configured(**keys: Any) -> dict[str, Any]:
+        sink = {"BACKEND": MEMORY, "EVENTS": BOTH, **keys}
         settings.OUTBOX = {"SINKS": {"out": sink}, "SOURCE": "/parcels"}
         return document(internal=False)
 
@@ -105,14 +105,14 @@ class TestAMessage:
         self, sinks: Any, backend: str, sensitive: bool, form: str
     ):
         """Its example is what the sink would send, so schema and sink agree."""
-        made = sinks(backend=backend, SENSITIVE=sensitive, FORMAT=form)
+        made = sinks(BACKEND=backend, SENSITIVE=sensitive, FORMAT=form)
 
         assert all(one.get("examples") for one in made["components"]["messages"].values())
         assert invalid_examples(made) == []
 
     @pytest.mark.parametrize("backend", [MEMORY, STRUCTURED])
     def test_is_valid_by_asyncapis_validators(self, sinks: Any, backend: str):
-        made = sinks(backend=backend)
+        made = sinks(BACKEND=backend)
 
         assert faults_by_parser(made) == []
         assert faults_by_json_schema(made) == []
@@ -127,7 +127,7 @@ class TestAMessage:
         assert message["contentType"] == "application/json"
 
     def test_in_structured_encoding_has_an_envelope(self, sinks: Any):
-        message = sent(sinks(backend=STRUCTURED))
+        message = sent(sinks(BACKEND=STRUCTURED))
 
         assert message["contentType"] == "application/cloudevents+json"
         assert message["payload"]["properties"]["type"]["const"] == "tests.ParcelSent.v1"
@@ -161,6 +161,56 @@ class TestAMessage:
         assert "payload" not in message
         assert message["examples"][0]["payload"].startswith("tests.ParcelLost 0197f2a4-")
         assert __name__ in message["description"]
+
+
+class TestASinkOfTheOutbox:
+    @pytest.mark.parametrize(
+        ("keys", "server"),
+        [
+            (
+                {
+                    "BACKEND": "outbox.sinks.kafka.KafkaSink",
+                    "TOPIC": "shop.{app}",
+                    "OPTIONS": {"bootstrap.servers": "kafka:9092", "sasl.password": "hunter2"},
+                },
+                {"host": "kafka:9092", "protocol": "kafka"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.aws.SnsSink",
+                    "TOPIC": "arn:aws:sns:eu-west-1:123456789012:parcels.fifo",
+                    "OPTIONS": {"aws_secret_access_key": "hunter2"},
+                },
+                {"host": "sns.eu-west-1.amazonaws.com", "protocol": "sns"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.aws.SqsSink",
+                    "TOPIC": "https://sqs.eu-west-1.amazonaws.com/123456789012/parcels",
+                },
+                {"host": "sqs.eu-west-1.amazonaws.com", "protocol": "sqs"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.nats.NatsSink",
+                    "TOPIC": "{app}.{event}.{key}",
+                    "OPTIONS": {"servers": "nats://user:hunter2@nats:4222"},
+                },
+                {"host": "nats:4222", "protocol": "nats"},
+            ),
+        ],
+        ids=["Kafka", "SNS", "SQS", "NATS"],
+    )
+    def test_is_described_without_a_connection_and_without_credentials(
+        self, sinks: Any, keys: dict[str, Any], server: dict[str, str]
+    ):
+        made = sinks(**keys)
+
+        assert list(made["servers"].values()) == [server]
+        assert invalid_examples(made) == []
+        assert faults_by_parser(made) == []
+        assert faults_by_json_schema(made) == []
+        assert "hunter2" not in as_text(made)
 
 
 class TestTwoSinks:

@@ -11,7 +11,8 @@ from outbox.contracts.asyncapi.systems import Address, System, system_of
 
 def of(module: str, name: str, options: dict[str, Any], topic: str = "orders") -> System:
     """Return the system of a project's own subclass of a sink."""
-    base = type(name, (), {"__module__": f"outbox.sinks.{module}"})
+    attributes = {"__module__": f"outbox.sinks.{module}", "service": name[:3].lower()}
+    base = type(name, (), attributes)
     return system_of(type("OwnSink", (base,), {"__module__": "shipping.sinks"}), options, topic)
 
 
@@ -94,7 +95,7 @@ class TestASystem:
     def test_of_amazon_has_the_host_of_its_region(
         self, name: str, topic: str, options: dict[str, Any], protocol: str, host: str
     ):
-        system = of("aws", name, options, topic)
+        system = of("aws.sinks", name, options, topic)
 
         assert (system.protocol, [one.host for one in system.servers]) == (protocol, [host])
         assert "orders.fifo" in repr(system.channel)
@@ -106,6 +107,11 @@ class TestASystem:
         assert (system.protocol, system.address) == ("https", "/in")
         assert list(system.servers) == [Address(host="example.com")]
         assert "hunter2" not in repr(system)
+
+    def test_is_not_recognized_by_the_name_of_a_projects_own_module(self):
+        backend = type("OwnSink", (), {"__module__": "shipping.sinks.kafka"})
+
+        assert list(system_of(backend, {"bootstrap.servers": "a:9092"}, "orders").servers) == []
 
     def test_of_an_unknown_backend_is_named_by_its_module(self):
         backend = type("OwnSink", (), {"__module__": "shipping.pigeon_post"})
