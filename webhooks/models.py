@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from outbox.ids import uuid7
-from webhooks.signatures import new_secret
+from outbox.sinks.signatures import new_secret
 
 
 class EventType(models.TextChoices):

@@ -6,8 +6,6 @@ import ssl
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
@@ -16,6 +14,7 @@ import httpx
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from outbox.sinks.timed_http import TimedStream, retry_after
 from webhooks.addresses import AddressRefused, Target, resolve
 
 #: Bytes of an answer's body that are read; they are not used.
@@ -84,7 +83,7 @@ def _exchange(
         ) as response,
     ):
         _read_limited(response)
-        return response.status, _retry_after(response)
+        return response.status, retry_after(response.headers)
 
 
 def _url(target: Target) -> httpcore.URL:
@@ -130,37 +129,8 @@ class _CheckedBackend(httpcore.NetworkBackend):
             except httpcore.ConnectError as error:
                 refused = error
             else:
-                return _TimedStream(stream, self._deadline)
+                return TimedStream(stream, lambda: _left(self._deadline))
         raise refused
-
-
-class _TimedStream(httpcore.NetworkStream):
-    """Sets one deadline for all reads and writes, which single bytes do not extend."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline))
-        return _TimedStream(stream, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
 
 
 def _left(deadline: float) -> float:
@@ -174,23 +144,6 @@ def _left(deadline: float) -> float:
 def _tls() -> ssl.SSLContext:
     """Return a context that verifies certificate and host name, by certifi or SSL_CERT_FILE."""
     return httpx.create_ssl_context()
-
-
-def _retry_after(response: httpcore.Response) -> float:
-    """Return the header's seconds, or the seconds until its date; 0 if missing or invalid."""
-    text = _header(response, b"retry-after").decode("latin-1").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return 0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
-def _header(response: httpcore.Response, name: bytes) -> bytes:
-    return next((value for known, value in response.headers if known.lower() == name), b"")
 
 
 def _explanation(error: Exception) -> str:

@@ -17,7 +17,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from outbox import Receipt, RetryAfter, emit
-from webhooks import log, posting, signatures
+from outbox.sinks import signatures
+from webhooks import log, posting
 from webhooks.events import EndpointDisabled
 from webhooks.models import Endpoint, Message
 from webhooks.posting import Answer

@@ -15,10 +15,10 @@ from django.utils import timezone
 from orders import queries as orders
 from outbox import emit
 from outbox.ids import uuid7
+from outbox.sinks.signatures import new_secret
 from webhooks import payloads, queries
 from webhooks.events import EndpointUrlChanged, MessageWritten
 from webhooks.models import Endpoint, EventType, Message
-from webhooks.signatures import new_secret
 
 #: Most endpoints of one user.
 MOST_ENDPOINTS = 10

@@ -184,13 +184,14 @@ def next_window(
     return min(window, window_now * 2) if is_free and window_now < window else window_now
 
 
-def message_size(*, window_now: int, batch: int) -> int:
+def message_size(*, window_now: int, batch: int, is_bulk: bool = False) -> int:
     """Return the maximum number of deliveries per message, which grows with the window.
 
     It is a tenth of the window, so that ten processes can share the work. Only quick handlers get
-    more: the last delivery of a message waits for all others, even if other workers are idle.
+    more: the last delivery of a message waits for all others, even if other workers are idle. A
+    bulk handler is called once for a message, so two messages share its window.
     """
-    return min(batch, max(FIRST_BATCH, window_now // 10))
+    return min(batch, max(FIRST_BATCH, window_now // (2 if is_bulk else 10)))
 
 
 def free_slots(*, window: int, in_flight: int, batch: int) -> int:

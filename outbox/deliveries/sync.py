@@ -88,6 +88,7 @@ def _sync_one(
     before = _policy(row)
     row.handler, row.event, row.known = handler.name, selector, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
+    row.bulk = handler.bulk
     row.attempts, row.lease_seconds = handler.attempts, handler.lease
     row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
     row.window = handler.window
@@ -130,6 +131,7 @@ def _policy(row: Subscription) -> tuple[object, ...]:
         row.queue,
         row.atomic,
         row.batch,
+        row.bulk,
         row.window,
         row.window_now,
         row.share_window,

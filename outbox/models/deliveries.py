@@ -57,6 +57,9 @@ class Subscription(Row):
     queue = models.CharField(_("queue"), max_length=100)
     atomic = models.BooleanField(_("atomic"), default=True)
     batch = models.PositiveIntegerField(_("maximum of deliveries per message"))
+    bulk = models.BooleanField(
+        _("bulk"), default=False, help_text=_("One call of the handler for all deliveries.")
+    )
     window = models.PositiveIntegerField(_("maximum of deliveries in flight"))
     window_now = models.PositiveIntegerField(
         _("current window"),

@@ -61,8 +61,8 @@ def without_sensitive(event: EventRecord) -> Omitted:
             f"The sensitive fields of {event.name}, version {event.version}, are unknown: no "
             "installed app declares the event, and no events.lock.json records the version."
         )
-    # The last schema is the one of exactly this version, where it is known.
-    for place in _undeclared(event.payload, schemas[-1], schemas[-1].get("$defs", {})):
+    own = schemas[-1]  # of exactly this version, where it is known
+    for place in _undeclared(event.payload, own, own.get("$defs", {})):
         raise UndeclaredField(
             f"{event.name} has the field {place.lstrip('.')}, which version {event.version} does "
             "not declare here, so it may be sensitive. A release that declares it can publish the "

@@ -44,6 +44,7 @@ class PendingWork:
     in_flight: int
     window_now: int
     batch: int
+    is_bulk: bool
     is_open: bool
     may_probe: bool
 
@@ -60,7 +61,8 @@ class PendingWork:
     def _may_send(self) -> bool:
         if self.is_open:
             return self.may_probe
-        batch = message_size(window_now=self.window_now, batch=self.batch)
+        now = self.window_now
+        batch = message_size(window_now=now, batch=self.batch, is_bulk=self.is_bulk)
         room = free_slots(window=self.window_now, in_flight=self.in_flight, batch=batch)
         return bool(room)
 
@@ -169,7 +171,7 @@ def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
     pending, sent, blocked, probe_at = (
         _due_at(one, using=using) for one in (pending, sent, blocked, probe_at)
     )
-    in_flight, window_now, batch = numbers
+    in_flight, window_now, batch, is_bulk = numbers
     return PendingWork(
         is_held=bool(is_held),  # SQLite returns 0 or 1
         has_pending=pending is not None,
@@ -181,6 +183,7 @@ def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
         in_flight=in_flight,
         window_now=window_now,
         batch=batch,
+        is_bulk=bool(is_bulk),
         is_open=opened_at is not None,
         may_probe=probe_at is None or probe_at <= now,
     )
@@ -224,7 +227,8 @@ SELECT
     (SELECT count(*) FROM outbox_delivery d
      WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s),
     s.window_now,
-    s.batch
+    s.batch,
+    s.bulk
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  own words
 

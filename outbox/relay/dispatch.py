@@ -62,7 +62,8 @@ class SubscriptionPass:
     @property
     def batch(self) -> int:
         """Number of deliveries in a message."""
-        return message_size(window_now=self.row.window_now, batch=self.row.batch)
+        row = self.row
+        return message_size(window_now=row.window_now, batch=row.batch, is_bulk=row.bulk)
 
     def housekeep(self) -> None:
         """Handle expired leases, park or release deliveries, and adapt the window."""

@@ -15,9 +15,10 @@ from .imports import Import, Source
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
 OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
-#: Migrations of any app refer to the ids by this path.
-OFFERED_WHOLE = "ids"
-#: Models of any app use the guards of rows.
+#: Modules of a library for every app. Migrations refer to ids and secrets by these paths. The
+#: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
+OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}
+#: Rooms whose names in `__all__` every app may use. Models use the guards of rows.
 OFFERED_TO_ALL = ("guards", "guards.locks")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
@@ -150,7 +151,7 @@ class Project:
         """Return whether the library offers this name. `OFFERED_TO` limits a name to some apps."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
         room = OFFERED_TO.get(inside.split(".")[0])
-        if imported.target == f"{library}.{OFFERED_WHOLE}":
+        if imported.target.removeprefix(f"{library}.") in OFFERED_WHOLE:
             return True
         rooms = (*OFFERED_TO_ALL, *([room] if room else ()))
         offering = {library, *(f"{library}.{one}" for one in rooms)}

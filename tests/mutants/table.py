@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
+from tests.mutants.brokers import BROKERS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
@@ -25,4 +28,7 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *EDGES,
+    *MESSAGES,
+    *BROKERS,
+    *AMQP_REDIS_HTTP,
 ]

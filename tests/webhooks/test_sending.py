@@ -14,11 +14,12 @@ from django.db import connection
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from outbox.models import Delivery
+from outbox.sinks import signatures
 from tests.closed_port import port_of_nobody
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, place
 from tests.webhooks.receiver import answers, receiving
-from webhooks import posting, sending, services, signatures, tasks
+from webhooks import posting, sending, services, tasks
 from webhooks.models import Attempt, Endpoint, Message
 
 pytestmark = pytest.mark.django_db

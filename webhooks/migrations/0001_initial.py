@@ -1,6 +1,6 @@
 import django.db.models.deletion
 import outbox.ids
-import webhooks.signatures
+import outbox.sinks.signatures
 from django.conf import settings
 from django.db import migrations, models
 
@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('url_state', models.CharField(choices=[('unchecked', 'not checked yet'), ('allowed', 'allowed'), ('unresolved', 'host not found'), ('refused', 'its host is not allowed')], default='unchecked', max_length=10, verbose_name='state of the URL')),
                 ('description', models.CharField(blank=True, max_length=200, verbose_name='description')),
                 ('event_types', models.JSONField(verbose_name='event types')),
-                ('secret', models.CharField(default=webhooks.signatures.new_secret, editable=False, max_length=100, verbose_name='secret')),
+                ('secret', models.CharField(default=outbox.sinks.signatures.new_secret, editable=False, max_length=100, verbose_name='secret')),
                 ('old_secret', models.CharField(blank=True, editable=False, max_length=100, verbose_name='old secret')),
                 ('old_secret_until', models.DateTimeField(blank=True, null=True, verbose_name='old secret signs until')),
                 ('disabled_at', models.DateTimeField(blank=True, null=True, verbose_name='disabled at')),

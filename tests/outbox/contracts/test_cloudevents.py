@@ -360,6 +360,10 @@ class TestAMessageThatIsNoCloudEvent:
 
         assert SECRET not in str(caught.value)
 
+    def test_is_refused_for_text_that_is_no_json(self):
+        with pytest.raises(InvalidCloudEvent, match="Expecting value, line 1, column 7"):
+            parse(STRUCTURED_TYPE, b'{"a": x}')
+
     @pytest.mark.parametrize("value", ["%C0%A0", "a%ff"])
     def test_is_refused_for_a_header_of_invalid_utf_8(self, value):
         with pytest.raises(InvalidCloudEvent, match="no UTF-8 after its percent-decoding"):

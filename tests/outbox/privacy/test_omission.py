@@ -126,6 +126,9 @@ class TestASensitiveField:
     def test_is_absent(self, kind, value, payload, fields):
         assert omitted(kind, value) == (payload, fields)
 
+    def test_of_a_null_is_absent(self):
+        assert omitted(TextOrNull, None) == ({}, ("more",))
+
     def test_does_not_change_the_given_payload(self):
         class ParcelSent(DomainEvent, key="parcel_id"):
             parcel_id: UUID

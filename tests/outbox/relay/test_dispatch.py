@@ -66,6 +66,10 @@ class TestTheSizeOfAMessage:
     def test_is_limited_by_the_handler(self):
         assert message_size(window_now=2000, batch=1) == 1
 
+    @pytest.mark.parametrize(("window_now", "size"), [(50, 50), (500, 250), (2000, 1000)])
+    def test_of_a_bulk_handler_is_half_the_window(self, window_now: int, size: int):
+        assert message_size(window_now=window_now, batch=1000, is_bulk=True) == size
+
 
 def window_after(
     window_now: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ class TestAFifoDestination:
     def test_discards_a_known_id_and_stores_a_replays_number(self, aws, sqs):
         queue = queues.new_queue(aws, fifo=True)
         sent = message(queue.url)
-        replayed = message(queue.url, id=f"{sent.id}.1")
+        replayed = replace(sent, id=f"{sent.id}.1")
 
         for one in (sent, sent, replayed, replayed):
             assert sqs.publish([one], timeout=TIMEOUT) == [None]

@@ -273,7 +273,6 @@ class TestTheCheck:
         [
             (SinkUnavailable("The broker does not answer."), "The broker does not answer."),
             (ImproperlyConfigured("Install it."), "Install it."),
-            (ValueError(PASSWORD), 'The check of the sink "analytics" failed (ValueError).'),
         ],
     )
     def test_fails_if_the_system_cannot_be_asked(
@@ -285,6 +284,16 @@ class TestTheCheck:
 
         assert code == 1
         assert f"ERROR    analytics: {text}" in shown
+        assert PASSWORD not in shown
+
+    def test_hides_the_text_of_another_error(self, outbox: Outbox, configure: Configure):
+        """The client's error may quote an option."""
+        configure(OPTIONS={"error": ValueError(PASSWORD)})
+
+        shown, code = run_check()
+
+        assert code == 1
+        assert 'The check of the sink "analytics" failed (ValueError).' in shown
         assert PASSWORD not in shown
 
     def test_fails_without_a_declared_event(self, outbox: Outbox, configure: Configure):

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -126,7 +127,7 @@ class TestAMessage:
 
     def test_is_stored_again_for_a_requested_replay(self, nats, stream, sink):
         sent = message(f"{stream}.7")
-        replayed = message(f"{stream}.7", id=f"{sent.id}.1")
+        replayed = replace(sent, id=f"{sent.id}.1")
 
         sink.publish([sent], timeout=TIMEOUT)
         sink.publish([replayed], timeout=TIMEOUT)

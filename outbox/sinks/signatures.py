@@ -15,13 +15,26 @@ import hmac
 import secrets
 from collections.abc import Iterable
 
+__all__ = ["headers", "is_secret", "new_secret"]
+
 PREFIX = "whsec_"
 _BYTES = 32
+#: Bytes that the specification allows for a secret.
+_ALLOWED_BYTES = range(24, 65)
 
 
 def new_secret() -> str:
     """Return 256 random bits in the format of the specification."""
     return PREFIX + base64.b64encode(secrets.token_bytes(_BYTES)).decode()
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text is a secret in the format of the specification."""
+    try:
+        key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except ValueError:
+        return False
+    return len(key) in _ALLOWED_BYTES
 
 
 def headers(*, message_id: str, timestamp: int, body: bytes, keys: Iterable[str]) -> dict[str, str]:
