@@ -198,8 +198,30 @@ class TestASinkOfTheOutbox:
                 },
                 {"host": "nats:4222", "protocol": "nats"},
             ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.amqp.AmqpSink",
+                    "OPTIONS": {"url": "amqp://user:hunter2@rabbitmq/shop", "exchange": "shop"},
+                },
+                {"host": "rabbitmq", "pathname": "/shop", "protocol": "amqp"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.redis_streams.RedisStreamSink",
+                    "OPTIONS": {"url": "redis://:hunter2@redis:6379/1"},
+                },
+                {"host": "redis:6379", "pathname": "/1", "protocol": "redis"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.http.HttpSink",
+                    "TOPIC": "https://user:hunter2@example.com/in/{key}?token=hunter2",
+                    "OPTIONS": {"secrets": ["whsec_hunter2"]},
+                },
+                {"host": "example.com", "protocol": "https"},
+            ),
         ],
-        ids=["Kafka", "SNS", "SQS", "NATS"],
+        ids=["Kafka", "SNS", "SQS", "NATS", "RabbitMQ", "Redis", "HTTP"],
     )
     def test_is_described_without_a_connection_and_without_credentials(
         self, sinks: Any, keys: dict[str, Any], server: dict[str, str]
