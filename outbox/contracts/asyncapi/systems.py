@@ -7,7 +7,7 @@ A backend is recognized by its module, or by that of a base class: `outbox.sinks
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,21 +43,39 @@ class System:
     message: Mapping[str, Any] = field(default_factory=dict)
 
 
-def system_of(backend: type[Any], options: Options, topic: str) -> System:
+def system_of(backend: type[Any], options: Options, topic: str, *, group: str = "") -> System:
     """Return the system of a backend.
 
     Args:
         backend: class of a sink or source.
         options: its `OPTIONS`. Only hosts, paths and names of exchanges are read.
         topic: destination or origin of the messages.
+        group: consumer group of a source.
     """
     for base in backend.__mro__:
         parts = base.__module__.split(".")
         known = _SYSTEMS.get(parts[2]) if parts[:2] in _OURS and len(parts) > 2 else None
         if known:
-            return known(backend, options, topic)
+            return _of_consumer(known(backend, options, topic), parts[1], topic, group)
     protocol = backend.__module__.rpartition(".")[2].replace("_", "-")
     return System(protocol=protocol, servers=(), address=topic)
+
+
+def _of_consumer(system: System, room: str, topic: str, group: str) -> System:
+    """Replace the bindings of a producer by those of a consumer, if it is a source."""
+    if room != "sources":
+        return system
+    operation: dict[str, Any] = {}
+    if system.protocol.startswith("kafka") and group:
+        ids = {"type": "string", "enum": [group]}
+        operation = {"kafka": {"groupId": ids, "bindingVersion": "0.5.0"}}
+    elif system.protocol.startswith("http"):
+        operation = dict(system.operation)
+    queue = {"is": "queue", "queue": {"name": topic}, "bindingVersion": "0.3.0"}
+    is_amqp = system.protocol.startswith("amqp")
+    return replace(
+        system, operation=operation, channel={"amqp": queue} if is_amqp else system.channel
+    )
 
 
 def _kafka(_backend: type[Any], options: Options, topic: str) -> System:

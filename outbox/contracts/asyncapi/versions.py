@@ -88,7 +88,7 @@ def _schema(event: type[DomainEvent]) -> Mapping[str, Any]:
 
 def _recorded(event: type[DomainEvent]) -> dict[int, Mapping[str, Any]]:
     try:
-        config = apps.get_app_config(event.event_name.partition(".")[0])
+        config = apps.get_app_config(events.app_label(event.__module__))
     except LookupError:  # its module belongs to no installed app
         return {}
     recorded = contract_lock.read(config).get(event.event_name, {})

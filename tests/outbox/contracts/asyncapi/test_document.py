@@ -204,6 +204,7 @@ class TestAnEarlierVersion:
             place: str
 
         events.registry.pop(Moved.event_name)
+        Moved.__module__ = "tests.outbox.project.freight.events"
         Moved.event_name = "freight.Moved"
         events.registry["freight.Moved"] = [Moved]
 

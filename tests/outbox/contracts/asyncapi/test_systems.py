@@ -9,11 +9,20 @@ import pytest
 from outbox.contracts.asyncapi.systems import Address, System, system_of
 
 
-def of(module: str, name: str, options: dict[str, Any], topic: str = "orders") -> System:
-    """Return the system of a project's own subclass of a sink."""
-    attributes = {"__module__": f"outbox.sinks.{module}", "service": name[:3].lower()}
+def of(
+    module: str,
+    name: str,
+    options: dict[str, Any],
+    topic: str = "orders",
+    *,
+    room: str = "sinks",
+    group: str = "",
+) -> System:
+    """Return the system of a project's own subclass of a sink or source."""
+    attributes = {"__module__": f"outbox.{room}.{module}", "service": name[:3].lower()}
     base = type(name, (), attributes)
-    return system_of(type("OwnSink", (base,), {"__module__": "shipping.sinks"}), options, topic)
+    own = type("OwnSink", (base,), {"__module__": "shipping.sinks"})
+    return system_of(own, options, topic, group=group)
 
 
 class TestASystem:
@@ -130,3 +139,14 @@ class TestBindings:
 
     def test_say_that_kafkas_messages_have_a_key(self):
         assert of("kafka", "KafkaSink", {}).message["kafka"]["key"] == {"type": "string"}
+
+    def test_of_a_source_name_its_consumer_group(self):
+        system = of("kafka", "KafkaSource", {}, room="sources", group="shop")
+
+        assert system.operation["kafka"]["groupId"]["enum"] == ["shop"]
+
+    def test_of_a_source_name_its_queue(self):
+        system = of("amqp", "AmqpSource", {"url": "amqp://h/"}, "invoices", room="sources")
+
+        assert system.channel["amqp"]["queue"] == {"name": "invoices"}
+        assert system.operation == {}
