@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from outbox.contracts.catalogue import CatalogueHandler, catalogue
-from outbox.events import FACTS
 
 from .builder import Builder, Reference
 from .versions import EventVersion, described
@@ -92,7 +91,7 @@ def _add_operations(
     )
     for handler in handlers:
         if not handler.name.startswith("sinks."):  # a sink has channels of its own
-            fields = [one for one in handler.reads if one not in FACTS]
+            fields = [one for one in handler.reads if one in versions[0].fields]
             builder.operation(
                 f"{handler.name}.{name}",
                 "receive",

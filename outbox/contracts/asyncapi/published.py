@@ -25,6 +25,7 @@ from .schemas import without_sensitive
 from .versions import EventVersion, described
 
 _KEY = "{key}"
+_PARAMETER = {"description": "The event's key: id of the aggregate that it is about."}
 _ID = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ab")
 _CORRELATION = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ac")
 _TIME = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
@@ -49,32 +50,30 @@ def _add_sink(builder: Builder, config: SinkConfig, versions: list[EventVersion]
         topics.setdefault(topic, []).append(version)
     for topic, some in topics.items():
         system = systems.system_of(backend_of(config), config.options, topic)
-        servers = builder.servers_of(config.name, system)
-        address = system.address
-        channel = builder.channel(
-            f"{config.name}.{address}",
-            {
-                "address": address,
-                "description": f"The sink {config.name}{_order(config)}",
-                **({"parameters": {"key": _PARAMETER}} if _KEY in address else {}),
-                "servers": servers,
-                **({"bindings": system.channel} if system.channel else {}),
-            },
-            {one.label: _message(builder, config, one, system) for one in some},
-        )
+        channel = _add_channel(builder, config, system, some)
         if newest := [one.label for one in some if one.is_newest]:
-            bindings = {"bindings": system.operation} if system.operation else {}
             builder.operation(
-                f"publish.{config.name}.{address}",
+                f"publish.{config.name}.{system.address}",
                 "send",
                 channel=channel,
                 messages=newest,
                 title=f"publish to {config.name}",
-                **bindings,
+                **({"bindings": system.operation} if system.operation else {}),
             )
 
 
-_PARAMETER = {"description": "The event's key: id of the aggregate that it is about."}
+def _add_channel(
+    builder: Builder, config: SinkConfig, system: systems.System, versions: list[EventVersion]
+) -> str:
+    channel = {
+        "address": system.address,
+        "description": f"The sink {config.name}{_order(config)}",
+        **({"parameters": {"key": _PARAMETER}} if _KEY in system.address else {}),
+        "servers": builder.servers_of(config.name, system),
+        **({"bindings": system.channel} if system.channel else {}),
+    }
+    messages = {one.label: _message(builder, config, one, system) for one in versions}
+    return builder.channel(f"{config.name}.{system.address}", channel, messages)
 
 
 def _order(config: SinkConfig) -> str:
@@ -164,17 +163,7 @@ def _example(
     made = builder.example(builder.schema(version.label, version.schema))
     if made is None:
         return None
-    event = EventRecord(
-        id=_ID,
-        name=version.name,
-        version=version.version,
-        key=str(made[version.key]),
-        payload=made,
-        emitted_at=_TIME,
-        correlation_id=_CORRELATION,
-        actor="user:7",
-        traceparent=_TRACE,
-    )
+    event = _event(version, made)
     # Its class is enough: no client is needed to build a message.
     sink = cast("Sink", backend_of(config))
     try:
@@ -183,6 +172,20 @@ def _example(
         return None
     payload = _as_json(sent.body)
     return {"name": "example", "headers": dict(sent.headers), "payload": payload}
+
+
+def _event(version: EventVersion, payload: Mapping[str, Any]) -> EventRecord:
+    return EventRecord(
+        id=_ID,
+        name=version.name,
+        version=version.version,
+        key=str(payload[version.key]),
+        payload=payload,
+        emitted_at=_TIME,
+        correlation_id=_CORRELATION,
+        actor="user:7",
+        traceparent=_TRACE,
+    )
 
 
 def _as_json(body: bytes) -> Any:

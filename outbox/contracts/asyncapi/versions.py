@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.apps import apps
 from outbox import events
 from outbox.contracts import lock as contract_lock
 from outbox.contracts.json_schemas import NO_SCHEMA, published_schema
+from outbox.contracts.schema_parts import resolve
 from outbox.events import DomainEvent, words_of_name
 
 
@@ -44,6 +45,12 @@ class EventVersion:
     def title(self) -> str:
         """Its name in words."""
         return words_of_name(self.name)
+
+    @property
+    def fields(self) -> Collection[str]:
+        """The names of its fields."""
+        whole = resolve(self.schema, self.schema.get("$defs", {}))
+        return () if isinstance(whole, bool) else whole.get("properties", {})
 
     @property
     def is_newest(self) -> bool:

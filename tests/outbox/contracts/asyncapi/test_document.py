@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: pydantic sees the local classes of tests.
 
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 from uuid import UUID
 
 import pytest
@@ -158,6 +158,23 @@ class TestTheDocument:
 
     def test_without_settings_is_named_after_the_project(self):
         assert document()["info"]["title"] == "Events of tests"
+
+
+class TestAnEventThatContainsItself:
+    def test_is_described(self, own_registry: None):
+        class Nested(DomainEvent, key="name"):
+            name: str
+            inner: Optional["Nested"] = None
+
+        @subscribe("tests.Nested")
+        def unpack(name: str, event_id: UUID) -> None: ...
+
+        made = document()
+
+        operation = made["operations"]["tests.unpack.tests.Nested"]
+        assert operation["x-outbox-reads"] == ["name"]
+        assert invalid_examples(made) == []
+        assert faults_by_parser(made) == []
 
 
 class TestTheValidators:
