@@ -21,9 +21,10 @@ def written_schema(model: type[BaseModel]) -> dict[str, Any]:
 
     Raises one of `NO_SCHEMA` for a type without a JSON form or with an unknown name.
     """
-    return model.model_json_schema(
+    made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=ContractSchema
     )
+    return _with_properties(made)
 
 
 def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
     made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=RecordedSchema
     )
-    recorded: dict[str, Any] = _open(made, without=_UNRECORDED)
+    recorded: dict[str, Any] = _open(_with_properties(made), without=_UNRECORDED)
     return recorded
 
 
@@ -48,7 +49,7 @@ def published_schema(model: type[BaseModel]) -> dict[str, Any]:
     made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=RecordedSchema
     )
-    published: dict[str, Any] = _open(made, without=())
+    published: dict[str, Any] = _open(_with_properties(made), without=())
     return published
 
 
@@ -90,6 +91,14 @@ class RecordedSchema(ContractSchema):
     def field_is_required(self, field: Any, total: bool) -> bool:
         """Return False for a field with a default: older events may lack it."""
         return GenerateJsonSchema.field_is_required(self, field, total)
+
+
+def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a model that contains itself with its properties at the top."""
+    if "$ref" not in schema:
+        return schema
+    defs = schema["$defs"]
+    return {**defs[schema["$ref"].rpartition("/")[2]], "$defs": defs}
 
 
 def _open(schema: Any, *, without: Collection[str]) -> Any:
