@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, contracts, deliveries, inspection, operations, relay, sinks
+from . import checks, contracts, deliveries, inspection, operations, receiving, relay, sinks
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -31,4 +31,5 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "diff": contracts.Diff(),
     "relay": relay.Relay(),
     "sinks": sinks.Sinks(),
+    "receive": receiving.Receive(),
 }
