@@ -13,6 +13,7 @@ from outbox.conf import conf
 from .builder import Builder
 from .internal import add_internal
 from .published import add_published
+from .received import add_received
 from .versions import versions
 
 #: The version of the specification. 3.1 adds only bindings for ROS 2, and fewer tools read it.
@@ -35,6 +36,7 @@ def document(*, internal: bool = True) -> dict[str, Any]:
     if internal:
         add_internal(builder, known)
     add_published(builder, known)
+    add_received(builder)
     return {
         "asyncapi": ASYNCAPI,
         "info": _info(),

@@ -27,6 +27,16 @@ _OF_SINKS: Mapping[str, Mapping[str, Any]] = {
     "traceparent": {**_TEXT, "description": "W3C trace context."},
     "tracestate": {**_TEXT, "description": "W3C trace state."},
 }
+_OF_SOURCES: Mapping[str, Mapping[str, Any]] = {
+    "specversion": {"type": "string", "const": cloudevents.SPEC_VERSION},
+    "id": {**_TEXT, "description": "Unique within `source`. A repeated message is dropped."},
+    "source": {**_TEXT, "description": "The sender."},
+    "type": _TEXT,
+    "time": {"type": "string", "format": "date-time", "description": "Time of the fact."},
+    "correlationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
+    "causationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
+    "traceparent": {**_TEXT, "description": "W3C trace context, taken over."},
+}
 #: Attributes that every event of a sink has.
 _ALWAYS = ("specversion", "id", "source", "type", "time", "correlationid")
 
@@ -62,6 +72,19 @@ def header_schema(
             cloudevents.CONTENT_TYPE,
             *(f"{prefix}{name}" for name in shown if name in _ALWAYS or name in fixed),
         ],
+    }
+
+
+def received_headers(event_type: str, *, prefix: str) -> dict[str, Any]:
+    """Return the schema of the headers of a CloudEvent that a source reads, in binary encoding."""
+    shown: dict[str, Any] = {
+        name: dict(schema) for name, schema in _OF_SOURCES.items() if name != "type"
+    }
+    shown["type"] = {"type": "string", "const": event_type}
+    return {
+        "type": "object",
+        "properties": {f"{prefix}{name}": shown[name] for name in _OF_SOURCES},
+        "required": [f"{prefix}{name}" for name in ("specversion", "id", "source", "type")],
     }
 
 

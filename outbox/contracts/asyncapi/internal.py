@@ -86,8 +86,13 @@ def _add_operations(
 ) -> None:
     name = versions[0].name
     newest = [one.label for one in versions if one.is_newest]
+    source = versions[0].source
     builder.operation(
-        f"emit.{name}", "send", channel=channel, messages=newest, title=f"emit {name}"
+        f"store.{name}" if source else f"emit.{name}",
+        "send",
+        channel=channel,
+        messages=newest,
+        title=f"store {name} from {source}" if source else f"emit {name}",
     )
     for handler in handlers:
         if not handler.name.startswith("sinks."):  # a sink has channels of its own

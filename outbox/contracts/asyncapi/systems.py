@@ -158,7 +158,7 @@ def _http(_backend: type[Any], _options: Options, topic: str) -> System:
     return System(
         protocol=parts.scheme or "http",
         servers=[Address(host=_host(parts.netloc))] if parts.netloc else (),
-        address=parts.path or "/",
+        address=parts.path or ("/" if topic else ""),
         operation={"http": {"method": "POST", "bindingVersion": "0.3.0"}},
     )
 

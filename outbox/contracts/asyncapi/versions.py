@@ -27,6 +27,7 @@ class EventVersion:
         description: the docstring of the class.
         schema: JSON Schema (2020-12) of all stored payloads of the version.
         newest: the version of the class. Handlers and sinks read earlier ones as this version.
+        source: the source that stores it; "" for an event that this code emits.
     """
 
     name: str
@@ -35,6 +36,7 @@ class EventVersion:
     description: str
     schema: Mapping[str, Any] = field(repr=False)
     newest: int
+    source: str = ""
 
     @property
     def label(self) -> str:
@@ -83,6 +85,7 @@ def _version(
         description=inspect.cleandoc(event.__doc__ or ""),
         schema=schema,
         newest=event.event_version,
+        source=event.event_source,
     )
 
 
@@ -95,7 +98,7 @@ def _schema(event: type[DomainEvent]) -> Mapping[str, Any]:
 
 def _recorded(event: type[DomainEvent]) -> dict[int, Mapping[str, Any]]:
     try:
-        config = apps.get_app_config(events.app_label(event.__module__))
+        config = apps.get_app_config(contract_lock.label_of(event))
     except LookupError:  # its module belongs to no installed app
         return {}
     recorded = contract_lock.read(config).get(event.event_name, {})

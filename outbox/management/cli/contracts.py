@@ -1,4 +1,4 @@
-"""Subcommands on AsyncAPI documents: asyncapi, diff."""
+"""Subcommands on AsyncAPI documents: asyncapi, diff, and rehearse with a document."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from outbox.contracts.asyncapi import as_text, document
+from outbox.contracts.asyncapi.dependencies import Reader, compare
 from outbox.contracts.asyncapi.differences import differences
 from outbox.contracts.asyncapi.markdown import as_markdown
 from outbox.contracts.asyncapi.reading import Contract, Unreadable, contract_of, read
+from outbox.contracts.json_schemas import read_schema
+from outbox.sources.events import declared_by
 
 from .common import Options, Write, count
 
@@ -76,6 +79,35 @@ class Diff:
             write("The two documents describe the same contract.")
         if breaking:
             sys.exit(1)
+
+
+def rehearse_document(path: str | None, source: str | None, write: Write) -> None:
+    """Compare the external events of a source with a document of the system they come from.
+
+    Raises:
+        CommandError: this code could not read a message, or an argument is missing or unknown.
+    """
+    if not path or not source:
+        raise CommandError("--asyncapi and --source require each other.")
+    readers = [
+        Reader(event=one.event_name, type=one.event_type, schema=read_schema(one))
+        for one in declared_by(source)
+    ]
+    if not readers:
+        known = sorted({one.event_source for one in declared_by("")})
+        raise CommandError(
+            f"No installed app declares an ExternalEvent with source={source!r}. "
+            f"Sources with external events: {', '.join(known) or 'none'}."
+        )
+    contract = _read(path)
+    name, found = f"{contract.title} {contract.version}", compare(readers, contract)
+    for text in found.problems:
+        write(text)
+    for text in found.doubts:
+        write(f"{text} The document states no format, so this is no error.")
+    if found.problems:
+        raise CommandError(f"{count(len(found.problems), 'problem')} with {name}.")
+    write(f"{count(len(readers), 'external event')} compared. This code can read {name}.")
 
 
 def _write(path: Path, made: Mapping[str, Any]) -> None:

@@ -49,9 +49,7 @@ def signature(id: str, timestamp: str, body: bytes, key: bytes = KEY) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def post(
-    body: bytes, *, id: str = "id-1", at: float = 0, key: bytes = KEY, **headers: str
-) -> Any:
+def post(body: bytes, *, id: str = "id-1", at: float = 0, key: bytes = KEY, **headers: str) -> Any:
     """Send a signed request; `headers` replace its own, and "" removes one."""
     timestamp = str(int(time.time() + at))
     given = {

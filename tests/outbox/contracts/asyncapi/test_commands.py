@@ -16,6 +16,7 @@ from outbox.contracts.asyncapi import as_text, document
 from outbox.contracts.asyncapi.markdown import as_markdown
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.contracts.asyncapi.documents import changed, of_billing
+from tests.outbox.sources.messages import declare_invoice_paid
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,58 @@ class TestAsyncapi:
         assert refused("asyncapi", "--check", str(path), "--external") == (
             f"{path} does not exist. Run `manage.py outbox asyncapi --external --output {path}`."
         )
+
+
+class TestRehearseWithADocument:
+    @pytest.fixture(autouse=True)
+    def invoice_paid(self, own_registry: None) -> None:
+        declare_invoice_paid()
+
+    def document_with(self, folder: Path, amount: Any, order_id: Any) -> str:
+        payload = changed({"amount": amount, "order_id": order_id})
+        (folder / "billing.json").write_text(json.dumps(of_billing(payload=payload)))
+        return str(folder / "billing.json")
+
+    def test_accepts_a_document_whose_messages_this_code_can_read(self, tmp_path: Path):
+        path = self.document_with(
+            tmp_path, {"type": "number"}, {"type": "string", "format": "uuid"}
+        )
+
+        output = outbox_command("rehearse", "--asyncapi", path, "--source", "billing")
+
+        assert output == "1 external event compared. This code can read Billing 1.0.0.\n"
+
+    def test_lists_what_this_code_could_not_read(self, tmp_path: Path):
+        path = self.document_with(tmp_path, {"type": "boolean"}, {"type": "string"})
+
+        output = refused("rehearse", "--asyncapi", path, "--source", "billing")
+
+        assert output.splitlines() == [
+            "billing.InvoicePaid, message paid: amount: the message carries a boolean, this code "
+            "reads a number or a string (decimal).",
+            "billing.InvoicePaid, message paid: order_id: the message carries a string, this code "
+            "reads a string (uuid). The document states no format, so this is no error.",
+            "1 problem with Billing 1.0.0.",
+        ]
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            (["--asyncapi", "billing.json"], "--asyncapi and --source require each other."),
+            (["--source", "billing"], "--asyncapi and --source require each other."),
+            (
+                ["--asyncapi", "billing.json", "--source", "bank"],
+                "No installed app declares an ExternalEvent with source='bank'. "
+                "Sources with external events: billing.",
+            ),
+            (
+                ["--asyncapi", "none.json", "--source", "billing"],
+                "none.json cannot be read: No such file or directory.",
+            ),
+        ],
+    )
+    def test_refuses_incomplete_arguments(self, arguments: list[str], reason: str):
+        assert refused("rehearse", *arguments) == reason
 
 
 class TestDiff:
