@@ -6,6 +6,7 @@ temporary folder, without their scripts. Without npm, or without its registry, t
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -26,13 +27,14 @@ PACKAGES = ("@asyncapi/parser@3.6.6", "@asyncapi/specs@6.11.1")
 #: Draft-07's own checker knows no UUID.
 FORMATS = Draft202012Validator.FORMAT_CHECKER
 _FOLDER = Path(tempfile.gettempdir()) / f"asyncapi-tools-{os.getuid()}-3.6.6-6.11.1"
+#: Answers each line, a document, with a line. It ends with its input, so with this process.
 _PARSE = """
 const { Parser } = require('@asyncapi/parser');
-const text = require('fs').readFileSync(0, 'utf8');
-new Parser().parse(text).then(({ document, diagnostics }) => {
+const lines = require('readline').createInterface({ input: process.stdin });
+lines.on('line', (line) => new Parser().parse(line).then(({ document, diagnostics }) => {
   const found = diagnostics.map((one) => [one.severity, one.code, one.path.join('.'), one.message]);
   console.log(JSON.stringify({ isValid: Boolean(document), found }));
-});
+}));
 """
 
 
@@ -66,24 +68,36 @@ def schema_errors(document: Mapping[str, Any], schema: Any, value: Any) -> list[
 
 def faults_by_json_schema(document: Mapping[str, Any]) -> list[str]:
     """Return the faults that AsyncAPI's JSON Schema of the document's version finds."""
-    file = tools() / f"node_modules/@asyncapi/specs/schemas/{document['asyncapi']}.json"
-    validator = Draft7Validator(json.loads(file.read_text("utf-8")))
-    return [f"{error.json_path} {error.message[:300]}" for error in validator.iter_errors(document)]
+    found = _validator(document["asyncapi"]).iter_errors(document)
+    return [f"{error.json_path} {error.message[:300]}" for error in found]
+
+
+@cache
+def _validator(version: str) -> Any:
+    file = tools() / f"node_modules/@asyncapi/specs/schemas/{version}.json"
+    return Draft7Validator(json.loads(file.read_text("utf-8")))
 
 
 def faults_by_parser(document: Mapping[str, Any]) -> list[str]:
     """Return the errors and warnings of `@asyncapi/parser`."""
-    ran = subprocess.run(
-        ["node", "-e", _PARSE],
-        input=json.dumps(document),
-        cwd=tools(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result = json.loads(ran.stdout)
+    parser = _parser()
+    assert parser.stdin
+    assert parser.stdout
+    parser.stdin.write(json.dumps(document) + "\n")
+    parser.stdin.flush()
+    result = json.loads(parser.stdout.readline())
     found = [" ".join(map(str, one)) for one in result["found"] if one[0] < 2]
     return found if result["isValid"] else [*found, "The document is invalid."]
+
+
+@cache
+def _parser() -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        ["node", "-e", _PARSE], stdin=pipe, stdout=pipe, text=True, cwd=tools()
+    )
+    atexit.register(process.communicate)  # closes its input, and waits for its end
+    return process
 
 
 @cache

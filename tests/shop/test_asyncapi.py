@@ -13,6 +13,9 @@ from outbox.contracts.asyncapi import as_text, document
 from outbox.contracts.asyncapi.markdown import as_markdown
 from tests.asyncapi_tools import faults_by_json_schema, faults_by_parser, invalid_examples
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 COMMITTED = Path(settings.BASE_DIR) / "docs/reference/asyncapi.json"
 PAGE = COMMITTED.with_name("contracts.md")
 

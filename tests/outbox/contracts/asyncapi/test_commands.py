@@ -18,6 +18,9 @@ from tests.outbox.command import outbox_command, refused
 from tests.outbox.contracts.asyncapi.documents import changed, of_billing
 from tests.outbox.sources.messages import declare_invoice_paid
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def parcel_sent(own_registry: None) -> None:

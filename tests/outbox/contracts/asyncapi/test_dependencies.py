@@ -17,6 +17,9 @@ from outbox.contracts.asyncapi.reading import contract_of
 from outbox.contracts.json_schemas import read_schema
 from tests.outbox.contracts.asyncapi.documents import PAYLOAD, changed, of_billing
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 PAID = "com.example.invoice.paid"
 
 

@@ -11,6 +11,9 @@ from outbox.contracts.asyncapi.differences import differences
 from outbox.contracts.asyncapi.reading import contract_of
 from tests.outbox.contracts.asyncapi.documents import PAYLOAD, changed, of_billing
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 MESSAGE = "Channel billing.invoices, message paid"
 
 

@@ -18,6 +18,9 @@ from tests.asyncapi_tools import (
     schema_errors,
 )
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 
 class Line(BaseModel):
     sku: str

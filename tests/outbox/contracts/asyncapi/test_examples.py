@@ -17,6 +17,9 @@ from outbox.contracts.asyncapi.schemas import Components
 from outbox.contracts.json_schemas import read_schema
 from tests.asyncapi_tools import FORMATS
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 
 class Colour(Enum):
     RED = "red"

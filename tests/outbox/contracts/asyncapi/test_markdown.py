@@ -5,11 +5,15 @@
 from typing import Any
 from uuid import UUID
 
+import pytest
 from pydantic import Field
 
 from outbox import DomainEvent, Sensitive, subscribe
 from outbox.contracts.asyncapi import document
 from outbox.contracts.asyncapi.markdown import as_markdown
+
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
 
 
 class TestThePage:

@@ -15,6 +15,9 @@ from outbox.events import EventRecord
 from outbox.sinks.messages import MessageParts
 from tests.asyncapi_tools import faults_by_json_schema, faults_by_parser, invalid_examples
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 MEMORY = "tests.outbox.sinks.memory.MemorySink"
 BOTH = ["tests.ParcelLost", "tests.ParcelSent"]
 STRUCTURED = "tests.outbox.sinks.memory.StructuredSink"

@@ -14,6 +14,9 @@ from outbox.contracts.asyncapi.reading import Message, Unreadable, contract_of, 
 from outbox.contracts.compatibility import mismatches
 from tests.outbox.contracts.asyncapi.documents import PAYLOAD, of_billing
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 ORDER_ID = {"type": "string", "format": "uuid"}
 
 

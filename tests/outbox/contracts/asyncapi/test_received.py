@@ -18,6 +18,9 @@ from outbox.sources.reading import read
 from tests.asyncapi_tools import faults_by_json_schema, faults_by_parser, invalid_examples
 from tests.outbox.sources.messages import PAID, configure, declare_invoice_paid
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 urlpatterns = [path("events/<str:source>/", receive)]
 
 KAFKA = {

@@ -8,6 +8,9 @@ import pytest
 
 from outbox.contracts.asyncapi.systems import Address, System, system_of
 
+#: It needs no PostgreSQL.
+pytestmark = pytest.mark.once
+
 
 def of(
     module: str,
