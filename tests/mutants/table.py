@@ -6,6 +6,7 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
+from tests.mutants.contracts import CONTRACTS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.messages import MESSAGES
@@ -31,4 +32,5 @@ MUTANTS: list[Mutant] = [
     *MESSAGES,
     *BROKERS,
     *AMQP_REDIS_HTTP,
+    *CONTRACTS,
 ]
