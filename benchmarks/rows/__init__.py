@@ -10,7 +10,7 @@ from benchmarks.row import Row
 #: As they are read; a row that is not named here comes last.
 ORDER = (
     *("relay", "drain", "sustained", "latency", "chain", "peers"),
-    *("emit", "post", "attack", "growth", "hot_key", "memory", "storage"),
+    *("sinks", "emit", "post", "attack", "growth", "hot_key", "memory", "storage"),
 )
 
 

@@ -58,7 +58,10 @@ class Subscription(Row):
     atomic = models.BooleanField(_("atomic"), default=True)
     batch = models.PositiveIntegerField(_("maximum of deliveries per message"))
     bulk = models.BooleanField(
-        _("bulk"), default=False, help_text=_("One call of the handler for all deliveries.")
+        _("bulk"),
+        default=False,
+        db_default=False,
+        help_text=_("One call of the handler for all deliveries."),
     )
     window = models.PositiveIntegerField(_("maximum of deliveries in flight"))
     window_now = models.PositiveIntegerField(

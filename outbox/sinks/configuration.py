@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from outbox.conf import Conf, conf
+from outbox.events import SEPARATOR, selects
 
 from .base import Encoding, Sink
 from .entries import Entry
@@ -30,6 +31,8 @@ _TOPICS = {DEBEZIUM: "outbox.event.{app}"}
 _TOPIC = "{name}"
 
 _HANDLERS = "sinks."
+#: Seconds of one call, unless `TIMEOUT_SECONDS` is set.
+_TIMEOUT = 10.0
 _LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _KEYS = (
@@ -45,6 +48,7 @@ _KEYS = (
     "BATCH",
     "WINDOW",
     "LEASE_SECONDS",
+    "TIMEOUT_SECONDS",
     "ATTEMPTS",
 )
 #: Characters that RFC 3986 allows in a URI reference.
@@ -69,6 +73,7 @@ class SinkConfig:
         batch: most messages in one call of the backend.
         window: most deliveries in flight. None: `OUTBOX["WINDOW"]`.
         lease: seconds after which a sent delivery is presumed lost.
+        timeout: most seconds of one call of the backend.
         attempts: attempts before a delivery is dead. None: no limit.
     """
 
@@ -85,6 +90,7 @@ class SinkConfig:
     batch: int
     window: int | None
     lease: float
+    timeout: float
     attempts: int | None
 
     @property
@@ -93,10 +99,8 @@ class SinkConfig:
         return f"{_HANDLERS}{self.name}"
 
     def accepts(self, event_name: str) -> bool:
-        """Return whether it publishes events of this name. "*" excludes the outbox's own ones."""
-        app = event_name.partition(".")[0]
-        fitting = {f"{app}.*", event_name, *(["*"] if app != "outbox" else [])}
-        return bool(fitting & set(self.events))
+        """Return whether it publishes events of this name."""
+        return selects(SEPARATOR.join(self.events), event_name)
 
 
 def sink_name(handler: str) -> str:
@@ -150,6 +154,7 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
     entry = Entry(f'OUTBOX["SINKS"]["{name}"]', given, _KEYS)
     format_ = _format(entry)
     encoding: Any = entry.choice("ENCODING", get_args(Encoding))
+    lease = entry.seconds("LEASE_SECONDS", default=outbox.LEASE_SECONDS)
     return SinkConfig(
         name=name,
         backend=entry.text("BACKEND"),
@@ -163,7 +168,8 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
         queue=entry.text("QUEUE", default="outbox.sinks"),
         batch=_batch(entry, _backend(entry)),
         window=entry.whole("WINDOW", default=None),
-        lease=entry.seconds("LEASE_SECONDS", default=outbox.LEASE_SECONDS),
+        lease=lease,
+        timeout=_timeout(entry, lease=lease),
         attempts=entry.whole("ATTEMPTS", default=outbox.ATTEMPTS, no_limit=True),
     )
 
@@ -208,6 +214,15 @@ def _format(entry: Entry) -> str:
     if not callable(entry.imported("FORMAT", given)):
         raise entry.invalid("FORMAT", f"{given} is not callable")
     return given
+
+
+def _timeout(entry: Entry, *, lease: float) -> float:
+    """Return the seconds of one call. The rest of the lease is for receipts and a second call."""
+    timeout = entry.seconds("TIMEOUT_SECONDS", default=min(_TIMEOUT, lease / 2))
+    if timeout > lease / 2:
+        most = f"it must be at most half of the lease of {lease:g} s"
+        raise entry.invalid("TIMEOUT_SECONDS", f"{timeout:g} is too long; {most}")
+    return timeout
 
 
 def _batch(entry: Entry, backend: type[Sink]) -> int:

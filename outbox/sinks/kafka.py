@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,7 +38,6 @@ _OF_A_TOPIC = {"UNKNOWN_TOPIC_OR_PART", "TOPIC_EXCEPTION", "_UNKNOWN_TOPIC", "_U
 _REFUSALS = {"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"}
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _TIMED_OUT = "_MSG_TIMED_OUT"
-_OPEN = "open"
 
 #: Shares of a call's time after which messages expire, and are withdrawn.
 _EXPIRY, _WITHDRAWAL = 0.8, 0.9
@@ -59,7 +59,8 @@ class KafkaSink(Sink):
     topic choose the same partition for a key. A message may have `message.max.bytes` bytes.
 
     Raises:
-        ImproperlyConfigured: confluent-kafka is missing, or an option weakens the guarantee.
+        ImproperlyConfigured: confluent-kafka is missing, an option weakens the guarantee, or no
+            broker is named.
     """
 
     encoding: ClassVar[Encoding] = "binary"
@@ -70,7 +71,7 @@ class KafkaSink(Sink):
         super().__init__(name, options)
         self._owner = f'sink "{name}"'
         kafka_client.require_client("The Kafka sink")
-        kafka_client.refuse_weak_options(self._owner, options)
+        kafka_client.refuse_bad_options(self._owner, options)
         self.max_bytes = kafka_client.max_bytes(self._owner, options)
         self._held = kafka_client.ClientOfProcess()
         self._trouble: set[str] = set()
@@ -89,7 +90,7 @@ class KafkaSink(Sink):
         except BaseException:  # for example a time limit: the rest must not be sent later
             self._discard()
             raise
-        if call.is_in_doubt:
+        if call.is_open or call.is_in_doubt:
             self._discard()
         return [self._error(*one) for one in zip(messages, call.results, strict=True)]
 
@@ -134,6 +135,8 @@ class KafkaSink(Sink):
             "partitioner": "murmur2_random",
             "topic.metadata.propagation.max.ms": int(propagation * 1000),
             "logger": logger,
+            # At the next level librdkafka logs each failed attempt to connect, with no limit.
+            "log_level": 2,
         }
         if "message.timeout.ms" not in self.options:  # the older name of the same property
             ours["delivery.timeout.ms"] = max(int(timeout * _EXPIRY * 1000), 100)
@@ -150,16 +153,17 @@ class KafkaSink(Sink):
         producer, self._held.client = self._held.client, None
         if producer is not None:
             producer.purge()
-            producer.flush(_SLICE)  # serves the callbacks of what was withdrawn
+            _flush(producer, _SLICE)
 
     # --- one call -----------------------------------------------------------------------------
 
     def _wait(self, call: _Call, deadline: float) -> None:
-        """Wait for results until the deadline, and withdraw messages without one."""
-        while call.is_open and time.monotonic() < deadline and not self._is_refused:
-            call.producer.flush(max(min(_SLICE, deadline - time.monotonic()), 0))
-        if call.is_open:
-            call.withdraw()
+        """Wait for results until the deadline, or until the brokers refuse the credentials."""
+        while call.is_open and not self._is_refused:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            _flush(call.producer, min(_SLICE, left))
 
     @property
     def _is_refused(self) -> bool:
@@ -173,10 +177,8 @@ class KafkaSink(Sink):
         divide a request that a broker has refused.
         """
         for number in call.refused_together():
-            call.results[number] = _TIMED_OUT
-            if time.monotonic() < deadline:
-                call.send_one(number)
-                self._wait(call, deadline)
+            call.send_one(number)
+            self._wait(call, deadline)
 
     def _error(self, message: SinkMessage, name: str | None) -> Exception | None:
         if name is None:
@@ -189,7 +191,7 @@ class KafkaSink(Sink):
             )
         if name in _OF_A_TOPIC:
             return NotPublished(
-                f"{refused}: {cause}. Create the topic: it must exist before its first event."
+                f"{refused}: {cause}. Create the topic, or correct TOPIC of the sink."
             )
         return SinkUnavailable(
             f"Kafka did not acknowledge a message of {self._owner} for topic {message.topic}: "
@@ -197,8 +199,10 @@ class KafkaSink(Sink):
         )
 
     def _trouble_in_words(self) -> str:
-        names = sorted(_REFUSALS & self._trouble) or sorted(self._trouble)
-        return f" Error of the connection: {kafka_client.in_words(names[0])}." if names else ""
+        if not self._trouble:
+            return ""
+        cause = kafka_client.in_words(kafka_client.most_specific(self._trouble))
+        return f" Error of the connection: {cause}."
 
 
 class _Call:
@@ -207,22 +211,23 @@ class _Call:
     Each callback belongs to its call, so a late acknowledgement never counts for a later one.
 
     Attributes:
-        results: by message: None if acknowledged, else the error's name; `_OPEN`: not yet known.
+        results: by message: None if acknowledged, else the error's name. `_TIMED_OUT` if unknown.
         is_in_doubt: whether the producer must not send again. After a fatal error it cannot; after
             a message of unknown result its sequence numbers may have a gap.
     """
 
     def __init__(self, producer: Producer, messages: Sequence[SinkMessage]) -> None:
         self.producer = producer
-        self.results: list[str | None] = [_OPEN for _ in messages]
+        self.results: list[str | None] = [_TIMED_OUT for _ in messages]
         self.is_in_doubt = False
         self._messages = messages
         self._queued: set[int] = set()
+        self._open: set[int] = set()
 
     @property
     def is_open(self) -> bool:
         """Whether the result of a message is not yet known."""
-        return _OPEN in self.results
+        return bool(self._open)
 
     def send(self) -> None:
         """Queue all messages."""
@@ -234,7 +239,7 @@ class _Call:
         from confluent_kafka import KafkaException
 
         message = self._messages[number]
-        self.results[number] = _OPEN
+        self.results[number] = _TIMED_OUT
         try:
             self.producer.produce(
                 message.topic,
@@ -249,13 +254,7 @@ class _Call:
             self.results[number] = "_QUEUE_FULL"
         else:
             self._queued.add(number)
-
-    def withdraw(self) -> None:
-        """Withdraw the messages without a result. Whether Kafka has stored them is unknown."""
-        self.producer.purge()
-        self.producer.flush(_SLICE)
-        self.results = [_TIMED_OUT if one == _OPEN else one for one in self.results]
-        self.is_in_doubt = True
+            self._open.add(number)
 
     def refused_together(self) -> list[int]:
         """Return the messages that a broker refused as too large, if they had company."""
@@ -264,10 +263,22 @@ class _Call:
         return [one for one in sorted(self._queued) if self.results[one] == _TOO_LARGE]
 
     def _settle(self, number: int, error: KafkaError | None, _message: Message | None) -> None:
+        self._open.discard(number)
         if error is None:
             self.results[number] = None
             return
         name = error.name()
         self.results[number] = _TIMED_OUT if name.startswith("_PURGE") else name
-        if error.fatal() or name not in _PERMANENT | _OF_A_TOPIC:
+        if name not in _PERMANENT | _OF_A_TOPIC:
             self.is_in_doubt = True
+
+
+def _flush(producer: Producer, seconds: float) -> None:
+    """Call the callbacks of settled messages until none is left.
+
+    It raises a fatal error of the producer, which is then also the result of each message.
+    """
+    from confluent_kafka import KafkaException
+
+    with suppress(KafkaException):
+        producer.flush(seconds)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from .kafka_client import in_words, refused_options
+from .kafka_client import in_words, most_specific, refused_options
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -35,7 +35,6 @@ def problems(
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    deadline = time.monotonic() + timeout
     trouble: list[str] = []
     noted = {**configuration, "error_cb": lambda error: trouble.append(error.name())}
     try:
@@ -44,21 +43,20 @@ def problems(
         return [str(refused_options(owner, error))]
     try:
         # Metadata of all topics: a question about one topic would create it.
-        known = admin.list_topics(timeout=timeout * 0.7).topics
+        known = admin.list_topics(timeout=timeout * 0.6).topics
     except KafkaException as error:
         admin.poll(0)  # calls error_cb
         return [_no_answer(owner, [*trouble, error.args[0].name()])]
     found = {topic: _matching(topic, known) for topic in topics}
     missing = [_is_missing(owner, topic) for topic, names in found.items() if not names]
     existing = sorted({name for names in found.values() for name in names})
-    return [*missing, *_problems_of(owner, admin, existing, max_bytes, deadline)]
+    return [*missing, *_problems_of(owner, admin, existing, max_bytes, timeout * 0.3)]
 
 
 def _no_answer(owner: str, names: Sequence[str]) -> str:
-    specific = [one for one in names if one not in ("_TRANSPORT", "_ALL_BROKERS_DOWN")]
     return (
-        f"Kafka does not answer {owner}: {in_words((specific or names)[0])}. Start the brokers, "
-        "or correct their addresses and the credentials in OPTIONS."
+        f"Kafka does not answer {owner}: {in_words(most_specific(names))}. Start the brokers, or "
+        "correct their addresses and the credentials in OPTIONS."
     )
 
 
@@ -76,12 +74,16 @@ def _is_missing(owner: str, topic: str) -> str:
 
 
 def _problems_of(
-    owner: str, admin: AdminClient, topics: Sequence[str], max_bytes: int, deadline: float
+    owner: str, admin: AdminClient, topics: Sequence[str], max_bytes: int, timeout: float
 ) -> Iterator[str]:
+    if not topics:
+        return
+    operations = _operations(admin, topics, timeout)
+    limits = _limits(admin, topics, timeout)
     for topic in topics:
-        if not _may_write(admin, topic, deadline):
+        if not _may_write(operations[topic]):
             yield f"The credentials of {owner} may not write to topic {topic}. Allow Write."
-        limit = _limit(admin, topic, deadline)
+        limit = _limit(limits[topic])
         if limit is not None and limit < max_bytes:
             yield (
                 f"Topic {topic} accepts {limit} bytes, and {owner} sends messages of up to "
@@ -89,37 +91,43 @@ def _problems_of(
             )
 
 
-def _may_write(admin: AdminClient, topic: str, deadline: float) -> bool:
+def _operations(
+    admin: AdminClient, topics: Sequence[str], timeout: float
+) -> Mapping[str, Future[Any]]:
+    from confluent_kafka import TopicCollection
+
+    asked: Mapping[str, Future[Any]] = admin.describe_topics(
+        TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout
+    )
+    return asked
+
+
+def _limits(admin: AdminClient, topics: Sequence[str], timeout: float) -> Mapping[str, Future[Any]]:
+    from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  # no __all__
+
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    asked = admin.describe_configs(resources, request_timeout=timeout)
+    return {resource.name: answer for resource, answer in asked.items()}
+
+
+def _may_write(answer: Future[Any]) -> bool:
     """Return False if the broker lists operations without Write. Some list none."""
-    from confluent_kafka import KafkaException, TopicCollection
+    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]  # no __all__
 
     try:
-        asked = admin.describe_topics(
-            TopicCollection([topic]),
-            include_authorized_operations=True,
-            request_timeout=_left(deadline),
-        )
-        allowed = asked[topic].result().authorized_operations
+        allowed = answer.result().authorized_operations
     except KafkaException as error:
         return bool(error.args[0].name() != "TOPIC_AUTHORIZATION_FAILED")
     return not allowed or AclOperation.WRITE in allowed or AclOperation.ALL in allowed
 
 
-def _limit(admin: AdminClient, topic: str, deadline: float) -> int | None:
+def _limit(answer: Future[Any]) -> int | None:
     """Return the topic's `max.message.bytes`. None: the credentials may not read it."""
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  # no __all__
 
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
-        asked = admin.describe_configs([resource], request_timeout=_left(deadline))
-        entry = asked[resource].result().get(_LIMIT)
+        entry = answer.result().get(_LIMIT)
     except KafkaException:
         return None
     return int(entry.value) if entry and entry.value else None
-
-
-def _left(deadline: float) -> float:
-    """Return the seconds until the deadline, at least the shortest wait of librdkafka."""
-    return max(deadline - time.monotonic(), 0.001)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -22,6 +22,12 @@ _REQUIRED = {
     "request.required.acks": ("all", "-1"),
     "enable.idempotence": ("true",),
 }
+_SERVERS = ("bootstrap.servers", "metadata.broker.list")
+#: The name of a property in an error of librdkafka, which may also contain the property's value.
+_PROPERTY = re.compile(
+    r'property:? "([\w.]+)"|`([\w.]+)`|Failed to create [\w ]+: ([a-z]+(?:\.[a-z]+)+)'
+)
+_CONSEQUENCES = {"_ALL_BROKERS_DOWN", "_TRANSPORT", "_TIMED_OUT"}
 _FORBIDDEN = {
     "transactional.id": "the sink opens no transactions, so consumers would see no message",
     "default.topic.config": "its properties belong beside the others",
@@ -42,8 +48,8 @@ def require_client(user: str) -> None:
         ) from None
 
 
-def refuse_weak_options(owner: str, options: Mapping[str, Any]) -> None:
-    """Raise `ImproperlyConfigured` if an option lets Kafka lose, repeat or hide messages.
+def refuse_bad_options(owner: str, options: Mapping[str, Any]) -> None:
+    """Raise `ImproperlyConfigured` if Kafka could lose, repeat or hide messages, or has no address.
 
     Args:
         owner: whose options they are: 'sink "analytics"'.
@@ -58,6 +64,10 @@ def refuse_weak_options(owner: str, options: Mapping[str, Any]) -> None:
     for name, reason in _FORBIDDEN.items():
         if name in options:
             raise ImproperlyConfigured(f"OPTIONS of {owner} set {name}. Remove it: {reason}.")
+    if not any(options.get(name) for name in _SERVERS):
+        raise ImproperlyConfigured(
+            f'OPTIONS of {owner} lack "bootstrap.servers". Add the addresses of the brokers.'
+        )
 
 
 def max_bytes(owner: str, options: Mapping[str, Any]) -> int:
@@ -72,9 +82,8 @@ def max_bytes(owner: str, options: Mapping[str, Any]) -> int:
 
 def refused_options(owner: str, error: Exception) -> ImproperlyConfigured:
     """Return the error for options that the client refuses. It names a property, and no value."""
-    found = re.search(r'property "([\w.]+)"|`([\w.]+)`', str(error))
-    name = next((one for one in (found.groups() if found else ()) if one), "")
-    refused = f"the property {name}" if name else f"a property ({type(error).__name__})"
+    found = _PROPERTY.search(str(error))
+    refused = f"the property {found[found.lastindex or 0]}" if found else "a property"
     return ImproperlyConfigured(
         f"confluent-kafka refuses {refused} in OPTIONS of {owner}. Correct it, see {PROPERTIES}."
     )
@@ -86,6 +95,11 @@ def in_words(name: str) -> str:
 
     code = getattr(KafkaError, name, None)
     return f"{KafkaError(code).str()} ({name})" if isinstance(code, int) else name
+
+
+def most_specific(names: Collection[str]) -> str:
+    """Return the error that explains most. Lost connections follow from each of the others."""
+    return min(names, key=lambda name: (name in _CONSEQUENCES, name))
 
 
 class ClientOfProcess:

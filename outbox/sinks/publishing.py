@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from outbox import subscriptions
@@ -17,10 +16,6 @@ from .base import Sink, SinkMessage, SinkUnavailable
 from .configuration import SinkConfig, configured, sink_of
 from .messages import message_of
 
-#: Part of the lease that a publication may take. The rest is for receipts, and for the time limit.
-_PART_OF_LEASE = 1 / 3
-#: Seconds that each call of a backend has at least.
-_SHORTEST = 1.0
 #: After so many failures of this kind in a row, only probes are sent.
 _BREAKER = Breaker(on=(SinkUnavailable,), failures=5, wait=5, longest=300)
 
@@ -74,13 +69,11 @@ def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery]) -> None:
     Raises:
         Exception: the sink acknowledged none of those that are not settled.
     """
-    until = time.monotonic() + config.lease * _PART_OF_LEASE
     sink = sink_of(config)
     messages = _messages(config, deliveries, sink=sink)
     for start in range(0, len(messages), sink.max_batch):
         part = messages[start : start + sink.max_batch]
-        timeout = max(until - time.monotonic(), _SHORTEST)
-        results = sink.publish([message for _one, message in part], timeout=timeout)
+        results = sink.publish([message for _one, message in part], timeout=config.timeout)
         for (one, _message), error in zip(part, results, strict=True):
             one.done() if error is None else one.failed(error)
 

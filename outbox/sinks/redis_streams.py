@@ -231,10 +231,11 @@ class RedisStreamSink(Sink):
     def _problems_of_server(self, role: Any, information: Any) -> list[str]:
         """Return problems that ROLE and INFO show. A user may lack permission for both."""
         problems = []
-        if isinstance(role, list) and role and _plain(role[0]) not in ("master", "primary"):
+        kind = _plain(role[0]) if isinstance(role, list) and role else "master"
+        if kind not in ("master", "primary"):
             problems.append(
-                f'Redis of the sink "{self.name}" is a {_plain(role[0])}. Set the address of the '
-                "primary."
+                f'Redis of the sink "{self.name}" is a {kind.replace("slave", "replica")}. Set the '
+                "address of the primary."
             )
         facts = _parse_information(information)
         if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy", "").startswith(

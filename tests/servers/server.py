@@ -16,6 +16,7 @@ from shutil import which
 from types import TracebackType
 from typing import ClassVar, Self
 
+import psutil
 import pytest
 
 #: Seconds. Generous: reaching it is a failure.
@@ -107,9 +108,13 @@ class Server(ABC):
         self._end()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nothing is answered."""
+        """SIGSTOP: connections stay open and nothing is answered once this returns."""
         self._require_own()
         os.killpg(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + CEILING
+        while not _is_stopped(self.pid):  # a signal takes its time, in each thread
+            assert time.monotonic() < deadline, f"{self.name} does not stop."
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         """SIGCONT after `freeze`."""
@@ -174,6 +179,18 @@ class Server(ABC):
         if self._guard:
             self._guard.communicate()  # its input ends: it runs `afterwards`
         self._process = self._guard = None
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether all threads of the process and its children are stopped."""
+    process = psutil.Process(pid)
+    return all(_has_stopped(one) for one in [process, *process.children(recursive=True)])
+
+
+def _has_stopped(process: psutil.Process) -> bool:
+    threads = [*Path(f"/proc/{process.pid}/task").glob("*/stat")]  # of Linux
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in threads]
+    return set(states) == {"T"} if states else process.status() == psutil.STATUS_STOPPED
 
 
 def listens(host: str, port: int) -> bool:

@@ -26,7 +26,6 @@ from .errors import AwsRefusal, is_about_the_message, sink_error
 
 #: Most entries of one request, of both services.
 ENTRIES = 10
-KIBIBYTE = 1024
 
 Results = list[tuple[int, Exception | None]]
 
@@ -79,12 +78,6 @@ class _AwsSink(Sink):
         deadline = time.monotonic() + timeout
         problems: list[str] = []
         for topic in topics:
-            if "*" in topic:
-                problems.append(
-                    f"{self._label(topic)} depends on the event's key, so it was not checked. "
-                    "Remove {key} from TOPIC."
-                )
-                continue
             problems += self._checked(topic, max(deadline - time.monotonic(), 0.1))
         return problems
 
@@ -176,6 +169,9 @@ class _AwsSink(Sink):
         return [(entry.index, results[entry.id]) for entry in request.entries]
 
     def _checked(self, topic: str, seconds: float) -> list[str]:
+        if "*" in topic:
+            reason = "depends on the event's key, so it was not checked. Remove {key} from TOPIC."
+            return [f"{self._label(topic)} {reason}"]
         try:
             return self._clients.submit(seconds, self._problems, topic).result(seconds)
         except TimeoutError:
@@ -222,7 +218,7 @@ class SqsSink(_AwsSink):
 
     service = "sqs"
     kind = "SQS queue"
-    max_bytes = 1024 * KIBIBYTE
+    max_bytes = 1024 * 1024
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
@@ -262,7 +258,7 @@ class SnsSink(_AwsSink):
 
     service = "sns"
     kind = "SNS topic"
-    max_bytes = 256 * KIBIBYTE
+    max_bytes = 256 * 1024
 
     def _call(self, client: Any, request: _Request) -> Mapping[str, Any]:
         if not request.topic.startswith("arn:"):

@@ -138,6 +138,7 @@ class Connections:
         self._options = options
         self._loop: EventLoop | None = None
         self._connection: Connection | None = None
+        self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
     def call(self, function: Callable[[Connection, float], Awaitable[R]], *, timeout: float) -> R:
@@ -172,16 +173,18 @@ class Connections:
 
     def _renew(self) -> None:
         _of_parent.append((self._loop, self._connection, self._closing))
-        self._connection, self._closing = None, set()
+        self._connection, self._opening, self._closing = None, asyncio.Lock(), set()
         self._loop = EventLoop(f"outbox-nats-{self._name}")
 
     async def _with_connection(
         self, function: Callable[[Connection, float], Awaitable[R]], deadline: float
     ) -> R:
-        if self._connection is None or not self._connection.is_usable:
-            self.drop()
-            self._connection = await self._opened(deadline)
-        return await function(self._connection, deadline)
+        async with self._opening:
+            connection = self._connection
+            if connection is None or not connection.is_usable:
+                self.drop()
+                connection = self._connection = await self._opened(deadline)
+        return await function(connection, deadline)
 
     async def _opened(self, deadline: float) -> Connection:
         """Return a connection to the first server that accepts one, in random order."""

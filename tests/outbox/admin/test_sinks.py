@@ -3,7 +3,7 @@
 
 import html
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -65,7 +65,8 @@ class TestThePage:
 
         text = text_of(user("looker", *VIEW), PAGE, name="analytics")
 
-        assert f'{{"parcel_id":"{PARCEL}","note":"<b>fragile</b>"}}' in text
+        assert f'"parcel_id":"{PARCEL}"' in text
+        assert '"note":"<b>fragile</b>"' in text
         assert "tests.ParcelSent.v1" in text
         assert str(event.id) in text
         assert "Exactly this is sent. Nothing was sent now." in text
@@ -91,7 +92,7 @@ class TestThePage:
         ("given", "text"),
         [
             ("7", "Enter the id of an event, a UUID."),
-            (str(uuid4()), "It may have been pruned"),
+            (str(UUID(int=8)), "It may have been pruned"),
         ],
     )
     def test_explains_why_there_is_no_message(

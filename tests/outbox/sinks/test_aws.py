@@ -17,6 +17,7 @@ from outbox.sinks.aws.entries import fifo_text
 from outbox.sinks.aws.errors import AwsRefusal
 from outbox.sinks.base import Sink, SinkUnavailable
 from tests.outbox.sinks import queues
+from tests.outbox.sinks.libraries import error_without
 from tests.outbox.sinks.sent import message
 from tests.servers.aws import AwsServer
 
@@ -135,7 +136,8 @@ class TestAFifoDestination:
         for one in (sent, sent, replayed, replayed):
             assert sqs.publish([one], timeout=TIMEOUT) == [None]
 
-        assert ids(aws, queue.url) == [sent.id, f"{sent.id}.1"]
+        found = [queues.as_received(one).id for one in queues.drained(aws, queue.url)]
+        assert found == [sent.id, f"{sent.id}.1"]
 
     @pytest.mark.parametrize("key", ["order 7", "注文", "x" * 129, ""])
     def test_has_a_group_for_every_key(self, aws, sqs, key):
@@ -347,11 +349,13 @@ class TestTheOptions:
         with pytest.raises(ImproperlyConfigured, match='unknown name "region"'):
             backend("audit", {"region": "eu-central-1"})
 
-    def test_need_the_library(self, monkeypatch):
-        monkeypatch.setattr("outbox.sinks.aws.clients.find_spec", lambda name: None)
+    def test_need_the_library(self):
+        error = error_without("boto3", "outbox.sinks.aws.SqsSink")
 
-        with pytest.raises(ImproperlyConfigured, match='needs boto3 \\(extra "aws"\\)'):
-            SqsSink("audit", {})
+        assert error == (
+            'ImproperlyConfigured: The sink "audit" needs boto3 (extra "aws"). '
+            "Install it: pip install boto3."
+        )
 
     def test_may_configure_botocore_but_not_its_retries(self, aws, new_sink):
         sink = new_sink(

@@ -55,6 +55,7 @@ class TestAValidEntry:
             batch=10,
             window=None,
             lease=60.0,
+            timeout=10.0,
             attempts=45,
         )
         assert config.handler == "sinks.analytics"
@@ -71,6 +72,7 @@ class TestAValidEntry:
             BATCH=3,
             WINDOW=20,
             LEASE_SECONDS=5,
+            TIMEOUT_SECONDS=2,
             ATTEMPTS=None,
         )
 
@@ -80,7 +82,7 @@ class TestAValidEntry:
         assert config.encoding == "structured"
         assert (config.ordered, config.sensitive) == (False, True)
         assert (config.queue, config.batch, config.window) == ("edge", 3, 20)
-        assert (config.lease, config.attempts) == (5.0, None)
+        assert (config.lease, config.timeout, config.attempts) == (5.0, 2.0, None)
 
     def test_of_debezium_has_its_topic(self, sinks):
         assert sinks(FORMAT="debezium").topic == "outbox.event.{app}"
@@ -140,6 +142,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"BATCH": None}, "it must be a whole number of 1 or more."),
     ({"WINDOW": True}, "it must be a whole number of 1 or more."),
     ({"LEASE_SECONDS": 0}, "it must be a number of seconds above zero"),
+    ({"TIMEOUT_SECONDS": 31}, "31 is too long; it must be at most half of the lease of 60 s"),
     ({"LEASE_SECONDS": float("nan")}, "it must be a number of seconds above zero"),
     ({"ATTEMPTS": 0}, "it must be a whole number of 1 or more, or None for no limit"),
 ]

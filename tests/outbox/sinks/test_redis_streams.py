@@ -189,7 +189,7 @@ class TestAServerThatStops:
         assert isinstance(result, SinkUnavailable)
         assert "READONLY" in str(result)
         assert sink._connection is not connection
-        assert "Set the address of the primary" in problems[0]
+        assert "is a replica. Set the address of the primary." in problems[0]
 
     def test_before_all_answers_keeps_those_that_came(self, sink, client, topic, monkeypatch):
         """The connection breaks after the first of three answers."""
