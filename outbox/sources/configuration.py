@@ -124,6 +124,14 @@ def names() -> set[str]:
     return {str(name) for name in given} if isinstance(given, Mapping) else set()
 
 
+def received_sources() -> list[str]:
+    """Return the names of the sources that a process has to receive. Never raises."""
+    try:
+        return sorted(name for name, source in configured().items() if source.is_pulled)
+    except ImproperlyConfigured:  # a system check reports it
+        return []
+
+
 def _configured(given: object) -> dict[str, SourceConfig]:
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured(

@@ -78,10 +78,10 @@ class Receiver:
 
     def _step(self) -> None:
         """Receive and store one batch, or wait."""
+        source = self._opened()
         access = DatabaseAccess(self._using, sleep=self._wait_for_database)
         heartbeat.beat(heartbeat.Kind.RECEIVER, self._name, queues=[self._config.name])
         is_paused = access.run(self._brake.is_needed, through_outages=False)
-        source = self._opened()
         self._note_lag(source)
         if is_paused:
             source.keep_alive()

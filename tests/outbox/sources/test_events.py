@@ -20,7 +20,7 @@ from outbox.sources.configuration import configured
 from outbox.sources.storing import store
 from outbox.testing import Outbox
 
-from .messages import PAID, configure, declare_invoice_paid, message, new_order
+from .messages import ORDER, PAID, configure, declare_invoice_paid, message, new_order
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ class TestAnExternalEvent:
     def test_is_given_by_the_test_kit(self):
         declare_invoice_paid()
 
-        row = Outbox().given("billing.InvoicePaid", **new_order())
+        row = Outbox().given("billing.InvoicePaid", order_id=ORDER, amount=1)
 
         assert row.name == "billing.InvoicePaid"
 
@@ -162,7 +162,7 @@ class TestTheChecks:
         assert "installed app" in found.msg
 
 
-INVALID = {
+INVALID: dict[str, tuple[str, Any, str]] = {
     "no dict": ("billing", None, "must be a dict"),
     "a name with a dot": ("billing.eu", {}, "invalid name"),
     "a name with a hyphen": ("bill-ing", {}, "invalid name"),
