@@ -65,6 +65,47 @@ class TestTheChannelsOfASource:
         assert (first["action"], first["title"]) == ("receive", "receive from billing")
         assert first["bindings"]["kafka"]["groupId"]["enum"] == ["shop"]
 
+    @pytest.mark.parametrize(
+        ("keys", "server"),
+        [
+            (
+                {
+                    "BACKEND": "outbox.sources.aws.SqsSource",
+                    "TOPICS": ["https://sqs.eu-west-1.amazonaws.com/123456789012/invoices"],
+                    "OPTIONS": {"aws_secret_access_key": "hunter2"},
+                },
+                {"host": "sqs.eu-west-1.amazonaws.com", "protocol": "sqs"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sources.nats.NatsSource",
+                    "TOPICS": ["billing.>"],
+                    "OPTIONS": {"servers": "nats://user:hunter2@nats:4222"},
+                },
+                {"host": "nats:4222", "protocol": "nats"},
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sources.amqp.AmqpSource",
+                    "TOPICS": ["invoices"],
+                    "OPTIONS": {"url": "amqps://user:hunter2@rabbitmq/billing"},
+                },
+                {"host": "rabbitmq", "pathname": "/billing", "protocol": "amqps"},
+            ),
+        ],
+        ids=["SQS", "NATS", "RabbitMQ"],
+    )
+    def test_are_described_without_a_connection_and_without_credentials(
+        self, settings: Any, keys: dict[str, Any], server: dict[str, str]
+    ):
+        made = external(settings, keys)
+
+        assert list(made["servers"].values()) == [server]
+        assert invalid_examples(made) == []
+        assert faults_by_parser(made) == []
+        assert faults_by_json_schema(made) == []
+        assert "hunter2" not in as_text(made)
+
     def test_of_http_are_the_path_that_the_other_system_calls(self, settings: Any):
         settings.ROOT_URLCONF = __name__
 
