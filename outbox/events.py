@@ -106,6 +106,8 @@ class DomainEvent(BaseModel):
     event_key: ClassVar[str] = ""
     event_subject: ClassVar[str] = ""
     event_share: ClassVar[str] = ""
+    #: Name of the source that stores it; "" for an event that this project emits.
+    event_source: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -125,7 +127,8 @@ class DomainEvent(BaseModel):
         cls.event_subject, cls.event_share = subject, share
         _refuse_bad_template(cls, "subject", subject, example="customer:{customer_id}")
         _refuse_bad_template(cls, "share", share, example="owner:{owner_id}")
-        cls.event_name = f"{app_label(cls.__module__)}.{cls.__name__}"
+        label = cls.event_source or app_label(cls.__module__)
+        cls.event_name = f"{label}.{cls.__name__}"
         cls.event_version = version
         cls.event_key = key
         register(cls)

@@ -57,6 +57,8 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_minute_health_checks": (),
     "admin:outbox_minute_part": (),
     "admin:outbox_minute_periodic": (),
+    "admin:outbox_minute_contracts": (),
+    "admin:outbox_minute_contracts_download": ("external",),
     "admin:outbox_operation_give_up": (),
     "admin:outbox_operation_go_on": (),
     "admin:outbox_operation_part": (),
