@@ -28,7 +28,7 @@ def has_key_locks(connection: BaseDatabaseWrapper) -> bool:
 
 
 def lock_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> None:
-    """Lock keys as `LOCKED_KEY` does. Two callers never deadlock."""
+    """Lock many keys as `LOCKED_KEY` does. Two callers never deadlock."""
     if not has_key_locks(connection) or not keys:
         return
     with connection.cursor() as cursor:

@@ -6,9 +6,11 @@ import logging
 import time
 
 from outbox import databases
+from outbox.events import selects
 from outbox.models import Delivery, Event, Subscription
 
 from .configuration import SourceConfig
+from .events import declared_by
 from .state import note_pause
 
 logger = logging.getLogger("outbox.sources")
@@ -40,9 +42,10 @@ def backlog(source: str, *, at_most: int, using: str | None = None) -> int:
 
 
 def _subscriptions(source: str, *, using: str) -> list[int]:
-    """Return the subscriptions that may be owed events of the source."""
+    """Return the subscriptions that are owed external events of the source."""
+    names = [event.event_name for event in declared_by(source)]
     rows = Subscription.objects.using(using).values_list("pk", "event")
-    return [pk for pk, selector in rows if f"{source}." in selector or "*" in selector]
+    return [pk for pk, selector in rows if any(selects(selector, name) for name in names)]
 
 
 class Brake:

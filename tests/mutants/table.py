@@ -19,6 +19,7 @@ from tests.mutants.privacy import PRIVACY
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
+from tests.mutants.sources import SOURCES
 
 MUTANTS: list[Mutant] = [
     *ENGINE,
@@ -30,6 +31,7 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *SOURCES,
     *CARRIERS,
     *EDGES,
     *MESSAGES,

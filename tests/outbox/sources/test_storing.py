@@ -7,9 +7,9 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import DataError, connections, transaction
 
-from outbox import subscribe
+from outbox import emission, subscribe
 from outbox.models import Event, Received, SourceState
 from outbox.sources.state import flush
 from outbox.sources.storing import store
@@ -137,6 +137,25 @@ class TestABatch:
 
         assert names() == []
         assert store(billing, [message(1), message(2)])["stored"] == 2
+
+    def test_that_the_database_refuses_is_stored_without_the_refused_message(
+        self, billing, monkeypatch
+    ):
+        """A value that passes all checks, and that the database refuses, blocks nothing."""
+        bad = new_order()
+        insert = emission.store
+
+        def refuse(event, **options):
+            if event.key == bad["order_id"]:
+                raise DataError("numeric field overflow")
+            return insert(event, **options)
+
+        monkeypatch.setattr(emission, "store", refuse)
+
+        counts = store(billing, [message(1), message(2, data=bad), message(3)])
+
+        assert (counts["stored"], counts["unreadable"], counts["duplicates"]) == (2, 1, 0)
+        assert sorted(names()) == ["billing.InvoicePaid"] * 2 + ["outbox.UnreadableMessageReceived"]
 
 
 @pytest.mark.django_db(transaction=True)
