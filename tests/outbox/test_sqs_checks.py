@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: the checks see the local classes of tests.
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ import pytest
 from celery import current_app
 from django.core.checks import CheckMessage
 
-from outbox import subscribe
+from outbox import BulkDelivery, subscribe
 from outbox.checks import sqs
 from outbox.checks.sqs import check_sqs
 from outbox.doctor.findings import WARNING
@@ -113,6 +114,16 @@ class TestAVisibilityTimeout:
         set_options(monkeypatch, visibility=43199)
         assert "parcels.slow may take 651600 s" in the_message().msg
         set_options(monkeypatch, visibility=43200)
+        assert check_sqs() == []
+
+    def test_of_a_bulk_handler_covers_one_call(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("parcels.*", queue="sinks", bulk=True, batch=1000, lease=400, name="sinks.all")
+        def publish(deliveries: Sequence[BulkDelivery]) -> None: ...
+
+        queues = ("outbox", "parcels-post", "sinks")
+        set_options(monkeypatch, visibility=760, queues=queues)
+        assert "sinks.all may take 760 s (lease 400 s + 1 x time limit 360 s)" in the_message().msg
+        set_options(monkeypatch, visibility=761, queues=queues)
         assert check_sqs() == []
 
 
