@@ -52,6 +52,8 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_delivery_dead": ("handler", "exception", "place"),
     "admin:outbox_delivery_dead_act": (),
     "admin:outbox_event_sensitive": (),
+    "admin:outbox_event_sinks": ("name", "event"),
+    "admin:outbox_event_sinks_sensitive": (),
     "admin:outbox_event_timeline": ("q",),
     "admin:outbox_event_timeline_part": ("q",),
     "admin:outbox_minute_health_checks": (),
