@@ -132,11 +132,15 @@ check: install  ## run Django's system checks with development and production se
 	$(RUN) manage.py check --fail-level WARNING
 	$(RUN) manage.py makemigrations --check --dry-run
 	$(RUN) manage.py outbox catalogue --check
+	$(RUN) manage.py outbox asyncapi --check docs/reference/asyncapi.json
+	$(RUN) manage.py outbox asyncapi --check docs/reference/contracts.md
 	@echo "manage.py check --deploy with production settings"
 	@$(PRODUCTION) $(RUN) manage.py check --deploy --fail-level WARNING
 
-schema: install  ## write the schema of the HTTP API to docs/reference/openapi.yaml
+schema: install  ## write docs/reference/openapi.yaml (the HTTP API), asyncapi.json and contracts.md (the events)
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
+	$(RUN) manage.py outbox asyncapi --output docs/reference/asyncapi.json
+	$(RUN) manage.py outbox asyncapi --output docs/reference/contracts.md
 
 # The three files pin the same releases, since each is resolved within the largest.
 requirements: install  ## pin the newest releases that pyproject.toml allows, with their hashes

@@ -33,6 +33,8 @@ _PROPER = {
 }
 
 _PROPER_TEXT = {
+    "ASYNCAPI_TITLE": "the title of the AsyncAPI document",
+    "ASYNCAPI_VERSION": "the version of the AsyncAPI document",
     "ARCHIVE": "the path of a folder",
     "TRACE_URL": "a URL that contains {trace_id}",
     "METRICS_TOKEN": "the token that a scraper sends",

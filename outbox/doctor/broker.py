@@ -11,6 +11,7 @@ from outbox.models import Subscription
 from outbox.transports.sqs import DEFAULT_VISIBILITY
 
 from .findings import Finding, error, ok, warning
+from .sqs import examine_queues
 
 _PART = "broker"
 _SETTINGS = "settings"
@@ -41,8 +42,6 @@ def _of_channel(channel: Any, kind: str) -> list[Finding]:
     if kind == "redis":
         return list(of_redis(channel.client.info()))
     if kind == "sqs":
-        from .sqs import examine_queues  # needs botocore
-
         return list(examine_queues(channel))
     return list(_of_rabbitmq())
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from outbox.subscriptions import queues
 from outbox.transports.base import QUEUE
 from outbox.transports.sqs import LONGEST_VISIBILITY, longest_messages, queue_name
@@ -24,15 +22,23 @@ def examine_queues(channel: Any) -> Iterator[Finding]:
     """
     found: list[Finding] = []
     for queue in sorted({QUEUE}.union(*queues().values())):
-        try:
-            attributes = _attributes(channel, queue)
-        except ClientError as caught:
-            found.append(_is_refused(queue, caught))
-        except KeyError:
-            found.append(_is_not_defined(queue))
-        else:
-            found += of_queue(queue, attributes)
+        found += _examine(channel, queue)
     yield from found or [ok(_PART, "Each queue exists, and its visibility timeout is long enough.")]
+
+
+def _examine(channel: Any, queue: str) -> Iterator[Finding]:
+    name, defined = queue_name(queue, prefix=channel.queue_name_prefix), channel.predefined_queues
+    if defined and name not in defined:
+        yield _is_not_defined(queue)
+        return
+    client = channel.sqs(queue=name)
+    try:
+        url = defined[name]["url"] if defined else client.get_queue_url(QueueName=name)["QueueUrl"]
+        answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
+    except client.exceptions.ClientError as caught:
+        yield _is_refused(queue, code=caught.response.get("Error", {}).get("Code", "unknown"))
+    else:
+        yield from of_queue(queue, answer["Attributes"])
 
 
 def of_queue(queue: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
@@ -48,20 +54,7 @@ def of_queue(queue: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _attributes(channel: Any, queue: str) -> dict[str, str]:
-    """Return the attributes of a queue; raise KeyError if predefined_queues lacks it."""
-    name, defined = queue_name(queue, prefix=channel.queue_name_prefix), channel.predefined_queues
-    if defined:
-        url, client = defined[name]["url"], channel.sqs(queue=name)
-    else:
-        client = channel.sqs()
-        url = client.get_queue_url(QueueName=name)["QueueUrl"]
-    answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-    return dict(answer["Attributes"])
-
-
-def _is_refused(queue: str, caught: ClientError) -> Finding:
-    code = caught.response.get("Error", {}).get("Code", "unknown")
+def _is_refused(queue: str, *, code: str) -> Finding:
     return error(
         _PART,
         f"SQS does not return the attributes of the queue {queue}: {code}.",

@@ -108,7 +108,7 @@ def longest_messages() -> dict[str, LongestMessage]:
 
 def _longest(handler: Handler) -> LongestMessage:
     """A message waits at most for its lease, and then runs each call up to its time limit."""
-    calls = 1 if getattr(handler, "bulk", False) else handler.batch
+    calls = 1 if handler.bulk else handler.batch
     parts = f"lease {handler.lease:g} s + {calls} x time limit {handler.time_limit:g} s"
     seconds = handler.lease + calls * handler.time_limit
     return LongestMessage(handler.name, seconds, parts)

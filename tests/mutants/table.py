@@ -7,6 +7,7 @@ from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
 from tests.mutants.carriers import CARRIERS
+from tests.mutants.contracts import CONTRACTS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
@@ -37,4 +38,5 @@ MUTANTS: list[Mutant] = [
     *KAFKA,
     *BROKERS,
     *AMQP_REDIS_HTTP,
+    *CONTRACTS,
 ]

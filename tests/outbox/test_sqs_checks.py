@@ -2,18 +2,20 @@
 
 # No `from __future__ import annotations`: the checks see the local classes of tests.
 
-from importlib.util import find_spec
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import pytest
 from celery import current_app
 from django.core.checks import CheckMessage
+from kombu import Connection
 
-from outbox import subscribe
+from outbox import BulkDelivery, subscribe
 from outbox.checks import sqs
 from outbox.checks.sqs import check_sqs
-from outbox.doctor.findings import WARNING
+from outbox.doctor.findings import ERROR, WARNING
+from outbox.doctor.sqs import examine_queues, of_queue
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/"
 
@@ -115,6 +117,16 @@ class TestAVisibilityTimeout:
         set_options(monkeypatch, visibility=43200)
         assert check_sqs() == []
 
+    def test_of_a_bulk_handler_covers_one_call(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("parcels.*", queue="sinks", bulk=True, batch=1000, lease=400, name="sinks.all")
+        def publish(deliveries: Sequence[BulkDelivery]) -> None: ...
+
+        queues = ("outbox", "parcels-post", "sinks")
+        set_options(monkeypatch, visibility=760, queues=queues)
+        assert "sinks.all may take 760 s (lease 400 s + 1 x time limit 360 s)" in the_message().msg
+        set_options(monkeypatch, visibility=761, queues=queues)
+        assert check_sqs() == []
+
 
 class TestAFifoQueue:
     def test_is_reported(self, monkeypatch: pytest.MonkeyPatch):
@@ -129,11 +141,21 @@ class TestAFifoQueue:
         assert "The queue parcels.fifo of parcels.order is a FIFO queue." in message.msg
 
 
-@pytest.mark.skipif(find_spec("botocore") is None, reason="The doctor asks SQS with botocore.")
 class TestTheDoctor:
-    def test_compares_the_queue_with_its_longest_message(self):
-        from outbox.doctor.sqs import of_queue
+    def test_names_each_queue_that_is_not_predefined(self):
+        pytest.importorskip("boto3", reason="kombu's channel of SQS needs boto3.")
+        options = {"predefined_queues": {"other": {"url": f"{URL}other"}}}
 
+        with Connection("sqs://key:secret@", transport_options=options) as connection:
+            found = list(examine_queues(connection.default_channel))
+
+        assert {one.severity for one in found} == {ERROR}
+        assert [one.text.partition(" is not in")[0] for one in found] == [
+            "The queue outbox",
+            "The queue parcels.post",
+        ]
+
+    def test_compares_the_queue_with_its_longest_message(self):
         (found,) = of_queue("parcels.post", {"VisibilityTimeout": "300"})
 
         assert found.severity == WARNING

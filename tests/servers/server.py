@@ -132,8 +132,9 @@ class Server(ABC):
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Freeze it for the block."""
-        self.freeze()
+        self._require_own()
         try:
+            self.freeze()
             yield
         finally:
             self.thaw()
@@ -181,10 +182,17 @@ class Server(ABC):
         self._process = self._guard = None
 
 
-def _is_stopped(pid: int) -> bool:
-    """Return whether all threads of the process and its children are stopped."""
-    process = psutil.Process(pid)
-    return all(_has_stopped(one) for one in [process, *process.children(recursive=True)])
+def _is_stopped(group: int) -> bool:
+    """Return whether all threads of the process group are stopped. Children may have left it."""
+    process = psutil.Process(group)
+    children = [one for one in process.children(recursive=True) if _group_of(one.pid) == group]
+    return all(_has_stopped(one) for one in [process, *children])
+
+
+def _group_of(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
 
 
 def _has_stopped(process: psutil.Process) -> bool:

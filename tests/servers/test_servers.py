@@ -46,13 +46,11 @@ class TestAServer:
             assert not server.answers()
         assert server.answers()
 
-
-class TestAFrozenServer:
-    def test_does_not_answer_and_keeps_its_process(self, nats):
-        with nats.frozen():
-            assert nats.is_running
-            assert not nats.answers()
-        eventually(nats.answers, "NATS answers")
+    def test_does_not_answer_while_it_is_frozen_and_keeps_its_process(self, server):
+        with server.frozen():
+            assert server.is_running
+            assert not server.answers()
+        eventually(server.answers, f"{server.name} answers")
 
 
 class TestAServerWhoseOwnerIsKilled:
