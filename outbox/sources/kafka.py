@@ -38,7 +38,10 @@ class KafkaSource(Source):
     ) -> None:
         super().__init__(name, topics=topics, group=group, options=options)
         self._client = _library()
-        self._consumer = self._client.Consumer(_consumer_options(name, group, options))
+        given = {"error_cb": self._note_error, **_consumer_options(name, group, options)}
+        self._consumer = self._client.Consumer(given)
+        #: An error of all connections, since the last message.
+        self._error: Any = None
         self._is_subscribed = self._is_paused = False
         #: Offset after the last stored message, by topic and partition.
         self._stored: dict[tuple[str, int], int] = {}
@@ -55,7 +58,10 @@ class KafkaSource(Source):
         # `consume` would wait for a full batch. So wait for the first message only.
         first = self._consumer.poll(timeout)
         if first is None:
+            if self._error is not None:
+                raise self._unavailable(self._error)
             return []
+        self._error = None
         more = self._consumer.consume(max_messages - 1, 0) if max_messages > 1 else []
         return [_received(one) for one in (first, *more) if self._is_message(one)]
 
@@ -130,9 +136,20 @@ class KafkaSource(Source):
                 f"of the source {self.name}."
             )
         if error.fatal() or not error.retriable():
-            raise SourceUnavailable(f"Kafka refuses this consumer: {error.name()}.")
+            raise self._unavailable(error)
         logger.info("%s: %s. The client tries again.", self.name, error.name())
         return False
+
+    def _note_error(self, error: Any) -> None:
+        """Keep an error that ends all connections. The client reports it within `poll`."""
+        if error.fatal() or error.code() == self._client.KafkaError._ALL_BROKERS_DOWN:
+            self._error = error
+
+    def _unavailable(self, error: Any) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"Kafka does not serve the source {self.name}: {error.name()}. Check that it runs, "
+            "bootstrap.servers, and the credentials and permissions."
+        )
 
     def _commit(self, ends: Mapping[tuple[str, int], int]) -> None:
         offsets = [

@@ -103,18 +103,21 @@ class Receiver:
         if self._source is None:
             made = self._config.create()
             assert isinstance(made, Source)
-            self._source = made
-            state.note_failure(self._config.name, "", using=self._using)
+            self._source, self._lag_at = made, 0.0
         return self._source
 
     def _note_lag(self, source: Source) -> None:
-        """Store the lag as often as a heartbeat. An unknown lag is no failure."""
+        """Store the lag as often as a heartbeat. An unknown lag is no failure.
+
+        An answer shows that the system can be reached again.
+        """
         now = time.monotonic()
         if now - self._lag_at < conf().HEARTBEAT_SECONDS:
             return
         self._lag_at = now
         try:
             lag = source.lag()
+            state.note_failure(self._config.name, "", using=self._using)
         except Exception as error:
             logger.debug("%s: the lag is unknown: %s", self._config.name, type(error).__name__)
             lag = None

@@ -227,6 +227,18 @@ class TestAReceiver:
 
         eventually(lambda: stored() == 8, "8 events")
 
+    @pytest.mark.once
+    def test_shows_that_the_broker_is_down_until_it_is_back(self, kafka, run, settings):
+        settings.OUTBOX = {**settings.OUTBOX, "HEARTBEAT_SECONDS": 0.1}
+        run()
+        failing = SourceState.objects.exclude(failing_at=None)
+        eventually(lambda: SourceState.objects.exclude(lag=None).exists(), "the lag")
+
+        with kafka.down():
+            eventually(failing.exists, "the failure")
+
+        eventually(lambda: not failing.exists(), "the end of the failure")
+
     def test_pauses_while_its_backlog_is_too_large(self, kafka, topic, run, settings):
         """Without a relay, each event waits for fan-out and counts."""
         send(kafka, topic, 40)
