@@ -25,7 +25,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,14 @@ screenshots: install  ## take the screenshots of docs/images again, in a tempora
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
 	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes $(ARGS)
 
+# moto's server is the broker. The other process tests do not depend on the broker, or need fanout;
+# inline handlers use no broker.
+SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_heartbeats.py \
+	tests/chaos/test_orders_without_broker.py
+test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
+	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) \
+		-k "not InlineHandler" $(ARGS)
+
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers
 	@$(RUN) -m tests.chaos $(ARGS)
@@ -124,11 +132,15 @@ check: install  ## run Django's system checks with development and production se
 	$(RUN) manage.py check --fail-level WARNING
 	$(RUN) manage.py makemigrations --check --dry-run
 	$(RUN) manage.py outbox catalogue --check
+	$(RUN) manage.py outbox asyncapi --check docs/reference/asyncapi.json
+	$(RUN) manage.py outbox asyncapi --check docs/reference/contracts.md
 	@echo "manage.py check --deploy with production settings"
 	@$(PRODUCTION) $(RUN) manage.py check --deploy --fail-level WARNING
 
-schema: install  ## write the schema of the HTTP API to docs/reference/openapi.yaml
+schema: install  ## write docs/reference/openapi.yaml (the HTTP API), asyncapi.json and contracts.md (the events)
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
+	$(RUN) manage.py outbox asyncapi --output docs/reference/asyncapi.json
+	$(RUN) manage.py outbox asyncapi --output docs/reference/contracts.md
 
 # The three files pin the same releases, since each is resolved within the largest.
 requirements: install  ## pin the newest releases that pyproject.toml allows, with their hashes

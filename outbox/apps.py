@@ -32,10 +32,15 @@ class OutboxConfig(AppConfig):
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
         from .sinks.publishing import register_sinks
+        from .sources import configuration, unreadable  # noqa: F401  it registers its events
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
         register_sinks()
+        if configuration.names():
+            from .sources.reading_again import subscribe_reader
+
+            subscribe_reader()
         pre_migrate.connect(refuse_old_tables, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
         start()

@@ -54,6 +54,13 @@ class Conf:
     """`source` of published CloudEvents: the URI reference of this service, "/parcels"."""
     SCHEMA_URL: str = ""
     """`dataschema` of published CloudEvents, with {app} {event} {name} {version}. Empty: none."""
+    SOURCES: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """Sources by name, each a dict: see `docs/how-to/receive-from-another-system.md`."""
+
+    ASYNCAPI_TITLE: str = ""
+    """Title of the AsyncAPI document. Empty: "Events of", with the package of ROOT_URLCONF."""
+    ASYNCAPI_VERSION: str = "1.0.0"
+    """Version of the AsyncAPI document, which you raise as you wish."""
 
     TRACING: bool = False
     """Trace with OpenTelemetry. Off: OpenTelemetry is not imported."""

@@ -52,7 +52,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     Raises:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
-        TypeError: the event's class is abstract (it has no `key`).
+        TypeError: the event's class is abstract (it has no `key`), or a source stores its events.
         ValueError: the delay is negative.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.
     """
@@ -60,6 +60,11 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
         raise TypeError(
             f"{type(event).__name__} is abstract and cannot be emitted. Declare its key: "
             f'class {type(event).__name__}(DomainEvent, key="...").'
+        )
+    if event.event_source:
+        raise TypeError(
+            f"{event.event_name} cannot be emitted: only the source {event.event_source} stores "
+            "it. Declare an event of your own that states the same fact."
         )
     using = databases.alias()
     if not is_open(connections[using]):
@@ -73,17 +78,17 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     return event_id
 
 
-def store(event: DomainEvent, *, using: str) -> UUID:
+def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UUID:
     """Insert the event's row. The caller has checked that a transaction is open.
 
-    Called by `emit()`, by the correction of an event, and by the test kit.
+    Called by `emit()`, by sources, by the correction of an event, and by the test kit.
     """
     is_ordered = is_ordered_event(event.event_name)
-    facts = _facts(event, using=using)
+    facts = _facts(event, using=using, event_id=event_id)
     with tracing.emitting(facts):
         _insert(facts, is_ordered=is_ordered, using=using)
-    event_id: UUID = facts["id"]
-    return event_id
+    stored_id: UUID = facts["id"]
+    return stored_id
 
 
 def _insert(facts: dict[str, Any], *, is_ordered: bool, using: str) -> None:
@@ -141,11 +146,11 @@ def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUI
     return row.id
 
 
-def _facts(event: DomainEvent, *, using: str) -> dict[str, Any]:
+def _facts(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> dict[str, Any]:
     check_correlation(partial(_first_actor, using=using))
     cause = current_cause()
     facts = {
-        "id": uuid7(),
+        "id": event_id or uuid7(),
         "name": event.event_name,
         "version": event.event_version,
         "key": event.key,

@@ -106,6 +106,8 @@ class DomainEvent(BaseModel):
     event_key: ClassVar[str] = ""
     event_subject: ClassVar[str] = ""
     event_share: ClassVar[str] = ""
+    #: Name of the source that stores it; "" for an event that this project emits.
+    event_source: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -125,7 +127,8 @@ class DomainEvent(BaseModel):
         cls.event_subject, cls.event_share = subject, share
         _refuse_bad_template(cls, "subject", subject, example="customer:{customer_id}")
         _refuse_bad_template(cls, "share", share, example="owner:{owner_id}")
-        cls.event_name = f"{app_label(cls.__module__)}.{cls.__name__}"
+        label = cls.event_source or app_label(cls.__module__)
+        cls.event_name = f"{label}.{cls.__name__}"
         cls.event_version = version
         cls.event_key = key
         register(cls)
@@ -196,7 +199,7 @@ SEPARATOR = ", "
 
 def is_pattern(part: str) -> bool:
     """Return whether a part of a selector selects more than one event: "orders.*" or "*"."""
-    return part == "*" or part.endswith(".*")
+    return part == "*" or (part.endswith(".*") and not part.startswith("!"))
 
 
 def has_several_events(selector: str) -> bool:
@@ -209,11 +212,12 @@ def selects(selector: str, name: str) -> bool:
     """Return whether a subscription with this selector is owed events of this name.
 
     A selector has one or more parts. "orders.OrderPlaced" selects one event, "orders.*" all events
-    of an app, "*" all events except those of the outbox itself. "!billing.*" excludes events.
+    of an app, "*" all events except those of the outbox itself. "!billing.*" excludes events that
+    no part names.
     """
-    if selector == name:
-        return True
     parts = selector.split(SEPARATOR)
+    if name in parts:
+        return True
     excluded = [part[1:] for part in parts if part.startswith("!")]
     return any(_fits(part, name) for part in parts) and not any(
         _fits(one, name) for one in excluded

@@ -35,6 +35,11 @@ def refuse_unstorable(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -
         _refuse(facts, path.removeprefix("payload."), problem)
 
 
+def storable_text(text: str) -> str:
+    """Return a text with everything escaped that not every database can store."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
 def _refuse(facts: Mapping[str, Any], path: str, problem: str) -> None:
     raise UnstorableValue(f"{facts['name']} cannot be stored: {path} {problem}.")
 

@@ -11,6 +11,7 @@ from .conf import conf
 from .deliveries import heartbeat
 from .relay.loop import RelayLoop
 from .relay.passes import BrokerUnavailable, relay_pass
+from .sources.forgetting import forget_received
 from .transports.celery import RelayStep
 from .transports.celery_broker import TASK, CeleryTransport
 from .transports.inline import InlineTransport
@@ -60,12 +61,14 @@ def run_relay() -> None:
 
 @shared_task(name="outbox.prune", ignore_result=True)
 def prune_old_events() -> None:
-    """Prune by `OUTBOX["RETENTION"]`, if it is set. Beat sends this every five minutes.
+    """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages.
 
-    It is short, because the relay's worker receives no nudges meanwhile. The next run continues.
+    Beat sends this every five minutes. It is short, because the relay's worker receives no nudges
+    meanwhile. The next run continues.
     """
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
+    forget_received(at_most=_PRUNING)
 
 
 @shared_task(name="outbox.canary", ignore_result=True)

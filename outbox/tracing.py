@@ -111,6 +111,21 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
             raise
 
 
+@contextmanager
+def received(traceparent: str, tracestate: str) -> Iterator[None]:
+    """Continue, in the block, the trace of a message from another system."""
+    if not is_on() or not traceparent:
+        yield
+        return
+    from opentelemetry import context
+
+    token = context.attach(_context(traceparent, tracestate))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
 def delayed_emission(row: DelayedEvent) -> str:
     """Begin the trace of a delayed event that is emitted now; return its trace context."""
     if not is_on() or not row.traceparent:
@@ -264,11 +279,12 @@ def _tracer() -> Tracer:
     return trace.get_tracer("outbox")
 
 
-def _context(traceparent: str) -> Context:
+def _context(traceparent: str, tracestate: str = "") -> Context:
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context())
+    carrier = {"traceparent": traceparent, "tracestate": tracestate}
+    return TraceContextTextMapPropagator().extract(carrier, Context())
 
 
 def _link(traceparent: str) -> list[Link]:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 # What a test run was given (a database, a broker) must not decide what its programs choose.
 NOTHING_GIVEN: Mapping[str, str | None] = dict.fromkeys(
-    ["REDIS_URL", "AMQP_URL", "DATABASE_URL", "BANK_URL", "EMAIL_URL", "ALLOWED_HOSTS", "DEBUG"]
+    [
+        *("REDIS_URL", "AMQP_URL", "SQS_URL", "DATABASE_URL", "BANK_URL", "EMAIL_URL"),
+        *("ALLOWED_HOSTS", "DEBUG"),
+    ]
 )
 CEILING = 60.0  # generous: it is only reached by a failure
 

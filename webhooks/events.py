@@ -7,11 +7,15 @@ from uuid import UUID
 from outbox import DomainEvent
 
 
-class MessageWritten(DomainEvent, key="message_id", share="owner:{owner_id}"):
-    """A message is ready to be sent. Its row has the endpoint and the text."""
+class MessagesWritten(DomainEvent, key="about_id", share="owner:{owner_id}"):
+    """Messages to endpoints of one owner are ready to be sent. Their rows have the text.
 
-    message_id: UUID
-    owner_id: int = 0
+    They are about an order or, if the owner sends a test message, about an endpoint.
+    """
+
+    about_id: UUID
+    owner_id: int
+    message_ids: list[UUID]
 
 
 class EndpointUrlChanged(DomainEvent, key="endpoint_id", share="owner:{owner_id}"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
-from outbox import Receipt, subscribe
+from outbox import EventRecord, Receipt, subscribe
 from shared.mail import LEASE
 from shared.money import Money
 from webhooks import owner_email, payloads, sending, services, url_checks
@@ -15,62 +14,38 @@ from webhooks.models import EventType
 HTTP = "webhooks.http"
 SMTP = "notifications.smtp"
 
-
-@subscribe("orders.OrderPlaced")
-def queue_order_placed(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.queue_messages(
-        order_id=order_id, kind=EventType.PLACED, event_id=event_id, at=emitted_at
-    )
-
-
-@subscribe("orders.OrderConfirmed")
-def queue_order_confirmed(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.queue_messages(
-        order_id=order_id, kind=EventType.CONFIRMED, event_id=event_id, at=emitted_at
-    )
+#: The event type of the messages about each event of an order.
+EVENT_TYPES = {
+    "orders.OrderPlaced": EventType.PLACED,
+    "orders.OrderConfirmed": EventType.CONFIRMED,
+    "orders.OrderReadyToShip": EventType.READY_TO_SHIP,
+    "orders.OrderShipped": EventType.SHIPPED,
+    "orders.OrderCancelled": EventType.CANCELLED,
+}
 
 
-@subscribe("orders.OrderReadyToShip")
-def queue_order_ready_to_ship(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.queue_messages(
-        order_id=order_id, kind=EventType.READY_TO_SHIP, event_id=event_id, at=emitted_at
-    )
-
-
-@subscribe("orders.OrderShipped")
-def queue_order_shipped(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.queue_messages(
-        order_id=order_id, kind=EventType.SHIPPED, event_id=event_id, at=emitted_at
-    )
-
-
-@subscribe("orders.OrderCancelled")
-def queue_order_cancelled(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.queue_messages(
-        order_id=order_id, kind=EventType.CANCELLED, event_id=event_id, at=emitted_at
-    )
+@subscribe(*EVENT_TYPES)
+def write_messages(order_id: UUID, event: EventRecord) -> None:
+    services.write_messages(order_id=order_id, kind=EVENT_TYPES[event.name], event=event)
 
 
 @subscribe("payments.PaymentRefunded")
-def queue_order_refunded(
-    order_id: UUID,
-    amount: Money,
-    event_id: UUID,
-    emitted_at: datetime,
-    refund_id: UUID | None = None,
+def write_refund_messages(
+    order_id: UUID, amount: Money, event: EventRecord, refund_id: UUID | None = None
 ) -> None:
-    services.queue_messages(
-        order_id=order_id,
-        kind=EventType.REFUNDED,
-        event_id=event_id,
-        at=emitted_at,
-        refund=payloads.refund_data(refund_id=str(refund_id or ""), amount=amount),
-    )
+    refund = payloads.refund_data(refund_id=str(refund_id or ""), amount=amount)
+    services.write_messages(order_id=order_id, kind=EventType.REFUNDED, event=event, refund=refund)
+
+
+def messages_of(message_ids: list[UUID]) -> list[str]:
+    """Return the targets of `send_message`: each message has a delivery of its own."""
+    return [str(message_id) for message_id in message_ids]
 
 
 # No last attempt: an old message is given up by `sending.GIVE_UP_AFTER`.
 @subscribe(
-    "webhooks.MessageWritten",
+    "webhooks.MessagesWritten",
+    targets=messages_of,
     atomic=False,
     queue=HTTP,
     lease=sending.lease_seconds(),
@@ -79,8 +54,8 @@ def queue_order_refunded(
     # The slow receivers of one customer occupy at most this many workers.
     share_window=sending.MOST_OF_ONE_OWNER,
 )
-def send_message(message_id: UUID, receipt: Receipt) -> None:
-    sending.send(message_id=message_id, receipt=receipt)
+def send_message(target: str, receipt: Receipt) -> None:
+    sending.send(message_id=UUID(target), receipt=receipt)
 
 
 @subscribe(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +13,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders import queries as orders
-from outbox import emit
+from outbox import EventRecord, emit
 from outbox.ids import uuid7
 from outbox.sinks.signatures import new_secret
 from webhooks import payloads, queries
-from webhooks.events import EndpointUrlChanged, MessageWritten
+from webhooks.events import EndpointUrlChanged, MessagesWritten
 from webhooks.models import Endpoint, EventType, Message
 
 #: Most endpoints of one user.
@@ -135,25 +135,25 @@ def ping(*, endpoint_id: UUID) -> Message:
     if not endpoint.enabled:
         raise EndpointIsDisabled(EndpointIsDisabled.__doc__)
     text = payloads.body(kind=payloads.PING, at=timezone.now(), data={})
-    return _write(endpoint, kind=payloads.PING, event_id=uuid7(), text=text)
+    [message] = _write(
+        [endpoint], about_id=endpoint.pk, kind=payloads.PING, event_id=uuid7(), text=text
+    )
+    return message
 
 
 @transaction.atomic
-def queue_messages(
-    *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
-) -> None:
+def write_messages(*, order_id: UUID, kind: EventType, event: EventRecord, **more: Any) -> None:
     """Write a message of the event to each endpoint of the order's owner that subscribes to it.
 
     An endpoint that has a message of the event gets no second one: the handler may run again.
     """
     owner_id = orders.customer_id(order_id)
-    endpoints = queries.endpoints_without_message(owner_id=owner_id, kind=kind, event_id=event_id)
+    endpoints = queries.endpoints_without_message(owner_id=owner_id, kind=kind, event_id=event.id)
     if not endpoints:
         return
     data = {"order": payloads.order_data(orders.summary(order_id)), **more}
-    text = payloads.body(kind=kind, at=at, data=data)
-    for endpoint in endpoints:
-        _write(endpoint, kind=kind, event_id=event_id, text=text)
+    text = payloads.body(kind=kind, at=event.emitted_at, data=data)
+    _write(endpoints, about_id=order_id, kind=kind, event_id=event.id, text=text)
 
 
 def delete_old_messages() -> int:
@@ -178,7 +178,19 @@ def _request_url_check(endpoint: Endpoint) -> None:
     emit(EndpointUrlChanged(endpoint_id=endpoint.pk, owner_id=endpoint.owner_id))
 
 
-def _write(endpoint: Endpoint, *, kind: str, event_id: UUID, text: str) -> Message:
-    message = Message.objects.create(endpoint=endpoint, event_id=event_id, type=kind, body=text)
-    emit(MessageWritten(message_id=message.id, owner_id=endpoint.owner_id))
-    return message
+def _write(
+    endpoints: Sequence[Endpoint], *, about_id: UUID, kind: str, event_id: UUID, text: str
+) -> list[Message]:
+    """Write a message to each endpoint of one owner, and emit one event for all of them."""
+    messages = Message.objects.bulk_create(
+        Message(endpoint=endpoint, event_id=event_id, type=kind, body=text)
+        for endpoint in endpoints
+    )
+    emit(
+        MessagesWritten(
+            about_id=about_id,
+            owner_id=endpoints[0].owner_id,
+            message_ids=[message.pk for message in messages],
+        )
+    )
+    return messages

@@ -58,8 +58,11 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
         text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
         yield Advice(text % relay.text)
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
-    for (_part, queue), part in off.items():
-        if queue in owing:
+    for (kind, queue), part in off.items():
+        if kind == "source":
+            text = _("No process receives the source %(source)s (%(health)s). Start one.")
+            yield Advice(text % {"source": queue, "health": part.text})
+        elif queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "
                 "with `-Q %(queue)s`."

@@ -34,6 +34,7 @@ from outbox.templatetags.outbox_display import span, span_of_seconds
 
 from .advice import Advice, advice
 from .base import ReadOnlyAdmin, may
+from .contracts import contracts_download, contracts_view
 from .links import dead_url, deliveries_url, events_url
 from .pages import show
 from .periodic import periodic_view
@@ -153,14 +154,18 @@ class OverviewAdmin(ReadOnlyAdmin):
     """Serves the overview at the URL of the list of minutes, which is not shown."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Serve the overview, its live part, the health_checks and the periodic tasks."""
+        """Serve the overview, its live part, health checks, periodic tasks and contracts."""
         view = self.admin_site.admin_view
         periodic = view(partial(periodic_view, self))
+        contracts = view(partial(contracts_view, self))
+        download = view(partial(contracts_download, self))
         return [
             path("", view(self.changelist_view), name="outbox_minute_changelist"),
             path("part/", view(self.part), name="outbox_minute_part"),
             path("health-checks/", view(self.health_checks), name="outbox_minute_health_checks"),
             path("periodic/", periodic, name="outbox_minute_periodic"),
+            path("contracts/", contracts, name="outbox_minute_contracts"),
+            path("contracts/asyncapi.json", download, name="outbox_minute_contracts_download"),
         ]
 
     def changelist_view(

@@ -40,6 +40,7 @@ PAGES: Sequence[Page] = (
     Page("outbox_subscription_map", _("Map"), "outbox.view_subscription"),
     Page("outbox_operation_changelist", _("Operations"), "outbox.view_operation"),
     Page("outbox_minute_periodic", _("Periodic tasks"), "outbox.view_minute"),
+    Page("outbox_minute_contracts", _("Contracts"), "outbox.view_minute"),
     Page("outbox_minute_health_checks", _("Health checks"), "outbox.view_minute"),
 )
 

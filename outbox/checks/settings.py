@@ -33,6 +33,8 @@ _PROPER = {
 }
 
 _PROPER_TEXT = {
+    "ASYNCAPI_TITLE": "the title of the AsyncAPI document",
+    "ASYNCAPI_VERSION": "the version of the AsyncAPI document",
     "ARCHIVE": "the path of a folder",
     "TRACE_URL": "a URL that contains {trace_id}",
     "METRICS_TOKEN": "the token that a scraper sends",
@@ -71,7 +73,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        if field.name == "SINKS":  # _wrong_sinks() checks it, and quotes no value
+        if field.name in ("SINKS", "SOURCES"):  # checked elsewhere, which quotes no value
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)

@@ -29,28 +29,35 @@ _SPECIAL_CASES = {
 }
 
 
-def mismatches(written: Schema, read: Schema, *, path: str = "") -> list[str]:
+def mismatches(
+    written: Schema, read: Schema, *, path: str = "", assumes_formats: bool = False
+) -> list[str]:
     """Return why some value that fits the schema `written` does not fit the schema `read`.
 
     Args:
         written: the schema of the producer.
         read: the schema of the handler's parameter.
         path: the name of the value; each sentence begins with it.
+        assumes_formats: assume that a string whose format the producer does not state has the
+            format that the handler reads.
 
     Returns:
         A sentence for each place, "lines[].quantity: the event carries a string, the handler reads
         an integer"; [] if every value fits.
     """
-    comparison = _Comparison(written.get("$defs", {}), read.get("$defs", {}))
+    comparison = _Comparison(
+        written.get("$defs", {}), read.get("$defs", {}), assumes_formats=assumes_formats
+    )
     return list(dict.fromkeys(comparison.compare(written, read, path)))
 
 
 class _Comparison:
     """The comparison of two schemas with their definitions."""
 
-    def __init__(self, written_defs: Schema, read_defs: Schema) -> None:
+    def __init__(self, written_defs: Schema, read_defs: Schema, *, assumes_formats: bool) -> None:
         self._written_defs = written_defs
         self._read_defs = read_defs
+        self._assumes_formats = assumes_formats
         self._open: set[tuple[int, int]] = set()
 
     def compare(self, written: Schema | bool, read: Schema | bool, path: str) -> list[str]:
@@ -96,6 +103,8 @@ class _Comparison:
                 return [*self._properties(written, read, path), *self._rest(written, read, path)]
             if kinds == ("array", "array"):
                 return self._items(written, read, path)
+            if self._assumes_formats and parts.format_of(written) is None:
+                written = {**written, "format": parts.format_of(read)}
             if _is_scalar_within(written, read):
                 return []
         return [_sentence(path, parts.noun(written), parts.noun(read))]

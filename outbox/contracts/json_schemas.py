@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -11,15 +12,19 @@ from pydantic_core import core_schema
 #: Raised for a type without a JSON form, and for a name that cannot be resolved.
 NO_SCHEMA = (PydanticUserError, NameError)
 
+#: Keywords that may change without a new version.
+_UNRECORDED = ("description", "default", "examples")
+
 
 def written_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of the payload that is stored when a `model` is emitted.
 
     Raises one of `NO_SCHEMA` for a type without a JSON form or with an unknown name.
     """
-    return model.model_json_schema(
+    made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=ContractSchema
     )
+    return _with_properties(made)
 
 
 def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -32,8 +37,20 @@ def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
     made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=RecordedSchema
     )
-    recorded: dict[str, Any] = _recorded(made)
+    recorded: dict[str, Any] = _open(_with_properties(made), without=_UNRECORDED)
     return recorded
+
+
+def published_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema for other systems: the recorded one with descriptions and examples.
+
+    Raises the same as `written_schema`.
+    """
+    made = model.model_json_schema(
+        mode="serialization", by_alias=False, schema_generator=RecordedSchema
+    )
+    published: dict[str, Any] = _open(_with_properties(made), without=())
+    return published
 
 
 def read_schema(kind: Any) -> dict[str, Any]:
@@ -76,19 +93,26 @@ class RecordedSchema(ContractSchema):
         return GenerateJsonSchema.field_is_required(self, field, total)
 
 
-def _recorded(schema: Any) -> Any:
-    """Drop the unrecorded keywords, but no property that is called "description"."""
+def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a model that contains itself with its properties at the top."""
+    if "$ref" not in schema:
+        return schema
+    defs = schema["$defs"]
+    return {**defs[schema["$ref"].rpartition("/")[2]], "$defs": defs}
+
+
+def _open(schema: Any, *, without: Collection[str]) -> Any:
+    """Allow further fields, and drop keywords, but no property that is called "description"."""
     if isinstance(schema, list):
-        return [_recorded(one) for one in schema]
+        return [_open(one, without=without) for one in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: {key: _recorded(one) for key, one in part.items()}
+        name: {key: _open(one, without=without) for key, one in part.items()}
         if name in ("properties", "$defs", "patternProperties")
-        else _recorded(part)
+        else _open(part, without=without)
         for name, part in schema.items()
-        if name not in ("description", "default", "examples")
-        and (name, part) != ("additionalProperties", False)
+        if name not in without and (name, part) != ("additionalProperties", False)
     }
 
 

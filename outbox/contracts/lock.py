@@ -60,10 +60,18 @@ def read(config: AppConfig) -> dict[str, Versions]:
 
 def apps_with_events() -> Iterator[AppConfig]:
     """Yield the installed apps that declare events or have a lock."""
-    labels = {name.partition(".")[0] for name, declared in events.registry.items() if declared}
+    labels = {label_of(declared[-1]) for declared in events.registry.values() if declared}
     for config in apps.get_app_configs():
         if config.label in labels or path_of(config).exists():
             yield config
+
+
+def label_of(event: type[DomainEvent]) -> str:
+    """Return the label of the app whose lock records an event: that of the class's module.
+
+    The name of an external event begins with its source, and not with an app.
+    """
+    return events.app_label(event.__module__)
 
 
 def incompatible_changes(config: AppConfig) -> list[IncompatibleChange]:
@@ -114,8 +122,10 @@ def up_to_date(config: AppConfig) -> dict[str, Versions]:
 
 def schema_of(*, name: str, version: int) -> Mapping[str, Any] | None:
     """Return the recorded schema of one version of an event, or None."""
+    known = events.find(name)
+    label = label_of(known) if known else name.partition(".")[0]
     try:
-        config = apps.get_app_config(name.partition(".")[0])
+        config = apps.get_app_config(label)
         recorded = read(config).get(name, {}).get(str(version))
     except (LookupError, ValueError):
         return None
@@ -123,8 +133,8 @@ def schema_of(*, name: str, version: int) -> Mapping[str, Any] | None:
 
 
 def _declared(config: AppConfig) -> Iterator[type[DomainEvent]]:
-    for name, declared in sorted(events.registry.items()):
-        if name.partition(".")[0] == config.label and declared:
+    for _name, declared in sorted(events.registry.items()):
+        if declared and label_of(declared[-1]) == config.label:
             try:
                 recorded_schema(declared[-1])
             except NO_SCHEMA:  # another check reports it

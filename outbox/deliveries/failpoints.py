@@ -33,6 +33,10 @@ AFTER_RECEIPT = "after_receipt"
 IN_STEP = "in_step"
 #: After a step of an operation has committed.
 AFTER_STEP = "after_step"
+#: A batch of received messages is stored and not committed.
+BEFORE_STORE = "before_store"
+#: A batch of received messages is committed, and none of them is acknowledged.
+AFTER_STORE = "after_store"
 
 ALL = (
     BEFORE_CLAIM,

@@ -27,6 +27,17 @@ def has_key_locks(connection: BaseDatabaseWrapper) -> bool:
     return connection.vendor == "postgresql"
 
 
+def lock_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> None:
+    """Lock many keys as `LOCKED_KEY` does. Two callers never deadlock."""
+    if not has_key_locks(connection) or not keys:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n ORDER BY n",
+            [sorted(map(key_number, keys))],
+        )
+
+
 def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> set[str]:
     """Lock keys as `LOCKED_KEY` does, but without waiting; return the keys that were locked."""
     if not has_key_locks(connection) or not keys:

@@ -106,7 +106,7 @@ class Lease:
         """
         self.keep()
         self._waiting.discard(delivery.id)
-        if self.is_lost(delivery):
+        if delivery.id in self._lost:
             raise LeaseLost(LeaseLost.__doc__)
 
     def is_lost(self, delivery: Delivery) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from outbox.models import Delivery, Event, Subscription
 
@@ -71,10 +72,13 @@ def claimable(
 
 
 def set_shares(row: Subscription, *, using: str) -> None:
-    """Set or clear the share of owed deliveries, depending on `row.share_window`."""
+    """Set or clear the share of owed deliveries, depending on `row.share_window`.
+
+    The share of a target stays. Without one, a delivery has the share of its event.
+    """
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
-    share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
-    owed.update(share=Subquery(share) if row.share_window else None)
+    of_event = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
+    owed.update(share=Coalesce("share", Subquery(of_event)) if row.share_window else None)
 
 
 def _levels(most: int) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from outbox import databases
 from outbox.transports.base import QUEUE
 
-from . import broker, database, owed, processes
+from . import broker, database, owed, processes, sources
 from .findings import ERROR, OK, WARNING, Finding, error
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
@@ -27,7 +27,10 @@ def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    far = {"broker": broker.examine_broker}
+    far: _Parts = {
+        "broker": broker.examine_broker,
+        "external systems of sources": lambda: sources.examine_systems(timeout=timeout),
+    }
     return _examine({**far, **_here(using), **_canaries(None, timeout=timeout, using=using)})
 
 
@@ -77,6 +80,7 @@ def _here(using: str) -> _Parts:
         "settings": lambda: broker.examine_settings(using=using),
         "database": lambda: database.examine(using=using),
         "heartbeats": lambda: processes.examine_heartbeats(using=using),
+        "sources": lambda: sources.examine(using=using),
         "owed deliveries": lambda: owed.examine(using=using),
     }
 

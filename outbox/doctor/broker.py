@@ -8,8 +8,10 @@ from typing import Any
 from celery import current_app
 
 from outbox.models import Subscription
+from outbox.transports.sqs import DEFAULT_VISIBILITY
 
 from .findings import Finding, error, ok, warning
+from .sqs import examine_queues
 
 _PART = "broker"
 _SETTINGS = "settings"
@@ -21,9 +23,9 @@ def examine_broker() -> Iterator[Finding]:
     try:
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
-            channel: Any = connection.default_channel
+            channel = connection.default_channel
             where, kind = connection.as_uri(), connection.transport.driver_type
-            facts = channel.client.info() if kind == "redis" else {}
+            found = _of_channel(channel, kind)
     except Exception as caught:
         yield error(
             _PART,
@@ -32,10 +34,16 @@ def examine_broker() -> Iterator[Finding]:
         )
         return
     yield ok(_PART, f"It answers at {where}.")
+    yield from found
+
+
+def _of_channel(channel: Any, kind: str) -> list[Finding]:
+    """Examine a broker of this kind; some answer over the channel."""
     if kind == "redis":
-        yield from of_redis(facts)
-    else:
-        yield from _of_rabbitmq()
+        return list(of_redis(channel.client.info()))
+    if kind == "sqs":
+        return list(examine_queues(channel))
+    return list(_of_rabbitmq())
 
 
 def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -134,18 +142,29 @@ def _serializer() -> Iterator[Finding]:
         )
 
 
+#: Brokers that send an unacknowledged message again: scheme, name, and Celery's default in seconds.
+_REDELIVERING = {
+    "redis": ("Redis", 3600),
+    "rediss": ("Redis", 3600),
+    "sentinel": ("Redis", 3600),
+    "sqs": ("SQS", DEFAULT_VISIBILITY),
+}
+
+
 def _visibility(*, using: str) -> Iterator[Finding]:
     options = current_app.conf.broker_transport_options or {}
-    if not str(current_app.conf.broker_url).startswith(("redis", "rediss", "sentinel")):
+    scheme = str(current_app.conf.broker_url).partition(":")[0]
+    if scheme not in _REDELIVERING:
         return
-    timeout = float(options.get("visibility_timeout", 3600))
+    broker, default = _REDELIVERING[scheme]
+    timeout = float(options.get("visibility_timeout", default))
     limit = current_app.conf.task_time_limit
     leases = Subscription.objects.using(using).values_list("lease_seconds", flat=True)
     longest = max(leases, default=0.0)
     if limit is None or timeout <= limit:
         yield warning(
             _SETTINGS,
-            f"Redis redelivers a message after {timeout:g} s, while its task may still run "
+            f"{broker} redelivers a message after {timeout:g} s, while its task may still run "
             f"(task_time_limit {limit if limit is not None else 'none'}).",
             "Set task_time_limit, and visibility_timeout above it. The outbox's deliveries do not "
             "run twice, but other tasks may.",

@@ -13,6 +13,7 @@ from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.models import Attempt, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats, LastSeen
+from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.transports.base import QUEUE
 
@@ -111,6 +112,21 @@ HANDLER_GAUGES: tuple[tuple[str, str, Callable[[list[Subscription]], float]], ..
     ),
 )
 
+#: Gauges of a source: name, description and value.
+SOURCE_GAUGES: tuple[tuple[str, str, Callable[[SourceStatus], float]], ...] = (
+    (
+        "outbox_source_paused",
+        "1: paused, because its events have too many owed deliveries.",
+        lambda one: one.paused_at is not None,
+    ),
+    ("outbox_source_failing", "1: it cannot receive.", lambda one: one.failing_at is not None),
+    (
+        "outbox_source_processes",
+        "Processes with a recent heartbeat that receive it.",
+        lambda one: one.processes,
+    ),
+)
+
 
 @dataclass
 class Family:
@@ -149,6 +165,7 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_subscriptions(rows),
         *_of_events(found),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
+        *_of_sources(source_statuses(using=using)),
         *_counted({row.handler for row in rows}, using=using),
     ]
 
@@ -222,6 +239,26 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
             for queue in sorted(queues)
         ],
     )
+
+
+def _of_sources(found: Sequence[SourceStatus]) -> Iterator[Family]:
+    """Yield the families of sources."""
+    yield Family(
+        "outbox_source_messages",
+        "counter",
+        "Messages of a source by outcome.",
+        ("source", "outcome"),
+        [((one.name, outcome), number) for one in found for outcome, number in one.counts.items()],
+    )
+    yield Family(
+        "outbox_source_lag",
+        "gauge",
+        "Messages that wait in the external system, as measured last.",
+        ("source",),
+        [((one.name,), one.lag) for one in found if one.lag is not None],
+    )
+    for name, text, value in SOURCE_GAUGES:
+        yield Family(name, "gauge", text, ("source",), [((one.name,), value(one)) for one in found])
 
 
 def _age(seen: LastSeen) -> float:

@@ -1,4 +1,4 @@
-"""Tables of events, delayed events, subscriptions, deliveries, attempts, operations and telemetry.
+"""Tables of events, subscriptions, deliveries, attempts, operations, sources and telemetry.
 
 Most columns never change once written. The others are state of the relay and the workers. Each of
 them is written under a lock or by a conditional update.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from .deliveries import Attempt, Delivery, Subscription
 from .events import DelayedEvent, Event, Horizon
 from .operations import Operation
+from .received import Received, SourceState
 from .telemetry import Counter, Heartbeat, Minute
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "Horizon",
     "Minute",
     "Operation",
+    "Received",
+    "SourceState",
     "Subscription",
 ]

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from outbox.events import SEPARATOR, has_several_events, selects
+from outbox.events import SEPARATOR, has_several_events, is_pattern, selects
 from outbox.formatting import with_target
 
 from .events import Event
@@ -138,11 +138,12 @@ class Subscription(Row):
             field: path of the name: "name", or "event__name" from deliveries.
         """
         parts = self.event.split(SEPARATOR)
-        wanted = [_name_condition(part, field) for part in parts if not part.startswith("!")]
-        condition = reduce(or_, wanted)
-        for part in parts:
-            if part.startswith("!"):
-                condition &= ~_name_condition(part[1:], field)
+        patterns = [_name_condition(one, field) for one in parts if is_pattern(one)]
+        excluded = [_name_condition(one[1:], field) for one in parts if one.startswith("!")]
+        condition = Q(**{f"{field}__in": [one for one in parts if not is_pattern(one)]})
+        if patterns:
+            selected = reduce(or_, patterns)
+            condition |= selected & ~reduce(or_, excluded) if excluded else selected
         return condition
 
 

@@ -37,6 +37,7 @@ class Heartbeat(models.Model):
         BROKER = "broker", _("broker: a message passed through it")
         CANARY = "canary", _("canary")
         OUTAGE = "outage", _("outage of the database")
+        RECEIVER = "receiver", _("receiver of a source")
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     name = models.CharField(_("name"), max_length=200)

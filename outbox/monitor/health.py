@@ -15,6 +15,7 @@ from outbox import clock, databases
 from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Heartbeat, Subscription
+from outbox.sources.configuration import received_sources
 from outbox.transports.base import QUEUE
 
 Kind = Heartbeat.Kind
@@ -62,7 +63,14 @@ class Heartbeats:
 
     def workers(self, queue: str) -> int:
         """Return the number of workers with a recent heartbeat that consume a queue."""
-        mine = (row for row in self._rows if row.kind == Kind.WORKER and queue in row.queues)
+        return self.running(Kind.WORKER, queue)
+
+    def running(self, kind: str, queue: str) -> int:
+        """Return the number of processes of a kind with a recent heartbeat and this queue.
+
+        The queue of a receiver is its source.
+        """
+        mine = (row for row in self._rows if row.kind == kind and queue in row.queues)
         return sum(map(self._is_fresh, mine))
 
     def host_offsets(self) -> dict[str, timedelta]:
@@ -110,8 +118,8 @@ class PartHealth:
     """The health of one part of the system.
 
     Attributes:
-        part: "relay", "beat", "broker", "database" or "queue".
-        queue: name of the queue; "" for other parts.
+        part: "relay", "beat", "broker", "database", "queue" or "source".
+        queue: name of the queue or source; "" for other parts.
         is_on: whether its latest heartbeat is recent enough.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
@@ -132,7 +140,8 @@ class PartHealth:
             "broker": _("broker"),
             "database": _("database"),
         }
-        return names.get(self.part) or _("queue %s") % self.queue
+        text = _("source %s") if self.part == "source" else _("queue %s")
+        return names.get(self.part) or text % self.queue
 
 
 def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
@@ -147,6 +156,7 @@ def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
         _part("broker", found),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *(_queue(queue, found) for queue in sorted(queues)),
+        *(_source(name, found) for name in received_sources()),
     ]
 
 
@@ -163,6 +173,14 @@ def _queue(queue: str, found: Heartbeats) -> PartHealth:
     if fresh:
         text = ngettext("%d worker", "%d workers", fresh) % fresh
     return PartHealth(part="queue", queue=queue, is_on=bool(fresh), seen_at=seen.at, text=text)
+
+
+def _source(name: str, found: Heartbeats) -> PartHealth:
+    seen, fresh = found.latest(Kind.RECEIVER, queue=name), found.running(Kind.RECEIVER, name)
+    text = _silence(seen, found.now)
+    if fresh:
+        text = ngettext("%d process", "%d processes", fresh) % fresh
+    return PartHealth(part="source", queue=name, is_on=bool(fresh), seen_at=seen.at, text=text)
 
 
 def _silence(seen: LastSeen, now: datetime) -> str:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases, events
 from outbox.contracts.json_schemas import NO_SCHEMA, written_schema
 from outbox.contracts.schema_parts import alternatives, item
-from outbox.contracts.upcasting import current_payload
+from outbox.contracts.upcasting import current_payload, is_newer
 from outbox.events import DomainEvent, EventRecord
 from outbox.ids import uuid7
 from outbox.models import Event
@@ -22,6 +22,7 @@ from outbox.sinks.base import Encoding, SinkMessage, SinkUnavailable
 from outbox.sinks.configuration import CLOUDEVENTS, SinkConfig, configured, sink_of
 from outbox.sinks.messages import encoding_of, message_of, publishable
 from outbox.sinks.topics import filled
+from outbox.worker.calls import record_of
 
 from .status import HandlerStatus, status
 
@@ -98,7 +99,7 @@ def preview(config: SinkConfig, event_id: UUID | None = None) -> Preview:
     """
     sink = sink_of(config)
     row = _newest(config) if event_id is None else _stored(config, event_id)
-    event = _record(row) if row is not None else _example_of(config)
+    event = _example_of(config) if row is None else _record(row)
     _event, omitted = publishable(config, event)
     return Preview(
         config=config,
@@ -172,19 +173,14 @@ def _stored(config: SinkConfig, event_id: UUID) -> Event:
 
 
 def _record(row: Event) -> EventRecord:
-    declared = events.find(row.name)
-    return EventRecord(
-        id=row.id,
-        name=row.name,
-        version=max(row.version, declared.event_version) if declared else row.version,
-        key=row.key,
-        payload=current_payload(row),
-        emitted_at=row.emitted_at,
-        correlation_id=row.correlation_id,
-        causation_id=row.causation_id,
-        actor=row.actor,
-        traceparent=row.traceparent,
-    )
+    if is_newer(row):
+        facts = {"event": row.name, "version": row.version, "id": row.id}
+        text = _(
+            "The event %(id)s is version %(version)d of %(event)s, which only a newer release can "
+            "read. Run the command of that release."
+        )
+        raise NoEvent(text % facts)
+    return record_of(row, current_payload(row))
 
 
 def _example_of(config: SinkConfig) -> EventRecord:

@@ -144,6 +144,11 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
         due_at=now,
         note=f"corrected by {by}"[:300],
         order_key=event.key if row.subscription.ordered else None,
-        share=event.share if row.subscription.share_window else None,
+        share=_share_of(row, event) if row.subscription.share_window else None,
     )
     return event
+
+
+def _share_of(row: Delivery, corrected: Event) -> str | None:
+    """Return the share of a corrected delivery: a target keeps its own."""
+    return (row.share if row.target else None) or corrected.share

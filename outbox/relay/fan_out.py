@@ -20,6 +20,7 @@ from outbox.deliveries.statements import (
     read_last,
     timestamp,
 )
+from outbox.events import selects
 from outbox.models import Delivery, Subscription
 from outbox.transports.base import StartingTransport
 
@@ -67,7 +68,7 @@ def subscribers_of(
     if rows is None:
         rows = list(Subscription.objects.using(using).filter(active=True).order_by("id"))
     names = {event.name for event in events}
-    return {name: [row for row in rows if row.selects(name)] for name in names}
+    return {name: [row for row in rows if selects(row.event, name)] for name in names}
 
 
 def fan_out(

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from outbox.conf import Conf, conf
-from outbox.events import SEPARATOR, selects
+from outbox.events import SEPARATOR, is_pattern, selects
 
 from .base import Encoding, Sink
 from .entries import Entry
@@ -98,9 +98,21 @@ class SinkConfig:
         """Pinned name of its handler."""
         return f"{_HANDLERS}{self.name}"
 
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """The events that its handler subscribes to.
+
+        A bare "*" leaves out events of sources, which may be an echo.
+        """
+        if "*" not in self.events:
+            return self.events
+        named = {one.partition(".")[0] for one in self.events if is_pattern(one)}
+        sources = sorted(set(getattr(conf(lenient=True), "SOURCES", {})) - named)
+        return (*self.events, *(f"!{label}.*" for label in sources))
+
     def accepts(self, event_name: str) -> bool:
         """Return whether it publishes events of this name."""
-        return selects(SEPARATOR.join(self.events), event_name)
+        return selects(SEPARATOR.join(self.selectors), event_name)
 
 
 def sink_name(handler: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from outbox import subscriptions
-from outbox.conf import conf
-from outbox.events import is_pattern
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
 from outbox.subscriptions import subscribe
@@ -16,6 +14,8 @@ from .base import Sink, SinkMessage, SinkUnavailable
 from .configuration import SinkConfig, configured, sink_of
 from .messages import message_of
 
+#: Most bytes of the messages of one call.
+_MOST_BYTES = 8 * 2**20
 #: After so many failures of this kind in a row, only probes are sent.
 _BREAKER = Breaker(on=(SinkUnavailable,), failures=5, wait=5, longest=300)
 
@@ -31,7 +31,7 @@ def register_sinks() -> None:
     ]
     for config in configured().values():
         subscribe(
-            *_events(config),
+            *config.selectors,
             name=config.handler,
             queue=config.queue,
             bulk=True,
@@ -42,15 +42,6 @@ def register_sinks() -> None:
             attempts=config.attempts,
             breaker=_BREAKER,
         )(_handler(config))
-
-
-def _events(config: SinkConfig) -> tuple[str, ...]:
-    """Return the sink's events. A bare "*" leaves out events of sources, which may be an echo."""
-    if "*" not in config.events:
-        return config.events
-    named = {one.partition(".")[0] for one in config.events if is_pattern(one)}
-    sources = sorted(set(getattr(conf(lenient=True), "SOURCES", {})) - named)
-    return (*config.events, *(f"!{label}.*" for label in sources))
 
 
 def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
@@ -70,23 +61,28 @@ def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery]) -> None:
         Exception: the sink acknowledged none of those that are not settled.
     """
     sink = sink_of(config)
-    messages = _messages(config, deliveries, sink=sink)
-    for start in range(0, len(messages), sink.max_batch):
-        part = messages[start : start + sink.max_batch]
+    for part in _parts(config, deliveries, sink=sink):
         results = sink.publish([message for _one, message in part], timeout=config.timeout)
         for (one, _message), error in zip(part, results, strict=True):
             one.done() if error is None else one.failed(error)
 
 
-def _messages(
+def _parts(
     config: SinkConfig, deliveries: Sequence[BulkDelivery], *, sink: Sink
-) -> list[tuple[BulkDelivery, SinkMessage]]:
-    messages = []
+) -> Iterator[list[tuple[BulkDelivery, SinkMessage]]]:
+    """Yield the messages of each call, limited in number and bytes. Build those of one call."""
+    part: list[tuple[BulkDelivery, SinkMessage]] = []
+    size = 0
     for one in deliveries:
         try:
             message = message_of(config, one.event, sink=sink, replays=one.replays)
         except Exception as error:
             one.failed(error)
-        else:
-            messages.append((one, message))
-    return messages
+            continue
+        if part and (len(part) == sink.max_batch or size + message.size > _MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append((one, message))
+        size += message.size
+    if part:
+        yield part

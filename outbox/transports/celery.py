@@ -1,10 +1,9 @@
 """The relay inside Celery: `install(app)` adds it to the worker of queue `outbox`.
 
 `RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
-connection, in the main process. So neither a busy pool nor a full queue delays them, and any broker
-that Celery supports carries them.
-`HeartbeatStep` stores the worker's heartbeat. `AcknowledgeStep`
-acknowledges long-running messages.
+connection, in the main process. So neither a busy pool nor a full queue delays them. A broker
+without fanout, such as SQS, carries none. `HeartbeatStep` stores the worker's heartbeat.
+`AcknowledgeStep` acknowledges long-running messages.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from celery.worker import state
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from kombu import Consumer
+from kombu.transport import TRANSPORT_ALIASES
 
 from outbox.counting.buffer import write_all
 from outbox.deliveries.connections import drop
@@ -27,7 +27,7 @@ from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.subscriptions import queues
 
 from .base import QUEUE, Relay
-from .celery_broker import TASK, nudge_queue
+from .celery_broker import TASK, has_fanout, nudge_queue
 
 logger = logging.getLogger("outbox.worker")
 
@@ -46,6 +46,7 @@ def install(app: Celery) -> None:
     Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
     every handler's queue and runs the relay. With `-Q outbox` it runs only the relay.
     """
+    TRANSPORT_ALIASES["sqs"] = "outbox.transports.celery_sqs:Transport"
     app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
     app.autodiscover_tasks(["outbox"])
     app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
@@ -176,8 +177,9 @@ class NudgeStep(bootsteps.ConsumerStep):
     requires = ("celery.worker.consumer:Tasks",)
 
     def include_if(self, consumer: Any) -> bool:
-        """Only where the relay runs."""
-        return QUEUE in consumer.app.amqp.queues.consume_from
+        """Only where the relay runs, and only with a broker that has fanout."""
+        is_relay = QUEUE in consumer.app.amqp.queues.consume_from
+        return is_relay and has_fanout(consumer.app.connection_for_read())
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
         """Return the consumer of this worker's nudge queue."""

@@ -1,7 +1,7 @@
 """The Celery transport: messages and nudges through the broker of the project's Celery app.
 
 A nudge is an empty message to a fanout exchange. It reaches every running relay and is not stored
-for others.
+for others. A transport without fanout, such as SQS, carries no nudges: then the relay only polls.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import os
 import socket
 from contextlib import suppress
 from threading import Event
+from typing import Any
 
 from celery import Celery, current_app
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 
-from .base import Message, Relay
+from .base import QUEUE, Message, Relay
 
 logger = logging.getLogger("outbox.nudge")
 
@@ -33,6 +34,7 @@ class CeleryTransport:
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
+        self._has_fanout: bool | None = None
 
     def dispatch(self, message: Message) -> None:
         """Send a message, without a retry: the relay retries from the database."""
@@ -45,7 +47,11 @@ class CeleryTransport:
         )
 
     def nudge(self) -> None:
-        """Nudge all running relays."""
+        """Nudge all running relays, if the broker has fanout."""
+        if self._has_fanout is None:
+            self._has_fanout = has_fanout(current_app.connection_for_write())
+        if not self._has_fanout:
+            return
         try:
             self._connection = self._connection or _connect(current_app)
             _send(self._connection)
@@ -58,11 +64,28 @@ class CeleryTransport:
         """Return whether the broker answers within the socket timeout of Celery's transport."""
         try:
             with current_app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=1)
-                connection.default_channel  # noqa: B018  opening the channel is the round trip
+                open_channel(connection)
         except Exception:
             return False
         return True
+
+
+def has_fanout(connection: Connection) -> bool:
+    """Return whether one message reaches the queues of all relays. It sends nothing."""
+    return bool(connection.supports_exchange_type("fanout"))
+
+
+def open_channel(connection: Connection) -> Any:
+    """Open the connection's channel with a round trip to the broker.
+
+    Raises:
+        Exception: the broker does not answer, or refuses. Each transport has its own classes.
+    """
+    connection.ensure_connection(max_retries=1, timeout=1)
+    channel: Any = connection.default_channel  # the round trip, but not with SQS
+    if not has_fanout(connection):
+        channel.queue_declare(QUEUE, passive=True)
+    return channel
 
 
 def nudge_queue(name: str) -> Queue:
@@ -74,8 +97,11 @@ def nudge_queue(name: str) -> Queue:
 def forward_nudges(relay: Relay, stopping: Event) -> None:
     """Forward nudges to a relay outside of a Celery worker, until `stopping` is set.
 
-    While the broker is down, the relay polls without them.
+    While the broker is down, and with a broker without fanout, the relay polls without them.
     """
+    if not has_fanout(current_app.connection_for_read()):
+        stopping.wait()
+        return
     while not stopping.is_set():
         connection = current_app.connection_for_read()
         lost: tuple[type[BaseException], ...] = (OSError, OperationalError)

@@ -123,34 +123,27 @@ def _run_all(
     # A start that waited for a lock may leave too little of the lease for the time limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         access.run(lease.renew)
+    found: list[Result] = []
     if handler.targets:
-        return _run_with_targets(handler, started, lease=lease, access=access)
-    return _run_each(handler, started, lease=lease, access=access)
-
-
-def _run_with_targets(
-    handler: Handler, started: Sequence[Delivery], *, lease: Lease, access: DatabaseAccess
-) -> list[Result]:
-    """Find the targets of deliveries without one, and run the handler for the others."""
-    results = []
-    for row in started:
-        if not row.target:
-            find_targets = targets.finder(handler, row, using=access.using)
-            results.append(_run(find_targets, row, lease=lease, access=access))
-    mine = [row for row in started if row.target]
-    return results + _run_each(handler, mine, lease=lease, access=access)
-
-
-def _run_each(
-    handler: Handler, started: Sequence[Delivery], *, lease: Lease, access: DatabaseAccess
-) -> list[Result]:
+        found = _find_targets(handler, started, lease=lease, access=access)
+        started = [row for row in started if row.target]
     if handler.bulk and started:
         fail = partial(_fail, handler, outages=access.outages, lease=lease, access=access)
-        return bulk.run(handler, started, lease=lease, fail=fail, access=access)
+        return found + bulk.run(handler, started, lease=lease, fail=fail, access=access)
     alone = partial(_run, handler, lease=lease, access=access)
     if calls.may_share(handler) and len(started) > 1:
-        return batch.run(handler, started, lease=lease, alone=alone, access=access)
-    return [alone(delivery) for delivery in started]
+        return found + batch.run(handler, started, lease=lease, alone=alone, access=access)
+    return found + [alone(delivery) for delivery in started]
+
+
+def _find_targets(
+    handler: Handler, started: Sequence[Delivery], *, lease: Lease, access: DatabaseAccess
+) -> list[Result]:
+    """Run the deliveries that find the targets of their events."""
+    finders = [
+        (targets.finder(handler, row, using=access.using), row) for row in started if not row.target
+    ]
+    return [_run(finder, row, lease=lease, access=access) for finder, row in finders]
 
 
 def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
-from outbox.formatting import format_time
+from outbox.formatting import format_time, with_target
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
@@ -74,7 +74,7 @@ def log(handler: Handler, delivery: Delivery, result: Result) -> None:
     logger.log(
         level,
         "%s %s %s in %.0f ms%s",
-        handler.name,
+        with_target(handler.name, delivery.target),
         event.key,
         result.state if result.refusal is None else "failed",
         result.seconds * 1000,
@@ -83,6 +83,7 @@ def log(handler: Handler, delivery: Delivery, result: Result) -> None:
             "event": event.name,
             "event_id": str(event.id),
             "handler": handler.name,
+            "target": delivery.target,
             "key": event.key,
             "correlation_id": str(event.correlation_id),
             "attempt": delivery.attempts,

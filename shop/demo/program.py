@@ -27,6 +27,7 @@ from shop.demo.database import DatabaseUnavailable, own_database
 NOT_OURS = (
     "REDIS_URL",
     "AMQP_URL",
+    "SQS_URL",
     "BANK_URL",
     "EMAIL_URL",
     "DATABASE_URL",

@@ -5,32 +5,68 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from outbox.transports.sqs import transport_options
+
 from .apps import INSTALLED_APPS
 from .environment import env
 
 # REDIS_URL: redis://:password@host:6379/0 (or rediss://). AMQP_URL: RabbitMQ instead of Redis.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 AMQP_URL = env.str("AMQP_URL", default="")
+# SQS_URL: Amazon SQS instead of both: sqs:// with the role or AWS_... variables of the process, or
+# sqs://key:secret@host:port for another endpoint (percent-encode the secret).
+SQS_URL = env.str("SQS_URL", default="")
+# SQS_REGION: the queues' region. SQS_QUEUE_URL: the URL of each queue, with {queue} for its name.
+SQS_REGION = env.str("SQS_REGION", default="")
+SQS_QUEUE_URL = env.str("SQS_QUEUE_URL", default="")
+# SQS_QUEUES: all queues of this installation; `check --deploy` names a missing one.
+SQS_QUEUES = env.list(
+    "SQS_QUEUES",
+    default=[
+        "outbox",
+        "orders",
+        "inventory",
+        "payments",
+        "payments.gateway",
+        "notifications.smtp",
+        "webhooks",
+        "webhooks.http",
+    ],
+)
+# SQS_VISIBILITY_SECONDS: the queues' visibility timeout, six hours, as for Redis below.
+SQS_VISIBILITY_SECONDS = env.int("SQS_VISIBILITY_SECONDS", default=21600)
 
-CELERY_BROKER_URL = AMQP_URL or REDIS_URL
+CELERY_BROKER_URL = SQS_URL or AMQP_URL or REDIS_URL
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
 # A publish to a frozen broker must fail instead of hang: the relay sends the message again.
 CELERY_TASK_PUBLISH_RETRY = False
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
-    if AMQP_URL
-    else {
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any]
+if SQS_URL:
+    CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
+        SQS_URL,
+        region=SQS_REGION,
+        queue_url=SQS_QUEUE_URL,
+        queues=SQS_QUEUES,
+        visibility_timeout=SQS_VISIBILITY_SECONDS,
+    )
+elif AMQP_URL:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "confirm_publish": True,
+        "read_timeout": 5,
+        "write_timeout": 5,
+    }
+else:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
         # Longer than the longest task (the hard limit below), otherwise Redis delivers it twice.
         "visibility_timeout": int(timedelta(hours=6).total_seconds()),
         "socket_timeout": 5,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
     }
-)
 # Quorum queues survive the loss of a node, and replace RabbitMQ's classic queues.
-CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL else "classic"
+CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL and not SQS_URL else "classic"
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE
 # Tasks keep their database connection; the outbox closes an old or broken one before each task.
 CELERY_DB_REUSE_MAX = 1_000_000

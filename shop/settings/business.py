@@ -8,7 +8,7 @@ from typing import Any
 from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
-OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
+OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **env.json("OUTBOX", default={})}
 # OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector for traces; without it, no tracing.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 if OTEL_EXPORTER_OTLP_ENDPOINT:

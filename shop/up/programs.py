@@ -74,6 +74,11 @@ class Project:
         """Return another worker, for the queues of one app."""
         return self._worker(app, "-Q", ",".join(sorted(queues)), "-c", str(processes))
 
+    def receiver(self) -> Program:
+        """Return the process that receives the sources of `OUTBOX["SOURCES"]`."""
+        command = ("manage.py", "outbox", "receive")
+        return self._python("receive", *command, stage=WORKERS, ready=prints("Receiving: "))
+
     def beat(self) -> Program:
         return self._celery("beat", "beat", ready=prints("beat: Starting"), hidden=CELERY_CHATTER)
 

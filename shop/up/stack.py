@@ -11,6 +11,7 @@ from socket import socket
 
 from django.conf import settings
 
+from outbox.sources.configuration import received_sources
 from outbox.subscriptions import queues
 from shop.up import banner, broker
 from shop.up.broker import Broker
@@ -143,7 +144,10 @@ def _servers(options: Options, project: Project, chosen: Broker, bank_port: int)
 
 
 def _workers(options: Options, project: Project) -> list[Program]:
-    """Return one worker for everything (SQLite allows one writer), and one for each scaled app."""
+    """Return one worker for everything (SQLite allows one writer), and one for each scaled app.
+
+    If sources are configured, another process receives them.
+    """
     on_sqlite = os.environ.get("DATABASE_URL", "sqlite").startswith("sqlite")
     return [
         project.worker(processes=2 if on_sqlite else 4),
@@ -151,6 +155,7 @@ def _workers(options: Options, project: Project) -> list[Program]:
             project.app_worker(app, queues=queues()[app], processes=processes)
             for app, processes in options.scale.items()
         ),
+        *([project.receiver()] if received_sources() else []),
     ]
 
 

@@ -14,7 +14,7 @@ from .imports import Import, Source
 
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
-OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
+OFFERED_TO = {"admin": "admin", "invariants": "reconciliation", "events": "sources"}
 #: Modules of a library for every app. Migrations refer to ids and secrets by these paths. The
 #: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
 OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}

@@ -23,7 +23,7 @@ WITHOUT_CELERY = {
     *("contracts", "counting", "deliveries", "management", "metrics", "models", "monitor"),
     *("operations", "privacy", "reconciliation", "relay", "retention", "worker"),
 }
-CELERY_TRANSPORT = {"celery.py", "celery_broker.py", "celery_consumer.py"}
+CELERY_TRANSPORT = {"celery.py", "celery_broker.py", "celery_consumer.py", "celery_sqs.py"}
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:

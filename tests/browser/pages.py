@@ -61,6 +61,7 @@ PAGES: Mapping[str, Address] = {
     "a paused subscription": _row(f"{OUTBOX}/subscription/{{}}/change/", _HANDLER, IN_ORDER),
     "the map": _at(f"{OUTBOX}/subscription/map/"),
     "the periodic tasks": _at(f"{OUTBOX}/minute/periodic/"),
+    "the contracts": _at(f"{OUTBOX}/minute/contracts/"),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
     "the orders": _at("/admin/orders/order/"),

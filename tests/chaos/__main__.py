@@ -201,7 +201,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="decides the schedule (%(default)s)")
     parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--broker", choices=brokers.NAMES, default=brokers.name_under_test())
+    parser.add_argument("--broker", choices=brokers.OF_CHAOS, default=brokers.name_under_test())
     parser.add_argument(
         "--faults", default="", help=f"names or groups with commas: {', '.join(faults.GROUPS)}"
     )

@@ -1,4 +1,4 @@
-"""The broker under test: Valkey, or with TEST_BROKER=rabbitmq the system's RabbitMQ.
+"""The broker under test: Valkey; with TEST_BROKER=rabbitmq the system's RabbitMQ; with =sqs moto's.
 
 TEST_AMQP_URL gives the URL of a RabbitMQ that runs already, which `make test-rabbitmq` takes from
 AMQP_URL. Tests that stop the broker are skipped then.
@@ -10,10 +10,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.broker import Broker, Valkey
 from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
+from tests.chaos.sqs import Sqs
+from tests.servers.server import ServerMissing
 
-NAMES = ("valkey", "rabbitmq")
+NAMES = ("valkey", "rabbitmq", "sqs")
+#: Those of a chaos run, which repeats and shuffles messages: SQS lets no third party read them.
+OF_CHAOS = NAMES[:2]
 
 
 def name_under_test() -> str:
@@ -27,9 +33,17 @@ def is_given() -> bool:
 
 
 def broker_under_test(folder: Path, *, queues: Sequence[str]) -> Broker:
-    """Return a broker, not started unless it is external. `queues` are the ones to purge."""
+    """Return a broker, not started unless it is external. `queues` are the ones to purge.
+
+    Skips the test if a part of SQS is not installed.
+    """
     if is_given():
         return GivenRabbitMQ(os.environ["TEST_AMQP_URL"], queues=queues)
     if name_under_test() == "rabbitmq":
         return RabbitMQ(folder, queues=queues)
+    if name_under_test() == "sqs":
+        try:
+            return Sqs(folder, queues=queues)
+        except ServerMissing as reason:
+            pytest.skip(str(reason))
     return Valkey(folder)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.chaos.brokers import name_under_test
 from tests.chaos.stack import Stack
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
@@ -22,6 +23,9 @@ def heartbeats(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
 @pytest.fixture(autouse=True)
 def _no_heartbeats(ground: Stack) -> None:
     ground.stop_all(but={"broker"})
+    if name_under_test() == "sqs":  # the open request of a killed worker would take a canary
+        ground.kill("broker")
+        ground.start_broker()
     ground.query("DELETE FROM outbox_heartbeat")
 
 
@@ -81,6 +85,7 @@ class TestTheDoctor:
         assert {f"queue {name}" for name in ("outbox", *QUEUES.split(","))} <= found.keys()
         assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
 
+    @pytest.mark.skipif(name_under_test() == "sqs", reason="SQS has no fanout for remote control")
     def test_finds_a_running_worker_that_no_longer_consumes(self, ground: Stack):
         """Its heartbeat is written. Only the canary detects it."""
         ground.start_relay()

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from django.conf import settings
 
 from shop.up.ports import free_port
 from tests.bank import API_KEY, BankProcess
@@ -59,7 +60,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     bank = BankProcess(folder / "bank")
     bank.start()
     try:
-        broker = broker_under_test(folder / "broker", queues=())
+        broker = broker_under_test(folder / "broker", queues=settings.SQS_QUEUES)
         with running_stack(folder, settings="shop.settings", broker=broker) as stack:
             stack.environment |= {"BANK_URL": bank.url, "BANK_API_KEY": API_KEY}
             with _customer(stack, folder, port=_start(stack)) as api:

@@ -134,11 +134,13 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
-                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
+                "    return {name: [row for row in rows if selects(row.event, name)] "
+                "for name in names}\n",
                 "    from outbox.subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
                 "    rows = [row for row in rows if row.handler in mine]\n"
-                "    return {name: [row for row in rows if row.selects(name)] for name in names}\n",
+                "    return {name: [row for row in rows if selects(row.event, name)] "
+                "for name in names}\n",
             ),
         ),
         noticed_by=(

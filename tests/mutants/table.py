@@ -6,6 +6,8 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
+from tests.mutants.carriers import CARRIERS
+from tests.mutants.contracts import CONTRACTS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
@@ -17,6 +19,7 @@ from tests.mutants.privacy import PRIVACY
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
+from tests.mutants.sources import SOURCES
 
 MUTANTS: list[Mutant] = [
     *ENGINE,
@@ -28,9 +31,12 @@ MUTANTS: list[Mutant] = [
     *ADMIN,
     *API,
     *PRIVACY,
+    *SOURCES,
+    *CARRIERS,
     *EDGES,
     *MESSAGES,
     *KAFKA,
     *BROKERS,
     *AMQP_REDIS_HTTP,
+    *CONTRACTS,
 ]

@@ -20,6 +20,7 @@ def pages(history: History) -> dict[str, str]:
         "overview, its live part": _url("minute_part"),
         "health checks": _url("minute_health_checks"),
         "periodic tasks": _url("minute_periodic"),
+        "contracts": _url("minute_contracts"),
         **_events(history),
         "an event": _url("event_change", event),
         "a timeline": _url("event_timeline", q=history.key),

@@ -40,6 +40,7 @@ FOR_NOBODY = {
     "admin:view_on_site",
     "admin:outbox_delivery_dead_act",
     "admin:outbox_event_sensitive",
+    "admin:outbox_event_sinks_sensitive",
     "admin:outbox_operation_give_up",
     "admin:outbox_operation_go_on",
     "orders:cancellation",

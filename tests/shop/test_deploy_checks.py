@@ -32,6 +32,11 @@ class TestTheDeploymentChecks:
     def test_accept_production_settings(self, production):
         assert told() == []
 
+    def test_accept_sqs_with_the_role_of_the_process(self, production):
+        production.setattr(django_settings, "CELERY_BROKER_URL", "sqs://")
+
+        assert told() == []
+
     @pytest.mark.parametrize(
         ("name", "value", "identifier", "advice"),
         [

@@ -7,10 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+
+from outbox.subscriptions import queues
+from outbox.transports.base import QUEUE
 
 PRODUCTION = {
     "SECRET_KEY": "a-key-that-is-long-enough-0123456789-and-has-many-letters",
@@ -129,6 +133,23 @@ class TestTheRunFile:
         assert setting(local, "DEBUG") == "False"
 
 
+class TestTheQueuesOfSqs:
+    def test_are_by_default_those_of_all_handlers(self):
+        assert set(settings.SQS_QUEUES) == {QUEUE}.union(*queues().values())
+
+    def test_have_an_address_each_and_replace_other_brokers(self, tmp_path):
+        given = {
+            "SQS_URL": "sqs://",
+            "SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/shop-{queue}",
+            "AMQP_URL": "amqp://broker/",
+        }
+
+        options = setting(tmp_path, "CELERY_BROKER_TRANSPORT_OPTIONS", **given)
+
+        assert setting(tmp_path, "CELERY_BROKER_URL", **given) == "sqs://"
+        assert "/123456789012/shop-payments-gateway'" in options
+
+
 class TestProduction:
     @pytest.mark.parametrize("sign", [{"ALLOWED_HOSTS": "shop.example.com"}, {"DEBUG": "false"}])
     def test_without_a_secret_key_stops_with_an_error(self, tmp_path, sign):
@@ -137,6 +158,15 @@ class TestProduction:
         assert answer.returncode == 1
         assert answer.stderr.startswith("SECRET_KEY is not set. Give it at least 50 random")
         assert answer.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(find_spec("pycurl") is None, reason="Celery over SQS needs pycurl.")
+    def test_passes_the_deployment_checks_with_sqs(self, tmp_path):
+        address = "https://sqs.eu-west-1.amazonaws.com/123456789012/{queue}"
+        variables = {**PRODUCTION, "SQS_URL": "sqs://", "SQS_QUEUE_URL": address}
+
+        answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **variables)
+
+        assert answer.returncode == 0, answer.stderr
 
     def test_passes_the_deployment_checks(self, tmp_path):
         answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from outbox.transports.sqs import transport_options
 from shop.up import broker
 from shop.up.console import Console
 from shop.up.errors import UpError
@@ -18,6 +20,7 @@ from shop.up.files import read_json, write_json, write_privately
 from shop.up.lock import Lock
 from shop.up.processes import Process
 from shop.up.reload import CodeWatcher
+from tests.closed_port import port_of_nobody
 from tests.processes import eventually
 
 
@@ -142,6 +145,19 @@ class TestTheChoiceOfABroker:
 
 
 @pytest.mark.once
+class TestAGivenSqs:
+    def test_that_does_not_answer_is_refused_without_its_secret(
+        self, tmp_path: Path, settings: Any
+    ) -> None:
+        url = f"sqs://key:secret@127.0.0.1:{port_of_nobody()}"
+        settings.CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(url, region="eu-west-1")
+
+        with pytest.raises(UpError, match="The broker of SQS_URL at 127") as refused:
+            broker.choose({"SQS_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"}, tmp_path)
+
+        assert "secret" not in str(refused.value)
+
+
 @pytest.mark.processes
 class TestOwnBroker:
     @pytest.fixture

@@ -14,7 +14,7 @@ from webhooks.models import Endpoint, EventType, Message
 
 pytestmark = pytest.mark.django_db
 
-HANDLER = "webhooks.queue_order_placed"
+HANDLER = "webhooks.write_messages"
 
 
 def add_endpoint(number: int) -> Endpoint:
@@ -47,7 +47,7 @@ class TestAReplay:
 
         assert deliver(outbox) == "done"
         assert [one.pk for one in Message.objects.all()] == [before.pk]
-        assert Event.objects.filter(name="webhooks.MessageWritten").count() == 1
+        assert Event.objects.filter(name="webhooks.MessagesWritten").count() == 1
 
     def test_writes_a_message_to_a_new_endpoint(self, outbox: Outbox):
         put_on_sale("TEA")
@@ -61,4 +61,4 @@ class TestAReplay:
         assert deliver(outbox) == "done"
         assert Message.objects.count() == 2
         assert added.messages.count() == 1
-        assert Event.objects.filter(name="webhooks.MessageWritten").count() == 2
+        assert Event.objects.filter(name="webhooks.MessagesWritten").count() == 2

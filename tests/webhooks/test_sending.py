@@ -11,6 +11,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core import mail
 from django.db import connection
+from django.utils import timezone
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from outbox.models import Delivery
@@ -113,6 +114,24 @@ class TestAMessage:
         deliver(outbox)
 
         assert seen == [outer]
+
+    def test_has_a_delivery_of_its_own_with_the_owners_share(self, outbox, endpoint, order):
+        """One event names the messages of all endpoints of the owner."""
+        other = services.add_endpoint(
+            owner=customer(), url=endpoint.url, event_types=["order.placed"]
+        )
+
+        outbox.deliver_all(only="webhooks")
+
+        written = outbox.emitted("webhooks.MessagesWritten")
+        messages = Message.objects.filter(endpoint__in=[endpoint, other])
+        sent = Delivery.objects.filter(subscription__handler="webhooks.send_message")
+        assert written.about_id == order.id
+        assert set(sent.values_list("target", "share")) == {
+            (name, f"owner:{endpoint.owner_id}")
+            for name in ("", *(str(message.pk) for message in messages))
+        }
+        assert messages.filter(state="sent").count() == 2
 
 
 class TestASignature:
@@ -278,8 +297,8 @@ class TestAFailingEndpoint:
 
         sent = receiver.requests[0].headers["webhook-id"]
         endpoint.refresh_from_db()
-        waiting = Delivery.objects.filter(event__key__in=[str(one.pk) for one in messages])
-        others = waiting.exclude(event__key=sent)
+        waiting = Delivery.objects.filter(target__in=[str(one.pk) for one in messages])
+        others = waiting.exclude(target=sent)
         assert others.count() == 2
         assert all(one.due_at >= endpoint.rests_until for one in others)
 
@@ -356,9 +375,12 @@ class TestAFailingEndpoint:
         )
         deliver(outbox)
         for _ in range(4):
+            traveller.shift(timedelta(hours=3))  # the pause is over
+            later = timezone.now() + timedelta(hours=1)
+            Delivery.objects.filter(target=str(poison.pk)).update(due_at=later)
             ping(endpoint)
+            deliver(outbox)
             again(outbox, traveller, days=1)
-            again(outbox, traveller)
 
         poison.refresh_from_db()
         endpoint.refresh_from_db()

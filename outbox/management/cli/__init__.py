@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, deliveries, inspection, operations, relay, sinks
+from . import checks, contracts, deliveries, inspection, operations, receiving, relay, sinks
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -27,6 +27,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "events": checks.Events(),
     "catalogue": checks.Catalogue(),
     "rehearse": checks.Rehearse(),
+    "asyncapi": contracts.Asyncapi(),
+    "diff": contracts.Diff(),
     "relay": relay.Relay(),
     "sinks": sinks.Sinks(),
+    "receive": receiving.Receive(),
 }

@@ -15,6 +15,7 @@ from outbox.contracts import lock as contract_lock
 from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
 from outbox.contracts.rehearsal import Problem, Rehearsal, rehearse
 
+from . import contracts
 from .common import Options, Write, add_json, count, write_json
 
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
@@ -115,10 +116,20 @@ class Rehearse:
     """Decode all owed rows with this code, and list those that would fail or be orphaned."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare nothing: it reads all owed rows."""
+        """Declare --asyncapi and --source."""
+        parser.add_argument(
+            "--asyncapi",
+            metavar="FILE",
+            help="read no rows: compare the external events of a source with this document of the "
+            "other system",
+        )
+        parser.add_argument("--source", metavar="NAME", help="with --asyncapi: the source")
 
     def run(self, options: Options, write: Write) -> None:
-        """Rehearse; fail if this code could not handle an owed row."""
+        """Rehearse; fail if this code could not handle an owed row, or read the document."""
+        if options["asyncapi"] or options["source"]:
+            contracts.rehearse_document(options["asyncapi"], options["source"], write)
+            return
         found = rehearse(progress=_progress if sys.stderr.isatty() else None)
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import signal
+import threading
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -131,3 +134,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for row in cells
     ]
     return "\n".join(lines)
+
+
+@contextmanager
+def until_signalled() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set; restore the signals' handlers afterwards."""
+    stopping = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda *_: stopping.set()) for one in signals]
+    try:
+        yield stopping
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)

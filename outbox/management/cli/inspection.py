@@ -19,8 +19,10 @@ from outbox.formatting import format_time, span
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import blocked, groups, status
 from outbox.monitor.diagnosis import why, why_delayed, why_event
+from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
 from outbox.privacy import subjects
+from outbox.sources.state import OUTCOMES
 
 from .common import (
     MOST_EVENTS,
@@ -49,6 +51,7 @@ _STATUS_HEAD = (
     "/MIN",
     "",
 )
+_SOURCES_HEAD = ("SOURCE", "PROCESSES", "LAG", *(name.upper() for name in OUTCOMES), "")
 
 
 class Status:
@@ -69,6 +72,8 @@ class Status:
         else:
             write("No handler is subscribed. Run migrate: it stores the subscriptions.")
         write(_waiting_events(found))
+        if sources := source_statuses():
+            write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
 
 
 class Why:
@@ -193,13 +198,27 @@ def _waiting_events(found: status.Status) -> str:
     return f"{count(number, 'event')} {verb} for fan-out, the oldest for {span(age)}."
 
 
+def _source_row(one: SourceStatus) -> tuple[object, ...]:
+    lag = "?" if one.lag is None else one.lag
+    condition = "failing" if one.failing_at else "paused: backlog" if one.paused_at else ""
+    processes, lag = (one.processes, lag) if one.is_pulled else ("http", "-")
+    return (one.name, processes, lag, *(one.counts[name] for name in OUTCOMES), condition)
+
+
 def _status_as_json(found: status.Status) -> dict[str, Any]:
     return {
         "at": found.at,
         "handlers": [_handler_as_json(found, one) for one in found.handlers],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
+        "sources": [_source_as_json(one) for one in source_statuses()],
     }
+
+
+def _source_as_json(one: SourceStatus) -> dict[str, Any]:
+    columns = asdict(one)
+    seen = columns.pop("seen")
+    return {**columns, "seen_at": seen["at"]}
 
 
 def _handler_as_json(found: status.Status, one: status.HandlerStatus) -> dict[str, Any]:

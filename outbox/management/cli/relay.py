@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.core.management.base import CommandError
 
@@ -15,7 +11,7 @@ from outbox.relay.passes import relay as relay_all
 from outbox.tasks import build_relay
 from outbox.transports.celery_broker import CeleryTransport, forward_nudges
 
-from .common import Options, Write, count
+from .common import Options, Write, count, until_signalled
 
 
 class Relay:
@@ -30,7 +26,7 @@ class Relay:
         if options["once"]:
             _once(write)
             return
-        with _until_signalled() as stopping:
+        with until_signalled() as stopping:
             loop = build_relay()
             loop.start()
             write("The relay runs. Ctrl-C or SIGTERM stops it.")
@@ -50,15 +46,3 @@ def _once(write: Write) -> None:
             "`manage.py outbox doctor`."
         ) from error
     write(f"{count(number, 'message')} sent.")
-
-
-@contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
-    stopping = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(one, lambda *_: stopping.set()) for one in signals]
-    try:
-        yield stopping
-    finally:
-        for one, handler in zip(signals, before, strict=True):
-            signal.signal(one, handler)

@@ -23,6 +23,8 @@ PAGES = {
     "outbox_minute_part": "view_minute",
     "outbox_minute_health_checks": "view_minute",
     "outbox_minute_periodic": "view_minute",
+    "outbox_minute_contracts": "view_minute",
+    "outbox_minute_contracts_download": "view_minute",
     "outbox_event_changelist": "view_event",
     "outbox_event_change": "view_event",
     "outbox_event_history": "view_event",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+from django.utils import timezone
 
 from outbox import EventRecord, PermanentFailure, operations, subscribe, subscriptions
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.events import selects
-from outbox.models import Delivery, Subscription
+from outbox.models import Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.outbox.drive import create_deliveries, run_messages, run_pass, states
 
@@ -28,12 +29,20 @@ pytestmark = pytest.mark.usefixtures("own_registry")
         ("*, outbox.SubjectRedacted", "outbox.SubjectRedacted", True),
         ("*, !billing.*", "billing.Paid", False),
         ("*, !billing.*", "orders.Placed", True),
+        ("*, !billing.*, billing.Paid", "billing.Paid", True),
+        ("*, !billing.*, billing.Paid", "billing.Refused", False),
         ("orders.*, billing.Paid", "billing.Paid", True),
         ("orders.*, billing.Paid", "billing.Refused", False),
     ],
 )
 def test_a_selector_selects(selector: str, name: str, is_selected: bool):
+    Event.objects.create(
+        name=name, key="7", payload={}, emitted_at=timezone.now(), correlation_id=uuid4()
+    )
+
+    condition = Subscription(event=selector).events_condition()
     assert selects(selector, name) is is_selected
+    assert Event.objects.filter(condition).exists() is is_selected
 
 
 def record_all(*events: str) -> list[EventRecord]:

@@ -196,6 +196,16 @@ class TestThePreview:
 
         assert 'and the sink "analytics" accepts 2,000' in text
 
+    def test_refuses_an_event_of_a_newer_release(self, outbox: Outbox, configure: Configure):
+        configure()
+        event = sent(outbox)
+        Event.objects.update(version=3)
+
+        text = refused("sinks", "preview", "analytics")
+
+        assert f"The event {event.id} is version 3 of tests.ParcelSent" in text
+        assert "Run the command of that release." in text
+
     def test_refuses_an_event_of_another_sink(self, outbox: Outbox, configure: Configure):
         configure(EVENTS=["depot.*"])
         event = sent(outbox)

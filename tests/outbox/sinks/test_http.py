@@ -359,7 +359,9 @@ class TestAForkedProcess:
 
 class TestOptions:
     @pytest.mark.parametrize(
-        "secrets", [None, SECRET, ["hunter2"], ["whsec_aHVudGVyMg=="], [SECRET, 7]]
+        "secrets",
+        [None, SECRET, ["hunter2"], ["whsec_aHVudGVyMg=="], [SECRET, 7]],
+        ids=["none", "one text", "no prefix", "too short", "a number"],  # SECRET is random
     )
     def test_need_valid_secrets(self, secrets):
         with pytest.raises(ImproperlyConfigured, match='needs the option "secrets"') as raised:

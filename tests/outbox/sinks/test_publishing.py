@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from pytest_django import Settings
 from outbox import PermanentFailure, operations, subscriptions
 from outbox.contracts.cloudevents import parse
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.sinks import configuration
+from outbox.sinks import configuration, publishing
 from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.configuration import configured, sink_of
 from outbox.sinks.publishing import register_sinks
@@ -46,9 +46,14 @@ class ScriptedSink(MemorySink):
     result_of: Result | None = None
     error: Exception | None = None
 
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        super().__init__(name, options)
+        self.calls: list[int] = []
+
     def publish(
         self, messages: Sequence[SinkMessage], *, timeout: float
     ) -> Sequence[Exception | None]:
+        self.calls.append(len(messages))
         if self.error is not None:
             raise self.error
         results = [self.result_of(one) if self.result_of else None for one in messages]
@@ -147,6 +152,18 @@ class TestAnEvent:
         run_messages(run_pass())
 
         assert states() == ["dead"]
+
+
+class TestACall:
+    def test_is_limited_in_bytes(self, sink: ScriptedSink, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(publishing, "_MOST_BYTES", 2000)
+        emit_orders(6)
+
+        run_messages(run_pass())
+
+        assert states() == ["done"] * 6
+        assert len(sink.calls) > 1
+        assert sum(sink.calls) == 6
 
 
 class TestAnUnavailableSystem:

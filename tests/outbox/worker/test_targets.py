@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,9 +17,12 @@ from outbox import (
     Target,
     operations,
     subscribe,
+    subscriptions,
 )
 from outbox.deliveries import failpoints
-from outbox.models import Attempt, Delivery
+from outbox.deliveries.joining import join_names
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Attempt, Delivery, Event
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     Died,
@@ -112,6 +116,17 @@ class TestATargetThatFails:
         assert states_by_target() == {"": "done", "a": "dead", "b": "done"}
         assert Attempt.objects.get().delivery.target == "a"
 
+    def test_is_named_in_the_log(self, caplog: pytest.LogCaptureFixture):
+        send_to_each(a=PermanentFailure("gone"))
+        emit_orders(1)
+
+        with caplog.at_level("WARNING", logger="outbox.delivery"):
+            run_all()
+
+        [line] = caplog.records
+        assert line.getMessage().startswith(f"tests.send (a) {Event.objects.get().key} dead in ")
+        assert vars(line)["target"] == "a"
+
     def test_is_retried_alone(self):
         sent = send_to_each(a=PermanentFailure("gone"))
         emit_orders(1)
@@ -197,6 +212,30 @@ class TestAShare:
         in_flight = Delivery.objects.filter(state="sent").values_list("share", flat=True)
         assert sorted(in_flight, key=str) == ["a", "b"]
 
+    def test_stays_if_two_names_of_the_handler_are_joined(self):
+        """Failed: the shares of targets were replaced by the share of the event."""
+        send_to_owner()
+        emit_orders(1)
+        run_messages(run_pass())
+        for formerly in ([], ["tests.send"]):
+            subscriptions.registry.clear()
+            send_to_owner(name="tests.deliver", formerly=formerly)
+            join_names(using="default")
+            sync_subscriptions()
+
+        owed = Delivery.objects.filter(subscription__handler="tests.deliver")
+        assert owed.get(target="a").share == "owner:a"
+
+
+def send_to_owner(**policy: Any) -> None:
+    @subscribe(
+        "shops.Ordered",
+        targets=lambda: [Target("a", share="owner:a")],
+        share_window=1,
+        **{"name": "tests.send", **policy},
+    )
+    def send(target: str) -> None: ...
+
 
 class TestABulkHandler:
     def test_gets_the_target_of_each_delivery(self):
@@ -259,3 +298,21 @@ class TestACorrection:
         run_all()
 
         assert sent == [("b", "wrong"), ("a", "right")]
+
+    def test_has_the_share_of_the_target(self):
+        """Failed: the corrected delivery had the share of the event."""
+
+        @subscribe("tests.Noted", targets=lambda: [Target("a", share="owner:a")], share_window=1)
+        def send(target: str, note: str) -> None:
+            if note == "wrong":
+                raise PermanentFailure("not accepted")
+
+        Outbox().given("tests.Noted", order_id=uuid4(), note="wrong")
+        run_all()
+        dead = Delivery.objects.get(state="dead")
+
+        payload = {**dead.event.payload, "note": "right"}
+        operations.correct(dead.pk, payload, by="ann", reason="typing error")
+
+        shares = Delivery.objects.filter(target="a").values_list("share", flat=True)
+        assert set(shares) == {"owner:a"}

@@ -1,0 +1,195 @@
+"""Channels of the configured sinks: one for each destination, with the messages that it gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+from outbox.conf import conf
+from outbox.contracts import cloudevents
+from outbox.events import EventRecord
+from outbox.privacy.omission import UndeclaredField
+from outbox.receipt import PermanentFailure
+from outbox.sinks.base import Sink
+from outbox.sinks.configuration import CLOUDEVENTS, DEBEZIUM, SinkConfig, backend_of, configured
+from outbox.sinks.messages import encoding_of, message_of
+from outbox.sinks.topics import filled
+
+from . import systems
+from .builder import Builder, Reference
+from .envelopes import envelope_schema, header_schema
+from .schemas import without_sensitive
+from .versions import EventVersion, described
+
+_KEY = "{key}"
+_PARAMETER = {"description": "The event's key: id of the aggregate that it is about."}
+_ID = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ab")
+_CORRELATION = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ac")
+_TIME = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
+_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def add_published(builder: Builder, versions: Iterable[EventVersion]) -> None:
+    """Add the servers, channels, messages and operations of each configured sink.
+
+    Raises:
+        ImproperlyConfigured: a sink of the settings is invalid.
+    """
+    known = list(versions)
+    for config in configured().values():
+        _add_sink(builder, config, [one for one in known if config.accepts(one.name)])
+
+
+def _add_sink(builder: Builder, config: SinkConfig, versions: list[EventVersion]) -> None:
+    topics: dict[str, list[EventVersion]] = {}
+    for version in versions:
+        topic = filled(config.topic, name=version.name, version=version.version, key=_KEY)
+        topics.setdefault(topic, []).append(version)
+    for topic, some in topics.items():
+        system = systems.system_of(backend_of(config), config.options, topic)
+        channel = _add_channel(builder, config, system, some)
+        if newest := [one.label for one in some if one.is_newest]:
+            builder.operation(
+                f"publish.{config.name}.{system.address}",
+                "send",
+                channel=channel,
+                messages=newest,
+                title=f"publish to {config.name}",
+                **({"bindings": system.operation} if system.operation else {}),
+            )
+
+
+def _add_channel(
+    builder: Builder, config: SinkConfig, system: systems.System, versions: list[EventVersion]
+) -> str:
+    channel = {
+        "address": system.address,
+        "description": f"The sink {config.name}{_order(config)}",
+        **({"parameters": {"key": _PARAMETER}} if _KEY in system.address else {}),
+        "servers": builder.servers_of(config.name, system),
+        **({"bindings": system.channel} if system.channel else {}),
+    }
+    messages = {one.label: _message(builder, config, one, system) for one in versions}
+    return builder.channel(f"{config.name}.{system.address}", channel, messages)
+
+
+def _order(config: SinkConfig) -> str:
+    if config.ordered:
+        return ". First occurrences of the events of one key are in order."
+    return " keeps no order."
+
+
+def _message(
+    builder: Builder, config: SinkConfig, version: EventVersion, system: systems.System
+) -> Reference:
+    described_ = described(version)
+    if not version.is_newest:
+        described_["description"] = (
+            f"An earlier version, which the channel may still contain. Events are now sent as "
+            f"version {version.newest}."
+        )
+    message = {
+        **described_,
+        **_format(builder, config, version),
+        **({"bindings": system.message} if system.message else {}),
+    }
+    example = _example(builder, config, version)
+    if "payload" not in message and example:  # of a mapper, only the example is known
+        kind = example["headers"].get(cloudevents.CONTENT_TYPE)
+        message["contentType"] = kind or message["contentType"]
+    return builder.message(f"{config.name}.{version.label}", message, example)
+
+
+def _format(builder: Builder, config: SinkConfig, version: EventVersion) -> dict[str, Any]:
+    """Return content type and schemas of the headers and the payload."""
+    if config.format not in (CLOUDEVENTS, DEBEZIUM):
+        text = f"Written by the mapper {config.format}. Its schema is not known to the outbox."
+        return {"contentType": "application/octet-stream", "description": text}
+    data = _data(builder, config, version)
+    if config.format == DEBEZIUM:
+        return {"contentType": cloudevents.JSON, "headers": _debezium(version), "payload": data}
+    backend, fixed = backend_of(config), _fixed(version)
+    is_binary = encoding_of(config, backend) == "binary"
+    kind = cloudevents.JSON if is_binary else cloudevents.STRUCTURED
+    headers = header_schema(
+        fixed,
+        content_type=kind,
+        prefix=backend.header_prefix,
+        percent_encoded=backend.percent_encoded,
+        names=None if is_binary else backend.structured_attributes,
+    )
+    payload = data if is_binary else envelope_schema(fixed, data)
+    return {"contentType": kind, "headers": headers, "payload": payload}
+
+
+def _data(builder: Builder, config: SinkConfig, version: EventVersion) -> Reference:
+    if not config.sensitive:
+        reduced = without_sensitive(version.schema)
+        if reduced != version.schema:
+            return builder.schema(f"{version.label}.without-sensitive", reduced)
+    return builder.schema(version.label, version.schema)
+
+
+def _fixed(version: EventVersion) -> dict[str, str]:
+    settings = conf()
+    url = filled(settings.SCHEMA_URL, name=version.name, version=version.version, key="")
+    fixed = {
+        "specversion": cloudevents.SPEC_VERSION,
+        "source": settings.SOURCE,
+        "type": cloudevents.type_of(version.name, version.version),
+    }
+    return {**fixed, "dataschema": url} if url else fixed
+
+
+def _debezium(version: EventVersion) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid", "description": "The event's id (UUIDv7)."},
+            "eventType": {"type": "string", "const": version.name},
+            "eventVersion": {"type": "string", "const": str(version.version)},
+        },
+        "required": ["id", "eventType", "eventVersion"],
+    }
+
+
+def _example(
+    builder: Builder, config: SinkConfig, version: EventVersion
+) -> Mapping[str, Any] | None:
+    """Return the message that the sink sends for an example of the event."""
+    made = builder.example(builder.schema(version.label, version.schema))
+    if made is None:
+        return None
+    event = _event(version, made)
+    # Its class is enough: no client is needed to build a message.
+    sink = cast("Sink", backend_of(config))
+    try:
+        sent = message_of(config, event, sink=sink)
+    except (PermanentFailure, UndeclaredField):
+        return None
+    payload = _as_json(sent.body)
+    return {"name": "example", "headers": dict(sent.headers), "payload": payload}
+
+
+def _event(version: EventVersion, payload: Mapping[str, Any]) -> EventRecord:
+    return EventRecord(
+        id=_ID,
+        name=version.name,
+        version=version.version,
+        key=str(payload[version.key]),
+        payload=payload,
+        emitted_at=_TIME,
+        correlation_id=_CORRELATION,
+        actor="user:7",
+        traceparent=_TRACE,
+    )
+
+
+def _as_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")

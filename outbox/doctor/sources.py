@@ -1,0 +1,69 @@
+"""Findings about sources: their processes, their lag, and whether the other system is reachable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outbox import clock
+from outbox.formatting import span
+from outbox.monitor.sources import SourceStatus, source_statuses
+from outbox.sources.configuration import configured
+
+from .findings import Finding, error, ok, warning
+
+
+def examine(*, using: str) -> Iterator[Finding]:
+    """Examine what the processes of the sources have stored about themselves."""
+    configured()  # an invalid setting is a finding
+    for one in source_statuses(using=using):
+        yield from _of_process(one, using=using)
+
+
+def examine_systems(*, timeout: float) -> Iterator[Finding]:
+    """Ask the external system of each source whether its topics exist and may be read."""
+    for name, source in sorted(configured().items()):
+        if not source.is_pulled:
+            continue
+        part, made = f"source {name}", source.create()
+        try:
+            problems = made.check(timeout=timeout)
+        finally:
+            made.close()
+        for problem in problems:
+            text, _dot, advice = problem.partition(". ")
+            yield error(part, f"{text.removesuffix('.')}.", advice or "See the log of its process.")
+        if not problems:
+            yield ok(part, "Its topics exist and can be read.")
+
+
+def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
+    part, now = f"source {one.name}", clock.now(using=using)
+    if one.is_pulled and not one.processes:
+        seen = one.seen.age(now)
+        yield error(
+            part,
+            f"Its process was last seen {seen} ago." if seen else "No process has received it.",
+            f"Start `manage.py outbox receive {one.name}`. Until then its messages wait in the "
+            "other system, which may delete them by age.",
+        )
+    elif one.failing_at:
+        failing = span(now - one.failing_at)
+        yield error(part, f"It cannot receive for {failing}: {one.failure}", "Correct this first.")
+    elif one.paused_at:
+        yield warning(
+            part,
+            f"It is paused for {span(now - one.paused_at)}: its events have too many owed "
+            "deliveries.",
+            "`manage.py outbox status` shows the handlers. Give their queues more workers.",
+        )
+    else:
+        yield ok(part, _in_words(one))
+
+
+def _in_words(one: SourceStatus) -> str:
+    numbers = ", ".join(f"{number:,} {name}" for name, number in one.counts.items() if number)
+    counts = f"Messages since its start: {numbers or 'none'}."
+    if not one.is_pulled:
+        return f"The other system calls it. {counts}"
+    lag = "unknown" if one.lag is None else f"{one.lag:,} messages"
+    return f"It receives. Lag: {lag}. {counts}"

@@ -1,0 +1,86 @@
+"""The subcommand receive: store the messages of sources as events."""
+
+from __future__ import annotations
+
+import threading
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
+
+from outbox.sources import configuration, state
+from outbox.sources.configuration import SourceConfig
+from outbox.sources.receiver import Receiver
+
+from .common import Options, Write, until_signalled
+
+#: Seconds between two looks at the threads.
+_LOOK_EVERY = 0.5
+
+
+class Receive:
+    """Store the messages of the sources as events, until SIGINT or SIGTERM."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the sources."""
+        parser.add_argument(
+            "source", nargs="*", help='names in OUTBOX["SOURCES"]; default: all that are received'
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Receive each source in one thread. Raise `CommandError` if a source is unusable."""
+        sources = _chosen(options["source"])
+        with until_signalled() as stopping:
+            running = [_Running(source, stopping) for source in sources]
+            names = ", ".join(source.name for source in sources)
+            write(f"Receiving: {names}. Ctrl-C or SIGTERM stops it.")
+            while not stopping.wait(_LOOK_EVERY) and all(one.is_alive() for one in running):
+                pass
+            stopping.set()
+            for one in running:
+                one.join()
+        state.flush()
+        for one in running:
+            if one.error is not None:
+                raise CommandError(str(one.error)) from one.error
+        write("Receiving has stopped.")
+
+
+class _Running(threading.Thread):
+    """The thread of one source, and the error that ended it."""
+
+    def __init__(self, source: SourceConfig, stopping: threading.Event) -> None:
+        super().__init__(name=f"outbox-receive-{source.name}", daemon=True)
+        self.error: Exception | None = None
+        self._receiver = Receiver(source, stopping=stopping)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._receiver.run()
+        except Exception as error:
+            self.error = error
+
+
+def _chosen(names: Sequence[str]) -> list[SourceConfig]:
+    try:
+        known = configuration.configured()
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    pulled = {name: source for name, source in known.items() if source.is_pulled}
+    for name in names:
+        if name not in known:
+            configured = ", ".join(known) or "none"
+            raise CommandError(f'OUTBOX["SOURCES"] has no source {name}. It has: {configured}.')
+        if name not in pulled:
+            raise CommandError(
+                f"The source {name} receives HTTP requests through outbox.sources.http.receive in "
+                "your urls. It needs no process."
+            )
+    if not pulled:
+        raise CommandError(
+            'OUTBOX["SOURCES"] has no source to receive. '
+            "See docs/how-to/receive-from-another-system.md."
+        )
+    return [source for name, source in pulled.items() if not names or name in names]

@@ -1,0 +1,76 @@
+"""The condition of each configured source: processes, lag, pause, failure and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.exceptions import ImproperlyConfigured
+
+from outbox import databases
+from outbox.models import Heartbeat, SourceState
+from outbox.sources.configuration import SourceConfig, configured
+from outbox.sources.state import OUTCOMES
+
+from .health import Heartbeats, LastSeen
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceStatus:
+    """The condition of one source.
+
+    Attributes:
+        name: its name in `OUTBOX["SOURCES"]`.
+        is_pulled: whether a process has to receive its messages.
+        processes: number of processes with a recent heartbeat that receive it.
+        seen: the latest heartbeat of such a process.
+        lag: messages that wait in the external system; None: unknown.
+        paused_at: since when it is paused, because its backlog is too large.
+        failing_at: since when it cannot receive.
+        failure: why.
+        counts: messages by outcome since the first start: stored, duplicates, ...
+    """
+
+    name: str
+    is_pulled: bool
+    processes: int = 0
+    seen: LastSeen = field(default_factory=LastSeen)
+    lag: int | None = None
+    paused_at: datetime | None = None
+    failing_at: datetime | None = None
+    failure: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def source_statuses(*, using: str | None = None) -> list[SourceStatus]:
+    """Return the condition of the configured sources by name; cost: two small queries.
+
+    Without sources, and if the setting is invalid, there is none and nothing is read.
+    """
+    using = using or databases.alias()
+    try:
+        sources = configured()
+    except ImproperlyConfigured:  # a system check reports it
+        return []
+    if not sources:
+        return []
+    found = Heartbeats(using=using)
+    rows = {row.source: row for row in SourceState.objects.using(using).filter(source__in=sources)}
+    return [_status(one, rows.get(name), found) for name, one in sorted(sources.items())]
+
+
+def _status(source: SourceConfig, row: SourceState | None, found: Heartbeats) -> SourceStatus:
+    kind = Heartbeat.Kind.RECEIVER
+    state = row or SourceState(source=source.name)
+    return SourceStatus(
+        name=source.name,
+        is_pulled=source.is_pulled,
+        processes=found.running(kind, source.name),
+        seen=found.latest(kind, queue=source.name),
+        lag=state.lag,
+        paused_at=state.paused_at,
+        failing_at=state.failing_at,
+        failure=state.failure,
+        counts={name: getattr(state, name) for name in OUTCOMES},
+    )

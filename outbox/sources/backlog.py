@@ -1,0 +1,85 @@
+"""The backlog of a source: owed deliveries of its events. A source with a large one pauses."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from outbox import databases
+from outbox.events import selects
+from outbox.models import Delivery, Event, Subscription
+
+from .configuration import SourceConfig
+from .events import declared_by
+from .state import note_pause
+
+logger = logging.getLogger("outbox.sources")
+
+#: Seconds between two counts.
+_EVERY = 1.0
+
+State = Delivery.State
+#: A dead delivery waits for a person, so it does not hold the source.
+_COUNTED = (State.PENDING, State.SENT, State.PARKED, State.BLOCKED)
+
+
+def backlog(source: str, *, at_most: int, using: str | None = None) -> int:
+    """Return the number of owed deliveries of a source's events, without dead ones.
+
+    Events that wait for fan-out count, too. Counting ends at `at_most`, so its cost is bounded.
+    """
+    using = using or databases.alias()
+    events = Event.objects.using(using).filter(fanned_out_at=None, name__startswith=f"{source}.")
+    number = events.order_by()[:at_most].count()
+    rows = Delivery.objects.using(using).filter(
+        subscription__in=_subscriptions(source, using=using), event__name__startswith=f"{source}."
+    )
+    for state in _COUNTED:  # one query each: each state has its own index
+        if number >= at_most:
+            return at_most
+        number += rows.filter(state=state).order_by()[: at_most - number].count()
+    return number
+
+
+def _subscriptions(source: str, *, using: str) -> list[int]:
+    """Return the subscriptions that are owed external events of the source."""
+    names = [event.event_name for event in declared_by(source)]
+    rows = Subscription.objects.using(using).values_list("pk", "event")
+    return [pk for pk, selector in rows if any(selects(selector, name) for name in names)]
+
+
+class Brake:
+    """Decides whether a source is paused: from `MAX_BACKLOG` on, until less than half is left."""
+
+    def __init__(self, source: SourceConfig, *, using: str | None = None) -> None:
+        self._source = source
+        self._using = using or databases.alias()
+        self._counted_at = -_EVERY
+        self._is_noted = False
+        self.is_on = False
+
+    def is_needed(self) -> bool:
+        """Return whether the source must not receive now. Count at most once a second."""
+        now = time.monotonic()
+        if now - self._counted_at >= _EVERY:
+            self._decide()
+            self._counted_at = now
+        return self.is_on
+
+    def _decide(self) -> None:
+        most = self._source.max_backlog
+        limit = (most + 1) // 2 if self.is_on else most
+        is_on = backlog(self._source.name, at_most=limit, using=self._using) >= limit
+        if is_on != self.is_on or not self._is_noted:
+            note_pause(self._source.name, is_paused=is_on, using=self._using)
+            self._is_noted = True
+        if is_on and not self.is_on:
+            logger.warning(
+                "%s is paused: its events have %d owed deliveries or more (MAX_BACKLOG). It "
+                "continues when less than half of them are left.",
+                self._source.name,
+                most,
+            )
+        elif self.is_on and not is_on:
+            logger.info("%s continues.", self._source.name)
+        self.is_on = is_on

@@ -1,0 +1,148 @@
+"""The interface of a source: it receives messages of one external system."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from uuid import UUID
+
+
+class SourceUnavailable(Exception):
+    """The external system cannot be reached, or refuses this consumer. Receiving starts again."""
+
+
+class NotReadable(ValueError):
+    """A message cannot be read. The text names the cause, and quotes no value of the message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedMessage:
+    """One message as it was received.
+
+    Attributes:
+        position: identity of the message in its system: "invoices/0/42" for partition 0 of a Kafka
+            topic, the message id of a queue. Redelivery does not change it.
+        topic: topic, subject or queue that it came from.
+        key: partition key, or "".
+        headers: attributes of the message by name, in lower case.
+        body: the message's body.
+        handle: reference for the acknowledgement. Only the source reads it.
+    """
+
+    position: str
+    topic: str
+    key: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(repr=False)
+    handle: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalMessage:
+    """The content of a message, as a mapper returns it.
+
+    Attributes:
+        id: identity of the fact. Two messages of a source with one id are duplicates.
+        type: kind of the fact. An `ExternalEvent` declares it.
+        data: its fields.
+        correlation_id: shared by all events that follow from one request. None: a new one.
+        causation_id: the event that caused it, if this project knows that event.
+        traceparent: W3C trace context, or "".
+        tracestate: W3C trace state, or "".
+    """
+
+    id: str
+    type: str
+    data: Mapping[str, Any] = field(repr=False)
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+class BaseSource(ABC):
+    """The part that all sources share, also those that are called by the other system.
+
+    Args:
+        name: the source's name in `OUTBOX["SOURCES"]`.
+        topics: its `TOPICS`.
+        group: its `GROUP`: processes with the same one share the messages.
+        options: its `OPTIONS`. They may contain credentials, so no error may quote them.
+
+    Attributes:
+        header_prefix: prefix of CloudEvents attributes among the headers.
+        percent_encoded: whether header values are percent-encoded, as in HTTP and NATS.
+        needs_topics: whether `TOPICS` must not be empty.
+        needs_group: whether `GROUP` must not be empty.
+    """
+
+    header_prefix: ClassVar[str] = "ce-"
+    percent_encoded: ClassVar[bool] = False
+    needs_topics: ClassVar[bool] = True
+    needs_group: ClassVar[bool] = False
+
+    def __init__(
+        self, name: str, *, topics: Sequence[str], group: str, options: Mapping[str, Any]
+    ) -> None:
+        self.name = name
+        self.topics = topics
+        self.group = group
+        self.options = options
+
+    @abstractmethod
+    def check(self, *, timeout: float) -> Sequence[str]:
+        """Ask the system whether the topics exist and may be read.
+
+        Returns:
+            One sentence per problem: object, cause and next step. Empty if all is well.
+        """
+
+    def close(self) -> None:  # noqa: B027  not every client has something to close
+        """Leave the group and close connections. The source is not used afterwards."""
+
+
+class Source(BaseSource):
+    """Receives messages of one external system. One instance for a thread that drives it.
+
+    A subclass in your project is named by `BACKEND`. Its module alone imports the client library.
+    A message is received, stored and committed, then acknowledged. A message that is not
+    acknowledged must be delivered again, to this or another process.
+
+    Attributes:
+        max_batch: most messages of one call of `receive`.
+    """
+
+    max_batch: ClassVar[int] = 500
+
+    @abstractmethod
+    def receive(self, max_messages: int, *, timeout: float) -> Sequence[ReceivedMessage]:
+        """Return the next messages. Wait at most `timeout` seconds for the first one.
+
+        Messages of one key are in their order in the system, where it has one.
+
+        Raises:
+            SourceUnavailable: the system cannot be reached, or refuses this consumer.
+        """
+
+    @abstractmethod
+    def acknowledge(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Acknowledge all messages of the last call of `receive`. They are committed.
+
+        If it raises, the messages are delivered again, and dropped as duplicates.
+        """
+
+    @abstractmethod
+    def release(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Return the messages of the last call of `receive`: they could not be stored."""
+
+    def keep_alive(self) -> None:
+        """Keep the session while nothing is received. Called every second during a pause."""
+
+    @abstractmethod
+    def lag(self) -> int | None:
+        """Return the number of messages that wait in the system for all processes; None: unknown.
+
+        It may be called before the first `receive`.
+        """

@@ -1,0 +1,46 @@
+"""Delete the ids of received messages by age: `DEDUPLICATION_DAYS` of their source."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from django.core.exceptions import ImproperlyConfigured
+
+from outbox import clock, databases
+from outbox.models import Received
+
+from .configuration import configured
+
+#: Rows in one transaction.
+_BATCH = 500
+
+
+def forget_received(*, at_most: timedelta, using: str | None = None) -> int:
+    """Delete old ids, the oldest first; return how many. The next run continues.
+
+    Ids of a source that is no longer configured are kept. An id that comes again after its row was
+    deleted is stored as a new event.
+
+    Args:
+        at_most: the longest duration.
+        using: the outbox's database alias.
+    """
+    using, deleted = using or databases.alias(), 0
+    until, now = time.monotonic() + at_most.total_seconds(), clock.now(using=using)
+    try:
+        sources = configured()
+    except ImproperlyConfigured:  # a system check reports it
+        return 0
+    for name, source in sources.items():
+        before = now - timedelta(days=source.deduplication_days)
+        rows = Received.objects.using(using).filter(source=name)
+        while time.monotonic() < until:
+            # By id, which follows the time. So no index on the time is needed.
+            oldest = rows.order_by("id").values_list("id", "received_at")[:_BATCH]
+            old = [id for id, received_at in oldest if received_at < before]
+            if old:
+                deleted += rows.filter(id__in=old).delete()[0]
+            if len(old) < _BATCH:
+                break
+    return deleted

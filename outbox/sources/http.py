@@ -1,0 +1,233 @@
+"""HTTP source: another system sends signed `POST` requests, and a view stores them.
+
+The signature is that of Standard Webhooks (https://www.standardwebhooks.com), and the body a
+CloudEvent in JSON, in structured or binary mode. In your urls::
+
+    path("events/<str:source>/", outbox.sources.http.receive)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from outbox import databases
+from outbox.deliveries.transient_errors import is_transient
+
+from .backlog import Brake
+from .base import BaseSource, ReceivedMessage
+from .configuration import SourceConfig, configured
+from .storing import store
+
+logger = logging.getLogger("outbox.sources")
+
+#: Seconds by which a request's time may differ from this host's, unless TOLERANCE sets others.
+_TOLERANCE = 300
+#: Seconds after which a sender may try again while the source is paused.
+_RETRY_AFTER = 30
+_KEYS = ("SECRETS", "TOLERANCE")
+
+
+class HttpSource(BaseSource):
+    """Checks signed requests.
+
+    `OPTIONS`: `SECRETS` is a list of secrets as in Standard Webhooks, "whsec_<Base64>". Each of
+    them is accepted, so that a secret can be replaced. `TOLERANCE` is in seconds (300).
+    """
+
+    percent_encoded: ClassVar[bool] = True
+    needs_topics: ClassVar[bool] = False
+
+    def __init__(
+        self, name: str, *, topics: Sequence[str], group: str, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(name, topics=topics, group=group, options=options)
+        self._keys = list(_keys(name, options))
+        self._tolerance = _tolerance(name, options)
+
+    def check(self, *, timeout: float) -> Sequence[str]:
+        """Return no problem: the other system opens the connection."""
+        return []
+
+    def refusal(self, *, id: str, timestamp: str, signature: str, body: bytes) -> str:
+        """Return why a request is not authentic, or "" if it is."""
+        if not id or not timestamp or not signature:
+            return "It needs the headers webhook-id, webhook-timestamp and webhook-signature."
+        if not timestamp.isascii() or not timestamp.isdigit():
+            return "webhook-timestamp is no number of seconds."
+        if abs(time.time() - int(timestamp)) > self._tolerance:
+            return "webhook-timestamp is too old, or in the future. Check the sender's clock."
+        signed = f"{id}.{timestamp}.".encode() + body
+        wanted = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
+        # Every pair is compared, so that the time says nothing about the keys.
+        given = [_decoded(one) for one in signature.split()]
+        matches = [hmac.compare_digest(one, other) for one in wanted for other in given]
+        return "" if any(matches) else "webhook-signature does not match."
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+@require_POST
+def receive(request: HttpRequest, source: str) -> HttpResponse:
+    """Store a signed message. The answer is 204 only after the commit; a duplicate has it, too.
+
+    Other answers: 400 for a message id that contradicts the signed one, 401 for a missing or wrong
+    signature, 404 for an unknown source, 413 for a body above `MAX_BYTES`, 503 while the backlog
+    is too large or the database fails.
+    """
+    config = configured().get(source)
+    if config is None or not issubclass(config.backend_class, HttpSource):
+        return _answer(404, f"No source {source} receives requests.")
+    body = _body(request, config)
+    if body is None:
+        return _answer(413, f"The body is larger than {config.max_bytes:,} bytes.")
+    message = _message(request, config, body)
+    if refusal := _authenticity(config).refusal(
+        id=message.position,
+        timestamp=request.headers.get("webhook-timestamp", ""),
+        signature=request.headers.get("webhook-signature", ""),
+        body=body,
+    ):
+        return _answer(401, refusal)
+    if not _is_signed_id(message):
+        return _answer(400, "ce-id differs from webhook-id. The signature covers webhook-id only.")
+    return _stored(config, message)
+
+
+def _stored(config: SourceConfig, message: ReceivedMessage) -> HttpResponse:
+    using = databases.alias()
+    try:
+        if _brake(config).is_needed():
+            return _try_later("The receiver's backlog is too large.")
+        store(config, [message], using=using)
+    except Exception as error:
+        if not is_transient(error, using=using):
+            raise
+        return _try_later("The receiver's database cannot store it now.")
+    return HttpResponse(status=204)
+
+
+def _message(request: HttpRequest, config: SourceConfig, body: bytes) -> ReceivedMessage:
+    return ReceivedMessage(
+        position=request.headers.get("webhook-id", ""),
+        topic=request.path,
+        headers={
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower() == "content-type" or name.lower().startswith(("ce-", "webhook-id"))
+        },
+        body=body,
+    )
+
+
+def _is_signed_id(message: ReceivedMessage) -> bool:
+    """Return whether the CloudEvent's id is covered by the signature.
+
+    It is not in binary mode, where only `webhook-id` and the body are signed. So a request that was
+    recorded could be sent again under another id. A replay may append its number to `webhook-id`.
+    """
+    given = message.headers.get("ce-id")
+    if given is None:
+        return True
+    return re.fullmatch(rf"{re.escape(given)}(\.\d+)?", message.position) is not None
+
+
+def _body(request: HttpRequest, config: SourceConfig) -> bytes | None:
+    """Return the body, or None if it is too large."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > config.max_bytes:
+        return None
+    try:
+        body = request.body
+    except RequestDataTooBig:  # DATA_UPLOAD_MAX_MEMORY_SIZE
+        return None
+    return body if len(body) <= config.max_bytes else None
+
+
+def _answer(status: int, text: str) -> HttpResponse:
+    return HttpResponse(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
+
+
+def _try_later(text: str) -> HttpResponse:
+    response = _answer(503, f"{text} Send it again later.")
+    response["Retry-After"] = str(_RETRY_AFTER)
+    return response
+
+
+def _authenticity(config: SourceConfig) -> HttpSource:
+    known = _checkers.get(config.name)
+    if known is None or known[0] is not config:
+        checker = config.create()
+        assert isinstance(checker, HttpSource)
+        known = _checkers[config.name] = (config, checker)
+    return known[1]
+
+
+def _brake(config: SourceConfig) -> Brake:
+    known = _brakes.get(config.name)
+    if known is None or known[0] is not config:
+        known = _brakes[config.name] = (config, Brake(config))
+    return known[1]
+
+
+_checkers: dict[str, tuple[SourceConfig, HttpSource]] = {}
+_brakes: dict[str, tuple[SourceConfig, Brake]] = {}
+
+
+def _keys(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:
+    place = f'OUTBOX["SOURCES"]["{name}"]["OPTIONS"]'
+    for key in options:
+        if key not in _KEYS:
+            raise ImproperlyConfigured(
+                f"{place} has no key {key!r}. The keys are SECRETS, TOLERANCE."
+            )
+    secrets = options.get("SECRETS")
+    if not isinstance(secrets, list | tuple) or not secrets:
+        raise ImproperlyConfigured(
+            f'{place}["SECRETS"] must be a list with at least one secret, "whsec_<Base64>".'
+        )
+    for secret in secrets:
+        yield _key(f'{place}["SECRETS"]', secret)
+
+
+def _key(place: str, secret: object) -> bytes:
+    try:
+        key = base64.b64decode(str(secret).removeprefix("whsec_"), validate=True)
+    except binascii.Error as error:
+        raise ImproperlyConfigured(f'A secret in {place} is no Base64 after "whsec_".') from error
+    if len(key) < 24:  # the least that Standard Webhooks allows
+        raise ImproperlyConfigured(f"A secret in {place} has {len(key)} bytes. Use 24 to 64.")
+    return key
+
+
+def _tolerance(name: str, options: Mapping[str, Any]) -> float:
+    given = options.get("TOLERANCE", _TOLERANCE)
+    if not isinstance(given, int | float) or isinstance(given, bool) or given <= 0:
+        raise ImproperlyConfigured(
+            f'OUTBOX["SOURCES"]["{name}"]["OPTIONS"]["TOLERANCE"] must be a number of seconds '
+            "above zero."
+        )
+    return float(given)
+
+
+def _decoded(signature: str) -> bytes:
+    version, _, text = signature.partition(",")
+    if version != "v1":
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""

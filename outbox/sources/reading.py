@@ -1,0 +1,169 @@
+"""Read a received message: its content, and the event that is stored for it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from outbox.context import Cause
+from outbox.events import DomainEvent
+from outbox.ids import uuid7
+from outbox.storable import storable_text
+
+from .base import ExternalMessage, NotReadable, ReceivedMessage
+from .configuration import SourceConfig
+from .events import ExternalEvent, find_external
+from .unreadable import UnknownMessageReceived, UnreadableMessageReceived, as_received
+
+logger = logging.getLogger("outbox.sources")
+
+Outcome = Literal["stored", "unreadable", "unknown"]
+
+#: Width of the columns of an event's key and of an external id.
+_LONGEST_ID = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The event that is stored for a message.
+
+    Attributes:
+        message: the message.
+        external_id: its identity within the source.
+        event: the event.
+        outcome: whether the event is the message's own, or holds the message as it was received.
+        content: its content, if it could be read.
+        event_id: id of the event.
+    """
+
+    message: ReceivedMessage
+    external_id: str
+    event: DomainEvent
+    outcome: Outcome
+    content: ExternalMessage | None = None
+    event_id: UUID = field(default_factory=uuid7)
+
+    def cause(self, source: str) -> Cause:
+        """Return the cause of the event."""
+        content = self.content
+        return Cause(
+            correlation_id=(content and content.correlation_id) or uuid7(),
+            causation_id=content.causation_id if content else None,
+            actor=f"source:{source}",
+        )
+
+
+def read(message: ReceivedMessage, source: SourceConfig) -> Reading | None:
+    """Read a message. None: the source is configured to drop it. It never raises."""
+    content = None
+    try:
+        content = content_of(message, source)
+        if content is None:
+            return None
+        fact = fact_of(content, source)
+    except NotReadable as error:
+        logger.warning(
+            "%s: the message %s cannot be read, and becomes a dead letter: %s.",
+            source.name,
+            message.position,
+            error,
+        )
+        return unreadable(message, source, content)
+    if fact is not None:
+        return Reading(
+            message=message,
+            external_id=external_id(content.id),
+            event=fact,
+            outcome="stored",
+            content=content,
+        )
+    return _unknown(message, source, content) if source.unknown == "keep" else None
+
+
+def content_of(message: ReceivedMessage, source: SourceConfig) -> ExternalMessage | None:
+    """Return a message's content, or None if its mapper drops it.
+
+    Raises:
+        NotReadable: it is too large, or no CloudEvent, or its mapper failed.
+    """
+    if len(message.body) > source.max_bytes:
+        raise NotReadable(
+            f"Its body has {len(message.body):,} bytes, and MAX_BYTES of the source "
+            f"{source.name} is {source.max_bytes:,}"
+        )
+    try:
+        return source.read(message)
+    except NotReadable:
+        raise
+    except Exception as error:  # a mapper is code of the project
+        raise NotReadable(f"Its mapper {source.mapper} raised {type(error).__name__}") from error
+
+
+def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | None:
+    """Return the external event of a message, or None if no class declares its type.
+
+    Raises:
+        NotReadable: the fields do not fit the class.
+    """
+    known = find_external(source.name, content.type)
+    if known is None:
+        return None
+    try:
+        # As JSON, a value also fits a strict type.
+        return known.model_validate_json(to_json(content.data), by_alias=True, by_name=True)
+    except ValidationError as error:
+        raise NotReadable(f"It does not fit {known.event_name}: {_problems(error)}") from None
+    except PydanticSerializationError as error:
+        raise NotReadable("Its data has a value that JSON does not have") from error
+
+
+def unreadable(
+    message: ReceivedMessage, source: SourceConfig, content: ExternalMessage | None = None
+) -> Reading:
+    """Return the event that holds an unreadable message."""
+    own_id = external_id(content.id if content else f"message {message.position}")
+    event = as_received(
+        UnreadableMessageReceived,
+        message,
+        source=source.name,
+        external_id=own_id,
+        max_bytes=source.max_bytes,
+    )
+    return Reading(
+        message=message, external_id=own_id, event=event, outcome="unreadable", content=content
+    )
+
+
+def external_id(given: str) -> str:
+    """Return an id as it is stored: a hash of it if it is too long."""
+    text = storable_text(given)
+    if len(text) <= _LONGEST_ID:
+        return text
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def _unknown(message: ReceivedMessage, source: SourceConfig, content: ExternalMessage) -> Reading:
+    own_id = external_id(content.id)
+    event = as_received(
+        UnknownMessageReceived,
+        message,
+        source=source.name,
+        external_id=own_id,
+        max_bytes=source.max_bytes,
+        unknown_type=content.type,
+    )
+    return Reading(
+        message=message, external_id=own_id, event=event, outcome="unknown", content=content
+    )
+
+
+def _problems(error: ValidationError) -> str:
+    # str(error) quotes the values.
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)

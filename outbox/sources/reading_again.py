@@ -1,0 +1,109 @@
+"""The handler of messages that were stored as received: read them again, and store their event."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode
+
+from django.db import transaction
+
+from outbox import databases, emission
+from outbox.ids import uuid7
+from outbox.models import Event, Received
+from outbox.receipt import PermanentFailure
+from outbox.subscriptions import find, subscribe
+from outbox.transports.base import QUEUE
+from outbox.transports.nudge import nudge
+
+from .base import NotReadable, ReceivedMessage
+from .configuration import SourceConfig, configured
+from .events import ExternalEvent
+from .reading import content_of, external_id, fact_of
+from .storing import claim
+from .unreadable import STORED_MESSAGES, Encoding
+
+logger = logging.getLogger("outbox.sources")
+
+HANDLER = "outbox.read_message"
+
+
+def subscribe_reader() -> None:
+    """Subscribe the handler. A project without sources has no such subscription."""
+    if find(HANDLER) is None:
+        subscribe(*STORED_MESSAGES, name=HANDLER, queue=QUEUE)(read_message)
+
+
+def read_message(
+    source: str,
+    external_id: str,
+    position: str,
+    topic: str,
+    partition_key: str,
+    headers: dict[str, str],
+    body: str,
+    encoding: Encoding,
+    size: int,
+    unknown_type: str,
+) -> None:
+    """Read a stored message again, and store its external event.
+
+    Raises `PermanentFailure` if it still cannot be read.
+    """
+    known = configured().get(source)
+    if known is None:
+        raise PermanentFailure(
+            f'OUTBOX["SOURCES"] no longer has the source {source}. Configure it and retry, or '
+            "discard the delivery."
+        )
+    message = ReceivedMessage(
+        position=position,
+        topic=topic,
+        key=partition_key,
+        headers=headers,
+        body=_decoded(body, encoding, size=size, source=known),
+    )
+    _store_event(message, known, unknown_type=unknown_type)
+
+
+def _decoded(body: str, encoding: Encoding, *, size: int, source: SourceConfig) -> bytes:
+    if encoding == "text":
+        return body.encode()
+    if encoding == "omitted":
+        raise PermanentFailure(
+            f"The body had {size:,} bytes and was not stored, since MAX_BYTES of the source "
+            f"{source.name} is {source.max_bytes:,}. Raise MAX_BYTES, and let the sender send the "
+            "message again under another id."
+        )
+    try:
+        return b64decode(body, validate=True)
+    except ValueError as error:
+        raise PermanentFailure("The body is no valid Base64.") from error
+
+
+def _store_event(message: ReceivedMessage, source: SourceConfig, *, unknown_type: str) -> None:
+    try:
+        content = content_of(message, source)
+        fact = fact_of(content, source) if content else None
+    except NotReadable as error:
+        raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
+    if content is None or (fact is None and content.type == unknown_type):
+        return  # the mapper drops it, or the type is still unknown
+    if fact is None:
+        raise PermanentFailure(
+            f"No external event of the source {source.name} declares the type {content.type}."
+        )
+    _store_once(fact, external_id(content.id), source.name)
+
+
+def _store_once(fact: ExternalEvent, own_id: str, source: str) -> None:
+    using, event_id = databases.alias(), uuid7()
+    if not claim(source, {own_id: event_id}, using=using):
+        rows = Received.objects.using(using).filter(source=source, external_id=own_id)
+        [row] = rows.select_for_update()
+        events = Event.objects.using(using).filter(id=row.event)
+        if events.exclude(name__in=STORED_MESSAGES).exists():
+            logger.warning("%s: %s was stored before. It is dropped.", source, own_id)
+            return
+        rows.update(event=event_id)
+    emission.store(fact, using=using, event_id=event_id)
+    transaction.on_commit(nudge, using=using, robust=True)

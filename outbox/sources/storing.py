@@ -1,0 +1,154 @@
+"""Store received messages as events: one transaction for a batch, once for each external id."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from django.db import connections, transaction
+
+from outbox import clock, databases, emission, tracing
+from outbox.context import caused_by
+from outbox.deliveries import failpoints
+from outbox.deliveries.key_locks import lock_keys
+from outbox.deliveries.transient_errors import is_transient, retry_transient
+from outbox.models import Received
+from outbox.storable import UnstorableValue
+from outbox.subscriptions import is_ordered_event
+from outbox.transports.nudge import nudge
+
+from .base import ReceivedMessage
+from .configuration import SourceConfig
+from .reading import Reading, read, unreadable
+from .state import count
+
+if TYPE_CHECKING:
+    from django.db.models import Field
+
+logger = logging.getLogger("outbox.sources")
+
+#: Runs a function, and repeats it after transient errors of the database.
+Retry = Callable[[Callable[[], "Counter[str]"]], "Counter[str]"]
+
+
+def store(
+    source: SourceConfig,
+    messages: Sequence[ReceivedMessage],
+    *,
+    retry: Retry | None = None,
+    using: str | None = None,
+) -> Counter[str]:
+    """Store messages as events in one transaction, and commit it. Drop duplicates.
+
+    A message that cannot be read, or that the database refuses, is stored as it was received.
+
+    Args:
+        source: the source that received them.
+        messages: messages in the order in which their events are stored.
+        retry: repeats a transaction after transient errors. Default: `retry_transient`.
+        using: the outbox's database alias.
+
+    Returns:
+        Numbers of messages by outcome: stored, unreadable, unknown, duplicates, dropped.
+
+    Raises:
+        django.db.Error: nothing of the batch, or of its rest, is stored.
+    """
+    using = using or databases.alias()
+    retry = retry or (lambda action: retry_transient(action, using=using))
+    readings = [read(message, source) for message in messages]
+    found = [one for one in readings if one is not None]
+    counts = Counter(dropped=len(readings) - len(found))
+    counts += _store_safely(source, found, retry=retry, using=using)
+    count(source.name, counts)
+    return counts
+
+
+def _store_safely(
+    source: SourceConfig, readings: Sequence[Reading], *, retry: Retry, using: str
+) -> Counter[str]:
+    """Store a batch. If the database refuses it, store each alone, and that one as received."""
+    if not readings:
+        return Counter()
+    try:
+        return retry(lambda: _store_together(source, readings, using=using))
+    except Exception as error:
+        if is_transient(error, using=using):
+            raise
+        [first, *others] = readings
+        if not others and first.outcome == "unreadable":
+            raise
+        logger.warning(
+            "%s: %d messages could not be stored together (%s). Each is stored alone.",
+            source.name,
+            len(readings),
+            type(error).__name__,
+        )
+    if others:
+        alone = (_store_safely(source, [one], retry=retry, using=using) for one in readings)
+        return sum(alone, Counter())
+    refused = unreadable(first.message, source, first.content)
+    return _store_safely(source, [refused], retry=retry, using=using)
+
+
+def _store_together(
+    source: SourceConfig, readings: Sequence[Reading], *, using: str
+) -> Counter[str]:
+    first: dict[str, Reading] = {}
+    for one in readings:
+        first.setdefault(one.external_id, one)
+    with transaction.atomic(using=using):
+        ids = {external_id: one.event_id for external_id, one in first.items()}
+        new = claim(source.name, ids, using=using)
+        mine = [one for external_id, one in first.items() if external_id in new]
+        keys = {one.event.key for one in mine if is_ordered_event(one.event.event_name)}
+        lock_keys(keys, connection=connections[using])
+        counts = Counter(_store_one(source, one, using=using) for one in mine)
+        counts["duplicates"] = len(readings) - len(mine)
+        failpoints.reach(failpoints.BEFORE_STORE)
+        transaction.on_commit(nudge, using=using, robust=True)
+    return counts
+
+
+def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:
+    content = reading.content
+    parent, state = (content.traceparent, content.tracestate) if content else ("", "")
+    with caused_by(reading.cause(source.name)), tracing.received(parent, state):
+        try:
+            emission.store(reading.event, using=using, event_id=reading.event_id)
+        except UnstorableValue as error:  # it is raised before the database is asked
+            logger.warning("%s: %s It becomes a dead letter.", source.name, error)
+            refused = unreadable(reading.message, source, content)
+            emission.store(refused.event, using=using, event_id=reading.event_id)
+            return refused.outcome
+    return reading.outcome
+
+
+def claim(source: str, ids: dict[str, UUID], *, using: str) -> set[str]:
+    """Store external ids with their events' ids; return those that were not known yet.
+
+    An id that another transaction is storing is waited for.
+    """
+    connection = connections[using]
+    meta, quote = Received._meta, connection.ops.quote_name
+    names = ("source", "external_id", "event", "received_at")
+    fields = [cast("Field[Any, Any]", meta.get_field(name)) for name in names]
+    now = clock.now(using=using)
+    # Sorted, so that two processes with the same messages cannot deadlock.
+    values = [
+        field.get_db_prep_save(value, connection)
+        for external_id, event_id in sorted(ids.items())
+        for field, value in zip(fields, (source, external_id, event_id, now), strict=True)
+    ]
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    rows = ", ".join(["(%s, %s, %s, %s)"] * len(ids))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quote(meta.db_table)} ({columns}) VALUES {rows} "  # noqa: S608  names of our own model
+            f"ON CONFLICT DO NOTHING RETURNING {quote('external_id')}",
+            values,
+        )
+        return {external_id for (external_id,) in cursor.fetchall()}

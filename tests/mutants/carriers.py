@@ -1,0 +1,88 @@
+"""The safety parts of Celery over Amazon SQS."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+SQS = "tests/outbox/transports/test_sqs.py::"
+CHECKS = "tests/outbox/test_sqs_checks.py::"
+
+CARRIERS = [
+    Mutant(
+        name="no-nudge-without-fanout",
+        without="a nudge is sent through a broker that has no fanout",
+        edits=(
+            Edit(
+                "outbox/transports/celery_broker.py",
+                "        if not self._has_fanout:\n            return\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{SQS}TestABrokerWithoutFanout::test_receives_no_nudge",),
+    ),
+    Mutant(
+        name="question-to-sqs",
+        without="an open channel of SQS counts as an answer, although it sends no request",
+        edits=(
+            Edit(
+                "outbox/transports/celery_broker.py",
+                "    if not has_fanout(connection):\n        channel.queue_declare",
+                "    if False:\n        channel.queue_declare",
+            ),
+        ),
+        noticed_by=(f"{SQS}TestABrokerWithoutFanout::test_is_not_available_while_nobody_listens",),
+    ),
+    Mutant(
+        name="failed-request-to-sqs",
+        without="a failed request for messages raises in the worker's event loop",
+        edits=(
+            Edit(
+                "outbox/transports/celery_sqs.py",
+                "        connection._on_list_ready = partial(self._read, read, queue_name)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{SQS}TestAFailedRequestForMessages::test_returns_no_message_and_is_logged_once",
+        ),
+    ),
+    Mutant(
+        name="pause-after-a-failed-request",
+        without="a worker asks SQS twenty times a second while it does not answer",
+        edits=(
+            Edit(
+                "outbox/transports/celery_sqs.py",
+                "        if self._is_failing:\n            self.hub",
+                "        if False:\n            self.hub",
+            ),
+        ),
+        noticed_by=(f"{SQS}TestAFailedRequestForMessages::test_is_repeated_after_a_pause",),
+    ),
+    Mutant(
+        name="tls-to-another-host",
+        without="requests to an endpoint of one's own are not encrypted",
+        edits=(
+            Edit(
+                "outbox/transports/sqs.py",
+                '        "is_secure": urlsplit(url).hostname not in _LOCAL_HOSTS,\n',
+                '        "is_secure": None,\n',
+            ),
+        ),
+        noticed_by=(f"{SQS}TestTheOptions::test_use_tls_except_on_this_host",),
+    ),
+    Mutant(
+        name="visibility-of-the-longest-message",
+        without="a visibility timeout need only be longer than a lease",
+        edits=(
+            Edit(
+                "outbox/transports/sqs.py",
+                "    seconds = handler.lease + calls * handler.time_limit\n",
+                "    seconds = handler.lease\n",
+            ),
+        ),
+        noticed_by=(
+            f"{CHECKS}TestAVisibilityTimeout::test_must_be_longer_than_the_longest_message",
+            f"{CHECKS}TestTheDoctor::test_compares_the_queue_with_its_longest_message",
+        ),
+    ),
+]

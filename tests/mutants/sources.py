@@ -1,0 +1,160 @@
+"""Safety parts of sources: messages are stored once, none is lost, and requests are signed."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+HERE = "tests/outbox/sources/"
+REFUSED = f"{HERE}test_http.py::TestARefusedRequest::"
+
+SOURCES = [
+    Mutant(
+        name="acknowledge-after-commit",
+        without="a message is acknowledged before its event is committed",
+        edits=(
+            Edit(
+                "outbox/sources/receiver.py",
+                "        if self._in_hand:\n            store(",
+                "        if self._in_hand:\n            source.acknowledge(self._in_hand)\n"
+                "            store(",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_kafka.py::TestProcessesThatAreKilled"
+            "::test_store_each_message_once[before_store]",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="duplicates-of-a-source",
+        without="a message whose id is known is stored again",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "one for external_id, one in first.items() if external_id in new",
+                "one for external_id, one in first.items() if external_id",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_storing.py::TestADuplicate::test_is_dropped_and_counted",
+            f"{HERE}test_storing.py::TestTwoProcessesWithOneMessage::test_store_it_once",
+        ),
+    ),
+    Mutant(
+        name="senders-of-a-source",
+        without="messages of two senders with the same id count as duplicates",
+        edits=(
+            Edit("outbox/sources/mapping.py", 'id=f"{event.source} {event.id}"', "id=event.id"),
+        ),
+        noticed_by=(
+            f"{HERE}test_storing.py::TestADuplicate::test_of_another_sender_of_the_source_is_none",
+        ),
+    ),
+    Mutant(
+        name="refused-message-alone",
+        without="a message that the database refuses holds up its batch for ever",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "        if is_transient(error, using=using):\n            raise\n",
+                "        if error:\n            raise\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_storing.py::TestABatch"
+            "::test_that_the_database_refuses_is_stored_without_the_refused_message",
+        ),
+    ),
+    Mutant(
+        name="corrected-message-once",
+        without="a replay of a corrected message stores its event again",
+        edits=(
+            Edit(
+                "outbox/sources/reading_again.py",
+                "        if events.exclude(name__in=STORED_MESSAGES).exists():",
+                "        if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_unreadable.py::TestAnUnreadableMessage"
+            "::test_whose_correction_has_the_id_of_a_stored_message_is_dropped",
+            f"{HERE}test_unreadable.py::TestAMessageOfAnUnknownType"
+            "::test_becomes_its_event_by_a_replay_once_a_release_declares_the_type",
+        ),
+    ),
+    Mutant(
+        name="reasons-without-values",
+        without="the log and the reason of a dead letter quote fields of the message",
+        edits=(
+            Edit(
+                "outbox/sources/reading.py",
+                "found = error.errors(include_input=False, include_url=False, "
+                "include_context=False)",
+                "return str(error)\n    found = error.errors()",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_unreadable.py::TestAnUnreadableMessage"
+            "::test_hides_its_content_from_logs_and_reasons",
+        ),
+    ),
+    Mutant(
+        name="backlog-of-a-source",
+        without="a source receives however much its handlers owe",
+        edits=(
+            Edit(
+                "outbox/sources/backlog.py",
+                "backlog(self._source.name, at_most=limit, using=self._using) >= limit",
+                "False",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_monitor.py::TestTheBacklog"
+            "::test_pauses_the_source_until_less_than_half_is_left",
+            f"{HERE}test_http.py::TestASignedRequest"
+            "::test_is_to_be_sent_again_while_the_backlog_is_too_large",
+        ),
+    ),
+    Mutant(
+        name="signature-of-a-request",
+        without="a request with any signature is stored",
+        edits=(Edit("outbox/sources/http.py", '"" if any(matches) else', '"" if matches else'),),
+        noticed_by=(
+            f"{REFUSED}test_stores_nothing[with the signature of another secret]",
+            f"{REFUSED}test_has_a_changed_body",
+        ),
+    ),
+    Mutant(
+        name="age-of-a-request",
+        without="a recorded request is accepted at any later time",
+        edits=(
+            Edit(
+                "outbox/sources/http.py",
+                "abs(time.time() - int(timestamp)) > self._tolerance",
+                "False",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}test_stores_nothing[with an old time]",
+            f"{REFUSED}test_stores_nothing[with a future time]",
+        ),
+    ),
+    Mutant(
+        name="signed-id-of-a-request",
+        without="a recorded request is stored again under another id",
+        edits=(Edit("outbox/sources/http.py", "if not _is_signed_id(message):", "if False:"),),
+        noticed_by=(f"{REFUSED}test_has_another_id_in_its_unsigned_headers",),
+    ),
+    Mutant(
+        name="options-of-a-source",
+        without="the representation of a source's configuration has its credentials",
+        edits=(
+            Edit(
+                "outbox/sources/configuration.py",
+                "    options: Mapping[str, Any] = field(repr=False)",
+                "    options: Mapping[str, Any] = field()",
+            ),
+        ),
+        noticed_by=(f"{HERE}test_events.py::TestTheSettings::test_hide_the_options",),
+    ),
+]

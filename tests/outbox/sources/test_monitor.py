@@ -1,0 +1,216 @@
+"""Health, doctor, metrics and status show each source; old ids are deleted."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from outbox import clock
+from outbox.deliveries import heartbeat
+from outbox.doctor import sources as doctor
+from outbox.metrics.families import families
+from outbox.models import Event, Received, SourceState
+from outbox.monitor.health import health_of_parts
+from outbox.sources.backlog import Brake, backlog
+from outbox.sources.forgetting import forget_received
+from outbox.sources.state import flush, note_failure, note_lag, note_pause
+from outbox.sources.storing import store
+from outbox.testing import Outbox
+
+from .messages import configure, declare_invoice_paid, message, new_order
+
+
+@pytest.fixture
+def billing(own_registry, settings, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_written", {})
+    declare_invoice_paid()
+    return configure(settings)
+
+
+@pytest.fixture
+def running(billing):
+    heartbeat.beat(heartbeat.Kind.RECEIVER, "billing@host.1", queues=["billing"])
+    return billing
+
+
+def called(*arguments: str) -> str:
+    output = StringIO()
+    call_command("outbox", *arguments, stdout=output)
+    return output.getvalue()
+
+
+class TestASourceWithoutAProcess:
+    def test_is_an_error_with_the_command_that_starts_it(self, billing):
+        [found] = doctor.examine(using="default")
+
+        assert found.severity == "error"
+        assert "outbox receive billing" in found.advice
+
+    def test_is_off(self, billing):
+        [part] = [one for one in health_of_parts() if one.part == "source"]
+
+        assert (part.name, part.is_on, part.text) == ("source billing", False, "never seen")
+
+
+class TestASourceThatIsReceived:
+    def test_is_on(self, running):
+        [part] = [one for one in health_of_parts() if one.part == "source"]
+
+        assert (part.is_on, part.text) == (True, "1 process")
+
+    def test_shows_its_lag_and_counts(self, running):
+        store(running, [message(1), message(1), message(2, body=b"{")])
+        note_lag("billing", 1200)
+        flush()
+
+        [found] = doctor.examine(using="default")
+
+        assert found.text == (
+            "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicates, "
+            "1 unreadable."
+        )
+
+    def test_is_an_error_while_it_fails(self, running):
+        note_failure("billing", "No broker answers.")
+
+        [found] = doctor.examine(using="default")
+        note_failure("billing", "")
+
+        assert found.severity == "error"
+        assert "No broker answers." in found.text
+        assert [one.severity for one in doctor.examine(using="default")] == ["ok"]
+
+    def test_is_a_warning_while_it_is_paused(self, running):
+        note_pause("billing", is_paused=True)
+
+        [found] = doctor.examine(using="default")
+
+        assert found.severity == "warning"
+
+    def test_is_a_row_of_the_status(self, running):
+        store(running, [message(1), message(1)])
+        flush()
+
+        assert "billing 1 ? 1 1 0 0 0" in " ".join(called("status").split())
+        [source] = json.loads(called("status", "--json"))["sources"]
+        assert (source["name"], source["counts"]["duplicates"]) == ("billing", 1)
+
+    def test_has_metrics(self, running, settings):
+        store(running, [message(1), message(1)])
+        note_lag("billing", 7)
+        flush()
+
+        found: dict[str, Any] = {one.name: dict(one.samples) for one in families()}
+
+        assert found["outbox_source_messages"]["billing", "duplicates"] == 1
+        assert found["outbox_source_lag"]["billing",] == 7
+        assert found["outbox_source_processes"]["billing",] == 1
+        assert found["outbox_source_paused"]["billing",] == 0
+
+
+class TestWithoutSources:
+    def test_nothing_is_shown(self, own_registry, settings):
+        settings.OUTBOX = {"NUDGE": False}
+
+        assert list(doctor.examine(using="default")) == []
+        assert "SOURCE" not in called("status")
+        found = [one for one in families() if one.name.startswith("outbox_source")]
+        assert not any(one.samples for one in found)
+
+
+class TestTheBacklog:
+    def test_counts_waiting_events_and_owed_deliveries_of_the_source_only(self, billing):
+        from outbox import DomainEvent, subscribe
+
+        class Other(DomainEvent, key="id"):
+            id: str
+
+        @subscribe("billing.InvoicePaid", name="tests.settle")
+        def settle(order_id: str) -> None:
+            pass
+
+        outbox = Outbox()
+        outbox.given("tests.Other", id="1")
+        store(billing, [message(number, data=new_order()) for number in range(3)])
+        assert backlog("billing", at_most=100) == 3
+
+        outbox.deliver_all()
+        assert backlog("billing", at_most=100) == 0
+
+    def test_is_counted_up_to_a_limit(self, billing):
+        store(billing, [message(number, data=new_order()) for number in range(5)])
+
+        assert backlog("billing", at_most=2) == 2
+
+    def test_pauses_the_source_until_less_than_half_is_left(self, billing, settings, monkeypatch):
+        small = configure(settings, MAX_BACKLOG=4)
+        brake = Brake(small)
+        brake._decide()
+        assert not brake.is_on
+
+        store(small, [message(number, data=new_order()) for number in range(4)])
+        states = []
+        for left in (4, 3, 2, 1):
+            waiting = list(Event.objects.order_by("seq").values_list("pk", flat=True)[left:])
+            Event.objects.filter(pk__in=waiting).update(fanned_out_at=clock.now())
+            brake._decide()
+            states.append(brake.is_on)
+
+        assert states == [True, True, True, False]
+        assert SourceState.objects.get().paused_at is None
+
+
+class TestOldIds:
+    def test_are_deleted(self, billing):
+        store(billing, [message(1), message(2)])
+        old = clock.now() - timedelta(days=31)
+        Received.objects.filter(external_id__endswith="id-1").update(received_at=old)
+
+        assert forget_received(at_most=timedelta(seconds=60)) == 1
+        assert [one.external_id for one in Received.objects.all()] == ["/billing id-2"]
+
+    def test_of_another_source_are_kept(self, billing):
+        old = clock.now() - timedelta(days=3000)
+        store(billing, [message(1)])
+        Received.objects.update(source="former", received_at=old)
+
+        assert forget_received(at_most=timedelta(seconds=60)) == 0
+
+    def test_are_kept_as_long_as_configured(self, billing, settings):
+        configure(settings, DEDUPLICATION_DAYS=40)
+        store(billing, [message(1)])
+        Received.objects.update(received_at=clock.now() - timedelta(days=31))
+
+        assert forget_received(at_most=timedelta(seconds=60)) == 0
+
+
+class TestTheCommand:
+    def test_refuses_an_unknown_source(self, billing):
+        with pytest.raises(CommandError, match=r"has no source biling\. It has: billing"):
+            called("receive", "biling")
+
+    def test_refuses_to_run_without_sources(self, own_registry, settings):
+        settings.OUTBOX = {}
+
+        with pytest.raises(CommandError, match="no source to receive"):
+            called("receive")
+
+    def test_refuses_a_source_that_is_called_by_http(self, billing, settings):
+        backend = "outbox.sources.http.HttpSource"
+        configure(settings, BACKEND=backend, OPTIONS={"SECRETS": ["whsec_" + "a" * 32]})
+
+        with pytest.raises(CommandError, match="needs no process"):
+            called("receive", "billing")
+
+    @pytest.mark.django_db(transaction=True)
+    def test_ends_with_the_error_of_a_source_that_cannot_be_opened(self, billing, settings):
+        options = {"group.id": "x"}
+        configure(settings, BACKEND="outbox.sources.kafka.KafkaSource", OPTIONS=options)
+
+        with pytest.raises(CommandError, match=r"has group\.id"):
+            called("receive")

@@ -1,0 +1,181 @@
+"""Received messages become events: once each, together, with their cause."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import DataError, connections, transaction
+
+from outbox import emission, subscribe
+from outbox.models import Event, Received, SourceState
+from outbox.sources.state import flush
+from outbox.sources.storing import store
+from outbox.testing import Outbox
+
+from .messages import ORDER, configure, declare_invoice_paid, message, new_order
+
+
+@pytest.fixture
+def billing(own_registry, settings):
+    declare_invoice_paid()
+    return configure(settings)
+
+
+def names() -> list[str]:
+    return list(Event.objects.order_by("seq").values_list("name", flat=True))
+
+
+class TestAMessage:
+    def test_becomes_an_event_named_after_its_source(self, billing):
+        store(billing, [message()])
+
+        event = Event.objects.get()
+        assert (event.name, event.key) == ("billing.InvoicePaid", str(ORDER))
+        assert event.payload == {"order_id": str(ORDER), "amount": "12.50", "payer": ""}
+        assert event.actor == "source:billing"
+
+    def test_reaches_an_ordinary_handler(self, billing):
+        calls: list[tuple[UUID, Decimal]] = []
+
+        @subscribe("billing.InvoicePaid", name="tests.settle_invoice")
+        def settle_invoice(order_id: UUID, amount: Decimal) -> None:
+            calls.append((order_id, amount))
+
+        outbox = Outbox()
+
+        store(billing, [message()])
+        outbox.deliver_all()
+
+        assert calls == [(ORDER, Decimal("12.50"))]
+
+    def test_may_have_fields_that_the_event_does_not_declare(self, billing):
+        store(billing, [message(data={"order_id": str(ORDER), "amount": "1", "vat": {"de": 7}})])
+
+        assert "vat" not in Event.objects.get().payload
+
+    def test_brings_correlation_cause_and_trace(self, billing):
+        correlation, cause = uuid4(), uuid4()
+        store(
+            billing,
+            [message(correlationid=str(correlation), causationid=str(cause))],
+        )
+
+        event = Event.objects.get()
+        assert (event.correlation_id, event.causation_id) == (correlation, cause)
+
+    @pytest.mark.parametrize("given", ["", "order 7", 7])
+    def test_with_a_correlation_id_that_is_no_uuid_gets_a_new_one(self, billing, given):
+        store(billing, [message(correlationid=given)])
+
+        assert Event.objects.get().correlation_id.version == 7
+
+    def test_is_remembered_with_its_event(self, billing):
+        store(billing, [message()])
+
+        row = Received.objects.get()
+        assert (row.source, row.external_id) == ("billing", "/billing id-1")
+        assert row.event == Event.objects.get().id
+
+
+class TestADuplicate:
+    def test_is_dropped_and_counted(self, billing):
+        store(billing, [message()])
+
+        counts = store(billing, [message(), message(2)])
+
+        assert (counts["stored"], counts["duplicates"]) == (1, 1)
+        assert names() == ["billing.InvoicePaid"] * 2
+
+    def test_in_one_batch_is_dropped_and_the_first_is_kept(self, billing):
+        other = message(data={"order_id": str(ORDER), "amount": "99"})
+
+        counts = store(billing, [message(), other])
+
+        assert counts["duplicates"] == 1
+        assert Event.objects.get().payload["amount"] == "12.50"
+        assert Received.objects.get().event == Event.objects.get().id
+
+    def test_of_another_sender_of_the_source_is_none(self, billing):
+        store(billing, [message(), message(source="/other")])
+
+        assert len(names()) == 2
+
+    def test_with_a_very_long_id_is_dropped(self, billing):
+        long = "x" * 5000
+
+        store(billing, [message(id=long)])
+        store(billing, [message(id=long), message(id=long + "y")])
+
+        assert len(names()) == 2
+
+    def test_is_counted_in_the_state_of_the_source(self, billing):
+        store(billing, [message()])
+        store(billing, [message()])
+
+        flush()
+
+        state = SourceState.objects.get()
+        assert (state.source, state.stored, state.duplicates) == ("billing", 1, 1)
+
+
+class TestABatch:
+    def test_keeps_its_order(self, billing):
+        orders = [new_order() for _ in range(20)]
+
+        store(billing, [message(number, data=data) for number, data in enumerate(orders)])
+
+        keys = Event.objects.order_by("seq").values_list("key", flat=True)
+        assert list(keys) == [one["order_id"] for one in orders]
+
+    def test_is_stored_completely_or_not_at_all(self, billing):
+        with pytest.raises(RuntimeError), transaction.atomic():
+            store(billing, [message(1), message(2)])
+            raise RuntimeError
+
+        assert names() == []
+        assert store(billing, [message(1), message(2)])["stored"] == 2
+
+    def test_that_the_database_refuses_is_stored_without_the_refused_message(
+        self, billing, monkeypatch
+    ):
+        """A value that passes all checks, and that the database refuses, blocks nothing."""
+        bad = new_order()
+        insert = emission.store
+
+        def refuse(event, **options):
+            if event.key == bad["order_id"]:
+                raise DataError("numeric field overflow")
+            return insert(event, **options)
+
+        monkeypatch.setattr(emission, "store", refuse)
+
+        counts = store(billing, [message(1), message(2, data=bad), message(3)])
+
+        assert (counts["stored"], counts["unreadable"], counts["duplicates"]) == (2, 1, 0)
+        assert sorted(names()) == ["billing.InvoicePaid"] * 2 + ["outbox.UnreadableMessageReceived"]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTwoProcessesWithOneMessage:
+    def test_store_it_once(self, billing):
+        """The second one waits for the first transaction, and drops its copy."""
+        batches = [[message(n) for n in range(30)], [message(n) for n in reversed(range(30))]]
+        counts: list[int] = []
+
+        def run(batch):
+            try:
+                counts.append(store(billing, batch)["stored"])
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=run, args=(batch,)) for batch in batches]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+
+        assert sum(counts) == 30
+        assert len(names()) == 30
