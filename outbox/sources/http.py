@@ -25,7 +25,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from outbox import databases
-from outbox.deliveries.transient_errors import is_transient
+from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
 
 from .backlog import Brake
 from .base import BaseSource, ReceivedMessage
@@ -112,9 +112,11 @@ def _stored(config: SourceConfig, message: ReceivedMessage) -> HttpResponse:
     try:
         if _brake(config).is_needed():
             return _try_later("The receiver's backlog is too large.")
-        store(config, [message], using=using)
+        # The sender waits, so this does not wait for the end of an outage.
+        access = DatabaseAccess(using, sleep=lambda _seconds: True)
+        store(config, [message], retry=access.run, using=using)
     except Exception as error:
-        if not is_transient(error, using=using):
+        if not isinstance(error, WaitGivenUp) and not is_transient(error, using=using):
             raise
         return _try_later("The receiver's database cannot store it now.")
     return HttpResponse(status=204)

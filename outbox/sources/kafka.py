@@ -54,7 +54,7 @@ class KafkaSource(Source):
         if self._is_paused:
             self._consumer.resume(self._consumer.assignment())
             self._is_paused = False
-        self._commit(self._stored)
+        self._commit_own()
         # `consume` would wait for a full batch. So wait for the first message only.
         first = self._consumer.poll(timeout)
         if first is None:
@@ -72,7 +72,7 @@ class KafkaSource(Source):
         gets the messages again.
         """
         self._stored.update(_ends(messages))
-        self._commit(self._stored)
+        self._commit_own()
 
     def release(self, messages: Sequence[ReceivedMessage]) -> None:
         """Return to the first of these messages in each partition."""
@@ -150,6 +150,13 @@ class KafkaSource(Source):
             f"Kafka does not serve the source {self.name}: {error.name()}. Check that it runs, "
             "bootstrap.servers, and the credentials and permissions."
         )
+
+    def _commit_own(self) -> None:
+        """Commit the offsets of assigned partitions. Others have a new owner, which is ahead."""
+        if self._stored:
+            own = {(one.topic, one.partition) for one in self._consumer.assignment()}
+            self._stored = {place: end for place, end in self._stored.items() if place in own}
+            self._commit(self._stored)
 
     def _commit(self, ends: Mapping[tuple[str, int], int]) -> None:
         offsets = [

@@ -17,6 +17,7 @@ from django.urls import path
 
 from outbox.models import Event
 from outbox.sources import http
+from outbox.sources.backlog import Brake
 from outbox.sources.http import HttpSource
 
 from .messages import PAID, cloudevent, configure, declare_invoice_paid, new_order
@@ -123,6 +124,18 @@ class TestASignedRequest:
 
         assert answer.status_code == 503
         assert int(answer["Retry-After"]) > 0
+
+    @pytest.mark.postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_kept_waiting_during_an_outage(self, billing, link, monkeypatch):
+        """The database is lost after the request has been checked."""
+        assert post(event(1)).status_code == 204
+        monkeypatch.setattr(Brake, "is_needed", lambda _brake: link.cut())
+
+        answer = post(event(2), id="id-2")
+        link.mend()
+
+        assert answer.status_code == 503
 
     def test_is_to_be_sent_again_while_the_backlog_is_too_large(self, billing, settings):
         configured(settings, MAX_BACKLOG=1)

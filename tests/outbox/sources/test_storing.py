@@ -56,7 +56,7 @@ class TestAMessage:
 
         assert "vat" not in Event.objects.get().payload
 
-    def test_brings_correlation_cause_and_trace(self, billing):
+    def test_brings_correlation_and_cause(self, billing):
         correlation, cause = uuid4(), uuid4()
         store(
             billing,
@@ -65,6 +65,21 @@ class TestAMessage:
 
         event = Event.objects.get()
         assert (event.correlation_id, event.causation_id) == (correlation, cause)
+
+    def test_continues_the_trace_of_its_sender(self, billing, settings):
+        settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
+        trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+        store(billing, [message(1, traceparent=f"00-{trace}-{span}-01"), message(2)])
+
+        own, other = Event.objects.order_by("seq").values_list("traceparent", flat=True)
+        assert trace in own
+        assert trace not in other
+
+    def test_with_an_invalid_trace_context_is_stored(self, billing, settings):
+        settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
+
+        assert store(billing, [message(traceparent="of my own", tracestate="=")])["stored"] == 1
 
     @pytest.mark.parametrize("given", ["", "order 7", 7])
     def test_with_a_correlation_id_that_is_no_uuid_gets_a_new_one(self, billing, given):
