@@ -8,8 +8,10 @@ from typing import ClassVar
 
 from shop.up.errors import UpError
 from tests.chaos.broker import Valkey
-from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
+from tests.chaos.rabbitmq import PROGRAMS, GivenRabbitMQ, RabbitMQ
 from tests.servers.server import Server, ServerMissing
+
+__all__ = ["PROGRAMS", "RabbitMQServer", "ValkeyServer"]
 
 RABBITMQ_VARIABLE = "TEST_AMQP_URL"
 

@@ -23,11 +23,10 @@ from outbox.sinks.amqp import AmqpSink
 from outbox.sinks.amqp_link import Link, MessageRefused, MessageUnroutable
 from outbox.sinks.base import SinkUnavailable
 from outbox.testing import ReceivedMessage, SinkContract
-from tests.chaos.rabbitmq import PROGRAMS
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
-from tests.servers.brokers import RabbitMQServer
+from tests.servers.brokers import PROGRAMS, RabbitMQServer
 
 EXCHANGE = "evs"  # so short that the contract does not take it for a secret
 pytestmark = pytest.mark.once
