@@ -42,14 +42,14 @@ from .worker.outcome import Result
 
 pytest.register_assert_rewrite("outbox.sinks.contract")
 from .sinks.contract import (  # noqa: E402  pytest rewrites its asserts at this import
-    ReceivedMessage,
     SinkContract,
+    StoredMessage,
 )
 
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event
 
-__all__ = ["Outbox", "OutboxTestMixin", "ReceivedMessage", "SinkContract", "outbox"]
+__all__ = ["Outbox", "OutboxTestMixin", "SinkContract", "StoredMessage", "outbox"]
 
 #: More rounds of events that cause events count as a loop.
 MAX_ROUNDS = 100

@@ -24,7 +24,7 @@ _SHORTEST_SECRET = 6
 _MOST_OF_A_BATCH = 100
 
 
-class ReceivedMessage(NamedTuple):
+class StoredMessage(NamedTuple):
     """One message as a consumer reads it.
 
     Attributes:
@@ -86,7 +86,7 @@ class SinkContract:
         return f"{topic}-missing"
 
     @pytest.fixture
-    def received(self) -> Callable[[str], Sequence[ReceivedMessage]]:
+    def received(self) -> Callable[[str], Sequence[StoredMessage]]:
         """A function that returns all messages that a destination has received so far."""
         raise NotImplementedError("Override the fixture `received`.")
 
@@ -141,7 +141,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
     ) -> None:
         """Key, headers, body and id of each acknowledged message arrive unchanged, once."""
         messages = [self.message(sink, topic, number=number) for number in range(5)]
@@ -158,7 +158,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
     ) -> None:
         """One result per message of the largest batch, and each acknowledged one is stored."""
         number = min(sink.max_batch, _MOST_OF_A_BATCH)
@@ -174,7 +174,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
     ) -> None:
         """It is a `PermanentFailure`, nothing is stored, and no option is quoted."""
         if sink.max_bytes is None:
@@ -191,7 +191,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
     ) -> None:
         """The others of its call are acknowledged and stored, and results keep the order."""
         if not self.separates_failures or sink.max_bytes is None:
@@ -210,7 +210,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
         outage: Callable[[], AbstractContextManager[object]],
     ) -> None:
         """Each message of the outage is `SinkUnavailable`; the first call after it succeeds."""
@@ -230,7 +230,7 @@ class SinkContract:
         self,
         sink: Sink,
         topic: str,
-        received: Callable[[str], Sequence[ReceivedMessage]],
+        received: Callable[[str], Sequence[StoredMessage]],
     ) -> None:
         """A repeated id is acknowledged. A requested replay, "<id>.1", is always stored."""
         message = self.message(sink, topic)
@@ -281,7 +281,7 @@ class SinkContract:
             return [error for _ in messages]
         return list(results)
 
-    def _assert_same(self, found: ReceivedMessage, sent: SinkMessage) -> None:
+    def _assert_same(self, found: StoredMessage, sent: SinkMessage) -> None:
         if self.keeps_keys:
             assert found.key == sent.key
         if self.keeps_ids:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from outbox.testing import ReceivedMessage
+from outbox.testing import StoredMessage
 from tests.servers.aws import AwsServer
 
 
@@ -64,11 +64,11 @@ def drained(aws: AwsServer, url: str) -> list[dict[str, Any]]:
     return found
 
 
-def as_received(message: Mapping[str, Any]) -> ReceivedMessage:
+def as_received(message: Mapping[str, Any]) -> StoredMessage:
     """Return a message that a sink sent to a queue, directly or by a topic with raw delivery."""
     attributes = message.get("MessageAttributes", {})
     system = message.get("Attributes", {})
-    return ReceivedMessage(
+    return StoredMessage(
         key=system.get("MessageGroupId", ""),
         headers={name: one["StringValue"] for name, one in attributes.items()},
         body=message["Body"].encode(),
@@ -76,11 +76,11 @@ def as_received(message: Mapping[str, Any]) -> ReceivedMessage:
     )
 
 
-def as_notified(message: Mapping[str, Any]) -> ReceivedMessage:
+def as_notified(message: Mapping[str, Any]) -> StoredMessage:
     """Return a message that a topic without raw delivery has wrapped in a JSON envelope."""
     envelope = json.loads(message["Body"])
     attributes = envelope.get("MessageAttributes", {})
-    return ReceivedMessage(
+    return StoredMessage(
         key="",
         headers={name: one["Value"] for name, one in attributes.items()},
         body=envelope["Message"].encode(),

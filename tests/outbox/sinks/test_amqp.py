@@ -22,7 +22,7 @@ from outbox.sinks import amqp as amqp_sink
 from outbox.sinks.amqp import AmqpSink
 from outbox.sinks.amqp_link import Link, MessageRefused, MessageUnroutable
 from outbox.sinks.base import SinkUnavailable
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
@@ -50,7 +50,7 @@ def sink(rabbitmq: RabbitMQServer) -> Iterator[AmqpSink]:
 
 
 @pytest.fixture
-def received(rabbitmq: RabbitMQServer) -> Callable[[str], Sequence[ReceivedMessage]]:
+def received(rabbitmq: RabbitMQServer) -> Callable[[str], Sequence[StoredMessage]]:
     return lambda topic: _take(rabbitmq, topic)
 
 
@@ -67,10 +67,10 @@ def _make_queue(rabbitmq: RabbitMQServer, name: str, **arguments: object) -> Non
         channel.queue_bind(name, EXCHANGE, name)
 
 
-def _take(rabbitmq: RabbitMQServer, queue: str) -> list[ReceivedMessage]:
+def _take(rabbitmq: RabbitMQServer, queue: str) -> list[StoredMessage]:
     """Remove and return the messages of a queue."""
     return [
-        ReceivedMessage(
+        StoredMessage(
             key="",
             headers={**one.headers, "content-type": one.content_type},
             body=one.body,
@@ -110,8 +110,8 @@ class TestAmqpSink(SinkContract):
 
     @pytest.fixture
     def received(
-        self, received: Callable[[str], Sequence[ReceivedMessage]]
-    ) -> Callable[[str], Sequence[ReceivedMessage]]:
+        self, received: Callable[[str], Sequence[StoredMessage]]
+    ) -> Callable[[str], Sequence[StoredMessage]]:
         return received
 
     @pytest.fixture

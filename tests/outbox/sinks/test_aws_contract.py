@@ -13,13 +13,13 @@ import pytest
 
 from outbox.sinks.aws import SnsSink, SqsSink
 from outbox.sinks.base import Sink
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.outbox.sinks import queues
 from tests.servers.aws import AwsServer
 
 pytestmark = pytest.mark.once
 
-Received = Callable[[str], Sequence[ReceivedMessage]]
+Received = Callable[[str], Sequence[StoredMessage]]
 
 
 class AwsContract(SinkContract):
@@ -87,7 +87,7 @@ class TestAStandardTopic(AwsContract):
         queues.subscribe(aws, topic, queue, RawMessageDelivery=self.raw)
         return lambda topic: drained(aws, queue.url, as_received=self.as_received)
 
-    def as_received(self, message: Any) -> ReceivedMessage:
+    def as_received(self, message: Any) -> StoredMessage:
         return queues.as_received(message)
 
 
@@ -96,7 +96,7 @@ class TestAStandardTopicWithEnvelope(TestAStandardTopic):
 
     raw = "false"
 
-    def as_received(self, message: Any) -> ReceivedMessage:
+    def as_received(self, message: Any) -> StoredMessage:
         return queues.as_notified(message)
 
 
@@ -124,6 +124,6 @@ def drained(
     aws: AwsServer,
     url: str,
     *,
-    as_received: Callable[[Any], ReceivedMessage] = queues.as_received,
-) -> list[ReceivedMessage]:
+    as_received: Callable[[Any], StoredMessage] = queues.as_received,
+) -> list[StoredMessage]:
     return [as_received(one) for one in queues.drained(aws, url)]

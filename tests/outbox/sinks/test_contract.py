@@ -10,7 +10,7 @@ import pytest
 
 from outbox import PermanentFailure
 from outbox.sinks.base import Sink, SinkMessage, SinkUnavailable
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 
 pytestmark = pytest.mark.once
 
@@ -22,7 +22,7 @@ class Shelf:
     """The external system: lists of messages."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, list[ReceivedMessage]] = {TOPIC: []}
+        self.stored: dict[str, list[StoredMessage]] = {TOPIC: []}
         self.is_down = False
 
     @contextmanager
@@ -54,7 +54,7 @@ class ShelfSink(Sink):
         return None
 
     def store(self, message: SinkMessage) -> None:
-        found = ReceivedMessage(message.key, message.headers, message.body, message.id)
+        found = StoredMessage(message.key, message.headers, message.body, message.id)
         self.shelf.stored[message.topic].append(found)
 
     def check(self, topics: Sequence[str], *, timeout: float) -> Sequence[str]:
@@ -79,7 +79,7 @@ class TestACorrectSink(SinkContract):
         return TOPIC
 
     @pytest.fixture
-    def received(self, shelf: Shelf) -> Callable[[str], Sequence[ReceivedMessage]]:
+    def received(self, shelf: Shelf) -> Callable[[str], Sequence[StoredMessage]]:
         return lambda topic: shelf.stored[topic]
 
     @pytest.fixture
@@ -95,13 +95,13 @@ class AcknowledgesWithoutStoring(ShelfSink):
 class ChangesHeaders(ShelfSink):
     def store(self, message: SinkMessage) -> None:
         headers = {name: ascii(value) for name, value in message.headers.items()}
-        found = ReceivedMessage(message.key, headers, message.body, message.id)
+        found = StoredMessage(message.key, headers, message.body, message.id)
         self.shelf.stored[message.topic].append(found)
 
 
 class LosesKeys(ShelfSink):
     def store(self, message: SinkMessage) -> None:
-        found = ReceivedMessage("", message.headers, message.body, message.id)
+        found = StoredMessage("", message.headers, message.body, message.id)
         self.shelf.stored[message.topic].append(found)
 
 

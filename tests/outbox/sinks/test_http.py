@@ -22,7 +22,7 @@ from outbox.sinks.base import SinkUnavailable
 from outbox.sinks.http import HttpSink
 from outbox.sinks.http_answers import AnswerRefused, ReceiverBusy
 from outbox.sinks.signatures import new_secret
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.outbox.sinks.receiver import Exchange, Receiver, answers, receiving
@@ -79,9 +79,9 @@ class TestHttpSink(SinkContract):
         return f"http://127.0.0.1:{port_of_nobody()}/events"
 
     @pytest.fixture
-    def received(self, receiver: Receiver) -> Callable[[str], Sequence[ReceivedMessage]]:
+    def received(self, receiver: Receiver) -> Callable[[str], Sequence[StoredMessage]]:
         return lambda _topic: [
-            ReceivedMessage("", one.headers, one.body, one.headers["webhook-id"])
+            StoredMessage("", one.headers, one.body, one.headers["webhook-id"])
             for one in receiver.requests
         ]
 

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, Producer
 from outbox import PermanentFailure
 from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.kafka import KafkaSink, NotPublished
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.processes import Running
 from tests.servers.kafka import KafkaServer
 from tests.servers.refusing_kafka import refusing_broker
@@ -92,9 +92,9 @@ def new_messages(sink: KafkaSink, topic: str, number: int, *, size: int = 0) -> 
     return [contract.message(sink, topic, number=one, size=size) for one in range(number)]
 
 
-def received_messages(kafka: KafkaServer, topic: str) -> list[ReceivedMessage]:
+def received_messages(kafka: KafkaServer, topic: str) -> list[StoredMessage]:
     return [
-        ReceivedMessage(
+        StoredMessage(
             key=(one.key() or b"").decode(),
             headers=kafka.headers(one),
             body=one.value() or b"",
@@ -118,7 +118,7 @@ class TestKafkaSink(SinkContract):
         return topic
 
     @pytest.fixture
-    def received(self, kafka: KafkaServer) -> Callable[[str], Sequence[ReceivedMessage]]:
+    def received(self, kafka: KafkaServer) -> Callable[[str], Sequence[StoredMessage]]:
         return lambda topic: received_messages(kafka, topic)
 
     @pytest.fixture

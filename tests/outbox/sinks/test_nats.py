@@ -18,7 +18,7 @@ from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.nats import NatsSink
 from outbox.sinks.nats.errors import NatsRefusal
 from outbox.sinks.nats.subjects import covers, token
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.outbox.sinks import streams
 from tests.outbox.sinks.libraries import error_without
 from tests.outbox.sinks.sent import message
@@ -79,11 +79,9 @@ class TestNatsSink(SinkContract):
         return f"{uuid4().hex}.parcels"
 
     @pytest.fixture
-    def received(self, nats: NatsServer) -> Callable[[str], Sequence[ReceivedMessage]]:
+    def received(self, nats: NatsServer) -> Callable[[str], Sequence[StoredMessage]]:
         return lambda topic: [
-            ReceivedMessage(
-                key="", headers=one.headers, body=one.data, id=one.headers["Nats-Msg-Id"]
-            )
+            StoredMessage(key="", headers=one.headers, body=one.data, id=one.headers["Nats-Msg-Id"])
             for one in streams.stored(nats.url, topic.partition(".")[0])
         ]
 

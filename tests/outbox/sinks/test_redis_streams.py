@@ -15,7 +15,7 @@ from outbox.receipt import PermanentFailure
 from outbox.sinks import redis_streams
 from outbox.sinks.base import SinkUnavailable
 from outbox.sinks.redis_streams import EntryRefused, RedisStreamSink
-from outbox.testing import ReceivedMessage, SinkContract
+from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
@@ -68,15 +68,15 @@ class TestRedisStreamSink(SinkContract):
         return topic
 
     @pytest.fixture
-    def received(self, valkey: ValkeyServer) -> Callable[[str], Sequence[ReceivedMessage]]:
-        def read(topic: str) -> list[ReceivedMessage]:
+    def received(self, valkey: ValkeyServer) -> Callable[[str], Sequence[StoredMessage]]:
+        def read(topic: str) -> list[StoredMessage]:
             with redis.Redis.from_url(valkey.url) as client:
                 entries = [
                     {name.decode(): value for name, value in fields.items()}
                     for _, fields in client.xrange(topic)
                 ]
             return [
-                ReceivedMessage(
+                StoredMessage(
                     "",
                     {name: value.decode() for name, value in one.items() if name != "data"},
                     one["data"],
