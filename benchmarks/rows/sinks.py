@@ -10,12 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import kombu
 import nats
 
 from benchmarks.ground import Ground
 from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio, require_effects
 from benchmarks.row import Row
 from benchmarks.sides import Side, ours
+from tests.servers.aws import AwsServer
+from tests.servers.brokers import RabbitMQServer, ValkeyServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.nats import NatsServer
 
@@ -45,26 +48,62 @@ def _nats(folder: Path) -> Iterator[Target]:
         yield "outbox.sinks.nats.NatsSink", "events.{event}", {"servers": server.url}
 
 
+@contextmanager
+def _rabbitmq(folder: Path) -> Iterator[Target]:
+    with RabbitMQServer(folder) as server:
+        exchange = kombu.Exchange("events", "topic", durable=True)
+        arguments = {"x-queue-type": "quorum"}
+        queue = kombu.Queue("events", exchange, routing_key="#", queue_arguments=arguments)
+        with kombu.Connection(server.url) as connection:
+            queue(connection).declare()
+        options = {"url": server.url, "exchange": "events"}
+        yield "outbox.sinks.amqp.AmqpSink", "events.{event}", options
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[Target]:
+    with ValkeyServer(folder) as server:
+        yield "outbox.sinks.redis_streams.RedisStreamSink", "events", {"url": server.url}
+
+
+@contextmanager
+def _sqs(folder: Path) -> Iterator[Target]:
+    with AwsServer(folder) as server:
+        queue = server.client("sqs").create_queue(QueueName="events")["QueueUrl"]
+        yield "outbox.sinks.aws.SqsSink", queue, dict(server.options)
+
+
 async def _create_stream(url: str) -> None:
     client = await nats.connect(url)
     await client.jetstream().add_stream(name="events", subjects=["events.>"])
     await client.close()
 
 
-SERVERS = {"kafka": _kafka, "nats": _nats}
+#: Servers, and the part of the events that each gets: some sync each message to the disk.
+SERVERS = {
+    "kafka": (_kafka, 1.0),
+    "redis": (_redis, 1.0),
+    "rabbitmq": (_rabbitmq, 0.5),
+    "nats": (_nats, 0.1),
+    "sqs": (_sqs, 0.1),
+}
 
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Publish a backlog to each server by the sink and by the loop, in turn."""
-    count, repeats = (2_000, 1) if quick else (20_000, 3)
+    most, repeats = (4_000, 1) if quick else (20_000, 3)
     figures: list[Figure] = []
     ratios: list[Ratio] = []
-    for name, server in SERVERS.items():
-        found = _compared(ground, server, count=count, repeats=repeats)
+    for name, (server, share) in SERVERS.items():
+        found = _compared(ground, server, count=int(most * share), repeats=repeats)
         figures += [Figure(f"{name}, {who}", values, "events/s") for who, values in found.items()]
         part = ratio(found["sink"], found["loop"])
         ratios.append(Ratio(f"sink_vs_loop_{name}", part, at_least=0.5))
-    notes = ["Kafka is an emulator (noida-db), unless KAFKA_BOOTSTRAP_SERVERS names a real one."]
+    notes = [
+        "Kafka is an emulator (noida-db), unless KAFKA_BOOTSTRAP_SERVERS names a real one. SQS is "
+        "moto. NATS and RabbitMQ sync to the disk before they acknowledge. HTTP is not measured: "
+        "its receiver decides."
+    ]
     return Result(figures, ratios, notes)
 
 
