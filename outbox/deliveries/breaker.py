@@ -12,6 +12,7 @@ from functools import partial
 
 from django.db import transaction
 
+from outbox import clock
 from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
 from outbox.transports.nudge import nudge
@@ -84,6 +85,12 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
         text = "The breaker of %s is closed. Its deliveries continue."
         transaction.on_commit(partial(logger.info, text, row.handler), using=using)
         transaction.on_commit(nudge, using=using, robust=True)
+
+
+def probe_again(delivery: Delivery, *, using: str) -> None:
+    """Make the next probe due: this one was done without a call of the external system."""
+    mine = Subscription.objects.using(using).filter(breaker_probe=delivery.pk)
+    mine.update(breaker_probe_at=clock.now(using=using))
 
 
 def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:

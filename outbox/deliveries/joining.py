@@ -9,14 +9,14 @@ in bulk, with one row for all its events. Its row is split if it has one row for
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from django.db import OperationalError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from outbox import clock
-from outbox.events import has_several_events, selects
+from outbox.events import SEPARATOR, has_several_events, is_pattern, selects
 from outbox.formatting import one_line
 from outbox.models import Delivery, Subscription
 from outbox.subscriptions import Handler, registry
@@ -86,17 +86,38 @@ def split_rows(*, using: str) -> None:
                     _split(row, handler, using=using)
 
 
-def _split(old: Subscription, handler: Handler, *, using: str) -> None:
+def _split(several: Subscription, handler: Handler, *, using: str) -> None:
     with transaction.atomic(using=using):
-        mine = Subscription.objects.using(using).filter(handler=handler.name)
-        rows = list(mine.filter(event__in=handler.selectors).order_by("id"))
-        pks = [old.pk, *(row.pk for row in rows)]
-        list(mine.filter(pk__in=pks).order_by("id").select_for_update(no_key=True))
-        _wait_for_workers((old, *rows), using=using)
+        mine = Subscription.objects.using(using)
+        is_mine = Q(pk=several.pk) | Q(handler=handler.name, event__in=handler.selectors)
+        locked = list(mine.filter(is_mine).order_by("id").select_for_update(no_key=True))
+        old = next((row for row in locked if row.pk == several.pk), None)
+        rows = [row for row in locked if row is not old]
+        if old is None or not rows:
+            return
+        _wait_for_workers(locked, using=using)
         lock_subscriptions(using=using, tries=_LOCK_TRIES)
         for row in rows:
             _leave_one_each(old, row, using=using)
             _move(old, row, using=using, event__name=row.event)
+            set_order_keys(row, using=using)
+            set_shares(row, using=using)
+        _narrow(old, {row.event for row in rows}, using=using)
+
+
+def _narrow(old: Subscription, names: Collection[str], *, using: str) -> None:
+    """Let a row of several events select no event that has a row of its own.
+
+    Otherwise each later event would have a second delivery, which stays parked.
+    """
+    parts = [part for part in old.event.split(SEPARATOR) if part not in names]
+    if any(map(is_pattern, parts)):
+        parts += [f"!{name}" for name in sorted(names) if selects(SEPARATOR.join(parts), name)]
+    if any(not part.startswith("!") for part in parts):
+        old.event = SEPARATOR.join(parts)
+        old.save(using=using, update_fields=["event"])
+    elif not Delivery.objects.using(using).filter(subscription=old).exists():
+        old.delete(using=using)
 
 
 def _join_or_explain(former: Subscription, kept: Subscription, *, using: str) -> None:
@@ -141,10 +162,21 @@ def _join(old: Subscription, row: Subscription, *, using: str) -> None:
     lock_subscriptions(using=using, tries=_LOCK_TRIES)
     _leave_one_each(old, row, using=using)
     _move(old, row, using=using)
+    _select_both(row, old)
     _inherit(row, old, using=using)
     old.delete(using=using)
     set_order_keys(row, using=using)
     set_shares(row, using=using)
+
+
+def _select_both(row: Subscription, old: Subscription) -> None:
+    """Let the row that stays select the events of the other one, from this transaction on.
+
+    It selects no others yet: they may still have rows of their own, which are merged next.
+    """
+    if old.active and old.event != row.event:
+        mine = row.event.split(SEPARATOR) if row.active else []
+        row.event = SEPARATOR.join(dict.fromkeys([*mine, *old.event.split(SEPARATOR)]))
 
 
 def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:

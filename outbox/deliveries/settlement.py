@@ -235,7 +235,7 @@ def _judge(
     held_until = None
     if handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
-    elif row.subscription.breaker_probe == row.pk:
+    elif handler.breaker is not None and row.subscription.breaker_probe == row.pk:
         breaker.note_answer(row, using=using)  # any other exception: the external system is up
     verdict = decisions.after_failure(
         action,

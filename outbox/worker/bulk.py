@@ -69,11 +69,15 @@ def run(
         except Exception as error:  # before the call
             errors = {row.pk: error for row in deliveries}
     acknowledged = [row for row in deliveries if row.pk not in errors]
-    errors |= _give(handler, acknowledged, access=access)
+    errors |= _give(handler, acknowledged, lease=lease, access=access)
+    for row in acknowledged:
+        if row.pk not in errors:
+            lease.end(row)
     seconds = (time.monotonic() - began) / len(deliveries)
     now = access.run(lambda: clock.now(using=access.using))
     results = []
     for row, span in zip(deliveries, spans, strict=True):
+        access.run(lease.keep)  # of those that follow
         lease.end(row)
         failure = errors.get(row.pk)
         made = fail(row, failure) if failure else Result(row.pk, Delivery.State.DONE)
@@ -146,7 +150,7 @@ def _raised_by(handler: Handler, given: Sequence[BulkDelivery]) -> Exception | N
 
 
 def _give(
-    handler: Handler, deliveries: Sequence[Delivery], *, access: DatabaseAccess
+    handler: Handler, deliveries: Sequence[Delivery], *, lease: Lease, access: DatabaseAccess
 ) -> dict[int, Exception]:
     """Store receipts; return the errors of those that could not be stored, by delivery id."""
     if not deliveries:
@@ -159,7 +163,10 @@ def _give(
         left = [row for row in deliveries if row.pk not in done]  # COMMIT may have succeeded
         if len(deliveries) == 1:
             return {row.pk: error for row in left}
-        alone = [_give(handler, [row], access=access) for row in left]
+        alone = []
+        for row in left:
+            access.run(lease.keep)
+            alone.append(_give(handler, [row], lease=lease, access=access))
         return {pk: one for errors in alone for pk, one in errors.items()}
     failpoints.reach(failpoints.AFTER_RECEIPT)
     return {}

@@ -33,7 +33,7 @@ from . import batch, bulk, calls, outcome, targets
 from .callbacks import Callbacks
 from .calls import SessionWatch
 from .outcome import Refusal, Result
-from .start import Pair, hand_back_newer, start
+from .start import Pair, hand_back_unfit, start
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -104,7 +104,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     began = time.monotonic() - (now - started_at).total_seconds()
     withdraw_deaths_later([delivery.pk], worker=delivery.worker, at=started_at, access=access)
     handler = find(delivery.subscription.handler)
-    if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
+    if handler is None or hand_back_unfit(handler, delivery, access=access):
         return []
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)
@@ -143,7 +143,11 @@ def _find_targets(
     finders = [
         (targets.finder(handler, row, using=access.using), row) for row in started if not row.target
     ]
-    return [_run(finder, row, lease=lease, access=access) for finder, row in finders]
+    results = [_run(finder, row, lease=lease, access=access) for finder, row in finders]
+    for _finder, row in finders:
+        if row.subscription.breaker_probe == row.pk:
+            access.run(partial(breaker.probe_again, row, using=access.using))
+    return results
 
 
 def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
@@ -159,7 +163,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: Database
         lag = _lag(delivery, using=access.using)
         result = replace(result, seconds=time.monotonic() - began, lag=lag)
         outcome.log(handler, delivery, result)
-        if result.error is None:
+        if result.error is None and handler.breaker is not None:
             breaker.record_answer(delivery, access=access)
         traced.ended(result.outcome)
         if result.failure is not None:

@@ -126,7 +126,7 @@ def start(
     left = [pair for pair in pairs if pair[0] not in ids]
     if not left:
         return mine
-    start_locked = partial(_start_locked, left, this, using=using)
+    start_locked = partial(_start_locked, handler, left, this, using=using)
     try:
         return mine + access.run(start_locked)
     except Exception:
@@ -169,7 +169,7 @@ def _start_free(
         row.event = events_by_seq[row.event_id]
     if held_ids := {pk for (pk,) in found_held}:
         mine = _without_held(mine, held_ids, access=access)
-    return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
+    return [row for row in mine if not hand_back_unfit(handler, row, access=access)]
 
 
 def _without_held(
@@ -183,14 +183,12 @@ def _without_held(
     return [row for row in rows if row.subscription_id not in held]
 
 
-def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bool:
-    """Hand back a started delivery whose event only a later release can read; return if so."""
-    if not upcasting.is_newer(row.event):
-        return False
-    note = _newer(row, worker)
-    back = partial(settlement.hand_back_started, row, note=note, using=access.using)
-    access.run(back)
-    return True
+def hand_back_unfit(handler: Handler, row: Delivery, *, access: DatabaseAccess) -> bool:
+    """Hand back a started delivery that only a later release can run; return if so."""
+    note = _reason_against(handler, row, row.worker)
+    if note:
+        access.run(partial(settlement.hand_back_started, row, note=note, using=access.using))
+    return bool(note)
 
 
 def _savepoint(using: str) -> AbstractContextManager[object]:
@@ -199,14 +197,16 @@ def _savepoint(using: str) -> AbstractContextManager[object]:
     return transaction.atomic(using=using) if is_within else nullcontext()
 
 
-def _start_locked(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
+def _start_locked(
+    handler: Handler, pairs: Sequence[Pair], this: _Start, *, using: str
+) -> list[Delivery]:
     tokens = dict(pairs)
     with this.tried(using=using), transaction.atomic(using=using):
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         startable = _startable(fresh, using=using)
         this.give_back([row for row in fresh if row not in startable], using=using)
-        mine = _without_newer(startable, this, using=using)
+        mine = _without_unfit(startable, handler, this, using=using)
         for row in mine:
             row.attempts += row.started_token < row.token
             row.started_token = row.token
@@ -282,21 +282,35 @@ JOIN outbox_event e ON e.seq = d.event_id
 JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names of our own models
 
 
-def _without_newer(rows: Sequence[Delivery], this: _Start, *, using: str) -> list[Delivery]:
-    """Hand back deliveries whose event only a later release can read; return the others."""
-    newer = [row for row in rows if upcasting.is_newer(row.event)]
-    for row in newer:
-        note = _newer(row, this.worker)
-        if this.has(row):
+def _without_unfit(
+    rows: Sequence[Delivery], handler: Handler, this: _Start, *, using: str
+) -> list[Delivery]:
+    """Hand back deliveries that only a later release can run; return the others."""
+    notes = {row.pk: _reason_against(handler, row, this.worker) for row in rows}
+    for row in rows:
+        note = notes[row.pk]
+        if note and this.has(row):
             settlement.hand_back_started(row, note=note, using=using)
-        else:
+        elif note:
             settlement.hand_back([(row.id, row.token)], note=note, using=using)
-    return [row for row in rows if row not in newer] if newer else list(rows)
+    return [row for row in rows if not notes[row.pk]]
 
 
-def _newer(row: Delivery, worker: str) -> str:
+def _reason_against(handler: Handler, row: Delivery, worker: str) -> str:
+    """Return why only a later release can run a delivery, or "".
+
+    During a deploy, rows of the later release may select events that this one does not handle.
+    """
     event = row.event
-    return f"{worker} cannot read version {event.version} of {event.name}; is its release older?"
+    if upcasting.is_newer(event):
+        problem = f"cannot read version {event.version} of {event.name}"
+    elif not handler.handles(event.name):
+        problem = f"does not handle {event.name} by {handler.name}"
+    elif row.target and not handler.targets:
+        problem = f"has {handler.name} without targets"
+    else:
+        return ""
+    return f"{worker} {problem}; is its release older?"
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:

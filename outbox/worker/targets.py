@@ -10,7 +10,7 @@ from django.db import transaction
 
 from outbox import clock
 from outbox.deliveries.locks import share_subscriptions
-from outbox.models import Delivery
+from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
 from outbox.subscriptions import Handler, TargetsFunction
 from outbox.transports.nudge import nudge
@@ -27,7 +27,13 @@ def finder(handler: Handler, delivery: Delivery, *, using: str) -> Handler:
     assert handler.targets is not None
     function = _storing(handler.targets, partial(_store, handler, delivery, using=using))
     return replace(
-        handler, function=function, targets=None, bulk=False, atomic=True, shared_transaction=False
+        handler,
+        function=function,
+        targets=None,
+        bulk=False,
+        atomic=True,
+        shared_transaction=False,
+        breaker=None,  # it calls no external system
     )
 
 
@@ -48,12 +54,17 @@ def _store(
     if not targets:
         return
     share_subscriptions(using=using)  # so that the subscription does not end meanwhile
+    # Read after the lock: two rows may have been merged since the start, or the subscription ended.
+    mine = Subscription.objects.using(using).filter(deliveries=delivery.pk, active=True)
+    subscription = mine.values_list("pk", flat=True).first()
+    if subscription is None:
+        return
     now = clock.now(using=using)
     Delivery.objects.using(using).bulk_create(
         (
             Delivery(
                 event_id=delivery.event_id,
-                subscription_id=delivery.subscription_id,
+                subscription_id=subscription,
                 target=one.name,
                 share=(one.share or delivery.share) if handler.share_window else None,
                 due_at=now,

@@ -144,6 +144,111 @@ EDGES = [
         noticed_by=(f"{SINKS}TestOrder::test_lets_no_later_event_of_a_key_overtake",),
     ),
     Mutant(
+        name="merged-row-selects-both",
+        without="events of a merged row are missed until the sync after the merge",
+        edits=(Edit("outbox/deliveries/joining.py", "    _select_both(row, old)\n", ""),),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease::test_misses_no_event_between_the_merge_and_the_sync",
+        ),
+    ),
+    Mutant(
+        name="split-row-narrowed",
+        without="each later event has a second delivery, parked under the row of the pattern",
+        edits=(
+            Edit(
+                "outbox/deliveries/joining.py",
+                "        _narrow(old, {row.event for row in rows}, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease"
+            "::test_leaves_no_second_delivery_of_later_events_after_a_split",
+        ),
+    ),
+    Mutant(
+        name="order-of-split-rows",
+        without="deliveries that move to the row of an event have no order of keys",
+        edits=(
+            Edit(
+                "outbox/deliveries/joining.py",
+                "            set_order_keys(row, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease::test_keeps_the_order_of_keys_that_the_split_rows_have",
+        ),
+    ),
+    Mutant(
+        name="events-of-a-later-release",
+        without="an old worker makes events dead that only the next release handles",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "    elif not handler.handles(event.name):\n",
+                "    elif False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{PATTERNS}TestTheNextRelease"
+            "::test_is_handed_events_that_the_present_one_does_not_handle",
+        ),
+    ),
+    Mutant(
+        name="targets-of-a-later-release",
+        without="an old worker runs its whole function for each target of the next release",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "    elif row.target and not handler.targets:\n",
+                "    elif False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TARGETS}TestAnOlderRelease::test_does_not_run_its_function_for_each_target",
+        ),
+    ),
+    Mutant(
+        name="breaker-of-a-finder",
+        without="a delivery that finds targets counts as an answer of the external system",
+        edits=(
+            Edit(
+                "outbox/worker/targets.py",
+                "        breaker=None,  # it calls no external system\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TARGETS}TestABreaker::test_opens_although_targets_are_found_between_failures",
+            f"{TARGETS}TestABreaker::test_stays_open_if_its_probe_finds_targets",
+        ),
+    ),
+    Mutant(
+        name="targets-of-an-ended-subscription",
+        without="targets are stored that no relay will ever send",
+        edits=(
+            Edit(
+                "outbox/worker/targets.py",
+                "filter(deliveries=delivery.pk, active=True)",
+                "filter(deliveries=delivery.pk)",
+            ),
+        ),
+        noticed_by=(f"{TARGETS}TestAnEndedSubscription::test_gets_no_targets",),
+    ),
+    Mutant(
+        name="lease-of-stored-failures",
+        without="a bulk call with many failures loses the leases of the last ones",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "        access.run(lease.keep)  # of those that follow\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{BULK}TestTheLease::test_is_kept_while_many_failures_are_stored",),
+    ),
+    Mutant(
         name="keys-released-in-bulk",
         without="the receipts of a bulk call release the next event of one key only",
         edits=(

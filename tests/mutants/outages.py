@@ -388,7 +388,11 @@ OUTAGES = [
         name="newer-event-of-a-doubtful-start",
         without="a start whose answer is lost is kept, of an event that only a later release reads",
         edits=(
-            Edit("outbox/worker/start.py", "        if this.has(row):\n", "        if False:\n"),
+            Edit(
+                "outbox/worker/start.py",
+                "        if note and this.has(row):\n",
+                "        if False:\n",
+            ),
         ),
         noticed_by=(
             f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease"

@@ -35,13 +35,13 @@ JOINS = [
     Mutant(
         name="places-of-joined-names",
         without="what a handler's former name is owed gets no place in line",
-        edits=(Edit(JOINING, "    set_order_keys(row, using=using)\n", ""),),
+        edits=(Edit(JOINING, "\n    set_order_keys(row, using=using)\n", "\n"),),
         noticed_by=(f"{JOINED}test_keeps_the_order_of_a_key_if_the_new_name_is_ordered",),
     ),
     Mutant(
         name="shares-of-joined-names",
         without="what a handler's former name is owed gets no share",
-        edits=(Edit(JOINING, "    set_shares(row, using=using)\n", ""),),
+        edits=(Edit(JOINING, "\n    set_shares(row, using=using)\n", "\n"),),
         noticed_by=(f"{JOINED}test_stores_the_shares_of_deliveries_of_the_old_name",),
     ),
     Mutant(

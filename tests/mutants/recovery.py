@@ -404,7 +404,7 @@ OTHERS = [
                 "    kept = Delivery.objects.using(using).filter(subscription=row)\n"
                 '    moved.exclude(event__in=kept.values("event")).update(subscription=row)\n',
             ),
-            Edit("outbox/deliveries/joining.py", "    old.delete(using=using)\n", ""),
+            Edit("outbox/deliveries/joining.py", "\n    old.delete(using=using)\n", "\n"),
             Edit(
                 "outbox/deliveries/joining.py",
                 "    deliveries.filter(pk__in=dropped).delete()\n",

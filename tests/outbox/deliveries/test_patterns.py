@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
 from django.utils import timezone
 
-from outbox import EventRecord, PermanentFailure, operations, subscribe, subscriptions
+from outbox import BulkDelivery, EventRecord, PermanentFailure, operations, subscribe, subscriptions
+from outbox.deliveries.joining import join_names
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.events import selects
 from outbox.models import Delivery, Event, Subscription
@@ -170,6 +172,80 @@ class TestTheNextRelease:
         assert Subscription.objects.get().pk == before
         assert len(found) == 3
 
+    def test_misses_no_event_between_the_merge_and_the_sync(self):
+        """A relay fans out between two transactions of a migrate, or after a killed one."""
+        record_all("shops.Ordered", "shops.Returned")
+        Outbox()
+        subscriptions.registry.clear()
+        found = record_all("shops.*")
+
+        join_names(using="default")
+        store_both()
+        create_deliveries()
+        outbox = Outbox()
+        outbox.deliver_all()
+
+        assert sorted(event.name for event in found) == ["shops.Ordered", "shops.Returned"]
+
+    def test_leaves_no_second_delivery_of_later_events_after_a_split(self):
+        record_all("shops.*")
+        Outbox()
+        subscriptions.registry.clear()
+        found = record_all("shops.Ordered", "shops.Returned")
+        outbox = Outbox()
+
+        emit_both()
+        outbox.deliver_all()
+
+        assert len(found) == 2
+        assert states() == ["done", "done"]
+        old = Subscription.objects.get(known=False)
+        assert old.event == "shops.*, !shops.Ordered, !shops.Returned"
+
+    def test_removes_the_row_of_a_list_whose_events_have_rows(self):
+        @subscribe("shops.Ordered", "shops.Returned", bulk=True)
+        def record(deliveries: Sequence[BulkDelivery]) -> None: ...
+
+        emit_both()
+        subscriptions.registry.clear()
+        found = record_all("shops.Ordered", "shops.Returned")
+
+        outbox = Outbox()
+        outbox.deliver_all()
+
+        assert len(found) == 2
+        assert not Subscription.objects.filter(known=False).exists()
+
+    def test_keeps_the_order_of_keys_that_the_split_rows_have(self):
+        record_all("shops.*")
+        outbox = Outbox()
+        for _ in range(2):
+            outbox.given("shops.Ordered", key="7", number=1)
+        create_deliveries()
+        subscriptions.registry.clear()
+
+        @subscribe("shops.Ordered", ordered=True)
+        def record(number: int) -> None: ...
+
+        sync_subscriptions()
+
+        assert Delivery.objects.filter(order_key="7").count() == 2
+
+    def test_is_handed_events_that_the_present_one_does_not_handle(self):
+        """During a deploy, an old worker gets a delivery of a new pattern."""
+        record_all("shops.*")
+        Outbox().given("shops.Closed", key="7")
+        [message] = run_pass()
+        subscriptions.registry.clear()
+
+        @subscribe("shops.Ordered")
+        def record(number: int) -> None: ...
+
+        assert run_messages([message]) == []
+        row = Delivery.objects.get()
+        assert (row.state, row.attempts) == ("pending", 0)
+        assert "is its release older?" in row.note
+
     def test_leaves_the_rows_of_other_events_alone(self):
         record_all("shops.Ordered", "parcels.Sent")
         outbox = Outbox()
@@ -185,7 +261,18 @@ class TestTheNextRelease:
 
 
 def emit_both() -> None:
-    outbox = Outbox()
-    for name in ("shops.Ordered", "shops.Returned"):
-        outbox.given(name, key="7", number=1)
+    Outbox()
+    store_both()
     create_deliveries()
+
+
+def store_both() -> None:
+    """Store an event of each name, without a sync of the subscriptions."""
+    for name in ("shops.Ordered", "shops.Returned"):
+        Event.objects.create(
+            name=name,
+            key="7",
+            payload={"number": 1},
+            emitted_at=timezone.now(),
+            correlation_id=uuid4(),
+        )

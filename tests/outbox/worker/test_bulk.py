@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.utils import timezone
 
 from outbox import Breaker, BulkDelivery, EventRecord, PermanentFailure, operations, subscribe
-from outbox.deliveries import failpoints
+from outbox.deliveries import failpoints, lease, settlement
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.testing import Outbox
+from outbox.worker import outcome
 from outbox.worker.outcome import Result
 from tests.outbox.drive import (
     Died,
@@ -237,6 +239,41 @@ class TestADeliveryOfAnotherWorker:
 
         assert states() == ["sent", "done", "done"]
         assert [result.outcome for result in results] == ["lease_lost", "done", "done"]
+
+
+class TestTheLease:
+    def test_is_kept_while_many_failures_are_stored(self, monkeypatch: pytest.MonkeyPatch):
+        """A relay passes when the first leases would have ended."""
+
+        def refuse(deliveries: Deliveries) -> None:
+            for one in deliveries:
+                one.failed(Down())
+
+        publish_by(refuse, batch=50)
+        emit_orders(4)
+        monkeypatch.setattr(lease, "_RENEWED_AFTER", 0)  # so that each `keep` extends it
+        stored: list[str] = []
+        log = outcome.log
+
+        def end_the_first_leases(*args: Any) -> None:
+            log(*args)
+            stored.append("")
+            if len(stored) == 1:
+                Delivery.objects.filter(state="sent").update(due_at=timezone.now())
+
+        fail = settlement.fail
+
+        def relay_before(*args: Any, **options: Any) -> Any:
+            if len(stored) == 1:
+                run_pass()
+            return fail(*args, **options)
+
+        monkeypatch.setattr(outcome, "log", end_the_first_leases)
+        monkeypatch.setattr(settlement, "fail", relay_before)
+
+        run_the_message()
+
+        assert list(Attempt.objects.values_list("outcome", flat=True)) == ["failed"] * 4
 
 
 class TestAnOrderedHandler:

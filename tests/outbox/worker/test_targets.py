@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
+from django.utils import timezone
 
 from outbox import (
+    Breaker,
     BulkDelivery,
     DomainEvent,
     PermanentFailure,
@@ -22,7 +25,7 @@ from outbox import (
 from outbox.deliveries import failpoints
 from outbox.deliveries.joining import join_names
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     Died,
@@ -252,6 +255,89 @@ class TestABulkHandler:
         run_all()
 
         assert sorted(found) == ["a", "b"]
+
+
+class Down(Exception):
+    """The external system is down."""
+
+
+class TestABreaker:
+    """It counts calls of the external system. A delivery that finds targets makes none."""
+
+    @pytest.fixture
+    def calls(self) -> list[str]:
+        calls: list[str] = []
+        breaker = Breaker(on=(Down,), failures=2, wait=30)
+
+        @subscribe("shops.Ordered", targets=lambda: ["a"], atomic=False, breaker=breaker)
+        def send(target: str, receipt: Receipt) -> None:
+            calls.append(target)
+            raise Down
+
+        return calls
+
+    def test_opens_although_targets_are_found_between_failures(self, calls: list[str]):
+        for _ in range(4):
+            emit_orders(1)
+            run_messages(run_pass())
+            run_messages(run_pass())
+
+        assert len(calls) == 2
+        assert Subscription.objects.get().breaker_opened_at is not None
+
+    def test_stays_open_if_its_probe_finds_targets(self, calls: list[str]):
+        emit_orders(2)
+        run_messages(run_pass())
+        run_messages(run_pass())
+        emit_orders(1)
+        run_pass()
+        Delivery.objects.exclude(target="").update(due_at=timezone.now() + timedelta(hours=1))
+        Subscription.objects.update(breaker_probe_at=timezone.now())
+
+        run_messages(run_pass())
+
+        row = Subscription.objects.get()
+        assert len(calls) == 2
+        assert row.breaker_opened_at is not None
+        assert row.breaker_probe_at is not None
+        assert row.breaker_probe_at <= timezone.now()
+
+
+class TestAnEndedSubscription:
+    def test_gets_no_targets(self):
+        """It ended while its targets were found, so nothing would ever send them."""
+
+        def find(order_id: UUID) -> Iterable[str]:
+            Subscription.objects.update(active=False)
+            return ["a"]
+
+        @subscribe("shops.Ordered", targets=find)
+        def send(target: str) -> None: ...
+
+        emit_orders(1)
+
+        run_messages(run_pass())
+
+        assert states_by_target() == {"": "done"}
+
+
+class TestAnOlderRelease:
+    def test_does_not_run_its_function_for_each_target(self):
+        send_to_each()
+        emit_orders(1)
+        run_messages(run_pass())
+        messages = run_pass()
+        subscriptions.registry.clear()
+        calls: list[int] = []
+
+        @subscribe("shops.Ordered", "shops.Returned")
+        def send(number: int) -> None:
+            calls.append(number)
+
+        run_messages(messages)
+
+        assert calls == []
+        assert states_by_target() == {"": "done", "a": "pending", "b": "pending"}
 
 
 class TestTheSignature:
