@@ -24,7 +24,6 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/"
 def _sqs(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One handler, on SQS with all packages and queues."""
     monkeypatch.setattr(sqs, "find_spec", lambda name: object())
-    monkeypatch.setattr("outbox.subscriptions.registry", [])
     monkeypatch.setitem(current_app.conf, "broker_url", "sqs://")
     monkeypatch.setitem(current_app.conf, "broker_write_url", None)
     set_options(monkeypatch)
