@@ -195,6 +195,8 @@ def find(name: str) -> type[DomainEvent] | None:
 
 #: Separates the parts of a selector.
 SEPARATOR = ", "
+#: Most characters of a selector: those of the column that stores it.
+LONGEST_SELECTOR = 1000
 
 
 def is_pattern(part: str) -> bool:

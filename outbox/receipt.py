@@ -132,8 +132,12 @@ class BulkDelivery:
 class Target:
     """A target of an event, for which a handler has a delivery of its own.
 
+    The name is stored with the delivery, logged, and shown by commands and the admin. Nothing masks
+    or blanks it, also not `redact`. So use the id of a row, not an e-mail address, phone number or
+    URL. The handler reads the address from that row.
+
     Attributes:
-        name: identifies the target, at most 200 characters: the id of a row, or an address.
+        name: identifies the target, 1 to 200 characters: the id of a row.
         share: owner or tenant, for a handler with a `share_window`: "owner:7". Default: the
             event's.
     """

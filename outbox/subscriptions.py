@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .conf import conf
-from .events import FACTS, SEPARATOR, app_label, is_pattern, selects
+from .events import FACTS, LONGEST_SELECTOR, SEPARATOR, app_label, is_pattern, selects
 from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure, Target
 
@@ -208,11 +208,12 @@ def subscribe(
             new deliveries, and may write rows.
 
     Raises:
-        TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
-            do not match, `target` and `targets` do not match, `inline` is combined with
-            `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the
-            function takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern
-            takes fields, a bulk handler takes other parameters, or a rule is invalid.
+        TypeError: the function is async or a generator, no event is named, the names of the events
+            are too long for one subscription, `receipt` and `atomic` do not match, `target` and
+            `targets` do not match, `inline` is combined with `atomic=False`, `bulk`, `targets` or
+            `ordered`, `targets` with `ordered`, the function takes `*args`, `**kwargs` or
+            positional-only parameters, a handler of a pattern takes fields, a bulk handler takes
+            other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -301,6 +302,7 @@ def _refuse_bad_signature(handler: Handler) -> None:
     _refuse_async_and_generators(handler)
     if not handler.events:
         raise TypeError(f'{handler.name} has no event. Name one: @subscribe("app.Event").')
+    _refuse_long_selectors(handler)
     for parameter in handler.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(
@@ -323,6 +325,15 @@ def _refuse_bad_signature(handler: Handler) -> None:
         raise TypeError(
             f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it. "
             "An atomic handler takes none: its receipt is stored with its effects."
+        )
+
+
+def _refuse_long_selectors(handler: Handler) -> None:
+    longest = max(map(len, handler.selectors))
+    if longest > LONGEST_SELECTOR:
+        raise TypeError(
+            f"{handler.name}: the names of its events have {longest} characters with separators; "
+            f'the limit is {LONGEST_SELECTOR}. Use patterns, as "app.*", or several handlers.'
         )
 
 

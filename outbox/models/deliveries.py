@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from outbox.events import SEPARATOR, has_several_events, is_pattern, selects
+from outbox.events import LONGEST_SELECTOR, SEPARATOR, has_several_events, is_pattern, selects
 from outbox.formatting import with_target
 
 from .events import Event
@@ -40,7 +40,7 @@ class Subscription(Row):
     handler = models.CharField(_("handler"), max_length=150)
     event = models.CharField(
         _("event"),
-        max_length=1000,
+        max_length=LONGEST_SELECTOR,
         help_text=_('An event name, or a list: "orders.*, payments.PaymentCaptured".'),
     )
     since = models.DateTimeField(_("since"))

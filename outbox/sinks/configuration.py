@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from outbox.conf import Conf, conf
-from outbox.events import SEPARATOR, is_pattern, selects
+from outbox.events import LONGEST_SELECTOR, SEPARATOR, is_pattern, selects
 
 from .base import Encoding, Sink
 from .entries import Entry
@@ -167,7 +167,7 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
     format_ = _format(entry)
     encoding: Any = entry.choice("ENCODING", get_args(Encoding))
     lease = entry.seconds("LEASE_SECONDS", default=outbox.LEASE_SECONDS)
-    return SinkConfig(
+    config = SinkConfig(
         name=name,
         backend=entry.text("BACKEND"),
         events=_events(entry),
@@ -184,6 +184,19 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
         timeout=_timeout(entry, lease=lease),
         attempts=entry.whole("ATTEMPTS", default=outbox.ATTEMPTS, no_limit=True),
     )
+    _refuse_long_selector(entry, config)
+    return config
+
+
+def _refuse_long_selector(entry: Entry, config: SinkConfig) -> None:
+    length = len(SEPARATOR.join(config.selectors))
+    if length > LONGEST_SELECTOR:
+        of_sources = ", and of the sources that it leaves out," if "*" in config.events else ""
+        raise entry.invalid(
+            "EVENTS",
+            f"the names of its events{of_sources} have {length} characters with separators; the "
+            f'limit is {LONGEST_SELECTOR}. Use patterns, as "app.*", or several sinks',
+        )
 
 
 def _backend(entry: Entry) -> type[Sink]:

@@ -12,10 +12,14 @@ from outbox.subscriptions import subscribe
 
 from .base import Sink, SinkMessage, SinkUnavailable
 from .configuration import SinkConfig, configured, sink_of
+from .deadline import Deadline
 from .messages import message_of
 
 #: Most bytes of the messages of one call.
 _MOST_BYTES = 8 * 2**20
+#: Parts of the lease: a publication sends no message after the first, and ends with the second. The
+#: rest is for the receipts.
+_LAST_START, _END = 0.5, 0.6
 #: After so many failures of this kind in a row, only probes are sent.
 _BREAKER = Breaker(on=(SinkUnavailable,), failures=5, wait=5, longest=300)
 
@@ -48,23 +52,59 @@ def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
     lock = threading.Lock()  # a sink has one caller at a time
 
     def publish_events(deliveries: Sequence[BulkDelivery]) -> None:
-        with lock:
-            publish(config, deliveries)
+        limit = Deadline(config.lease * _END)
+        # Threads cannot be interrupted, so the wait must end before the lease.
+        if not lock.acquire(timeout=config.timeout):
+            raise SinkUnavailable(
+                f'The sink "{config.name}" has been busy with other events for '
+                f"{config.timeout:g} s. Nothing was sent; these events are sent later."
+            )
+        try:
+            publish(config, deliveries, limit=limit)
+        finally:
+            lock.release()
 
     return publish_events
 
 
-def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery]) -> None:
+def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery], *, limit: Deadline) -> None:
     """Publish the events of deliveries, and settle each by its own acknowledgement.
 
+    Args:
+        config: the sink's settings.
+        deliveries: the deliveries.
+        limit: the time at which the last call of the sink must have returned.
+
     Raises:
+        SinkUnavailable: the system was unavailable for all messages of a call, or the time has
+            passed. The deliveries that are not settled were not sent.
         Exception: the sink acknowledged none of those that are not settled.
     """
     sink = sink_of(config)
+    results: Sequence[Exception | None] = ()
     for part in _parts(config, deliveries, sink=sink):
-        results = sink.publish([message for _one, message in part], timeout=config.timeout)
+        _refuse_next_call(config, results, limit=limit)
+        timeout = min(config.timeout, limit.left())
+        results = sink.publish([message for _one, message in part], timeout=timeout)
         for (one, _message), error in zip(part, results, strict=True):
             one.done() if error is None else one.failed(error)
+
+
+def _refuse_next_call(
+    config: SinkConfig, results: Sequence[Exception | None], *, limit: Deadline
+) -> None:
+    """Raise `SinkUnavailable` if the call before, with these results, should be the last one."""
+    if results and all(isinstance(one, SinkUnavailable) for one in results):
+        raise SinkUnavailable(
+            f'The sink "{config.name}" was unavailable for all events of the call before. These '
+            f"events were not sent: {results[-1]}"
+        ) from results[-1]
+    if limit.left() < config.lease * (_END - _LAST_START):
+        raise SinkUnavailable(
+            f'The sink "{config.name}" is slow: half of the lease of {config.lease:g} s has '
+            "passed. These events were not sent; they are sent later. Set a smaller BATCH, or a "
+            "longer LEASE_SECONDS."
+        )
 
 
 def _parts(

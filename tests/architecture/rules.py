@@ -35,12 +35,13 @@ LAYERS = (
 )
 
 # In the outbox, relay and worker run without the rooms that show or repair, and without each other.
-# `outbox.tasks` joins them.
+# `outbox.tasks` joins them. A sink is a bulk handler to them, and a source stores events.
+_JOINED = {"tasks", "sinks", "sources"}
 ENGINE = {
-    "relay": {"worker", "tasks"},
-    "worker": {"relay", "tasks"},
-    "transports": {"relay", "worker", "tasks"},
-    "deliveries": {"relay", "worker", "tasks"},
+    "relay": {"worker", *_JOINED},
+    "worker": {"relay", *_JOINED},
+    "transports": {"relay", "worker", *_JOINED},
+    "deliveries": {"relay", "worker", *_JOINED},
 }
 LOOKERS = {"operations", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
 
@@ -96,7 +97,7 @@ class Project:
             if room in ENGINE and other in LOOKERS:
                 yield f"relay and worker run without {other}; let {other} import them."
             elif other in ENGINE.get(room, ()):
-                yield f"the room {room} runs without {other}; outbox.tasks joins them."
+                yield f"the room {room} runs without {other}; let others join them."
         if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):

@@ -28,6 +28,7 @@ CLEAN = {
     "outbox/relay/delayed.py": "",
     "outbox/transports/base.py": "",
     "outbox/worker/run.py": "from outbox.models import Event",
+    "outbox/sinks/base.py": "",
     "outbox/ids.py": "__all__ = ['uuid7']\ndef uuid7(): ...",
     "outbox/admin.py": "from .models import Event\n__all__ = ['TimelineMixin']",
     "outbox/testing.py": "from .models import Event",
@@ -82,6 +83,12 @@ BREACHES = {
         "def start():\n    from outbox.relay.delayed import due",
         2,
         "the room transports runs without relay",
+    ),
+    "a sink, by the outbox's worker": (
+        "outbox/worker/run.py",
+        "from outbox.sinks.base import SinkUnavailable",
+        1,
+        "the room worker runs without sinks",
     ),
     "another app's models": (
         "tracking/services.py",

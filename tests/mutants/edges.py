@@ -262,4 +262,54 @@ EDGES = [
             f"{BULK}TestAnOrderedHandler::test_releases_the_next_event_of_each_key_of_a_call",
         ),
     ),
+    Mutant(
+        name="sink-awaited-briefly",
+        without="a thread waits for a dead system behind others until its lease passes",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "        if not lock.acquire(timeout=config.timeout):\n",
+                "        if not lock.acquire():\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestASinkThatIsBusy::test_is_not_awaited_longer_than_a_call",),
+    ),
+    Mutant(
+        name="sink-down-for-all",
+        without="one call of a message after the other waits for a system that is down",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "    if results and all(isinstance(one, SinkUnavailable) for one in results):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{SINKS}TestACall::test_is_the_last_one_if_the_system_was_unavailable_for_all",
+        ),
+    ),
+    Mutant(
+        name="sink-within-the-lease",
+        without="a sink sends on after its lease, so another worker sends its events, too",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "    if limit.left() < config.lease * (_END - _LAST_START):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestACall::test_does_not_begin_after_half_of_the_lease",),
+    ),
+    Mutant(
+        name="sink-call-within-the-lease",
+        without="the last call of a sink may wait until the lease has passed",
+        edits=(
+            Edit(
+                "outbox/sinks/publishing.py",
+                "        timeout = min(config.timeout, limit.left())\n",
+                "        timeout = config.timeout\n",
+            ),
+        ),
+        noticed_by=(f"{SINKS}TestACall::test_ends_before_the_lease",),
+    ),
 ]

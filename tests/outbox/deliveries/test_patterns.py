@@ -89,6 +89,17 @@ class TestAPattern:
 
         assert len(found) == 1
 
+    def test_fits_into_its_column_with_all_names(self):
+        names = ["tracking.*", *(f"shops.{'A' * 41}{number:03}" for number in range(18))]
+
+        with pytest.raises(TypeError, match=r"record: .* have 1001 characters .* limit is 1000\."):
+            record_all(*names, f"shops.{'B' * 47}")
+        assert subscriptions.registry == []
+
+        record_all(*names, f"shops.{'B' * 46}")
+        Outbox()
+        assert len(Subscription.objects.get().event) == 1000
+
     def test_needs_the_parameter_event(self):
         with pytest.raises(TypeError, match="different fields"):
 

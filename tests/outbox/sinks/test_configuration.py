@@ -120,6 +120,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"EVENTS": ["a.b.C"]}, "'a.b.C' does not fit"),
     ({"EVENTS": [7]}, "it must be a list"),
     (
+        {"EVENTS": [f"freight.{'A' * 40}{number:03}" for number in range(20)]},
+        "the names of its events have 1058 characters with separators; the limit is 1000. Use",
+    ),
+    (
         {"TOPIC": "shop.{appp}"},
         "the unknown placeholder {appp}. Did you mean app? The placeholders",
     ),

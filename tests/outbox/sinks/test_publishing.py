@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -10,10 +13,10 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from outbox import PermanentFailure, operations, subscriptions
+from outbox import BulkDelivery, PermanentFailure, operations, subscriptions
 from outbox.contracts.cloudevents import parse
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.sinks import configuration, publishing
+from outbox.sinks import configuration, deadline, publishing
 from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.configuration import configured, sink_of
 from outbox.sinks.publishing import register_sinks
@@ -26,6 +29,7 @@ from tests.outbox.drive import (
     states,
 )
 from tests.outbox.sinks.memory import MemorySink
+from tests.outbox.sinks.sent import event_record
 from tests.servers.fixtures import kafka
 from tests.servers.kafka import KafkaServer
 
@@ -49,11 +53,13 @@ class ScriptedSink(MemorySink):
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
         self.calls: list[int] = []
+        self.timeouts: list[float] = []
 
     def publish(
         self, messages: Sequence[SinkMessage], *, timeout: float
     ) -> Sequence[Exception | None]:
         self.calls.append(len(messages))
+        self.timeouts.append(timeout)
         if self.error is not None:
             raise self.error
         results = [self.result_of(one) if self.result_of else None for one in messages]
@@ -85,6 +91,24 @@ def emit_orders(number: int, *, key: str = "") -> None:
     outbox = Outbox()
     for position in range(number):
         outbox.given("shops.Ordered", key=key or str(uuid4()), number=position)
+
+
+def new_deliveries(number: int) -> list[BulkDelivery]:
+    return [BulkDelivery(event_record(str(position))) for position in range(number)]
+
+
+def call_handler(deliveries: Sequence[BulkDelivery]) -> None:
+    handler = subscriptions.find("sinks.log")
+    assert handler is not None
+    handler.function(deliveries)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of the time limits. `now` sets it."""
+    made = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
 
 
 def numbers_of(messages: Sequence[SinkMessage]) -> list[int]:
@@ -164,6 +188,101 @@ class TestACall:
         assert states() == ["done"] * 6
         assert len(sink.calls) > 1
         assert sum(sink.calls) == 6
+
+    def test_is_the_last_one_if_the_system_was_unavailable_for_all(self, sink: ScriptedSink):
+        sink.result_of = lambda one: SinkUnavailable("no route to host")
+        deliveries = new_deliveries(25)
+
+        with pytest.raises(SinkUnavailable, match=r'"log" was unavailable .* no route to host'):
+            call_handler(deliveries)
+
+        assert sink.calls == [10]
+        assert [one.is_settled for one in deliveries] == [True] * 10 + [False] * 15
+
+    def test_is_followed_by_another_if_the_system_accepted_one(self, sink: ScriptedSink):
+        sink.result_of = lambda one: (
+            None if one.key in ("0", "10") else SinkUnavailable("throttled")
+        )
+        deliveries = new_deliveries(25)
+
+        call_handler(deliveries)
+
+        assert sink.calls == [10, 10, 5]
+        assert [one.event.key for one in deliveries if one.is_done] == ["0", "10"]
+        assert all(one.is_settled for one in deliveries)
+
+    def test_does_not_begin_after_half_of_the_lease(
+        self, sink: ScriptedSink, clock: SimpleNamespace
+    ):
+        def answer_slowly(message: SinkMessage) -> None:
+            clock.now += 1.6  # 16 s for a call of 10; the lease is 60 s
+
+        sink.result_of = answer_slowly
+        deliveries = new_deliveries(25)
+
+        with pytest.raises(SinkUnavailable, match="half of the lease of 60 s has passed"):
+            call_handler(deliveries)
+
+        assert sink.calls == [10, 10]
+        assert [one.is_done for one in deliveries] == [True] * 20 + [False] * 5
+
+    def test_ends_before_the_lease(self, with_sinks: Callable[..., None], clock: SimpleNamespace):
+        entry = {"BACKEND": MEMORY, "EVENTS": ["shops.*"], "SENSITIVE": True}
+        with_sinks(log={**entry, "LEASE_SECONDS": 60, "TIMEOUT_SECONDS": 30})
+        sink = sink_of(configured()["log"])
+        assert isinstance(sink, ScriptedSink)
+
+        def answer_slowly(message: SinkMessage) -> None:
+            clock.now += 2
+
+        sink.result_of = answer_slowly
+        call_handler(new_deliveries(20))
+
+        assert sink.timeouts == [30, 16]
+
+
+class TestASinkThatIsBusy:
+    @pytest.fixture
+    def sink(self, with_sinks: Callable[..., None]) -> ScriptedSink:
+        entry = {"BACKEND": MEMORY, "EVENTS": ["shops.*"], "SENSITIVE": True}
+        with_sinks(log={**entry, "TIMEOUT_SECONDS": 0.05})
+        found = sink_of(configured()["log"])
+        assert isinstance(found, ScriptedSink)
+        return found
+
+    def test_is_not_awaited_longer_than_a_call(self, sink: ScriptedSink):
+        is_called, may_return = Event(), Event()
+
+        def answer_late(message: SinkMessage) -> None:
+            is_called.set()
+            may_return.wait(5)
+
+        sink.result_of = answer_late
+        first, second = new_deliveries(2)
+        with ThreadPoolExecutor() as pool:
+            call = pool.submit(call_handler, [first])
+            assert is_called.wait(60)
+            try:
+                with pytest.raises(SinkUnavailable, match=r'"log" has been busy .* for 0.05 s'):
+                    call_handler([second])
+            finally:
+                may_return.set()
+            call.result()
+
+        assert first.is_done
+        assert not second.is_settled
+        assert sink.calls == [1]
+
+    def test_is_free_after_a_call_that_failed(self, sink: ScriptedSink):
+        sink.error = SinkUnavailable("no route to host")
+        with pytest.raises(SinkUnavailable, match="no route to host"):
+            call_handler(new_deliveries(1))
+        sink.error = None
+
+        deliveries = new_deliveries(1)
+        call_handler(deliveries)
+
+        assert deliveries[0].is_done
 
 
 class TestAnUnavailableSystem:
