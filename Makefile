@@ -71,7 +71,7 @@ test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on Pos
 
 # No servers, no processes, no fuzzing of all pages: for quick feedback while you edit.
 test-fast: install  ## run the tests of outbox and apps that start no process, on SQLite
-	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) -m "not processes" \
+	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) -m "not processes and not servers" \
 		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
 		--ignore tests/docs --ignore tests/shop $(ARGS)
 

@@ -27,8 +27,19 @@ def no_language_of_another_test() -> Iterator[None]:
     translation.deactivate()
 
 
+#: Fixtures of `tests/servers/fixtures.py`.
+SERVERS = {"kafka", "aws", "nats", "rabbitmq", "valkey"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of the other database, and on PostgreSQL those that need only one run."""
+    """Leave out tests of the other database, and on PostgreSQL those that need only one run.
+
+    Mark tests that use a server of `tests/servers/`.
+    """
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
     kind = kind_under_test()
     (other,) = {"sqlite", "postgresql"} - {kind}
     left_out = [
