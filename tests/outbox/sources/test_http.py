@@ -165,15 +165,15 @@ REFUSED = {
 }
 
 
-BINARY = {
+BINARY: dict[str, Any] = {
     "content_type": "application/json",
     "ce_specversion": "1.0",
     "ce_id": "id-1",
     "ce_source": "/billing",
     "ce_type": PAID,
 }
-OTHER_SENDER = {**BINARY, "ce_source": "/other"}
-OTHER_HEADERS = {
+OTHER_SENDER: dict[str, Any] = {**BINARY, "ce_source": "/other"}
+OTHER_HEADERS: dict[str, dict[str, Any]] = {
     "with another sender": OTHER_SENDER,
     "with another type": {**BINARY, "ce_type": "com.example.other"},
     "without its type": {**BINARY, "ce_type": ""},
