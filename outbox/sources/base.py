@@ -51,6 +51,9 @@ class ExternalMessage:
         causation_id: the event that caused it, if this project knows that event.
         traceparent: W3C trace context, or "".
         tracestate: W3C trace state, or "".
+
+    Raises:
+        NotReadable: an attribute has another type.
     """
 
     id: str
@@ -60,6 +63,24 @@ class ExternalMessage:
     causation_id: UUID | None = None
     traceparent: str = ""
     tracestate: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse other types, which a mapper in the project may pass."""
+        for names, wanted in _TYPES.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, wanted):
+                    raise NotReadable(
+                        f"{name} of its ExternalMessage is of the type {type(value).__name__}"
+                    )
+
+
+#: Types of the attributes of an `ExternalMessage`.
+_TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
+    ("id", "type", "traceparent", "tracestate"): (str,),
+    ("data",): (Mapping,),
+    ("correlation_id", "causation_id"): (UUID, type(None)),
+}
 
 
 class BaseSource(ABC):
@@ -74,12 +95,14 @@ class BaseSource(ABC):
     Attributes:
         header_prefix: prefix of CloudEvents attributes among the headers.
         percent_encoded: whether header values are percent-encoded, as in HTTP and NATS.
+        headers_are_authentic: whether headers come from the sender, as position and body do.
         needs_topics: whether `TOPICS` must not be empty.
         needs_group: whether `GROUP` must not be empty.
     """
 
     header_prefix: ClassVar[str] = "ce-"
     percent_encoded: ClassVar[bool] = False
+    headers_are_authentic: ClassVar[bool] = True
     needs_topics: ClassVar[bool] = True
     needs_group: ClassVar[bool] = False
 

@@ -18,7 +18,7 @@ from outbox.conf import conf
 from outbox.sinks.entries import Entry
 
 from .base import BaseSource, ExternalMessage, ReceivedMessage, Source
-from .mapping import from_cloudevent
+from .mapping import from_cloudevent, from_cloudevent_with_unsigned_headers
 
 Unknown = Literal["keep", "drop"]
 
@@ -86,8 +86,11 @@ class SourceConfig:
             mapper: Mapper = import_string(self.mapper)
             return mapper
         backend = self.backend_class
+        reader = from_cloudevent
+        if not backend.headers_are_authentic:
+            reader = from_cloudevent_with_unsigned_headers
         return partial(
-            from_cloudevent, prefix=backend.header_prefix, percent_encoded=backend.percent_encoded
+            reader, prefix=backend.header_prefix, percent_encoded=backend.percent_encoded
         )
 
     def create(self) -> BaseSource:

@@ -9,7 +9,6 @@ CloudEvent in JSON, in structured or binary mode. In your urls::
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -38,6 +37,8 @@ logger = logging.getLogger("outbox.sources")
 _TOLERANCE = 300
 #: Seconds after which a sender may try again while the source is paused.
 _RETRY_AFTER = 30
+#: Digits of the largest number of seconds or bytes that a header may have.
+_MOST_DIGITS = 18
 _KEYS = ("SECRETS", "TOLERANCE")
 
 
@@ -49,6 +50,7 @@ class HttpSource(BaseSource):
     """
 
     percent_encoded: ClassVar[bool] = True
+    headers_are_authentic: ClassVar[bool] = False
     needs_topics: ClassVar[bool] = False
 
     def __init__(
@@ -66,9 +68,9 @@ class HttpSource(BaseSource):
         """Return why a request is not authentic, or "" if it is."""
         if not id or not timestamp or not signature:
             return "It needs the headers webhook-id, webhook-timestamp and webhook-signature."
-        if not timestamp.isascii() or not timestamp.isdigit():
+        if (seconds := _number(timestamp)) is None:
             return "webhook-timestamp is no number of seconds."
-        if abs(time.time() - int(timestamp)) > self._tolerance:
+        if abs(time.time() - seconds) > self._tolerance:
             return "webhook-timestamp is too old, or in the future. Check the sender's clock."
         signed = f"{id}.{timestamp}.".encode() + body
         wanted = [hmac.digest(key, signed, hashlib.sha256) for key in self._keys]
@@ -148,9 +150,9 @@ def _is_signed_id(message: ReceivedMessage) -> bool:
 
 
 def _body(request: HttpRequest, config: SourceConfig) -> bytes | None:
-    """Return the body, or None if it is too large."""
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > config.max_bytes:
+    """Return the body, or None if it is too large, or has a length that is no number."""
+    length = _number(request.headers.get("content-length") or "0")
+    if length is None or length > config.max_bytes:
         return None
     try:
         body = request.body
@@ -208,7 +210,7 @@ def _keys(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:
 def _key(place: str, secret: object) -> bytes:
     try:
         key = base64.b64decode(str(secret).removeprefix("whsec_"), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ImproperlyConfigured(f'A secret in {place} is no Base64 after "whsec_".') from error
     if len(key) < 24:  # the least that Standard Webhooks allows
         raise ImproperlyConfigured(f"A secret in {place} has {len(key)} bytes. Use 24 to 64.")
@@ -225,11 +227,17 @@ def _tolerance(name: str, options: Mapping[str, Any]) -> float:
     return float(given)
 
 
+def _number(text: str) -> int | None:
+    """Return a whole number; None: it is none, or has more digits than int() or float() allow."""
+    plain = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if plain else None
+
+
 def _decoded(signature: str) -> bytes:
     version, _, text = signature.partition(",")
     if version != "v1":
         return b""
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for characters that are not ASCII
         return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from outbox.contracts import cloudevents
@@ -24,6 +25,34 @@ def from_cloudevent(
         )
     except cloudevents.InvalidCloudEvent as error:
         raise NotReadable(str(error).removesuffix(".")) from error
+    return _content(event)
+
+
+def from_cloudevent_with_unsigned_headers(
+    message: ReceivedMessage, *, prefix: str, percent_encoded: bool
+) -> ExternalMessage:
+    """Return the content of a CloudEvent whose position and body are signed, and no header is.
+
+    Headers decide neither the encoding nor the id, so that other headers do not make a duplicate a
+    new message. A body that is a CloudEvent has its id. Any other has the id of a message that
+    cannot be read.
+
+    Raises:
+        NotReadable: it is no CloudEvent 1.0, or its data is no JSON object.
+    """
+    try:
+        return _content(cloudevents.parse({}, message.body))
+    except cloudevents.InvalidCloudEvent:
+        found = from_cloudevent(message, prefix=prefix, percent_encoded=percent_encoded)
+        return replace(found, id=id_without_content(message))
+
+
+def id_without_content(message: ReceivedMessage) -> str:
+    """Return the id of a message without using its content."""
+    return f"message {message.position}"
+
+
+def _content(event: cloudevents.CloudEvent) -> ExternalMessage:
     if not isinstance(event.data, Mapping):
         raise NotReadable("The data of the CloudEvent is no JSON object")
     extensions = event.extensions

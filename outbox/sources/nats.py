@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from itertools import cycle
 from typing import Any, ClassVar, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -49,9 +50,10 @@ class NatsSource(Source):
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
         self._consumers: dict[str, Any] = {}
+        self._next = cycle(topics)
 
     def receive(self, max_messages: int, *, timeout: float) -> Sequence[ReceivedMessage]:
-        """Return the next messages of the first subject that has some."""
+        """Return messages of the next subject that has some."""
         return self._run(self._receive(max_messages, timeout))
 
     def acknowledge(self, messages: Sequence[ReceivedMessage]) -> None:
@@ -121,7 +123,8 @@ class NatsSource(Source):
         return f"{self.group}-{plain}" if len(self.topics) > 1 else self.group
 
     async def _receive(self, most: int, timeout: float) -> list[ReceivedMessage]:
-        for topic in self.topics:
+        for _ in self.topics:
+            topic = next(self._next)
             consumer = await self._consumer(topic)
             try:
                 found = await consumer.fetch(most, timeout=max(0.1, timeout / len(self.topics)))

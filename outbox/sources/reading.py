@@ -19,6 +19,7 @@ from outbox.storable import storable_text
 from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig
 from .events import ExternalEvent, find_external
+from .mapping import id_without_content
 from .unreadable import UnknownMessageReceived, UnreadableMessageReceived, as_received
 
 logger = logging.getLogger("outbox.sources")
@@ -64,33 +65,23 @@ def read(message: ReceivedMessage, source: SourceConfig) -> Reading | None:
     content = None
     try:
         content = content_of(message, source)
-        if content is None:
-            return None
-        fact = fact_of(content, source)
-    except NotReadable as error:
+        return None if content is None else _known_or_unknown(message, source, content)
+    except Exception as error:
         logger.warning(
             "%s: the message %s cannot be read, and becomes a dead letter: %s.",
             source.name,
             message.position,
-            error,
+            error if isinstance(error, NotReadable) else f"{type(error).__name__} was raised",
         )
         return unreadable(message, source, content)
-    if fact is not None:
-        return Reading(
-            message=message,
-            external_id=external_id(content.id),
-            event=fact,
-            outcome="stored",
-            content=content,
-        )
-    return _unknown(message, source, content) if source.unknown == "keep" else None
 
 
 def content_of(message: ReceivedMessage, source: SourceConfig) -> ExternalMessage | None:
     """Return a message's content, or None if its mapper drops it.
 
     Raises:
-        NotReadable: it is too large, or no CloudEvent, or its mapper failed.
+        NotReadable: it is too large, or no CloudEvent, or its mapper failed or returned neither an
+            `ExternalMessage` nor None.
     """
     if len(message.body) > source.max_bytes:
         raise NotReadable(
@@ -98,18 +89,24 @@ def content_of(message: ReceivedMessage, source: SourceConfig) -> ExternalMessag
             f"{source.name} is {source.max_bytes:,}"
         )
     try:
-        return source.read(message)
+        content: object = source.read(message)
     except NotReadable:
         raise
     except Exception as error:  # a mapper is code of the project
         raise NotReadable(f"Its mapper {source.mapper} raised {type(error).__name__}") from error
+    if content is None or isinstance(content, ExternalMessage):
+        return content
+    raise NotReadable(
+        f"Its mapper {source.mapper} returned a value of the type {type(content).__name__}, and no "
+        "ExternalMessage"
+    )
 
 
 def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | None:
     """Return the external event of a message, or None if no class declares its type.
 
     Raises:
-        NotReadable: the fields do not fit the class.
+        NotReadable: the fields do not fit the class, or a validator of it failed.
     """
     known = find_external(source.name, content.type)
     if known is None:
@@ -121,13 +118,16 @@ def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | N
         raise NotReadable(f"It does not fit {known.event_name}: {_problems(error)}") from None
     except PydanticSerializationError as error:
         raise NotReadable("Its data has a value that JSON does not have") from error
+    except Exception as error:  # a validator is code of the project
+        name = type(error).__name__
+        raise NotReadable(f"A validator of {known.event_name} raised {name}") from error
 
 
 def unreadable(
     message: ReceivedMessage, source: SourceConfig, content: ExternalMessage | None = None
 ) -> Reading:
-    """Return the event that holds an unreadable message."""
-    own_id = external_id(content.id if content else f"message {message.position}")
+    """Return the event that holds an unreadable message. Of its content, it uses the id only."""
+    own_id = external_id(content.id if content else id_without_content(message))
     event = as_received(
         UnreadableMessageReceived,
         message,
@@ -135,9 +135,7 @@ def unreadable(
         external_id=own_id,
         max_bytes=source.max_bytes,
     )
-    return Reading(
-        message=message, external_id=own_id, event=event, outcome="unreadable", content=content
-    )
+    return Reading(message=message, external_id=own_id, event=event, outcome="unreadable")
 
 
 def external_id(given: str) -> str:
@@ -146,6 +144,21 @@ def external_id(given: str) -> str:
     if len(text) <= _LONGEST_ID:
         return text
     return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def _known_or_unknown(
+    message: ReceivedMessage, source: SourceConfig, content: ExternalMessage
+) -> Reading | None:
+    fact = fact_of(content, source)
+    if fact is None:
+        return _unknown(message, source, content) if source.unknown == "keep" else None
+    return Reading(
+        message=message,
+        external_id=external_id(content.id),
+        event=fact,
+        outcome="stored",
+        content=content,
+    )
 
 
 def _unknown(message: ReceivedMessage, source: SourceConfig, content: ExternalMessage) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -119,12 +120,13 @@ def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:
     with caused_by(reading.cause(source.name)), tracing.received(parent, state):
         try:
             emission.store(reading.event, using=using, event_id=reading.event_id)
+            return reading.outcome
         except UnstorableValue as error:  # it is raised before the database is asked
+            if reading.outcome == "unreadable":
+                raise
             logger.warning("%s: %s It becomes a dead letter.", source.name, error)
-            refused = unreadable(reading.message, source, content)
-            emission.store(refused.event, using=using, event_id=reading.event_id)
-            return refused.outcome
-    return reading.outcome
+    refused = unreadable(reading.message, source, content)
+    return _store_one(source, replace(refused, event_id=reading.event_id), using=using)
 
 
 def claim(source: str, ids: dict[str, UUID], *, using: str) -> set[str]:

@@ -120,6 +120,21 @@ BROKERS = [
         ),
     ),
     Mutant(
+        name="nats-interrupted-call",
+        without="a message is sent to NATS after the time limit of its call",
+        edits=(
+            Edit(
+                f"{NATS}sink.py",
+                "finally:  # also if the caller's time limit cancels this",
+                "except ImportError:",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_nats.py::TestATimeLimitOfTheCaller::"
+            "test_leaves_no_message_that_is_sent_later",
+        ),
+    ),
+    Mutant(
         name="nats-size-with-headers",
         without="a message with large headers makes the server close the connection",
         edits=(

@@ -6,6 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 HERE = "tests/outbox/sources/"
 REFUSED = f"{HERE}test_http.py::TestARefusedRequest::"
+RECORDED = f"{HERE}test_http.py::TestARecordedRequest::"
 
 SOURCES = [
     Mutant(
@@ -63,6 +64,67 @@ SOURCES = [
         noticed_by=(
             f"{HERE}test_storing.py::TestABatch"
             "::test_that_the_database_refuses_is_stored_without_the_refused_message",
+        ),
+    ),
+    Mutant(
+        name="refused-message-without-content",
+        without="the copy of a refused message has the cause that the database refused",
+        edits=(
+            Edit(
+                "outbox/sources/reading.py",
+                'event=event, outcome="unreadable")',
+                'event=event, outcome="unreadable", content=content)',
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_storing.py::TestABatch"
+            "::test_with_a_cause_that_the_database_refuses_is_stored_without_it",
+        ),
+    ),
+    Mutant(
+        name="failing-validator",
+        without="a validator that raises an unusual error stops its source for ever",
+        edits=(
+            Edit(
+                "outbox/sources/reading.py",
+                "    except Exception as error:\n        logger",
+                ("    except NotReadable as error:\n        logger"),
+            ),
+            Edit(
+                "outbox/sources/reading.py",
+                "    except Exception as error:  # a validator",
+                "    except OSError as error:  # a validator",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_unreadable.py::TestAValidatorThatFails"
+            "::test_makes_a_dead_letter_and_does_not_hold_up_the_batch",
+        ),
+    ),
+    Mutant(
+        name="types-of-a-mapper",
+        without="a mapper that returns an id of another type stops its source for ever",
+        edits=(Edit("outbox/sources/base.py", "if not isinstance(value, wanted):", "if False:"),),
+        noticed_by=(
+            f"{HERE}test_unreadable.py::TestAMapper"
+            "::test_that_returns_another_type_makes_a_dead_letter[an id of the type int]",
+            f"{HERE}test_unreadable.py::TestAMapper"
+            "::test_that_returns_another_type_makes_a_dead_letter"
+            "[a correlation id of the type str]",
+        ),
+    ),
+    Mutant(
+        name="subjects-in-turn",
+        without="a NATS subject that always has messages holds up the others",
+        edits=(
+            Edit(
+                "outbox/sources/nats.py",
+                "for _ in self.topics:\n            topic = next(self._next)\n",
+                "for topic in self.topics:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_nats.py::TestTheNatsSource::test_receives_from_each_subject_in_turn",
         ),
     ),
     Mutant(
@@ -130,7 +192,7 @@ SOURCES = [
         edits=(
             Edit(
                 "outbox/sources/http.py",
-                "abs(time.time() - int(timestamp)) > self._tolerance",
+                "abs(time.time() - seconds) > self._tolerance",
                 "False",
             ),
         ),
@@ -144,6 +206,21 @@ SOURCES = [
         without="a recorded request is stored again under another id",
         edits=(Edit("outbox/sources/http.py", "if not _is_signed_id(message):", "if False:"),),
         noticed_by=(f"{REFUSED}test_has_another_id_in_its_unsigned_headers",),
+    ),
+    Mutant(
+        name="identity-without-headers",
+        without="a recorded request is stored again under other headers",
+        edits=(
+            Edit(
+                "outbox/sources/http.py",
+                "headers_are_authentic: ClassVar[bool] = False",
+                "headers_are_authentic: ClassVar[bool] = True",
+            ),
+        ),
+        noticed_by=(
+            f"{RECORDED}test_in_binary_encoding_is_stored_once[with another sender]",
+            f"{RECORDED}test_with_the_number_of_a_replay_is_stored_once",
+        ),
     ),
     Mutant(
         name="options-of-a-source",

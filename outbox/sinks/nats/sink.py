@@ -122,16 +122,17 @@ class NatsSink(Sink):
         tasks = [
             asyncio.create_task(self._result(connection, context, message)) for message in messages
         ]
-        await _until_done(tasks, connection, seconds=max(deadline - time.monotonic(), 0))
-        results = [
-            task.result() if task.done() else self._unknown(connection, message)
-            for task, message in zip(tasks, messages, strict=True)
-        ]
-        if not all(task.done() for task in tasks):
-            for task in tasks:
-                task.cancel()
-            self._connections.drop()
-        return results
+        try:
+            await _until_done(tasks, connection, seconds=max(deadline - time.monotonic(), 0))
+            return [
+                task.result() if task.done() else self._unknown(connection, message)
+                for task, message in zip(tasks, messages, strict=True)
+            ]
+        finally:  # also if the caller's time limit cancels this
+            if not all(task.done() for task in tasks):
+                for task in tasks:
+                    task.cancel()
+                self._connections.drop()
 
     async def _result(
         self, connection: Connection, context: Any, message: SinkMessage
@@ -197,9 +198,11 @@ async def _until_done(
     everything = asyncio.create_task(asyncio.wait(tasks))
     lost = asyncio.create_task(connection.lost.wait())
     waits: list[asyncio.Task[Any]] = [everything, lost]
-    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for one in waits:
-        one.cancel()
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
 
 
 def _header_bytes(headers: Mapping[str, str]) -> int:

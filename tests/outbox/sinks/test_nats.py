@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -363,6 +365,59 @@ class TestCredentials:
 
         assert isinstance(result, SinkUnavailable)
         assert 'permissions violation for publish to "denied.7"' in str(result)
+
+
+class TestATimeLimitOfTheCaller:
+    """The limit interrupts a call that waits for the connection's thread."""
+
+    def test_leaves_no_message_that_is_sent_later(self, nats, stream, sink):
+        assert sink.publish([message(f"{stream}.7")], timeout=TIMEOUT) == [None]
+        sending: list[asyncio.Task[object]] = []
+
+        def waits() -> bool:
+            sending.extend(publishing_tasks(sink))
+            return bool(sending)
+
+        with nats.frozen():
+            with interrupted_once(waits), pytest.raises(Interrupted):
+                sink.publish([message(f"{stream}.7")], timeout=TIMEOUT)
+
+            eventually(lambda: all(one.done() for one in sending), "the end of the call")
+
+        assert [one.cancelled() for one in sending] == [True]
+
+
+class Interrupted(Exception):
+    pass
+
+
+@contextmanager
+def interrupted_once(condition: Callable[[], object]) -> Iterator[None]:
+    """Raise `Interrupted` in this thread as soon as the condition holds."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupted
+
+    def wait() -> None:
+        eventually(condition, "a call that waits")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def publishing_tasks(sink: NatsSink) -> list[asyncio.Task[object]]:
+    """Return the tasks of the sink's thread that send a message or wait for its answer."""
+    loop = sink._connections._loop
+    assert loop
+    tasks = asyncio.all_tasks(loop._loop)
+    return [one for one in tasks if "NatsSink._result" in repr(one.get_coro())]
 
 
 class TestTheCheck:

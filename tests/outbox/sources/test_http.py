@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
 from outbox.models import Event
@@ -157,9 +157,59 @@ REFUSED = {
     "with an old time": {"at": -400},
     "with a future time": {"at": 400},
     "with a signature that is no Base64": {"webhook_signature": "v1,%%%"},
+    "with a signature that is not ASCII": {"webhook_signature": "v1,\u00e9"},
+    "with a time of too many digits for a float": {"webhook_timestamp": "9" * 400},
+    "with a time of too many digits for an integer": {"webhook_timestamp": "9" * 5000},
     "with an empty signature": {"webhook_signature": "v1,"},
     "with a signature of another version": {"webhook_signature": "v2,AAAA"},
 }
+
+
+BINARY: dict[str, Any] = {
+    "content_type": "application/json",
+    "ce_specversion": "1.0",
+    "ce_id": "id-1",
+    "ce_source": "/billing",
+    "ce_type": PAID,
+}
+OTHER_SENDER: dict[str, Any] = {**BINARY, "ce_source": "/other"}
+OTHER_HEADERS: dict[str, dict[str, Any]] = {
+    "with another sender": OTHER_SENDER,
+    "with another type": {**BINARY, "ce_type": "com.example.other"},
+    "without its type": {**BINARY, "ce_type": ""},
+    "without attributes": {"content_type": "application/json"},
+    "with another content type": {**BINARY, "content_type": "text/plain"},
+}
+
+
+class TestARecordedRequest:
+    """Its signature does not cover headers, so it is stored once under any other headers."""
+
+    @pytest.mark.parametrize("changed", OTHER_HEADERS.values(), ids=OTHER_HEADERS)
+    def test_in_binary_encoding_is_stored_once(self, billing, changed):
+        body = json.dumps(new_order()).encode()
+        assert post(body, **BINARY).status_code == 204
+
+        assert post(body, **changed).status_code == 204
+
+        assert Event.objects.get().name == "billing.InvoicePaid"
+
+    @pytest.mark.parametrize("changed", [OTHER_SENDER, {"content_type": "text/plain"}])
+    def test_in_structured_encoding_is_stored_once(self, billing, changed):
+        body = event()
+        assert post(body).status_code == 204
+
+        assert post(body, **changed).status_code == 204
+
+        assert Event.objects.get().name == "billing.InvoicePaid"
+
+    def test_with_the_number_of_a_replay_is_stored_once(self, billing):
+        body = json.dumps(new_order()).encode()
+        assert post(body, id="id-1.2", **BINARY).status_code == 204
+
+        assert post(body, id="id-1.2", **{**BINARY, "ce_id": "id-1.2"}).status_code == 204
+
+        assert Event.objects.count() == 1
 
 
 class TestARefusedRequest:
@@ -191,6 +241,14 @@ class TestARefusedRequest:
 
         assert post(body, ce_id="id-2", **binary).status_code == 400
         assert post(body, ce_id="id-1", id="id-1.2", **binary).status_code == 204
+
+    @pytest.mark.parametrize("length", ["\u00b2", "9" * 5000])
+    def test_has_a_length_that_is_no_number(self, billing, length):
+        """Most servers refuse it before the view is called."""
+        request = RequestFactory().post("/", data=event(), content_type="text/plain")
+        request.META["CONTENT_LENGTH"] = length
+
+        assert http.receive(request, "billing").status_code == 413
 
     def test_is_too_large(self, billing, settings):
         configured(settings, MAX_BYTES=50)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import nats as client
 import pytest
 
-from tests.outbox.sources.contract import Send, SourceContract
+from tests.outbox.sources.contract import Send, SourceContract, bodies
 from tests.servers.nats import NatsServer
 
 
@@ -38,14 +38,30 @@ def given(nats: NatsServer, subject: str) -> dict[str, Any]:
 
 @pytest.fixture
 def send(nats: NatsServer, subject: str) -> Send:
-    async def publish(messages: list[bytes]) -> None:
-        connection = await client.connect(nats.url)
-        for one in messages:
-            await connection.jetstream().publish(subject.replace("*", "invoices"), one)
-        await connection.close()
+    topic = subject.replace("*", "invoices")
+    return lambda messages: asyncio.run(publish(nats.url, [(topic, one) for one in messages]))
 
-    return lambda messages: asyncio.run(publish(messages))
+
+async def publish(url: str, messages: list[tuple[str, bytes]]) -> None:
+    """Publish bodies, each to its subject."""
+    connection = await client.connect(url)
+    for topic, one in messages:
+        await connection.jetstream().publish(topic, one)
+    await connection.close()
 
 
 class TestTheNatsSource(SourceContract):
-    pass
+    @pytest.mark.once
+    def test_receives_from_each_subject_in_turn(self, nats, given, subject, settings):
+        """A subject that always has messages does not hold up the others."""
+        full, other = subject.replace("*", "full"), subject.replace("*", "other")
+        source = self.new({**given, "TOPICS": [full, other]}, settings)
+        asyncio.run(publish(nats.url, [(full, one) for one in bodies(6)]))
+        asyncio.run(publish(nats.url, [(other, one) for one in bodies(1)]))
+
+        try:
+            topics = [{one.topic for one in source.receive(2, timeout=10)} for _ in range(3)]
+        finally:
+            source.close()
+
+        assert topics == [{full}, {other}, {full}]

@@ -10,6 +10,7 @@ import pytest
 from django.db import DataError, connections, transaction
 
 from outbox import emission, subscribe
+from outbox.context import current_cause
 from outbox.models import Event, Received, SourceState
 from outbox.sources.state import flush
 from outbox.sources.storing import store
@@ -171,6 +172,24 @@ class TestABatch:
 
         assert (counts["stored"], counts["unreadable"], counts["duplicates"]) == (2, 1, 0)
         assert sorted(names()) == ["billing.InvoicePaid"] * 2 + ["outbox.UnreadableMessageReceived"]
+
+    def test_with_a_cause_that_the_database_refuses_is_stored_without_it(
+        self, billing, monkeypatch
+    ):
+        """The copy of a refused message has nothing of the content that may be refused again."""
+        insert = emission.store
+
+        def refuse(event, **options):
+            if current_cause().correlation_id == cause:
+                raise DataError("invalid input syntax for type uuid")
+            return insert(event, **options)
+
+        cause = uuid4()
+        monkeypatch.setattr(emission, "store", refuse)
+
+        counts = store(billing, [message(1, correlationid=str(cause)), message(2)])
+
+        assert (counts["stored"], counts["unreadable"]) == (1, 1)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 from outbox import operations
 from outbox.models import Attempt, Delivery, Event, Received
 from outbox.operations.corrections import correct
-from outbox.sources import ExternalMessage, NotReadable
+from outbox.sources import ExternalEvent, ExternalMessage, NotReadable
 from outbox.sources.reading_again import HANDLER, subscribe_reader
 from outbox.sources.storing import store
 from outbox.testing import Outbox
@@ -152,6 +155,38 @@ class TestAnUnreadableMessage:
         assert row.state == "discarded"
 
 
+class TestAValidatorThatFails:
+    """A validator is code of the project, and may raise anything."""
+
+    @pytest.fixture
+    def failing(self, own_registry, settings):
+        class InvoicePaid(ExternalEvent, source="billing", type=PAID, key="order_id"):
+            order_id: str
+            amount: str
+
+            @field_validator("amount")
+            @classmethod
+            def in_cents(cls, value: str) -> str:
+                return str(Decimal(value) * 100)
+
+        subscribe_reader()
+        return configure(settings)
+
+    def test_makes_a_dead_letter_and_does_not_hold_up_the_batch(self, failing, caplog):
+        outbox = Outbox()
+        bad = message(2, data={"order_id": "7", "amount": "Mallory"})
+
+        counts = store(failing, [message(1), bad, message(3)])
+        outbox.deliver_all(raise_errors=False)
+
+        assert (counts["stored"], counts["unreadable"]) == (2, 1)
+        row = dead_letter()
+        assert (row.event.name, row.attempts) == (UNREADABLE, 1)
+        reason = Attempt.objects.get(delivery=row.pk).message
+        assert "A validator of billing.InvoicePaid raised InvalidOperation" in reason
+        assert "Mallory" not in reason + caplog.text
+
+
 class TestAMessageThatIsTooLarge:
     def test_is_a_dead_letter_without_its_body(self, settings, billing, outbox):
         small = configure(settings, MAX_BYTES=100)
@@ -198,8 +233,6 @@ class TestAMessageOfAnUnknownType:
 
 
 def _declare_sent() -> None:
-    from outbox.sources import ExternalEvent
-
     class InvoiceSent(
         ExternalEvent, source="billing", type="com.example.invoice.sent", key="order_id"
     ):
@@ -215,6 +248,22 @@ def map_plain_json(received: Any) -> ExternalMessage | None:
         raise NotReadable("Its kind is odd")
     data = {"order_id": found["order"], "amount": found["sum"]}
     return ExternalMessage(id=str(found["no"]), type=PAID, data=data)
+
+
+def content(**wrong: Any) -> ExternalMessage:
+    data = {"order_id": str(ORDER), "amount": "1"}
+    return ExternalMessage(**{"id": "7", "type": PAID, "data": data, **wrong})
+
+
+WRONG: dict[str, Callable[[], object]] = {
+    "a dict": lambda: {"id": "7"},
+    "an id of the type int": lambda: content(id=7),
+    "a type of the type NoneType": lambda: content(type=None),
+    "data of the type list": lambda: content(data=[]),
+    "a correlation id of the type str": lambda: content(correlation_id="order 7"),
+    "a cause of the type str": lambda: content(causation_id=str(ORDER)),
+    "a trace of the type bytes": lambda: content(traceparent=b""),
+}
 
 
 class TestAMapper:
@@ -243,3 +292,18 @@ class TestAMapper:
         reasons = sorted(Attempt.objects.values_list("message", flat=True))
         assert "Its kind is odd" in reasons[0]
         assert "raised KeyError" in reasons[1]
+
+    @pytest.mark.parametrize("name", WRONG)
+    def test_that_returns_another_type_makes_a_dead_letter(
+        self, billing, outbox, settings, monkeypatch, name
+    ):
+        monkeypatch.setattr(f"{__name__}.map_plain_json", lambda _message: WRONG[name]())
+        mapped = configure(settings, MAPPER=f"{__name__}.map_plain_json")
+
+        counts = store(mapped, [message(1), message(2)])
+        outbox.deliver_all(raise_errors=False)
+
+        assert counts["unreadable"] == 2
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
+        for reason in Attempt.objects.values_list("message", flat=True):
+            assert f"of the type {name.rpartition(' ')[2]}" in reason
