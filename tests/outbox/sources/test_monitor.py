@@ -71,7 +71,7 @@ class TestASourceThatIsReceived:
         [found] = doctor.examine(using="default")
 
         assert found.text == (
-            "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicates, "
+            "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicate, "
             "1 unreadable."
         )
 
@@ -82,6 +82,7 @@ class TestASourceThatIsReceived:
         note_failure("billing", "")
 
         assert found.severity == "error"
+        assert found.text.startswith("It has not received for ")
         assert "No broker answers." in found.text
         assert [one.severity for one in doctor.examine(using="default")] == ["ok"]
 
