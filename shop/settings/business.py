@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
+from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env, json_object
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
-OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **env.json("OUTBOX", default={})}
+OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **json_object("OUTBOX")}
 # OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector for traces; without it, no tracing.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 if OTEL_EXPORTER_OTLP_ENDPOINT:
