@@ -6,10 +6,8 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -51,21 +49,6 @@ class Environment(environ.Env):  # type: ignore[misc]  # django-environ is untyp
 
 
 env = Environment(interpolate=False)
-
-
-def json_object(name: str) -> dict[str, Any]:
-    """Return the variable `name`, a JSON object; {} if it is not set.
-
-    Raises `ImproperlyConfigured` for other text. It quotes no value, which may hold credentials.
-    """
-    try:
-        given = json.loads(env.str(name, default="{}"))
-    except json.JSONDecodeError as error:
-        raise ImproperlyConfigured(f"{name} is not valid JSON: {error}.") from None
-    if not isinstance(given, dict):
-        raise ImproperlyConfigured(f'{name} is no JSON object, such as {{"LEASE_SECONDS": 30}}.')
-    return given
-
 
 # DEBUG: off unless set, or unless `manage.py up` is running here.
 DEBUG = env.bool("DEBUG", default=False)
