@@ -193,8 +193,8 @@ def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResp
             form.add_error("payload", str(error))
     names = {"event": row.event.name, "handler": row.subscription.handler}
     text = _(
-        "A new event %(event)s with this payload is stored for %(handler)s only. It refers to the "
-        "original event. The dead delivery is discarded."
+        "A new event %(event)s is stored with this payload. Only the handler %(handler)s receives "
+        "it. It refers to the original event. The dead delivery is discarded."
     )
     return show(
         request,

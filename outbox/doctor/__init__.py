@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from outbox import databases
 from outbox.transports.base import QUEUE
 
-from . import broker, database, owed, processes, sources
+from . import broker, connected, database, owed, processes, sources
 from .findings import ERROR, OK, WARNING, Finding, error
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
@@ -81,6 +81,7 @@ def _here(using: str) -> _Parts:
         "database": lambda: database.examine(using=using),
         "heartbeats": lambda: processes.examine_heartbeats(using=using),
         "sources": lambda: sources.examine(using=using),
+        "subscriptions": lambda: connected.examine(using=using),
         "owed deliveries": lambda: owed.examine(using=using),
     }
 

@@ -48,7 +48,9 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
         )
     elif one.failing_at:
         failing = span(now - one.failing_at)
-        yield error(part, f"It cannot receive for {failing}: {one.failure}", "Correct this first.")
+        yield error(
+            part, f"It has not received for {failing}: {one.failure}", "Correct this first."
+        )
     elif one.paused_at:
         yield warning(
             part,
@@ -61,9 +63,16 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
 
 
 def _in_words(one: SourceStatus) -> str:
-    numbers = ", ".join(f"{number:,} {name}" for name, number in one.counts.items() if number)
+    numbers = ", ".join(
+        f"{number:,} {_outcome(name, number)}" for name, number in one.counts.items() if number
+    )
     counts = f"Messages since its start: {numbers or 'none'}."
     if not one.is_pulled:
         return f"The other system calls it. {counts}"
     lag = "unknown" if one.lag is None else f"{one.lag:,} messages"
     return f"It receives. Lag: {lag}. {counts}"
+
+
+def _outcome(name: str, number: int) -> str:
+    """Return an outcome in words: "1 duplicate", "2 duplicates", "2 stored"."""
+    return name.removesuffix("s") if number == 1 else name

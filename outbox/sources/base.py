@@ -114,6 +114,14 @@ class BaseSource(ABC):
         self.group = group
         self.options = options
 
+    @classmethod  # noqa: B027  most backends validate in their constructor
+    def validate_options(cls, name: str, options: Mapping[str, Any]) -> None:
+        """Raise `ImproperlyConfigured` for an invalid option of the source `name`. Quote no value.
+
+        It is called whenever the settings are read, also where the client library is missing. By
+        default every option is valid, and the constructor refuses invalid ones.
+        """
+
     @abstractmethod
     def check(self, *, timeout: float) -> Sequence[str]:
         """Ask the system whether the topics exist and may be read.

@@ -153,6 +153,7 @@ def _config(name: object, given: object) -> SourceConfig:
     entry = Entry(f'OUTBOX["SOURCES"]["{name}"]', given, _KEYS)
     backend = _backend(entry)
     unknown: Any = entry.choice("UNKNOWN", ("keep", "drop")) or "keep"
+    backend.validate_options(name, entry.options())
     return SourceConfig(
         name=name,
         backend=entry.text("BACKEND"),

@@ -60,6 +60,12 @@ class HttpSource(BaseSource):
         self._keys = list(_keys(name, options))
         self._tolerance = _tolerance(name, options)
 
+    @classmethod
+    def validate_options(cls, name: str, options: Mapping[str, Any]) -> None:
+        """Refuse secrets that are missing, malformed or too short, and other invalid options."""
+        list(_keys(name, options))
+        _tolerance(name, options)
+
     def check(self, *, timeout: float) -> Sequence[str]:
         """Return no problem: the other system opens the connection."""
         return []
@@ -212,7 +218,7 @@ def _key(place: str, secret: object) -> bytes:
         key = base64.b64decode(str(secret).removeprefix("whsec_"), validate=True)
     except ValueError as error:
         raise ImproperlyConfigured(f'A secret in {place} is no Base64 after "whsec_".') from error
-    if len(key) < 24:  # the least that Standard Webhooks allows
+    if len(key) not in range(24, 65):  # the bytes that Standard Webhooks allows
         raise ImproperlyConfigured(f"A secret in {place} has {len(key)} bytes. Use 24 to 64.")
     return key
 

@@ -27,7 +27,8 @@ class KafkaSource(Source):
     """Receives the messages of topics as a member of a consumer group.
 
     `OPTIONS` are options of librdkafka. A group without offsets begins with the oldest message
-    (`auto.offset.reset` "earliest"). `enable.auto.commit` and `group.id` are the source's.
+    (`auto.offset.reset` "earliest"). `log_level` is 2 unless they set it. `enable.auto.commit` and
+    `group.id` are the source's.
     """
 
     header_prefix: ClassVar[str] = "ce_"
@@ -194,7 +195,13 @@ def _consumer_options(name: str, group: str, options: Mapping[str, Any]) -> dict
                 f'OUTBOX["SOURCES"]["{name}"]["OPTIONS"] has {key}, which the source sets itself. '
                 "Remove it" + (", and set GROUP." if key == "group.id" else ".")
             )
-    defaults = {"auto.offset.reset": "earliest", "client.id": f"outbox-{name}", "logger": logger}
+    defaults = {
+        "auto.offset.reset": "earliest",
+        "client.id": f"outbox-{name}",
+        "logger": logger,
+        # At the next level librdkafka logs each failed attempt to connect, with no limit.
+        "log_level": 2,
+    }
     return {**defaults, **options, **_OWN, "group.id": group}
 
 

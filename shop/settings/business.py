@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
 
+
+def _outbox() -> dict[str, Any]:
+    """Return OUTBOX of the environment. An error quotes no value: it may be a password."""
+    try:
+        given = env.json("OUTBOX", default={})
+    except json.JSONDecodeError as error:
+        raise ImproperlyConfigured(f"OUTBOX is not valid JSON: {error}.") from None
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured('OUTBOX is no JSON object, such as {"LEASE_SECONDS": 30}.')
+    return given
+
+
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
-OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **env.json("OUTBOX", default={})}
+OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **_outbox()}
 # OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector for traces; without it, no tracing.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 if OTEL_EXPORTER_OTLP_ENDPOINT:

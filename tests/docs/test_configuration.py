@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import shlex
 from typing import Any
 
 from outbox.conf import Conf
@@ -41,6 +43,17 @@ class TestTheTableOfOutbox:
         shown = {names_in(key)[0]: names_in(default)[0] for key, default in rows}
 
         assert shown == {name: in_python(value) for name, value in vars(Conf()).items()}
+
+
+class TestTheExampleOfASink:
+    def test_is_the_same_in_python_and_in_the_environment(self):
+        (code,) = (one for one in README.blocks("python") if one.startswith("OUTBOX = "))
+        (shell,) = (one for one in README.blocks("console") if "export OUTBOX=" in one)
+
+        exported = shlex.split(shell.splitlines()[0].removeprefix("$ "))[1]
+
+        given = ast.literal_eval(code.removeprefix("OUTBOX = "))
+        assert json.loads(exported.removeprefix("OUTBOX=")) == given
 
 
 def variables() -> dict[str, Any]:

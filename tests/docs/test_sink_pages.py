@@ -57,7 +57,7 @@ def test_kafka(kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
         assert publish(sink, sent) == [None]
 
         running.says(rf"^orders\.OrderPlaced 7 {sent.key} \{{\}}$")
-    assert sink.check(["shop.orders"], timeout=30) == []
+    assert sink.check(["shop.orders", "shop.payments"], timeout=30) == []
     sink.close()
 
 

@@ -70,6 +70,26 @@ class TestAFreshClone:
         assert setting(tmp_path, "DEBUG") == "False"
 
 
+class TestTheOutbox:
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            ("{'SOURCE': '/a-password'}", "OUTBOX is not valid JSON: Expecting property name"),
+            ('["a-password"]', "OUTBOX is no JSON object"),
+        ],
+    )
+    def test_must_be_a_json_object(self, tmp_path, text, error):
+        answer = manage(tmp_path, "check", OUTBOX=text)
+
+        assert answer.returncode != 0
+        assert answer.stderr.startswith(error)
+        assert "Traceback" not in answer.stderr
+        assert "a-password" not in answer.stderr
+
+    def test_is_read_from_the_environment(self, tmp_path):
+        assert "'SOURCE': '/shop'" in setting(tmp_path, "OUTBOX", OUTBOX='{"SOURCE": "/shop"}')
+
+
 class TestTheDatabaseFile:
     """Seen to fail as SQLite creates it: 0644, and its journals alike."""
 

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
-from django.urls import path
+from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 
+from outbox.checks.sources import check_sources
 from outbox.models import Event
 from outbox.sources import http
 from outbox.sources.backlog import Brake
@@ -277,7 +280,9 @@ BAD_OPTIONS = {
     "an empty list": ({"SECRETS": []}, "SECRETS"),
     "one text": ({"SECRETS": secret(KEY)}, "SECRETS"),
     "no Base64": ({"SECRETS": ["whsec_%%%"]}, "Base64"),
+    "no ASCII": ({"SECRETS": ["whsec_é%%%"]}, "Base64"),
     "a short secret": ({"SECRETS": [secret(b"short")]}, "5 bytes"),
+    "a long secret": ({"SECRETS": [secret(b"x" * 65)]}, "65 bytes"),
     "an unknown key": ({"SECRETS": [secret(KEY)], "SECRET": "x"}, "SECRET"),
     "no tolerance": ({"SECRETS": [secret(KEY)], "TOLERANCE": 0}, "TOLERANCE"),
 }
@@ -291,3 +296,51 @@ class TestTheOptions:
 
         assert "%%%" not in str(caught.value)
         assert secret(KEY) not in str(caught.value)
+
+    @pytest.mark.parametrize(("options", "named"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+    def test_are_found_by_the_system_check_without_being_quoted(
+        self, billing, settings, options, named
+    ):
+        given = {"BACKEND": "outbox.sources.http.HttpSource", "OPTIONS": options}
+        settings.OUTBOX = {**settings.OUTBOX, "SOURCES": {"billing": given}}
+
+        [found] = check_sources()
+
+        assert found.id == "outbox.E012"
+        assert named in found.msg
+        assert "%%%" not in found.msg
+        assert secret(KEY) not in found.msg
+
+
+URLS: dict[str, list[Any]] = {
+    "its own": [path("events/<str:source>/", http.receive)],
+    "an included one": [path("in/", include(([path("<str:source>/", http.receive)], "in")))],
+    "one of a decorated view": [path("events/<str:source>/", csrf_exempt(http.receive))],
+}
+
+
+def other_view(request: HttpRequest) -> HttpResponse:
+    raise AssertionError("No request is sent to it.")
+
+
+class TestTheUrl:
+    @pytest.mark.parametrize("urls", URLS.values(), ids=URLS)
+    def test_may_be(self, billing, settings, urls):
+        settings.ROOT_URLCONF = tuple(urls)
+
+        assert list(check_sources()) == []
+
+    def test_is_missed_by_the_system_check(self, billing, settings):
+        settings.ROOT_URLCONF = (path("other/", other_view),)
+
+        [found] = check_sources()
+
+        assert found.id == "outbox.W023"
+        assert "no URL for outbox.sources.http.receive" in found.msg
+        assert "billing" in found.msg
+
+    def test_is_not_needed_by_other_sources(self, billing, settings):
+        settings.ROOT_URLCONF = (path("other/", other_view),)
+        configure(settings)
+
+        assert list(check_sources()) == []

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from outbox.deliveries import failpoints
 from outbox.models import Event, Received, SourceState
+from outbox.sources.base import SourceUnavailable
 from outbox.sources.kafka import KafkaSource
 from outbox.sources.receiver import Receiver
 from outbox.sources.state import flush
+from tests.closed_port import HOST, port_of_nobody
 from tests.outbox.sources.messages import (
     PAID,
     configure,
@@ -180,12 +183,33 @@ class TestTheSource:
         assert "reaches no broker" in problem
         assert "hunter2" not in problem
 
+    @pytest.mark.parametrize(("level", "is_logged"), [({}, False), ({"log_level": 6}, True)])
+    def test_logs_no_attempt_to_connect_unless_asked_to(self, sources, caplog, level, is_logged):
+        sources["billing"]["OPTIONS"] = {"bootstrap.servers": f"{HOST}:{port_of_nobody()}", **level}
+        lost = new_source(sources)
+        try:
+            eventually(partial(is_unavailable, lost), "the source knows that no broker answers")
+            [_problem] = lost.check(timeout=1)
+        finally:
+            lost.close()
+
+        logged = [one for one in caplog.records if one.name == "outbox.sources.kafka"]
+        assert bool(logged) is is_logged
+
     @pytest.mark.parametrize("option", ["enable.auto.commit", "group.id"])
     def test_refuses_an_option_that_it_sets_itself(self, sources, option):
         sources["billing"]["OPTIONS"] = {option: "true"}
 
         with pytest.raises(ImproperlyConfigured, match=option):
             new_source(sources)
+
+
+def is_unavailable(source: KafkaSource) -> bool:
+    try:
+        source.receive(1, timeout=0.1)
+    except SourceUnavailable:
+        return True
+    return False
 
 
 @pytest.mark.django_db(transaction=True)

@@ -71,7 +71,7 @@ class TestASourceThatIsReceived:
         [found] = doctor.examine(using="default")
 
         assert found.text == (
-            "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicates, "
+            "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicate, "
             "1 unreadable."
         )
 
@@ -82,6 +82,7 @@ class TestASourceThatIsReceived:
         note_failure("billing", "")
 
         assert found.severity == "error"
+        assert found.text.startswith("It has not received for ")
         assert "No broker answers." in found.text
         assert [one.severity for one in doctor.examine(using="default")] == ["ok"]
 
@@ -111,6 +112,28 @@ class TestASourceThatIsReceived:
         assert found["outbox_source_lag"]["billing",] == 7
         assert found["outbox_source_processes"]["billing",] == 1
         assert found["outbox_source_paused"]["billing",] == 0
+
+
+class TestAnUnreadableMessage:
+    def test_is_explained_by_its_external_id(self, billing):
+        store(billing, [message(1, data={})])
+
+        assert "outbox.UnreadableMessageReceived /billing id-1" in called("why", "/billing id-1")
+
+    def test_without_an_id_is_explained_by_its_position(self, billing):
+        store(billing, [message(2, body=b"{")])
+
+        found = called("why", "message invoices/0/2")
+
+        assert "outbox.UnreadableMessageReceived message invoices/0/2" in found
+
+    def test_takes_its_id_from_a_repaired_message(self, billing):
+        store(billing, [message(1, data={})])
+
+        counts = store(billing, [message(1)])
+
+        assert (counts["duplicates"], counts["stored"]) == (1, 0)
+        assert [one.name for one in Event.objects.all()] == ["outbox.UnreadableMessageReceived"]
 
 
 class TestWithoutSources:

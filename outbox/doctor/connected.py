@@ -1,0 +1,34 @@
+"""Findings about configured sinks and sources that `migrate` has not subscribed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from outbox.models import Subscription
+from outbox.sinks.configuration import configured
+from outbox.sources import configuration as sources
+from outbox.sources.reading_again import HANDLER
+
+from .findings import Finding, error
+
+_TEXT = "It is configured, but not subscribed."
+
+
+def examine(*, using: str) -> Iterator[Finding]:
+    """Compare the settings with the subscriptions that the last `migrate` stored."""
+    rows = Subscription.objects.using(using).filter(known=True)
+    known = set(rows.values_list("handler", flat=True))
+    for name, sink in sorted(configured().items()):
+        if sink.handler not in known:
+            yield error(
+                f"sink {name}",
+                f"{_TEXT} It publishes nothing.",
+                "Run `manage.py migrate` with the same OUTBOX as the other processes.",
+            )
+    if HANDLER not in known:
+        for name in sorted(sources.configured()):
+            yield error(
+                f"source {name}",
+                f"{_TEXT} Its unreadable messages become no dead letters.",
+                "Run `manage.py migrate` with the same OUTBOX as the other processes.",
+            )
