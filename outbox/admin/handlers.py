@@ -195,7 +195,13 @@ def network() -> Network:
     rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
     per_minute = minutes.rates()
     notes = {name: _("%s per minute") % _rate(per_minute[name]) for name in per_minute}
-    names = sorted({*events.registry, *per_minute})
+    # The outbox's own events need no subscriber: those of received messages exist without a source.
+    declared = [
+        name
+        for name in events.registry
+        if not name.startswith("outbox.") or any(row.selects(name) for row in rows)
+    ]
+    names = sorted({*declared, *per_minute})
     arrows = [
         Arrow(
             event=name,

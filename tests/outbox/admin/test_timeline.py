@@ -180,6 +180,13 @@ class TestTheMap:
         assert "no subscriber" in text
         assert "tests.Labelled" in text
 
+    def test_leaves_out_the_outboxs_own_events_that_nothing_uses(
+        self, outbox: Outbox, admin_client: Client
+    ) -> None:
+        packed(outbox)
+
+        assert "outbox.UnreadableMessageReceived" not in text_of(admin_client, self.MAP)
+
     def test_costs_the_same_with_many_events(self, outbox: Outbox, admin_client: Client) -> None:
         packed(outbox)
         with CaptureQueriesContext(connection) as few:

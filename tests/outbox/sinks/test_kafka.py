@@ -50,7 +50,7 @@ publish("before")
 child = os.fork()
 if child == 0:
     publish("child")
-    sys.exit(0)  # destroys what is left, as an interpreter does
+    sys.exit(0)  # destroys remaining objects, as an interpreter does
 publish("parent")
 print("child ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -11,19 +12,18 @@ import kombu
 import pytest
 import redis
 from django.utils import timezone
-from pytest_django import Settings
 from standardwebhooks import Webhook
 
 from outbox import operations
 from outbox.contracts.cloudevents import CloudEvent, parse
 from outbox.models import Attempt, Delivery
-from outbox.sinks import configuration
-from outbox.sinks.publishing import register_sinks
 from outbox.sinks.signatures import new_secret
-from outbox.testing import Outbox
 from tests.outbox.drive import expire_leases_and_backoffs, run_messages, run_pass, states
+from tests.outbox.sinks.publication import emit, publish_all, stored_ids, with_sink
 from tests.outbox.sinks.receiver import Receiver, answers, receiving
 from tests.servers.brokers import RabbitMQServer, ValkeyServer
+
+__all__ = ["with_sink"]
 
 pytestmark = [
     pytest.mark.once,
@@ -35,32 +35,7 @@ pytestmark = [
 KEY = "Zürich 7/%41?"
 
 
-@pytest.fixture
-def with_sink(settings: Settings) -> Iterator[Callable[..., None]]:
-    def use(**sink: Any) -> None:
-        sink = {"EVENTS": ["shops.*"], "SENSITIVE": True, **sink}
-        settings.OUTBOX = {**settings.OUTBOX, "SINKS": {"audit": sink}, "SOURCE": "/tests"}
-        register_sinks()
-
-    yield use
-    configuration.close_sinks()
-
-
-def emit_orders(number: int) -> None:
-    outbox = Outbox()
-    for position in range(number):
-        outbox.given("shops.Ordered", key=KEY, number=position)
-
-
-def publish_all() -> None:
-    while messages := run_pass():
-        run_messages(messages)
-        expire_leases_and_backoffs()
-
-
-def stored_ids() -> list[str]:
-    found = Delivery.objects.order_by("event_id")  # the event's position
-    return [str(one) for one in found.values_list("event__id", flat=True)]
+emit_orders = partial(emit, key=KEY)
 
 
 def replay() -> None:

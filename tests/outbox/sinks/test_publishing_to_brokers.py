@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 from uuid import uuid4
 
 import pytest
-from pytest_django import Settings
 
 from outbox import operations
 from outbox.contracts.cloudevents import CloudEvent, parse
-from outbox.models import Attempt, Delivery
-from outbox.sinks import configuration
+from outbox.models import Attempt
 from outbox.sinks.publishing import register_sinks
 from outbox.testing import Outbox
 from tests.outbox.drive import expire_leases_and_backoffs, run_messages, run_pass, states
 from tests.outbox.sinks import queues, streams
+from tests.outbox.sinks.publication import emit, publish_all, stored_ids, with_sink
 from tests.servers.aws import AwsServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.nats import NatsServer
+
+__all__ = ["with_sink"]
 
 pytestmark = [
     pytest.mark.once,
@@ -31,32 +32,7 @@ pytestmark = [
 KEY = "order 7.A*"
 
 
-@pytest.fixture
-def with_sink(settings: Settings) -> Iterator[Callable[..., None]]:
-    def use(**sink: Any) -> None:
-        sink = {"EVENTS": ["shops.*"], "SENSITIVE": True, **sink}
-        settings.OUTBOX = {**settings.OUTBOX, "SINKS": {"audit": sink}, "SOURCE": "/tests"}
-        register_sinks()
-
-    yield use
-    configuration.close_sinks()
-
-
-def emit_orders(number: int) -> None:
-    outbox = Outbox()
-    for position in range(number):
-        outbox.given("shops.Ordered", key=KEY, number=position)
-
-
-def publish_all() -> None:
-    while messages := run_pass():
-        run_messages(messages)
-        expire_leases_and_backoffs()
-
-
-def stored_ids() -> list[str]:
-    found = Delivery.objects.order_by("event_id")  # the event's position
-    return [str(one) for one in found.values_list("event__id", flat=True)]
+emit_orders = partial(emit, key=KEY)
 
 
 class TestKafka:
