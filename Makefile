@@ -73,7 +73,7 @@ test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on Pos
 test-fast: install  ## run the tests of outbox and apps that start no process, on SQLite
 	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) -m "not processes and not servers" \
 		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
-		--ignore tests/docs --ignore tests/shop $(ARGS)
+		--ignore tests/docs --ignore tests/shop --ignore tests/servers $(ARGS)
 
 test-sqlite: install
 	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) $(ARGS)
