@@ -64,7 +64,7 @@ $(INSTALLED): requirements.txt
 up: install  ## start everything: broker, database, web, workers, relay, beat
 	@exec $(RUN) manage.py up $(ARGS)
 
-demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures
+demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, ARGS=--world adds Kafka
 	@exec $(RUN) manage.py demo $(ARGS)
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
