@@ -45,6 +45,7 @@ def register_sinks() -> None:
             lease=config.lease,
             attempts=config.attempts,
             breaker=_BREAKER,
+            settled_by=config.settled_by,
         )(_handler(config))
 
 

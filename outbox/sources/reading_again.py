@@ -11,14 +11,17 @@ from outbox import databases, emission
 from outbox.ids import uuid7
 from outbox.models import Event, Received
 from outbox.receipt import PermanentFailure
+from outbox.settlements.events import SETTLED_TYPE
+from outbox.settlements.recording import record
+from outbox.settlements.reporting import Expected, expect_reports
 from outbox.subscriptions import find, subscribe
 from outbox.transports.base import QUEUE
 from outbox.transports.nudge import nudge
 
-from .base import NotReadable, ReceivedMessage
+from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig, configured
 from .events import ExternalEvent
-from .reading import content_of, external_id, fact_of
+from .reading import content_of, external_id, fact_of, report_of, reported_id
 from .storing import claim
 from .unreadable import STORED_MESSAGES, Encoding
 
@@ -86,24 +89,38 @@ def _store_event(message: ReceivedMessage, source: SourceConfig, *, unknown_type
         fact = fact_of(content, source) if content else None
     except NotReadable as error:
         raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
-    if content is None or (fact is None and content.type == unknown_type):
+    if content is not None and content.type == SETTLED_TYPE:
+        _record_settlement(content, source)
+    elif content is None or (fact is None and content.type == unknown_type):
         return  # the mapper drops it, or the type is still unknown
-    if fact is None:
+    elif fact is None:
         raise PermanentFailure(
             f"No external event of the source {source.name} declares the type {content.type}."
         )
-    _store_once(fact, external_id(content.id), source.name)
+    if fact is not None:
+        _store_once(fact, content, source)
 
 
-def _store_once(fact: ExternalEvent, own_id: str, source: str) -> None:
-    using, event_id = databases.alias(), uuid7()
-    if not claim(source, {own_id: event_id}, using=using):
-        rows = Received.objects.using(using).filter(source=source, external_id=own_id)
+def _record_settlement(content: ExternalMessage, source: SourceConfig) -> None:
+    try:
+        report = report_of(content)
+    except NotReadable as error:
+        raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
+    record([report], using=databases.alias())
+
+
+def _store_once(fact: ExternalEvent, content: ExternalMessage, source: SourceConfig) -> None:
+    using, event_id, own_id = databases.alias(), uuid7(), external_id(content.id)
+    if not claim(source.name, {own_id: event_id}, using=using):
+        rows = Received.objects.using(using).filter(source=source.name, external_id=own_id)
         [row] = rows.select_for_update()
         events = Event.objects.using(using).filter(id=row.event)
         if events.exclude(name__in=STORED_MESSAGES).exists():
-            logger.warning("%s: %s was stored before. It is dropped.", source, own_id)
+            logger.warning("%s: %s was stored before. It is dropped.", source.name, own_id)
             return
         rows.update(event=event_id)
     emission.store(fact, using=using, event_id=event_id)
+    if source.settles_as and content.type != SETTLED_TYPE:
+        one = Expected(external_id=own_id, reported_id=reported_id(content), event=event_id)
+        expect_reports([one], source=source.name, consumer=source.settles_as, using=using)
     transaction.on_commit(nudge, using=using, robust=True)

@@ -28,6 +28,7 @@ from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery
 from outbox.receipt import BulkDelivery, LeaseLost, NotSettled
+from outbox.settlements import expecting
 from outbox.subscriptions import Handler
 
 from . import calls, outcome
@@ -124,11 +125,11 @@ def _given(row: Delivery, lease: Lease, *, replays: int) -> BulkDelivery:
 
 
 def _replays(deliveries: Sequence[Delivery], *, using: str) -> dict[int, int]:
-    """Return the number of replays of each delivery that was replayed."""
+    """Return the number of earlier publications of each delivery that was replayed."""
     again = [row.pk for row in deliveries if row.token > 1]
     if not again:
         return {}
-    replayed = Attempt.objects.using(using).filter(outcome=Attempt.Outcome.REPLAYED)
+    replayed = Attempt.objects.using(using).filter(outcome__in=Attempt.PUBLISHED_BEFORE)
     rows = replayed.filter(delivery__in=again).order_by().values_list("delivery")
     return dict(rows.annotate(number=Count("pk")))
 
@@ -176,4 +177,6 @@ def _store(handler: Handler, deliveries: Sequence[Delivery], *, using: str) -> N
     with transaction.atomic(using=using):
         bound_transaction(handler.lease, using=using)
         receipts.give(deliveries, using=using)
+        if handler.settled_by:
+            expecting.expect(deliveries, handler.settled_by, using=using)
         failpoints.reach(failpoints.BEFORE_COMMIT)
