@@ -10,6 +10,7 @@ from django.utils.translation import ngettext
 
 from outbox.formatting import format_time, one_line
 from outbox.models import Attempt, Delivery
+from outbox.settlements.status import statuses_of_deliveries
 
 State = Delivery.State
 Outcome = Attempt.Outcome
@@ -21,11 +22,21 @@ _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
 def done(delivery: Delivery, _now: datetime) -> str:
     """Name the time, the worker and the number of runs before the successful one."""
     failed, excused = _failed(delivery)
-    return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
+    text = _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
         "when": _time_or_unknown(delivery.settled_at),
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
+    return " ".join([text, *_settlements(delivery)])
+
+
+def _settlements(delivery: Delivery) -> list[str]:
+    """Return a sentence for each consumer of a sink's delivery; none for other deliveries."""
+    if not delivery.subscription.consumers:
+        return []
+    using = str(delivery._state.db)
+    found = statuses_of_deliveries([delivery.pk], using=using).get(delivery.pk, ())
+    return [f"{one.text}." for one in found]
 
 
 def _runs_before(failed: int, excused: int) -> str:
@@ -60,6 +71,8 @@ def dead(delivery: Delivery, _now: datetime) -> str:
     last = _last_failure(delivery)
     if last is not None and last.outcome in Attempt.EXCUSED:
         return _overtaken(delivery, last)
+    if last is not None and last.outcome == Attempt.Outcome.UNSETTLED:
+        return _unsettled(delivery, last)
     if last is not None and last.outcome == Attempt.Outcome.REFUSED:
         text = _("Dead: the handler refused it at %(when)s with %(error)s.")
     else:
@@ -76,6 +89,20 @@ def dead(delivery: Delivery, _now: datetime) -> str:
         "id": delivery.pk,
     }
     return f"{text} {step}" % facts
+
+
+def _unsettled(delivery: Delivery, last: Attempt) -> str:
+    """Explain a delivery that was published, and that a consumer has not settled."""
+    text = _(
+        "Dead: it was published, and at %(when)s %(error)s. Check the consumer and the topic on "
+        "which it reports. A late report makes it done. To publish it again: `manage.py outbox "
+        "retry %(id)d`."
+    )
+    return text % {
+        "when": format_time(last.ended_at),
+        "error": one_line(last.message) or _("no reason recorded"),
+        "id": delivery.pk,
+    }
 
 
 def _overtaken(delivery: Delivery, last: Attempt) -> str:

@@ -132,9 +132,7 @@ class TestAnEventOfASource:
 
         assert reported() == [REPORT]
 
-    def test_whose_dead_delivery_is_corrected_waits_for_the_correction(
-        self, billing, two_handlers
-    ):
+    def test_whose_dead_delivery_is_corrected_waits_for_the_correction(self, billing, two_handlers):
         two_handlers += [PermanentFailure("again"), PermanentFailure("no such order")]
         store(billing, [message()])
         publish()
