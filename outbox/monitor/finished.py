@@ -11,6 +11,8 @@ from django.utils.translation import ngettext
 from outbox.formatting import format_time, one_line
 from outbox.models import Attempt, Delivery
 
+from . import messages
+
 State = Delivery.State
 Outcome = Attempt.Outcome
 
@@ -21,11 +23,16 @@ _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
 def done(delivery: Delivery, _now: datetime) -> str:
     """Name the time, the worker and the number of runs before the successful one."""
     failed, excused = _failed(delivery)
-    return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
+    text = _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
         "when": _time_or_unknown(delivery.settled_at),
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
+    return _with(text, messages.result_of(delivery))
+
+
+def _with(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _runs_before(failed: int, excused: int) -> str:
@@ -49,10 +56,11 @@ def _runs_before(failed: int, excused: int) -> str:
 
 def discarded(delivery: Delivery, _now: datetime) -> str:
     """Name the time and the reason."""
-    return _("Discarded at %(when)s: %(note)s.") % {
+    text = _("Discarded at %(when)s: %(note)s.") % {
         "when": _time_or_unknown(delivery.settled_at),
         "note": one_line(delivery.note) or _("no reason given"),
     }
+    return _with(text, messages.result_of_correction(delivery))
 
 
 def dead(delivery: Delivery, _now: datetime) -> str:
@@ -75,7 +83,7 @@ def dead(delivery: Delivery, _now: datetime) -> str:
         "error": _error(delivery, last),
         "id": delivery.pk,
     }
-    return f"{text} {step}" % facts
+    return _with(f"{text} {step}" % facts, messages.correction_of(delivery))
 
 
 def _overtaken(delivery: Delivery, last: Attempt) -> str:
