@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from django.apps import AppConfig
 from django.core.management.base import CommandError
@@ -11,6 +11,9 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from outbox.models import Subscription
 
 #: The second migration of the earlier chain (`refuse_old_tables`). No release may use its name.
 _OLD_SECOND = "0002_ordered_breakers_delayed"
@@ -47,7 +50,9 @@ class OutboxConfig(AppConfig):
         start()
 
 
-def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
+def _sync_subscriptions(
+    *, using: str, verbosity: int = 1, stdout: TextIO | None = None, **_kwargs: Any
+) -> None:
     from . import databases
     from .deliveries.sync import sync_subscriptions
     from .models import Subscription
@@ -56,7 +61,26 @@ def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
         return
     # The table is missing after `migrate auth` on an empty database and `migrate outbox zero`.
     if Subscription._meta.db_table in connections[using].introspection.table_names():
-        sync_subscriptions(using=using)
+        for row in sync_subscriptions(using=using):
+            if verbosity:
+                print(_unknown_text(row, using=using), file=stdout)
+
+
+def _unknown_text(row: Subscription, *, using: str) -> str:
+    from .models import Delivery
+    from .subscriptions import find
+
+    mine = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    cause = f"This code has no handler {row.handler}"
+    step = f"end it: `manage.py outbox end {row.handler} --reason TEXT`"
+    if find(row.handler) is not None:
+        cause = f"The handler {row.handler} no longer subscribes to {row.event}"
+        step = f"discard them: `manage.py outbox discard --handler {row.handler} --event EVENT`"
+    return (
+        f"outbox: {cause}. Its subscription to {row.event} is marked unknown, and its owed "
+        f"deliveries ({mine.count():,}) are parked. If it should be there, correct the code or "
+        f"OUTBOX, and run migrate again. Otherwise {step}."
+    )
 
 
 def refuse_old_tables(*, using: str, **_kwargs: Any) -> None:

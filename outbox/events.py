@@ -49,6 +49,7 @@ class EventRecord:
         causation_id: the event whose handler emitted this one.
         actor: who caused it.
         traceparent: W3C trace context of the emitter, or "".
+        tracestate: W3C trace state of the emitter, or "".
     """
 
     id: UUID
@@ -61,6 +62,7 @@ class EventRecord:
     causation_id: UUID | None = None
     actor: str = ""
     traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def app_label(self) -> str:

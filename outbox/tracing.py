@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from .models import DelayedEvent, Delivery
 
+#: Most characters of a stored trace state: those that W3C Trace Context requires to be kept.
+_LONGEST_STATE = 512
+
 #: An attempt that starts later than this after its event begins a new trace, with a link.
 LATE = timedelta(minutes=15)
 
@@ -103,7 +106,7 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
         record_exception=False,  # the database's error quotes the row
         set_status_on_exception=False,
     ) as span:
-        facts["traceparent"] = _traceparent_of(span)
+        facts |= _carrier_of(span)
         try:
             yield
         except BaseException as error:
@@ -126,10 +129,10 @@ def received(traceparent: str, tracestate: str) -> Iterator[None]:
         context.detach(token)
 
 
-def delayed_emission(row: DelayedEvent) -> str:
-    """Begin the trace of a delayed event that is emitted now; return its trace context."""
+def delayed_emission(row: DelayedEvent) -> dict[str, str]:
+    """Begin the trace of a delayed event that is emitted now; return the facts of its context."""
     if not is_on() or not row.traceparent:
-        return row.traceparent
+        return {"traceparent": row.traceparent, "tracestate": row.tracestate}
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind
 
@@ -146,7 +149,7 @@ def delayed_emission(row: DelayedEvent) -> str:
         links=_link(row.traceparent),
     )
     span.end()
-    return _traceparent_of(span)
+    return _carrier_of(span)
 
 
 def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
@@ -187,7 +190,7 @@ def _handling(delivery: Delivery, *, handler: str, using: str, ends: bool) -> It
 
     event = delivery.event
     is_late = _is_late(delivery, using=using)
-    parent = Context() if is_late else _context(event.traceparent)
+    parent = Context() if is_late else _context(event.traceparent, event.tracestate)
     if not is_late:
         _wait(delivery, handler=handler, parent=parent)
     with _tracer().start_as_current_span(
@@ -294,13 +297,26 @@ def _link(traceparent: str) -> list[Link]:
     return [trace.Link(context)] if context.is_valid else []
 
 
-def _traceparent_of(span: Span) -> str:
+def _carrier_of(span: Span) -> dict[str, str]:
+    """Return the context of a span as facts of an event: `traceparent` and `tracestate`."""
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
-    return carrier.get("traceparent", "")
+    return {
+        "traceparent": carrier.get("traceparent", ""),
+        "tracestate": _shortened(carrier.get("tracestate", "")),
+    }
+
+
+def _shortened(state: str) -> str:
+    """Return a trace state without its last members, as W3C Trace Context allows, if it is long."""
+    members = state.split(",")
+    while len(state) > _LONGEST_STATE:
+        members.pop()
+        state = ",".join(members)
+    return state
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -1,29 +1,24 @@
-"""Dead letters in groups of one cause; retry or discard one group, or all that match.
-
-A dead delivery's payload can be corrected: the result is a new event for its handler only.
-"""
+"""Dead letters in groups of one cause; retry or discard one group, or all that match."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import operations
 from outbox.models import Delivery, Operation
 from outbox.monitor.groups import Group, groups
-from outbox.privacy.sensitive import masked
 
 from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, start_in_background
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
-from .json_object import JSONObjectField, payload_text
-from .links import dead_url, delivery_url, event_url, operation_url
+from .links import dead_url, operation_url
 from .pages import show
 
 _FILTERS = ("handler", "exception", "place")
@@ -50,6 +45,7 @@ class CauseForm(forms.Form):
     handler = forms.CharField(required=False, strip=False)
     exception = forms.CharField(required=False, strip=False)
     place = forms.CharField(required=False, strip=False)
+    message = forms.CharField(required=False, strip=False)
     overtaken = forms.BooleanField(required=False)
 
 
@@ -70,6 +66,7 @@ def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse
         handlers=sorted({group.handler for group in every}),
         exceptions=sorted({group.exception for group in every if group.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},
+        may_correct=may(request, "correct"),
         possible=[(name, TITLES[name]) for name in _ACTIONS if may(request, name)],
         done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),
     )
@@ -89,7 +86,7 @@ def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     if not cause.is_valid():
         return _refused(page, request, _("This group does not exist. Reload the page."))
     given = cause.cleaned_data
-    choice = _choice(given, is_group="group" in request.POST, overtaken=given["overtaken"])
+    choice = _choice(given, is_group="group" in request.POST)
     form = BulkForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
         return _confirm(page, request, form, action, choice)
@@ -130,7 +127,7 @@ def _confirm(
     choice: operations.Choice,
 ) -> HttpResponse:
     found = operations.preview(action, choice)
-    names = (*_FILTERS, "group", "overtaken")
+    names = (*_FILTERS, "message", "group", "overtaken")
     kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
         request,
@@ -147,13 +144,18 @@ def _confirm(
     )
 
 
-def _choice(given: Mapping[str, str], *, is_group: bool, overtaken: bool) -> operations.Choice:
+def _choice(given: Mapping[str, Any], *, is_group: bool) -> operations.Choice:
     """Return the choice: one exact group, or all that match the filter."""
     handler, *cause = (given[name] for name in _FILTERS)
     # An empty field of the filter means "any"; of a group it means "none".
     exception, place = cause if is_group else (part or None for part in cause)
     return operations.Choice(
-        states=_DEAD, handler=handler, exception=exception, place=place, overtaken=overtaken
+        states=_DEAD,
+        handler=handler,
+        exception=exception,
+        place=place,
+        message=given["message"] or None,
+        overtaken=given["overtaken"],
     )
 
 
@@ -165,65 +167,3 @@ def _fits(group: Group, given: Mapping[str, str]) -> bool:
 def _refused(page: ReadOnlyAdmin, request: HttpRequest, why: str) -> HttpResponse:
     page.message_user(request, why, messages.ERROR)
     return HttpResponseRedirect(dead_url())
-
-
-class CorrectionForm(ReasonForm):
-    """The whole payload, and a reason."""
-
-    payload = JSONObjectField(
-        label=gettext_lazy("Payload"),
-        help_text=gettext_lazy("A JSON object. A masked value (***) that you leave is kept."),
-        widget=forms.Textarea(attrs={"rows": 16, "cols": 80, "spellcheck": "false"}),
-    )
-    field_order = ("payload", "reason")
-
-
-def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the payload; store a corrected one, and redirect to the new event."""
-    page.require_view(request)
-    if not may(request, "correct"):
-        raise PermissionDenied
-    row = _dead(pk)
-    shown = payload_text(masked(row.event))
-    form = CorrectionForm(request.POST or None, initial={"payload": shown})
-    if form.is_valid():
-        try:
-            return _correct(page, request, row, form)
-        except operations.CannotCorrect as error:
-            form.add_error("payload", str(error))
-    names = {"event": row.event.name, "handler": row.subscription.handler}
-    text = _(
-        "A new event %(event)s is stored with this payload. Only the handler %(handler)s receives "
-        "it. It refers to the original event. The dead delivery is discarded."
-    )
-    return show(
-        request,
-        "admin/outbox/confirm.html",
-        of=page,
-        title=_("Correct and retry"),
-        text=text % names,
-        lines=[row.note],
-        form=form,
-        url=request.path,
-        back=delivery_url(pk),
-    )
-
-
-def _correct(
-    page: ReadOnlyAdmin, request: HttpRequest, row: Delivery, form: CorrectionForm
-) -> HttpResponse:
-    payload, reason = form.cleaned_data["payload"], form.cleaned_data["reason"]
-    event = operations.correct(row.pk, payload, by=acting_user(request), reason=reason)
-    page.log_action(
-        request, [row], _("Corrected by event %(id)s: %(why)s") % {"id": event.id, "why": reason}
-    )
-    page.message_user(request, _("The corrected event is stored and due."), messages.SUCCESS)
-    return HttpResponseRedirect(event_url(event.seq))
-
-
-def _dead(pk: int) -> Delivery:
-    rows = Delivery.objects.filter(pk=pk, state=Delivery.State.DEAD)
-    row = rows.select_related("event", "subscription").first()
-    if row is None:
-        raise Http404
-    return row

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from outbox.models import Attempt, Delivery, Event
 from outbox.monitor.blocked import blocked_keys
 from outbox.monitor.diagnosis import why
+from outbox.sources.unreadable import STORED_MESSAGES
 from outbox.templatetags.outbox_display import (
     NOTHING,
     attempts_text,
@@ -32,7 +33,8 @@ from outbox.templatetags.outbox_display import (
 from . import filters
 from .actions import possible_actions, run_action
 from .base import ReadOnlyAdmin, as_uuid, may
-from .dead_letters import bulk_action_view, correct_view, dead_letters_view
+from .corrections import correct_view
+from .dead_letters import bulk_action_view, dead_letters_view
 from .keyset import KeysetChangeList
 from .links import event_url, short_key, timeline_url
 from .pages import show
@@ -244,6 +246,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
         context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
         context["possible"] = possible_actions(request, row)
         context["may_correct"] = row.state == Delivery.State.DEAD and may(request, "correct")
+        context["is_message"] = row.event.name in STORED_MESSAGES
+        context["may_unmask"] = may(request, "see sensitive fields")
         return super().render_change_form(request, context, *args, **kwargs)
 
 

@@ -27,12 +27,15 @@ class JSONObjectField(forms.CharField):
     """A JSON object (RFC 8259: no NaN, no Infinity), nested at most `DEEPEST` levels."""
 
     def clean(self, value: Any) -> Any:
-        """Return the object as a dictionary.
+        """Return the object as a dictionary; None for an empty field that is not required.
 
         Raises:
             ValidationError: it is no JSON object, too deep, or has text that cannot be stored.
         """
-        document = _read(super().clean(value))
+        text = super().clean(value)
+        if not text:
+            return None
+        document = _read(text)
         if not isinstance(document, dict):
             raise ValidationError(_("Enter a JSON object."))
         for depth, text in _walk(document):

@@ -42,6 +42,7 @@ EVENT = Columns(
         "causation_id",
         "actor",
         "traceparent",
+        "tracestate",
         "fanned_out_at",
     ),
 )

@@ -51,6 +51,7 @@ def fail(
     using: str,
     is_outage: bool = False,
     has_hung: bool = False,
+    for_breaker: bool = True,
 ) -> tuple[str, Failure]:
     """Record a failed run.
 
@@ -66,6 +67,7 @@ def fail(
         using: the outbox's database alias.
         is_outage: the database was unreachable when the run failed.
         has_hung: a statement took so long that the lease may have expired meanwhile.
+        for_breaker: the handler's breaker counts the failure. False: the call is counted already.
 
     Returns:
         The delivery's state afterwards, and the exception's description. The state is "done" if
@@ -74,7 +76,15 @@ def fail(
     drop_broken_connection(using=using)
     failure = describe(error, delivery.event, using=using)
     excuse = excuse_of(error, is_outage=is_outage, has_hung=has_hung, using=using)
-    state = _fail(delivery, error, failure, handler=handler, excuse=excuse, using=using)
+    state = _fail(
+        delivery,
+        error,
+        failure,
+        handler=handler,
+        excuse=excuse,
+        for_breaker=for_breaker,
+        using=using,
+    )
     return state, failure
 
 
@@ -85,6 +95,7 @@ def _fail(
     *,
     handler: Handler,
     excuse: Outcome | None,
+    for_breaker: bool,
     using: str,
 ) -> str:
     with transaction.atomic(using=using):
@@ -94,7 +105,7 @@ def _fail(
         row.event = delivery.event
         if excuse and is_excused(excuse, row, using=using):
             return _hand_back_started(row, failure, outcome=excuse, using=using)
-        return _judge(row, error, failure, handler=handler, using=using)
+        return _judge(row, error, failure, handler=handler, for_breaker=for_breaker, using=using)
 
 
 def record_death(row: Delivery, *, using: str) -> None:
@@ -227,14 +238,23 @@ def _record_unheld(
 
 
 def _judge(
-    row: Delivery, error: BaseException, failure: Failure, *, handler: Handler, using: str
+    row: Delivery,
+    error: BaseException,
+    failure: Failure,
+    *,
+    handler: Handler,
+    for_breaker: bool,
+    using: str,
 ) -> str:
     action, now, note = action_for(error, handler.rules), clock.now(using=using), failure.summary
     is_final = isinstance(action, Dead | Discard)
     remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, failure, using=using)
     held_until = None
     if handler.breaker is not None and isinstance(error, handler.breaker.on):
-        held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
+        held_until = row.subscription.breaker_probe_at
+        if for_breaker:
+            on = handler.breaker
+            held_until = breaker.note_failure(row, on, reason=note, now=now, using=using)
     elif handler.breaker is not None and row.subscription.breaker_probe == row.pk:
         breaker.note_answer(row, using=using)  # any other exception: the external system is up
     verdict = decisions.after_failure(

@@ -22,11 +22,14 @@ from .transient_errors import retry_transient
 logger = logging.getLogger("outbox.sync")
 
 
-def sync_subscriptions(*, using: str | None = None) -> None:
+def sync_subscriptions(*, using: str | None = None) -> list[Subscription]:
     """Add, update and mark the subscription rows. Only staff end a subscription.
 
     A handler that this code no longer has keeps its row, marked unknown. Its owed deliveries are
     parked and stay visible. They continue after `migrate` of a release that has the handler.
+
+    Returns:
+        The rows that it marked unknown. Those that were unknown before are not among them.
     """
     using = using or databases.alias()
     # Each step retries after a deadlock with a worker that locks a delivery, then a subscription.
@@ -34,8 +37,10 @@ def sync_subscriptions(*, using: str | None = None) -> None:
     for handler in registry:
         if _changes_owed_deliveries(handler, using=using):
             retry_transient(partial(_sync_alone, handler, using=using), using=using)
-    retry_transient(partial(_sync, using=using), using=using)
+    marked = retry_transient(partial(_sync, using=using), using=using)
     retry_transient(partial(split_rows, using=using), using=using)
+    unknown = Subscription.objects.using(using).filter(pk__in=marked, known=False)
+    return list(unknown.order_by("handler", "event"))
 
 
 def _changes_owed_deliveries(handler: Handler, *, using: str) -> bool:
@@ -56,13 +61,15 @@ def _sync_alone(handler: Handler, *, using: str) -> None:
             _sync_one(rows, handler, selector, using=using)
 
 
-def _sync(*, using: str) -> None:
+def _sync(*, using: str) -> list[int]:
+    """Sync all rows; return the ids of those that it marked unknown."""
     with transaction.atomic(using=using):
         rows = _locked(Subscription.objects.using(using))
         wanted = [(handler, selector) for handler in registry for selector in handler.selectors]
         for handler, selector in wanted:
             _sync_one(rows, handler, selector, using=using)
-        _mark_unknown(rows, {(handler.name, selector) for handler, selector in wanted}, using=using)
+        known = {(handler.name, selector) for handler, selector in wanted}
+        return _mark_unknown(rows, known, using=using)
 
 
 def _rows_of(handler: Handler, *, using: str) -> QuerySet[Subscription]:
@@ -168,6 +175,7 @@ def _take_over(
 
 def _mark_unknown(
     rows: dict[tuple[str, str], Subscription], wanted: set[tuple[str, str]], *, using: str
-) -> None:
+) -> list[int]:
     unknown = [row.pk for pair, row in rows.items() if pair not in wanted and row.known]
     Subscription.objects.using(using).filter(pk__in=unknown).update(known=False)
+    return unknown

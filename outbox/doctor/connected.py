@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from outbox.models import Subscription
 from outbox.sinks.configuration import configured
 from outbox.sources import configuration as sources
-from outbox.sources.reading_again import HANDLER
+from outbox.sources.unreadable import HANDLER
 
 from .findings import Finding, error
 

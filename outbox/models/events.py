@@ -75,6 +75,14 @@ class Event(Row):
         db_default="",
         help_text=_("W3C traceparent of the emitter. Empty without tracing."),
     )
+    tracestate = models.CharField(
+        _("trace state"),
+        max_length=512,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("W3C tracestate of the emitter, at most 512 characters of it."),
+    )
     fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
 
     class Meta:
@@ -143,6 +151,9 @@ class DelayedEvent(Row):
     emitted_by = models.CharField(_("emitted by"), max_length=150, blank=True)
     actor = models.CharField(_("actor"), max_length=150, blank=True)
     traceparent = models.CharField(_("trace context"), max_length=55, blank=True, default="")
+    tracestate = models.CharField(
+        _("trace state"), max_length=512, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("delayed event")

@@ -12,6 +12,8 @@ from outbox.formatting import format_time, one_line
 from outbox.models import Attempt, Delivery
 from outbox.settlements.status import statuses_of_deliveries
 
+from . import messages
+
 State = Delivery.State
 Outcome = Attempt.Outcome
 
@@ -27,7 +29,7 @@ def done(delivery: Delivery, _now: datetime) -> str:
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
-    return " ".join([text, *_settlements(delivery)])
+    return _with(text, *_settlements(delivery), messages.result_of(delivery))
 
 
 def _settlements(delivery: Delivery) -> list[str]:
@@ -37,6 +39,10 @@ def _settlements(delivery: Delivery) -> list[str]:
     using = str(delivery._state.db)
     found = statuses_of_deliveries([delivery.pk], using=using).get(delivery.pk, ())
     return [f"{one.text}." for one in found]
+
+
+def _with(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _runs_before(failed: int, excused: int) -> str:
@@ -60,10 +66,11 @@ def _runs_before(failed: int, excused: int) -> str:
 
 def discarded(delivery: Delivery, _now: datetime) -> str:
     """Name the time and the reason."""
-    return _("Discarded at %(when)s: %(note)s.") % {
+    text = _("Discarded at %(when)s: %(note)s.") % {
         "when": _time_or_unknown(delivery.settled_at),
         "note": one_line(delivery.note) or _("no reason given"),
     }
+    return _with(text, messages.result_of_correction(delivery))
 
 
 def dead(delivery: Delivery, _now: datetime) -> str:
@@ -88,7 +95,7 @@ def dead(delivery: Delivery, _now: datetime) -> str:
         "error": _error(delivery, last),
         "id": delivery.pk,
     }
-    return f"{text} {step}" % facts
+    return _with(f"{text} {step}" % facts, messages.correction_of(delivery))
 
 
 def _unsettled(delivery: Delivery, last: Attempt) -> str:

@@ -6,11 +6,13 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Case, Count, Max, Min, OuterRef, Subquery, When
+from django.db.models import Case, Count, F, Max, Min, OuterRef, Subquery, TextField, Value, When
 from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.models import Attempt, Delivery
+from outbox.receipt import PermanentFailure
+from outbox.sources.unreadable import HANDLER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Group:
         first: end of the earliest of their last attempts.
         last: end of the latest of their last attempts.
         example: id of the latest of the deliveries.
+        reason: why received messages could not be read; "" for other handlers.
     """
 
     handler: str
@@ -37,12 +40,15 @@ class Group:
     last: datetime
     example: int
     is_overtaken: bool = False
+    reason: str = ""
 
     @property
     def cause(self) -> str:
         """The cause in words."""
         if self.is_overtaken:
             return _("a later event of its key ran before it")
+        if self.reason:
+            return self.reason
         return self.exception or _("the worker died")
 
     @property
@@ -56,10 +62,32 @@ class Group:
         return shlex.join(["manage.py", "outbox", "discard", "--state", "dead", *self._options])
 
     @property
+    def correct(self) -> str:
+        """The command that corrects its example; "" if it is no received message."""
+        if not self.reason:
+            return ""
+        options = ["--body", "FILE", "--reason", "TEXT"]
+        return shlex.join(["manage.py", "outbox", "correct", str(self.example), *options])
+
+    @property
     def _options(self) -> list[str]:
         if self.is_overtaken:
             return ["--handler", self.handler, "--overtaken"]
-        return ["--handler", self.handler, "--exception", self.exception, "--place", self.place]
+        cause = ["--exception", self.exception, "--place", self.place]
+        message = ["--message", self.reason] if self.reason else []
+        return ["--handler", self.handler, *cause, *message]
+
+
+#: All messages that cannot be read fail with one exception at one place.
+_REASON = Case(
+    When(
+        delivery__subscription__handler=HANDLER,
+        exception=PermanentFailure.__name__,
+        then=F("message"),
+    ),
+    default=Value(""),
+    output_field=TextField(),
+)
 
 
 def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
@@ -82,7 +110,8 @@ def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
         Attempt.objects.using(using)
         .filter(pk__in=last)
         .annotate(overtaken=Case(When(outcome__in=Attempt.EXCUSED, then=True), default=False))
-        .values("delivery__subscription__handler", "exception", "place", "overtaken")
+        .annotate(reason=_REASON)
+        .values("delivery__subscription__handler", "exception", "place", "overtaken", "reason")
         .annotate(
             number=Count("pk"),
             first=Min("ended_at"),
@@ -100,6 +129,7 @@ def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
             last=row["latest"],
             example=row["example"],
             is_overtaken=row["overtaken"],
+            reason=row["reason"],
         )
         for row in rows.order_by()
     ]

@@ -9,7 +9,7 @@ from outbox.retention import countable, prunable
 
 from .backfills import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
-from .corrections import CannotCorrect, correct
+from .corrections import CannotCorrect, correct, correct_message
 from .dry_run import Preview, preview
 from .handlers import (
     HeldByBackfill,
@@ -51,6 +51,7 @@ __all__ = [
     "close_breaker",
     "continue_operation",
     "correct",
+    "correct_message",
     "countable",
     "described",
     "discard",

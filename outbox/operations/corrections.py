@@ -17,6 +17,9 @@ from outbox.events import DomainEvent
 from outbox.models import Delivery, Event, Operation
 from outbox.privacy.marks import MASK
 from outbox.privacy.sensitive import masked
+from outbox.receipt import PermanentFailure
+from outbox.sources.reading_again import require_readable
+from outbox.sources.unreadable import STORED_MESSAGES, StoredMessage, body_fields
 from outbox.storable import UnstorableValue
 from outbox.transports.nudge import nudge
 
@@ -52,7 +55,8 @@ def correct(
 
     Raises:
         CannotCorrect: the delivery is not dead, or its subscription has ended. Or no code declares
-            the event, or the payload does not fit the event or has another key.
+            the event, or the payload does not fit the event or has another key. Or it is a received
+            message that still cannot be read.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
@@ -67,6 +71,42 @@ def correct(
         transaction.on_commit(nudge, using=using, robust=True)
     logger.info("%s corrected event %s by %s: %s", by, row.event.id, event.id, reason)
     return event
+
+
+def correct_message(
+    delivery_id: int,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, Any] | None = None,
+    by: str,
+    reason: str,
+    using: str | None = None,
+) -> Event:
+    """Correct a received message that could not be read, as `correct` does.
+
+    Args:
+        delivery_id: the id of a dead delivery of a message that was stored as received.
+        body: the whole corrected body; None: the stored one.
+        headers: all headers; None: the stored ones.
+        by: the person who corrects it.
+        reason: the reason, for the log and the discarded delivery.
+        using: the outbox's database alias.
+
+    Raises:
+        CannotCorrect: as `correct`, or it is the delivery of another event.
+    """
+    using = using or databases.alias()
+    rows = Delivery.objects.using(using).filter(pk=delivery_id).select_related("event")
+    row = rows.first()
+    if row is not None and row.event.name not in STORED_MESSAGES:
+        text = _("Delivery %(id)d is of %(event)s, which is no received message.")
+        raise CannotCorrect(text % {"id": delivery_id, "event": row.event.name})
+    changed = masked(row.event) if row is not None else {}
+    if body is not None:
+        changed |= body_fields(body)
+    if headers is not None:
+        changed["headers"] = dict(headers)
+    return correct(delivery_id, changed, by=by, reason=reason, using=using)
 
 
 def _locked(delivery_id: int, *, using: str) -> Delivery:
@@ -96,6 +136,11 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
         raise CannotCorrect(_without_values(error)) from None  # str(error) quotes the values
     if fact.key != event.key:
         raise CannotCorrect(_("The key must stay %s.") % event.key)
+    if isinstance(fact, StoredMessage):
+        try:
+            require_readable(fact)
+        except PermanentFailure as error:
+            raise CannotCorrect(str(error)) from error
     return fact
 
 

@@ -15,7 +15,7 @@ from outbox.models import Attempt, Delivery, Event, Subscription
 
 _TIMES = ("since", "until")
 #: For these an empty value is a filter; None: any.
-_MAY_BE_EMPTY = ("ids", "exception", "place")
+_MAY_BE_EMPTY = ("ids", "exception", "place", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Choice:
         overtaken: only dead deliveries that a later event of the key overtook, as in `outbox
             groups`; False: any.
         place: the place that raised, as in `outbox groups`; "": none. None: any.
+        message: the whole text of the exception, as in `outbox groups`. None: any.
     """
 
     ids: tuple[int, ...] | None = None
@@ -46,6 +47,7 @@ class Choice:
     until: datetime | None = None
     exception: str | None = None
     place: str | None = None
+    message: str | None = None
     overtaken: bool = False
 
     @property
@@ -116,6 +118,9 @@ class Choice:
         if self.place is not None:
             rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
             rows = rows.filter(raised_at=self.place)
+        if self.message is not None:
+            rows = rows.alias(raised_with=Subquery(latest.values("message")[:1]))
+            rows = rows.filter(raised_with=self.message)
         outcome = Subquery(latest.values("outcome")[:1])
         if self.overtaken:
             dead = rows.filter(state=Delivery.State.DEAD)

@@ -67,7 +67,7 @@ def emit_due(now: datetime, *, using: str) -> None:
     facts = (
         {
             **{name: getattr(row, name) for name in _FACTS},
-            "traceparent": tracing.delayed_emission(row),
+            **tracing.delayed_emission(row),
         }
         for row in emitted
     )

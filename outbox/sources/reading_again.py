@@ -23,11 +23,9 @@ from .configuration import SourceConfig, configured
 from .events import ExternalEvent
 from .reading import content_of, external_id, fact_of, report_of, reported_id
 from .storing import claim
-from .unreadable import STORED_MESSAGES, Encoding
+from .unreadable import HANDLER, STORED_MESSAGES, Encoding, StoredMessage
 
 logger = logging.getLogger("outbox.sources")
-
-HANDLER = "outbox.read_message"
 
 
 def subscribe_reader() -> None:
@@ -52,30 +50,55 @@ def read_message(
 
     Raises `PermanentFailure` if it still cannot be read.
     """
-    known = configured().get(source)
-    if known is None:
-        raise PermanentFailure(
-            f'OUTBOX["SOURCES"] no longer has the source {source}. Configure it and retry, or '
-            "discard the delivery."
-        )
+    known = _source(source)
     message = ReceivedMessage(
         position=position,
         topic=topic,
         key=partition_key,
         headers=headers,
-        body=_decoded(body, encoding, size=size, source=known),
+        body=_decoded(body, encoding, source=known),
     )
-    _store_event(message, known, unknown_type=unknown_type)
+    found = _read(message, known, unknown_type=unknown_type)
+    if found is None:
+        return
+    content, fact = found
+    if content.type == SETTLED_TYPE:
+        record([report_of(content)], using=databases.alias())
+    if fact is not None:
+        _store_once(fact, content, known)
 
 
-def _decoded(body: str, encoding: Encoding, *, size: int, source: SourceConfig) -> bytes:
+def require_readable(stored: StoredMessage) -> None:
+    """Raise `PermanentFailure` if `read_message` would. Store nothing."""
+    source = _source(stored.source)
+    message = ReceivedMessage(
+        position=stored.position,
+        topic=stored.topic,
+        key=stored.partition_key,
+        headers=stored.headers,
+        body=_decoded(stored.body, stored.encoding, source=source),
+    )
+    _read(message, source, unknown_type=stored.unknown_type)
+
+
+def _source(name: str) -> SourceConfig:
+    known = configured().get(name)
+    if known is None:
+        raise PermanentFailure(
+            f'OUTBOX["SOURCES"] no longer has the source {name}. Configure it and retry, or '
+            "discard the delivery."
+        )
+    return known
+
+
+def _decoded(body: str, encoding: Encoding, *, source: SourceConfig) -> bytes:
     if encoding == "text":
         return body.encode()
     if encoding == "omitted":
         raise PermanentFailure(
-            f"The body had {size:,} bytes and was not stored, since MAX_BYTES of the source "
-            f"{source.name} is {source.max_bytes:,}. Raise MAX_BYTES, and let the sender send the "
-            "message again under another id."
+            f"The body was larger than MAX_BYTES of the source {source.name}, so it was not "
+            "stored. Raise MAX_BYTES, and let the sender send the message again under another id. "
+            "Or correct the body."
         )
     try:
         return b64decode(body, validate=True)
@@ -83,30 +106,25 @@ def _decoded(body: str, encoding: Encoding, *, size: int, source: SourceConfig) 
         raise PermanentFailure("The body is no valid Base64.") from error
 
 
-def _store_event(message: ReceivedMessage, source: SourceConfig, *, unknown_type: str) -> None:
+def _read(
+    message: ReceivedMessage, source: SourceConfig, *, unknown_type: str
+) -> tuple[ExternalMessage, ExternalEvent | None] | None:
+    """Return a message's content, and its event if it has one; None: nothing is to be stored."""
     try:
         content = content_of(message, source)
         fact = fact_of(content, source) if content else None
+        if content is not None and content.type == SETTLED_TYPE:
+            report_of(content)
+            return content, fact
     except NotReadable as error:
         raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
-    if content is not None and content.type == SETTLED_TYPE:
-        _record_settlement(content, source)
-    elif content is None or (fact is None and content.type == unknown_type):
-        return  # the mapper drops it, or the type is still unknown
-    elif fact is None:
+    if content is None or (fact is None and content.type == unknown_type):
+        return None  # the mapper drops it, or the type is still unknown
+    if fact is None:
         raise PermanentFailure(
             f"No external event of the source {source.name} declares the type {content.type}."
         )
-    if fact is not None:
-        _store_once(fact, content, source)
-
-
-def _record_settlement(content: ExternalMessage, source: SourceConfig) -> None:
-    try:
-        report = report_of(content)
-    except NotReadable as error:
-        raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
-    record([report], using=databases.alias())
+    return content, fact
 
 
 def _store_once(fact: ExternalEvent, content: ExternalMessage, source: SourceConfig) -> None:

@@ -8,7 +8,7 @@ an effect. After a release that declares the type, `manage.py outbox replay` rea
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Literal
+from typing import Any, Literal
 
 from outbox.events import DomainEvent
 from outbox.privacy.marks import Sensitive
@@ -18,8 +18,11 @@ from .base import ReceivedMessage
 
 Encoding = Literal["text", "base64", "omitted"]
 
+#: Pinned name of the handler of stored messages.
+HANDLER = "outbox.read_message"
 
-class _StoredMessage(DomainEvent):
+
+class StoredMessage(DomainEvent):
     """A message as it was received.
 
     Attributes:
@@ -41,11 +44,11 @@ class _StoredMessage(DomainEvent):
     unknown_type: str = ""
 
 
-class UnreadableMessageReceived(_StoredMessage, key="external_id"):
+class UnreadableMessageReceived(StoredMessage, key="external_id"):
     """A source received a message that cannot be read, and stored it as it was received."""
 
 
-class UnknownMessageReceived(_StoredMessage, key="external_id"):
+class UnknownMessageReceived(StoredMessage, key="external_id"):
     """A source received a message of a type that no external event declares, and kept it."""
 
 
@@ -53,16 +56,17 @@ STORED_MESSAGES = (UnreadableMessageReceived.event_name, UnknownMessageReceived.
 
 
 def as_received(
-    event: type[_StoredMessage],
+    event: type[StoredMessage],
     message: ReceivedMessage,
     *,
     source: str,
     external_id: str,
     max_bytes: int,
     unknown_type: str = "",
-) -> _StoredMessage:
+) -> StoredMessage:
     """Return the event that holds a message as it was received. Every database can store it."""
-    body, encoding = _encoded(message.body, max_bytes)
+    is_omitted = len(message.body) > max_bytes
+    omitted = {"body": "", "encoding": "omitted", "size": len(message.body)}
     return event(
         external_id=external_id,
         source=source,
@@ -72,16 +76,18 @@ def as_received(
         headers={
             storable_text(name): storable_text(value) for name, value in message.headers.items()
         },
-        body=body,
-        encoding=encoding,
-        size=len(message.body),
+        **(omitted if is_omitted else body_fields(message.body)),
         unknown_type=storable_text(unknown_type),
     )
 
 
-def _encoded(body: bytes, max_bytes: int) -> tuple[str, Encoding]:
-    if len(body) > max_bytes:
-        return "", "omitted"
+def body_fields(body: bytes) -> dict[str, Any]:
+    """Return the fields of a stored message that hold this body."""
+    text, encoding = _encoded(body)
+    return {"body": text, "encoding": encoding, "size": len(body)}
+
+
+def _encoded(body: bytes) -> tuple[str, Encoding]:
     try:
         text = body.decode()
     except UnicodeDecodeError:

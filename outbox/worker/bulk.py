@@ -4,15 +4,19 @@ The handler calls an external system, so no transaction is open during the call.
 transaction stores the receipts of all acknowledged deliveries. If that fails (a delivery was given
 to another worker meanwhile), each receipt has its own transaction. Every other delivery has failed
 with its own error, as after a call of its own.
+
+The handler's breaker counts calls, not deliveries. A call with an acknowledged delivery is an
+answer of the external system. Any other call is at most one failure.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from django.db import transaction
 from django.db.models import Count
@@ -35,8 +39,12 @@ from . import calls, outcome
 from .calls import SessionWatch
 from .outcome import Result
 
-#: Stores the failure of a delivery.
-Fail = Callable[[Delivery, Exception], Result]
+
+class Fail(Protocol):
+    """Stores the failure of a delivery. It never raises."""
+
+    def __call__(self, row: Delivery, error: Exception, *, for_breaker: bool) -> Result:
+        """Store it; `for_breaker`: the handler's breaker counts it."""
 
 
 def run(
@@ -53,7 +61,7 @@ def run(
         handler: the handler.
         deliveries: the started deliveries of a message.
         lease: the lease of the message.
-        fail: stores a failure. It never raises.
+        fail: stores a failure.
         access: the outbox's database.
     """
     began = time.monotonic()
@@ -74,14 +82,20 @@ def run(
     for row in acknowledged:
         if row.pk not in errors:
             lease.end(row)
+    if acknowledged:  # before the failures, so that a breaker that is open does not hold them
+        breaker.record_answer(acknowledged[0], access=access)  # one counts for all
     seconds = (time.monotonic() - began) / len(deliveries)
     now = access.run(lambda: clock.now(using=access.using))
+    for_breaker = not acknowledged
     results = []
     for row, span in zip(deliveries, spans, strict=True):
         access.run(lease.keep)  # of those that follow
         lease.end(row)
         failure = errors.get(row.pk)
-        made = fail(row, failure) if failure else Result(row.pk, Delivery.State.DONE)
+        made = Result(row.pk, Delivery.State.DONE)
+        if failure:
+            made = fail(row, failure, for_breaker=for_breaker)
+            for_breaker = for_breaker and not _is_watched(failure, handler)
         lag = (now - row.event.emitted_at).total_seconds()
         result = replace(made, seconds=seconds, lag=lag)
         outcome.log(handler, row, result)
@@ -89,10 +103,11 @@ def run(
         if result.failure is not None:
             span.failed(result.failure.exception, text=result.failure.message)
         results.append(result)
-    done = [row for row in deliveries if row.pk not in errors]
-    if done:
-        breaker.record_answer(done[0], access=access)  # one counts for all
     return results
+
+
+def _is_watched(error: Exception, handler: Handler) -> bool:
+    return handler.breaker is not None and isinstance(error, handler.breaker.on)
 
 
 def _call(

@@ -78,6 +78,7 @@ def record_of(event: Event, payload: Mapping[str, Any]) -> EventRecord:
         causation_id=event.causation_id,
         actor=event.actor,
         traceparent=event.traceparent,
+        tracestate=event.tracestate,
     )
 
 

@@ -187,6 +187,7 @@ def _fail(
     outages: int,
     lease: Lease,
     access: DatabaseAccess,
+    for_breaker: bool = True,
 ) -> Result:
     """Store the failure of a run, unless its receipt is stored and only the answer was lost.
 
@@ -206,6 +207,7 @@ def _fail(
             # Evaluated at each try: storing may be the first to notice the outage.
             is_outage=access.outages > outages,
             has_hung=access.has_hung,
+            for_breaker=for_breaker,
         )
 
     try:

@@ -51,6 +51,32 @@ EDGES = [
         noticed_by=(f"{BULK}TestAReplay::test_is_counted_for_systems_that_discard_known_ids",),
     ),
     Mutant(
+        name="bulk-call-is-an-answer",
+        without="the failures of a bulk call that was answered in part open the breaker",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "    for_breaker = not acknowledged\n",
+                "    for_breaker = True\n",
+            ),
+        ),
+        noticed_by=(
+            f"{BULK}TestTheBreaker::test_takes_a_call_with_an_acknowledgement_for_an_answer[2]",
+        ),
+    ),
+    Mutant(
+        name="bulk-call-fails-once",
+        without="a failed bulk call counts for the breaker as often as it has deliveries",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "            for_breaker = for_breaker and not _is_watched(failure, handler)\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{BULK}TestTheBreaker::test_counts_a_call_without_an_acknowledgement_once",),
+    ),
+    Mutant(
         name="one-row-for-patterns",
         without="an event that two parts of a selector select has two deliveries",
         edits=(

@@ -178,6 +178,51 @@ SOURCES = [
         ),
     ),
     Mutant(
+        name="correction-is-read",
+        without="a corrected message that still cannot be read is stored",
+        edits=(
+            Edit(
+                "outbox/operations/corrections.py",
+                "            require_readable(fact)\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_corrections.py::TestACorrectedMessage::test_is_read_before_it_is_stored",
+        ),
+    ),
+    Mutant(
+        name="reason-of-a-group",
+        without="an action on messages that cannot be read for one reason changes all of them",
+        edits=(
+            Edit(
+                "outbox/operations/selection.py",
+                "        if self.message is not None:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_corrections.py::TestTheGroups"
+            "::test_name_commands_that_change_only_the_group",
+            f"{HERE}test_corrections.py::TestThePageOfDeadLetters"
+            "::test_discards_the_messages_of_one_reason",
+        ),
+    ),
+    Mutant(
+        name="message-in-the-form",
+        without="the form shows a received message to staff who may not see it",
+        edits=(
+            Edit(
+                "outbox/admin/corrections.py",
+                "        if not may_unmask:\n            raise PermissionDenied\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_corrections.py::TestTheForm::test_is_never_filled_without_the_permission",
+        ),
+    ),
+    Mutant(
         name="signature-of-a-request",
         without="a request with any signature is stored",
         edits=(Edit("outbox/sources/http.py", '"" if any(matches) else', '"" if matches else'),),

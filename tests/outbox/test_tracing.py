@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,14 +18,18 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from opentelemetry import trace
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe
+from outbox import DomainEvent, EventRecord, PermanentFailure, emit, operations, subscribe
 from outbox.context import CorrelationFilter
+from outbox.contracts.cloudevents import attributes
+from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.testing import Outbox
 
@@ -103,6 +108,57 @@ def trace_of(span: ReadableSpan) -> int:
     context = span.get_span_context()
     assert context
     return context.trace_id
+
+
+class TestTheTraceState:
+    """W3C Trace Context: vendors add members, and every hop passes them on."""
+
+    STATE = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+
+    def emit(self, chain: Chain, **more: Any) -> None:
+        carrier = {
+            "traceparent": "00-" + "4" * 32 + "-" + "1" * 16 + "-01",
+            "tracestate": self.STATE,
+        }
+        token = attach(TraceContextTextMapPropagator().extract(carrier))
+        try:
+            chain.emit(**more)
+        finally:
+            detach(token)
+
+    def test_reaches_the_events_that_a_handler_emits(self, spans):
+        chain = Chain()
+        self.emit(chain)
+        chain.outbox.deliver_all()
+
+        assert list(Event.objects.values_list("tracestate", flat=True)) == [self.STATE] * 2
+
+    def test_is_part_of_a_published_event(self, spans):
+        records: list[EventRecord] = []
+        chain = Chain()
+
+        @subscribe("tests.Ordered")
+        def export(event: EventRecord) -> None:
+            records.append(event)
+
+        sync_subscriptions()
+        self.emit(chain)
+        chain.outbox.deliver_all()
+
+        [record] = records
+        assert record.tracestate == self.STATE
+        assert attributes(record, source="/shop")["tracestate"] == self.STATE
+
+    def test_of_a_delayed_event_ends_with_its_trace(self, spans):
+        """Its emission begins a new trace, which has no members of other systems."""
+        chain = Chain()
+        self.emit(chain, delay=timedelta(hours=1))
+        stored = DelayedEvent.objects.get()
+        with time_machine.travel(timezone.now() + timedelta(hours=2)):
+            chain.outbox.deliver_all()
+
+        assert stored.tracestate == self.STATE
+        assert Event.objects.earliest("seq").tracestate == ""
 
 
 class TestATrace:

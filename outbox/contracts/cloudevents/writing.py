@@ -48,6 +48,7 @@ def attributes(event: EventRecord, *, source: str, schema_url: str = "") -> dict
         "dataschema": schema_url,
         "partitionkey": event.key,
         "traceparent": event.traceparent,
+        "tracestate": event.tracestate,
         "correlationid": str(event.correlation_id),
         "causationid": str(event.causation_id or ""),
     }

@@ -32,4 +32,5 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "relay": relay.Relay(),
     "sinks": sinks.Sinks(),
     "receive": receiving.Receive(),
+    "correct": receiving.Correct(),
 }

@@ -41,6 +41,9 @@ def add_choice(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--place", metavar="PLACE", help="only if it was raised here; see `groups`")
     parser.add_argument(
+        "--message", metavar="TEXT", help="only if it was raised with this text; see `groups`"
+    )
+    parser.add_argument(
         "--overtaken",
         action="store_true",
         help="only dead deliveries that a later event of their key overtook; see `groups`",
@@ -75,6 +78,7 @@ def choice_of(options: Mapping[str, Any]) -> operations.Choice:
         until=options.get("until"),
         exception=options.get("exception"),
         place=options.get("place"),
+        message=options.get("message"),
         overtaken=bool(options.get("overtaken")),
         **{name: options.get(name) or "" for name in names},
     )

@@ -144,7 +144,7 @@ class Groups:
         """Write the groups, or the JSON."""
         found = groups.groups()
         if options["json"]:
-            write_json([{**asdict(one), "retry": one.retry} for one in found], write)
+            write_json([_group_as_json(one) for one in found], write)
             return
         for one in found:
             _write_group(one, write)
@@ -284,14 +284,23 @@ def _polls(*, once: bool) -> Iterator[None]:
         yield
 
 
+def _group_as_json(one: groups.Group) -> dict[str, Any]:
+    return {**asdict(one), "retry": one.retry, "correct": one.correct}
+
+
 def _write_group(one: groups.Group, write: Write) -> None:
-    where = f" at {one.place}" if one.place else ""
+    where = f" at {one.place}" if one.place and not one.reason else ""
     times = f"between {format_time(one.first)} and {format_time(one.last)}"
     write(f"{count(one.number, 'delivery', 'deliveries')} of {one.handler}: {one.cause}{where}")
     write(f"    {times}, for example delivery {one.example}")
     if one.is_overtaken:
         write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
         write(f"    if the handler can run out of order: {one.retry}")
+        write(f"    otherwise: {one.discard}")
+        return
+    if one.reason:
+        write(f"    to correct one: {one.correct}")
+        write(f"    after a release that can read them: {one.retry}")
         write(f"    otherwise: {one.discard}")
     else:
         write(f"    {one.retry}")

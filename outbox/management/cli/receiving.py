@@ -1,19 +1,23 @@
-"""The subcommand receive: store the messages of sources as events."""
+"""Subcommands about received messages: receive stores them as events, correct repairs one."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
+from outbox import operations
 from outbox.sources import configuration, state
 from outbox.sources.configuration import SourceConfig
 from outbox.sources.receiver import Receiver
 
-from .common import Options, Write, until_signalled
+from .common import Options, Write, delivery_id, operator, until_signalled
+from .running import reason_of
 
 #: Seconds between two looks at the threads.
 _LOOK_EVERY = 0.5
@@ -45,6 +49,41 @@ class Receive:
             if one.error is not None:
                 raise CommandError(str(one.error)) from one.error
         write("Receiving has stopped.")
+
+
+class Correct:
+    """Correct the body of a received message that could not be read, and store its event."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the delivery, the body and the reason."""
+        parser.add_argument(
+            "id", metavar="ID", help="its dead delivery of outbox.read_message; see `groups`"
+        )
+        parser.add_argument(
+            "--body", required=True, metavar="FILE", help="the whole corrected body; -: read stdin"
+        )
+        parser.add_argument("--reason", help="the reason, stored with the operation")
+
+    def run(self, options: Options, write: Write) -> None:
+        """Store the corrected message. Raise `CommandError` if it still cannot be read."""
+        number = delivery_id(options["id"])
+        try:
+            event = operations.correct_message(
+                number, body=_body(options["body"]), by=operator(), reason=reason_of(options)
+            )
+        except operations.CannotCorrect as error:
+            raise CommandError(str(error)) from error
+        write(
+            f"The corrected message is stored as event {event.id}. outbox.read_message stores its "
+            f"event. See `manage.py outbox why {event.id}`."
+        )
+
+
+def _body(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"The file {file} cannot be read: {error.strerror}.") from error
 
 
 class _Running(threading.Thread):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import StringIO
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db.models import F
 from django.utils import timezone
 
@@ -489,6 +491,50 @@ class TestARemovedHandler:
 
         assert Subscription.objects.get().active
         assert Delivery.objects.get().state == "parked"
+
+
+class TestMigrate:
+    """It prints the subscriptions that it marks unknown, as after a wrong setting."""
+
+    def migrated(self, **options: object) -> str:
+        out = StringIO()
+        call_command("migrate", stdout=out, **options)
+        return " ".join(line for line in out.getvalue().splitlines() if "outbox: " in line)
+
+    def test_names_a_handler_that_the_code_no_longer_has(self, old: Release):
+        migrate(old)
+        emit_order(old)
+        run_pass_of(old)
+
+        said = self.migrated()
+
+        name = old[0].name
+        assert f"This code has no handler {name}. Its subscription to shops.Ordered" in said
+        assert "its owed deliveries (1) are parked" in said
+        assert f"`manage.py outbox end {name} --reason TEXT`" in said
+
+    def test_names_an_event_that_a_handler_no_longer_subscribes_to(self, own_registry: None):
+        subscribe("shops.Ordered", "shops.Returned", name="tests.note")(lambda: None)
+        sync_subscriptions()
+        subscriptions.registry.clear()
+        subscribe("shops.Ordered", name="tests.note")(lambda: None)
+
+        said = self.migrated()
+
+        assert "The handler tests.note no longer subscribes to shops.Returned." in said
+        assert "outbox end" not in said
+
+    def test_is_silent_about_those_that_were_unknown_before(self, old: Release):
+        migrate(old)
+        self.migrated()
+
+        assert self.migrated() == ""
+
+    def test_is_silent_without_verbosity(self, old: Release):
+        migrate(old)
+
+        assert self.migrated(verbosity=0) == ""
+        assert not Subscription.objects.get().known
 
 
 def attempts() -> int:

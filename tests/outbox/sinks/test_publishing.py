@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
 from pytest_django import Settings
 
 from outbox import BulkDelivery, PermanentFailure, operations, subscriptions
@@ -289,12 +291,29 @@ class TestAnUnavailableSystem:
     def test_opens_the_breaker_of_the_sink(self, sink: ScriptedSink):
         sink.error = SinkUnavailable("no route to host")
         emit_orders(6)
-        run_messages(run_pass())
+        run_messages(run_pass())  # one call
+        assert Subscription.objects.get().breaker_failures == 1
+        expire_leases_and_backoffs()
+        run_messages(run_pass())  # one call for each event
         expire_leases_and_backoffs()
 
         assert run_pass() == []
         assert Subscription.objects.get().breaker_opened_at is not None
         assert states() == ["pending"] * 6
+
+    def test_stays_closed_if_it_acknowledges_a_part_of_each_call(self, sink: ScriptedSink):
+        sink.result_of = lambda one: (
+            SinkUnavailable("busy") if one.event.payload["number"] else None
+        )
+        for _ in range(6):
+            emit_orders(3)
+            [message] = run_pass()
+            run_message(message)
+            Delivery.objects.filter(state="pending").update(due_at=timezone.now() + timedelta(1))
+
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at) == (0, None)
+        assert states().count("done") == 6
 
 
 class TestOrder:

@@ -77,6 +77,27 @@ class TestAMessage:
         assert trace in own
         assert trace not in other
 
+    def test_keeps_the_trace_state_of_its_sender(self, billing, settings):
+        settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        state = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+
+        store(billing, [message(1, traceparent=parent, tracestate=state), message(2)])
+
+        own, other = Event.objects.order_by("seq").values_list("tracestate", flat=True)
+        assert (own, other) == (state, "")
+
+    def test_keeps_the_first_512_characters_of_a_trace_state(self, billing, settings):
+        settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        state = ",".join(f"vendor{number}={'x' * 90}" for number in range(8))
+
+        store(billing, [message(1, traceparent=parent, tracestate=state)])
+
+        stored = Event.objects.get().tracestate
+        assert state.startswith(stored)
+        assert stored.count(",") == 4
+
     def test_with_an_invalid_trace_context_is_stored(self, billing, settings):
         settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
 

@@ -14,8 +14,9 @@ from outbox import operations
 from outbox.models import Attempt, Delivery, Event, Received
 from outbox.operations.corrections import correct
 from outbox.sources import ExternalEvent, ExternalMessage, NotReadable
-from outbox.sources.reading_again import HANDLER, subscribe_reader
+from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
+from outbox.sources.unreadable import HANDLER
 from outbox.testing import Outbox
 
 from .messages import ORDER, PAID, cloudevent, configure, declare_invoice_paid, message

@@ -156,7 +156,7 @@ class TestADeliveryThatFailed:
         assert list(Attempt.objects.values_list("exception", flat=True)) == ["Down"] * 2
 
     def test_opens_the_breaker_of_all_events(self):
-        breaker = Breaker(on=(Down,), failures=2, wait=60)
+        breaker = Breaker(on=(Down,), failures=1, wait=60)
 
         def refuse(deliveries: Deliveries) -> None:
             raise Down("no route")
@@ -170,6 +170,78 @@ class TestADeliveryThatFailed:
         assert run_pass() == []
         assert calls == [[0, 1, 2]]
         assert Subscription.objects.get().breaker_opened_at is not None
+
+
+def refuse_all_but(acknowledged: set[int]) -> Callable[[Deliveries], None]:
+    """Return a function that acknowledges the events with these numbers; the system is down."""
+
+    def publish(deliveries: Deliveries) -> None:
+        for one in deliveries:
+            is_done = one.event.payload["number"] in acknowledged
+            one.done() if is_done else one.failed(Down("busy"))
+
+    return publish
+
+
+class TestTheBreaker:
+    """It counts calls of the external system, not deliveries."""
+
+    BREAKER = Breaker(on=(Down,), failures=2, wait=60)
+
+    def test_counts_a_call_without_an_acknowledgement_once(self):
+        publish_by(refuse_all_but(set()), breaker=self.BREAKER)
+        emit_orders(3)
+
+        run_the_message()
+
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at) == (1, None)
+        assert Attempt.objects.count() == 3
+
+    def test_counts_each_call_without_an_acknowledgement(self):
+        publish_by(refuse_all_but(set()), breaker=self.BREAKER)
+        emit_orders(2)
+        run_the_message()
+        emit_orders(2)
+
+        run_the_message()
+
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at is not None) == (2, True)
+
+    @pytest.mark.parametrize("acknowledged", [0, 2])
+    def test_takes_a_call_with_an_acknowledgement_for_an_answer(self, acknowledged: int):
+        """The failures before and after the acknowledged delivery do not count."""
+        publish_by(refuse_all_but({acknowledged}), breaker=Breaker(on=(Down,), failures=1, wait=60))
+        emit_orders(3)
+
+        run_the_message()
+
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at) == (0, None)
+        assert sorted(states()) == ["done", "pending", "pending"]
+
+    def test_forgets_earlier_failures_after_a_partly_failed_call(self):
+        publish_by(refuse_all_but({10}), breaker=self.BREAKER)
+        emit_orders(1)
+        run_the_message()
+        outbox = Outbox()
+        for number in (9, 10, 11):
+            outbox.given("shops.Ordered", order_id=uuid4(), number=number)
+
+        run_the_message()
+
+        assert Subscription.objects.get().breaker_failures == 0
+
+    def test_uses_up_no_attempt_of_a_call_that_opened_it(self):
+        """The first failure opens it. It is open when the others are stored."""
+        publish_by(refuse_all_but(set()), breaker=Breaker(on=(Down,), failures=1, wait=60))
+        emit_orders(3)
+
+        run_the_message()
+
+        attempts = Delivery.objects.order_by("id").values_list("attempts", flat=True)
+        assert list(attempts) == [1, 0, 0]
 
 
 class TestASettledDelivery:
