@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.faults import GROUPS
+from tests.chaos.faults import SHOP
 from tests.chaos.proving.sabotage import NAMES
 from tests.docs.pages import Page, names_in
 from tests.docs.test_rules_page import is_there
@@ -19,7 +19,7 @@ class TestThePageOfReliability:
     def test_has_each_group_of_faults(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("Chaos")]
 
-        assert sorted(shown) == sorted(GROUPS)
+        assert sorted(shown) == sorted(SHOP.groups)
 
     def test_has_each_sabotage(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("That it would notice")]
