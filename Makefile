@@ -89,10 +89,12 @@ test-browser: install  ## test every page in Chromium, if it is installed
 screenshots: install  ## take the screenshots of docs/images again, in a temporary shop
 	@$(RUN) -m tests.browser.screenshots $(ARGS)
 
-# On the virtual host of AMQP_URL if it is set: its queues are purged, and tests that stop a broker
-# are skipped. Else on a new node on loopback, with quorum queues and publisher confirms.
+# On the virtual host of AMQP_URL if it is set: its queues are purged, so one worker uses it, and
+# tests that stop a broker are skipped. Else each worker has a new node on loopback, with quorum
+# queues and publisher confirms.
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
-	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes $(ARGS)
+	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes \
+		$(if $(AMQP_URL),,$(PARALLEL)) $(ARGS)
 
 # moto's server is the broker. The other process tests do not depend on the broker, or need fanout;
 # inline handlers use no broker.
