@@ -205,15 +205,16 @@ def _start_locked(
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         startable = _startable(fresh, using=using)
-        this.give_back([row for row in fresh if row not in startable], using=using)
+        ids = {row.id for row in startable}  # comparing rows takes long
+        this.give_back([row for row in fresh if row.id not in ids], using=using)
         mine = _without_unfit(startable, handler, this, using=using)
         for row in mine:
             row.attempts += row.started_token < row.token
             row.started_token = row.token
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
-            ids = numbers(row.id for row in mine)
-            execute(f"{_STARTED} WHERE id IN ({ids})", *this.values(using=using), using=using)
+            where = f"id IN ({numbers(row.id for row in mine)})"
+            execute(f"{_STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
