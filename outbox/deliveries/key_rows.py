@@ -11,7 +11,7 @@ from django.db import connections
 from outbox.events import selects
 from outbox.models import Delivery
 
-from .statements import Rows, Statement, read_each
+from .statements import Rows, Statement, read, read_each
 
 #: An ordered handler's pinned name, and a key.
 OrderedKey = tuple[str, str]
@@ -70,6 +70,13 @@ def read_all(keys: Collection[str], *, handler: str = "", using: str) -> KeyRows
     return KeyRows(*read_each(*_outstanding(keys, handler, using=using), running, using=using))
 
 
+def read_blocked(keys: Collection[str], *, handler: str, using: str) -> set[str]:
+    """Return those keys of which a delivery of a handler is blocked."""
+    given, values = _among("d.order_key", keys, using=using)
+    text = f"{_BLOCKED} AND {given} GROUP BY d.order_key"
+    return {key for (key,) in read(text, handler, *values, using=using)}
+
+
 def _outstanding(keys: Collection[str], handler: str, *, using: str) -> Sequence[Statement]:
     """Return statements that read events before deliveries.
 
@@ -112,3 +119,9 @@ _RUNNING = """
 SELECT s.handler, d.order_key, d.id
 FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id
 WHERE d.order_key IS NOT NULL AND d.state = 'sent' AND d.started_token = d.token"""
+#: The state is written so that the index of blocked deliveries does not match: a few keys are read,
+#: and a handler may have a million blocked deliveries.
+_BLOCKED = """
+SELECT d.order_key FROM outbox_delivery d WHERE d.order_key IS NOT NULL
+AND d.state || '' = 'blocked'
+AND d.subscription_id IN (SELECT s.id FROM outbox_subscription s WHERE s.handler = %s)"""

@@ -129,9 +129,7 @@ def _of_kind(schema: Schema, defs: Schema, path: tuple[str, ...]) -> Clean:
 
 
 def _of_object(schema: Schema, defs: Schema, path: tuple[str, ...]) -> Clean:
-    named = {
-        name: _clean(part, defs, path) for name, part in schema.get("properties", {}).items()
-    }
+    named = {name: _clean(part, defs, path) for name, part in schema.get("properties", {}).items()}
     if (schema.get("propertyNames") or {}).get(MARK):
         raise _Uncovered
     others = _clean(_others(schema), defs, path) if _others(schema) is not False else None
