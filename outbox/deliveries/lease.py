@@ -194,7 +194,7 @@ def started(
     row: Sequence[Any], handler: str, *, worker: str, at: datetime, until: datetime, using: str
 ) -> Delivery:
     """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
-    pk, event_id, subscription_id, token, attempts, target, failures = row
+    pk, event_id, subscription_id, token, attempts, target, failures, order_key = row
     values = {
         "id": pk,
         "event_id": event_id,
@@ -204,7 +204,7 @@ def started(
         "started_token": token,
         "attempts": attempts,
         "target": target,
-        "order_key": None,
+        "order_key": order_key,
         "started_at": at,
         "worker": worker,
         "due_at": until,
@@ -233,7 +233,7 @@ def started_by_relay(
 ) -> Delivery:
     """Return the delivery that the relay has stored as started, with its event."""
     of_event = EVENT.read(event, using=using)
-    row = (pk, of_event.seq, subscription.pk, 1, 1, "", subscription.breaker_failures)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, "", subscription.breaker_failures, None)
     until = at + duration(1, seconds=subscription.lease_seconds)
     delivery = started(row, subscription.handler, worker=worker, at=at, until=until, using=using)
     delivery.event = of_event
