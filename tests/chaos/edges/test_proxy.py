@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import botocore.exceptions
+import nats
 import nats.errors
 import nats.js.errors
 import pytest
@@ -25,6 +27,15 @@ from tests.servers.nats import NatsServer
 __all__ = ["aws", "nats_server"]
 
 pytestmark = pytest.mark.once
+
+
+async def published(url: str, subject: str) -> Any:
+    """Return the acknowledgement of a message. No second connection is tried."""
+    client = await nats.connect(url, allow_reconnect=False, connect_timeout=20)
+    try:
+        return await client.jetstream().publish(subject, b"x", timeout=2)
+    finally:
+        await client.close()
 
 
 @pytest.fixture
@@ -48,8 +59,7 @@ class TestTheProxyOfNats:
 
     @pytest.fixture
     def publish(self, proxy: Proxy, stream: str) -> Callable[[], Any]:
-        url = f"nats://127.0.0.1:{proxy.port}"
-        return lambda: streams.in_jetstream(url, lambda js: js.publish(stream, b"x", timeout=2))
+        return lambda: asyncio.run(published(f"nats://127.0.0.1:{proxy.port}", stream))
 
     def test_passes_acknowledgements(self, nats_server, stream, publish):
         assert publish().seq == 1
