@@ -60,8 +60,8 @@ def kill_pool_child(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
 
 @EDGES.fault("rebalance", lane="processes", lasts=(3.0, 7.0))
 def third_receiver(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
-    """A receiver joins, and is killed: the groups of its sources rebalance twice."""
-    with world.beside("receiver-extra", world.receiver_command()):
+    """A receiver joins and leaves: the groups of the sources rebalance twice."""
+    with world.guest_receiver():
         yield
 
 

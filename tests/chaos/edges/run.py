@@ -26,7 +26,7 @@ from tests.chaos.nemesis import Nemesis
 from tests.chaos.recovery import OLDEST_OWED, Recovery
 from tests.chaos.schedule import Act, schedule
 
-STALL = 120.0  # seconds in which less is not owed; far more than is needed
+STALL = 60.0  # seconds in which less is not owed; far more than is needed
 OWED = """
 SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
      + (SELECT count(*) FROM outbox_delivery

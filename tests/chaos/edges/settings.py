@@ -20,6 +20,8 @@ OUTBOX = {
     # A worker that is killed while a system is frozen had all its deliveries in hand.
     "MAX_WORKER_CRASHES": 50,
     "HEARTBEAT_SECONDS": 2.0,
-    **json.loads(os.environ.get("EDGES", "{}")),
+    **json.loads(
+        os.environ.get("EDGES", "{}").replace("{member}", os.environ.get("EDGES_MEMBER", ""))
+    ),
 }
 CELERY_BEAT_SCHEDULE: dict[str, object] = {}

@@ -30,6 +30,9 @@ from tests.servers.nats import NatsServer
 from tests.servers.refusing_kafka import refusing_broker
 from tests.servers.server import Server
 
+#: In a setting: the name of the process that reads it.
+MEMBER = "{member}"
+
 #: Sequences of arrivals. Within one of them, the first occurrences of a key are in order.
 Sequences = list[list[Arrival]]
 
@@ -48,6 +51,7 @@ class System(ABC):
         modes: what the proxy can do.
         sinks: entries of `OUTBOX["SINKS"]` by name.
         sources: entries of `OUTBOX["SOURCES"]` by name.
+        of_guests: the entries that differ for a process that ends by SIGTERM and never returns.
         limited: sinks that an event of `TOO_LARGE` characters is too large for.
         unordered: sinks whose system promises no order.
     """
@@ -61,6 +65,7 @@ class System(ABC):
     stand: Distorted
     sinks: Mapping[str, dict[str, Any]]
     sources: Mapping[str, dict[str, Any]] = {}
+    of_guests: Mapping[str, dict[str, Any]] = {}
 
     @abstractmethod
     def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
@@ -108,15 +113,25 @@ class Kafka(System):
         }
         backend = "outbox.sinks.kafka.KafkaSink"
         self.sinks = {"kafka": {"BACKEND": backend, "TOPIC": self._published, "OPTIONS": options}}
-        self.sources = {
-            "from_kafka": {
-                "BACKEND": "outbox.sources.kafka.KafkaSource",
-                "TOPICS": [self._received],
-                "GROUP": f"harbour-{uuid4().hex}",
-                "OPTIONS": {**options, "session.timeout.ms": 6000},
-            }
+        source: dict[str, Any] = {
+            "BACKEND": "outbox.sources.kafka.KafkaSource",
+            "TOPICS": [self._received],
+            "GROUP": f"harbour-{uuid4().hex}",
+            "OPTIONS": {**options, "session.timeout.ms": 6000},
         }
+        self.sources = {"from_kafka": source}
+        if self._kafka.is_emulator:
+            self._know_members(source)
         self._producer: Any = None
+
+    def _know_members(self, source: dict[str, Any]) -> None:
+        """Let a killed member return under its name: the emulator never evicts a member.
+
+        A member that does not return has to leave, so it connects to the server itself.
+        """
+        address = {"bootstrap.servers": self._kafka.bootstrap_servers}
+        self.of_guests = {"from_kafka": {**source, "OPTIONS": {**source["OPTIONS"], **address}}}
+        source["OPTIONS"] = {**source["OPTIONS"], "group.instance.id": MEMBER}
 
     def send(self, body: bytes, *, key: str, id: str) -> None:
         from confluent_kafka import Producer

@@ -25,6 +25,7 @@ from tests.servers.server import ServerMissing
 
 SETTINGS = "tests.chaos.edges.settings"
 RECEIVERS = ("receiver", "receiver-2")
+_RECEIVE = [sys.executable, "manage.py", "outbox", "receive"]
 #: Of every sink. A call that a frozen system does not answer must not take a worker for long.
 SINK = {"TIMEOUT_SECONDS": 2.0, "LEASE_SECONDS": 8.0, "ATTEMPTS": None}
 
@@ -52,9 +53,9 @@ class EdgeWorld(Supervisor):
             for name, entry in system.sinks.items()
         }
         sources = {name: entry for one in systems for name, entry in one.sources.items()}
-        outbox = sabotaged(sabotage, {"SINKS": sinks, "SOURCES": sources})
+        self._outbox = sabotaged(sabotage, {"SINKS": sinks, "SOURCES": sources})
         stack.environment |= {
-            "EDGES": json.dumps(outbox),
+            "EDGES": json.dumps(self._outbox),
             "CHAOS_DIR": str(stack.folder),
             "WORKER_GRACE": "3",
         }
@@ -62,7 +63,7 @@ class EdgeWorld(Supervisor):
             self.commands[name] = self.worker_command(name)
         self.commands["relay"] = self.relay_command("relay")
         for name in RECEIVERS:
-            self.commands[name] = self.receiver_command()
+            self.commands[name] = ["env", f"EDGES_MEMBER={name}", *_RECEIVE]
         self.commands["web"] = self._web()
         self.commands["emitter"] = [sys.executable, "manage.py", "sail", "--rate", f"{rate:g}"]
 
@@ -71,8 +72,17 @@ class EdgeWorld(Supervisor):
         self.start_all()
         self.stack.wait_until(self._is_open, "the processes are ready")
 
-    def receiver_command(self) -> list[str]:
-        return [sys.executable, "manage.py", "outbox", "receive"]
+    @contextmanager
+    def guest_receiver(self) -> Iterator[None]:
+        """Let a receiver join the others for the block. It ends as a deploy ends it."""
+        of_guests = {name: one for system in self.systems for name, one in system.of_guests.items()}
+        sources = {**self._outbox["SOURCES"], **of_guests}
+        outbox = json.dumps({**self._outbox, "SOURCES": sources})
+        self.stack.start("guest", _RECEIVE, EDGES=outbox, EDGES_MEMBER="guest")
+        try:
+            yield
+        finally:
+            self.stack.stop("guest")
 
     @contextmanager
     def frozen_process(self, name: str) -> Iterator[None]:
