@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from outbox.events import DomainEvent
 
 #: The CloudEvents `type` of a report.
@@ -11,17 +13,9 @@ LONGEST_ID = 100
 
 
 class Settled(DomainEvent, key="event"):
-    """Every delivery of an event that a source received is done or discarded.
-
-    A sink whose `EVENTS` name `outbox.Settled` publishes it, as a CloudEvent of the type
-    `outbox.Settled.v1`. Any system may send such a message, with a library for CloudEvents.
-
-    Attributes:
-        event: the CloudEvent's id in the system that sent it, without the number of a replay.
-        consumer: name of the system that has settled it, `SETTLES_AS` of its source.
-    """
+    """Every delivery of an event that a source received is done or discarded."""
 
     event_facts = frozenset({"event"})
 
-    event: str
-    consumer: str
+    event: str = Field(description="Id of the CloudEvent that was settled, in its own system.")
+    consumer: str = Field(description="Name of the system that has settled it.")
