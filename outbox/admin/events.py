@@ -35,6 +35,7 @@ from .json_object import payload_text
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 from .sinks import sensitive_sink_view, sinks_view
+from .sources import sources_view
 from .timeline import timeline_part, timeline_view
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ class EventAdmin(ReadOnlyAdmin):
             path("timeline/", view(partial(timeline_view, self)), name=f"{name}_timeline"),
             path("timeline/part/", view(part), name=f"{name}_timeline_part"),
             path("sinks/", view(partial(sinks_view, self)), name=f"{name}_sinks"),
+            path("sources/", view(partial(sources_view, self)), name=f"{name}_sources"),
             path("sinks/sensitive/", view(unmasked), name=f"{name}_sinks_sensitive"),
             path("<int:pk>/sensitive/", view(self.sensitive_view), name=f"{name}_sensitive"),
             *super().get_urls(),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -16,16 +17,29 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True)
 class Page:
-    """One page: the name of its URL, its title, and the required permission."""
+    """One page.
+
+    Attributes:
+        name: name of its URL.
+        title: its title.
+        permission: the required permission.
+        setting: the key of `OUTBOX` without which the page is empty, and not in the navigation.
+    """
 
     name: str
     title: str | Promise
     permission: str
+    setting: str = ""
 
     @property
     def url(self) -> str:
         """Its URL."""
         return reverse(f"admin:{self.name}")
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it belongs into the navigation of this project."""
+        return not self.setting or bool(getattr(settings, "OUTBOX", {}).get(self.setting))
 
 
 PAGES: Sequence[Page] = (
@@ -34,6 +48,8 @@ PAGES: Sequence[Page] = (
     Page("outbox_event_timeline", _("Timeline"), "outbox.view_event"),
     Page("outbox_delivery_dead", _("Dead letters"), "outbox.view_delivery"),
     Page("outbox_subscription_handlers", _("Handlers"), "outbox.view_subscription"),
+    Page("outbox_event_sinks", _("Sinks"), "outbox.view_event", "SINKS"),
+    Page("outbox_event_sources", _("Sources"), "outbox.view_event", "SOURCES"),
     Page("outbox_delivery_changelist", _("Deliveries"), "outbox.view_delivery"),
     Page("outbox_delivery_blocked", _("Blocked keys"), "outbox.view_delivery"),
     Page("outbox_delayedevent_changelist", _("Delayed events"), "outbox.view_delayedevent"),

@@ -50,6 +50,12 @@ class SourceState(models.Model):
     dropped = _count()
     settlements = _later_count()
     ignored = _later_count()
+    last_at = models.DateTimeField(
+        _("last message at"),
+        null=True,
+        blank=True,
+        help_text=_("Time when the counts were stored last, up to ten seconds later."),
+    )
     lag = models.PositiveBigIntegerField(
         _("lag"), null=True, blank=True, help_text=_("Messages that wait in the external system.")
     )

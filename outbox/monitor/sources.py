@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox import databases
-from outbox.models import Heartbeat, SourceState
+from outbox.models import Delivery, Heartbeat, SourceState
 from outbox.sources.configuration import SourceConfig, configured
 from outbox.sources.state import OUTCOMES
+from outbox.sources.unreadable import HANDLER
 
 from .health import Heartbeats, LastSeen
+
+Condition = Literal["absent", "failing", "paused", "running"]
+
+_COUNTED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,8 @@ class SourceStatus:
         failing_at: since when it cannot receive.
         failure: why.
         counts: messages by outcome since the first start: stored, duplicates, ...
+        lag_at: when the lag was measured.
+        last_at: when the last message came, up to ten seconds later; None: none has come.
     """
 
     name: str
@@ -41,6 +50,17 @@ class SourceStatus:
     failing_at: datetime | None = None
     failure: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    lag_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """Whether it receives."""
+        if self.is_pulled and not self.processes:
+            return "absent"
+        if self.failing_at:
+            return "failing"
+        return "paused" if self.paused_at else "running"
 
 
 def source_statuses(*, using: str | None = None) -> list[SourceStatus]:
@@ -73,4 +93,15 @@ def _status(source: SourceConfig, row: SourceState | None, found: Heartbeats) ->
         failing_at=state.failing_at,
         failure=state.failure,
         counts={name: getattr(state, name) for name in OUTCOMES},
+        lag_at=state.lag_at,
+        last_at=state.last_at,
     )
+
+
+def dead_messages(*, using: str | None = None) -> Counter[str]:
+    """Count the messages that are dead letters, by source, among the newest 1000."""
+    using = using or databases.alias()
+    rows = Delivery.objects.using(using).filter(
+        subscription__handler=HANDLER, state=Delivery.State.DEAD
+    )
+    return Counter(rows.order_by("-pk").values_list("event__payload__source", flat=True)[:_COUNTED])

@@ -72,10 +72,11 @@ def _row(source: str, *, using: str) -> QuerySet[SourceState]:
 def _store(tallies: Mapping[str, Counter[str]]) -> None:
     """Add the counts in the order of the rows, so that two processes never deadlock."""
     using = databases.alias()
+    now = clock.now(using=using)
     with transaction.atomic(using=using):
         for source in sorted(tallies):
             added = {name: F(name) + number for name, number in tallies[source].items()}
-            _row(source, using=using).update(**added)
+            _row(source, using=using).update(last_at=now, **added)
 
 
 _buffer: Buffer[str] = Buffer(_store)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -68,6 +69,10 @@ def store(
     counts = Counter(dropped=len(readings) - len(found))
     counts += _store_safely(source, found, retry=retry, using=using)
     count(source.name, counts)
+    if known := counts["duplicates"]:
+        text = "%s: %d of %d messages were received before. They are dropped."
+        more = {"source": source.name, "duplicates": known}
+        logger.info(text, source.name, known, len(messages), extra=more)
     return counts
 
 
@@ -116,6 +121,9 @@ def _store_together(
         )
         counts["duplicates"] = len(readings) - len(mine)
         counts += _keep_settlements(source, mine, using=using)
+        new_ones = {one.event_id for one in mine}
+        known = [one for one in readings if one.event_id not in new_ones]
+        transaction.on_commit(partial(_log_each, source, known), using=using)
         failpoints.reach(failpoints.BEFORE_STORE)
         transaction.on_commit(nudge, using=using, robust=True)
     return counts
@@ -143,6 +151,12 @@ def _keep_settlements(
     counts = record(received, using=using) if received else Counter()
     counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
+
+
+def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
+    for one in duplicates:
+        position, own_id = one.message.position, one.external_id
+        logger.debug("%s: %s at %s was received before.", source.name, own_id, position)
 
 
 def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:

@@ -150,7 +150,7 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     from outbox.admin.pages import PAGES  # needs the models of the admin
 
     request = context["request"]
-    pages = [page for page in PAGES if request.user.has_perm(page.permission)]
+    pages = [one for one in PAGES if one.is_used and request.user.has_perm(one.permission)]
     return {"pages": pages, "here": request.path}
 
 

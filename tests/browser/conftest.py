@@ -13,6 +13,8 @@ from tests.browser.scene import Scene, furnish
 from tests.browser.site import Site, running_site
 
 WIDE, PHONE = 1440, 390
+#: Widths between these two, for pages with wide tables.
+BETWEEN = 1024, 1280
 HEIGHT = 900
 
 

@@ -21,7 +21,14 @@ def _row(path: str, statement: str, *parameters: str) -> Address:
 
 
 _PLACED = "SELECT max(seq) FROM outbox_event WHERE name = 'orders.OrderPlaced'"
-_DEAD = "SELECT min(id) FROM outbox_delivery WHERE state = 'dead'"
+_DEAD = (
+    "SELECT min(d.id) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id"
+    " WHERE d.state = 'dead' AND s.handler <> 'outbox.read_message'"
+)
+_UNREADABLE = (
+    "SELECT min(d.id) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id"
+    " WHERE d.state = 'dead' AND s.handler = 'outbox.read_message'"
+)
 _DONE = "SELECT min(id) FROM outbox_delivery WHERE state = 'done'"
 _PARKED = "SELECT min(id) FROM outbox_delivery WHERE state = 'parked'"
 _HANDLER = "SELECT min(id) FROM outbox_subscription WHERE handler = ?"
@@ -61,6 +68,9 @@ PAGES: Mapping[str, Address] = {
     "a paused subscription": _row(f"{OUTBOX}/subscription/{{}}/change/", _HANDLER, IN_ORDER),
     "the map": _at(f"{OUTBOX}/subscription/map/"),
     "the periodic tasks": _at(f"{OUTBOX}/minute/periodic/"),
+    "the sinks": _at(f"{OUTBOX}/event/sinks/"),
+    "the sources": _at(f"{OUTBOX}/event/sources/"),
+    "the message that cannot be read": _row(f"{OUTBOX}/delivery/{{}}/correct/", _UNREADABLE),
     "the contracts": _at(f"{OUTBOX}/minute/contracts/"),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),

@@ -38,6 +38,16 @@ for subject in ("customer:4711", "customer:4711", "customer:4711", "customer:471
     with transaction.atomic():
         emit(SubjectRedacted(subject=subject))
 """
+_UNREADABLE = """
+from outbox.sources import ReceivedMessage
+from outbox.sources.configuration import configured
+from outbox.sources.state import flush
+from outbox.sources.storing import store
+body = b'{"specversion": "1.0", "id": "7", "source": "/carrier", "type": "parcel.booked"'
+found = [ReceivedMessage(position=f"message {n}", topic="/carrier", body=body) for n in (1, 1, 2)]
+store(configured()["carrier"], found)
+flush()
+"""
 _LATER = """
 from datetime import timedelta
 from uuid import uuid4
@@ -70,6 +80,6 @@ def furnish(site: Site) -> Scene:
         site.run(_SHIP.format(order=well.id) + _LATER)
         site.wait_until_settled()
     stuck = [site.place() for _ in range(3)][-1]
-    site.run(_PAUSE)
+    site.run(_PAUSE + _UNREADABLE)
     site.wait_until_settled()
     return Scene(well=well, stuck=stuck)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from outbox.admin.pages import PAGES as OUTBOX_PAGES
-from tests.browser.conftest import HEIGHT, PHONE, WIDE
+from tests.browser.conftest import BETWEEN, HEIGHT, PHONE, WIDE
 from tests.browser.page_checks import (
     BrowserErrors,
     findings,
@@ -70,6 +70,31 @@ class TestEachPage:
             # The scheme changes nothing but colours.
             found = findings(page, colours_alone=scheme == "dark")
             assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
+
+
+class TestAPageWithAWideTable:
+    """Its table scrolls, and the page does not."""
+
+    @pytest.mark.parametrize("width", BETWEEN, indirect=True)
+    @pytest.mark.parametrize("name", ["the sinks", "the sources"], indirect=True)
+    def test_fits_a_screen_of_a_tablet_or_laptop(
+        self, page: Page, site: Site, scene: Scene, name: str
+    ):
+        page.goto(PAGES[name](site, scene))
+
+        assert overflow(page) == []
+
+
+class TestTheFormOfAMessage:
+    @pytest.mark.parametrize("name", ["the message that cannot be read"], indirect=True)
+    def test_is_filled_by_its_button(self, page: Page, site: Site, scene: Scene, name: str):
+        page.goto(PAGES[name](site, scene))
+
+        page.get_by_role("button", name="Show the message as it was received").click()
+
+        assert '"source": "/carrier"' in page.get_by_label("Body", exact=True).input_value()
+        assert overflow(page) == []
+        assert findings(page) == []
 
 
 class TestEachConfirmation:

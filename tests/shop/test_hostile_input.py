@@ -54,6 +54,7 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_event_sensitive": (),
     "admin:outbox_event_sinks": ("name", "event"),
     "admin:outbox_event_sinks_sensitive": (),
+    "admin:outbox_event_sources": (),
     "admin:outbox_event_timeline": ("q",),
     "admin:outbox_event_timeline_part": ("q",),
     "admin:outbox_minute_health_checks": (),

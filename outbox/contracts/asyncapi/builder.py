@@ -10,10 +10,16 @@ from outbox.contracts.schema_parts import Schema
 
 from .examples import NoExample, example_of
 from .schemas import Components
-from .systems import Address, System
+from .systems import UNNAMED, Address, System
 
 Reference = dict[str, str]
 
+_VARIABLE = re.compile(r"\{(\w+)\}")
+#: Descriptions of the variables in the hosts of servers.
+VARIABLES = {
+    "host": "Host and port. The settings of this code do not name them.",
+    "region": "Region of Amazon Web Services. The settings of this code do not name it.",
+}
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -30,14 +36,21 @@ class Builder:
     def servers_of(self, name: str, system: System) -> list[Reference]:
         """Add the servers of a sink or source, unless they are there, and return references.
 
-        Without a known address one server stands for the system.
+        Without a known address one server with a variable stands for the system.
         """
-        found = system.servers or [Address(host="unknown")]
+        found = system.servers or [Address(host=UNNAMED)]
         return [self._server(name, one, system.protocol) for one in found]
 
     def _server(self, name: str, address: Address, protocol: str) -> Reference:
         path = {"pathname": address.pathname} if address.pathname else {}
-        server = {"host": address.host, **path, "protocol": protocol}
+        names = _VARIABLE.findall(address.host)
+        variables = {"variables": {one: {"description": VARIABLES[one]} for one in names}}
+        server = {
+            "host": address.host,
+            **path,
+            "protocol": protocol,
+            **(variables if names else {}),
+        }
         same = (key for key, one in self.servers.items() if one == server)
         key = next((key for key in same if key.startswith(name)), "")
         if not key:

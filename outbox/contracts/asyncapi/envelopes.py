@@ -36,7 +36,9 @@ _OF_SOURCES: Mapping[str, Mapping[str, Any]] = {
     "correlationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
     "causationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
     "traceparent": {**_TEXT, "description": "W3C trace context, taken over."},
+    "tracestate": {**_TEXT, "description": "W3C trace state, taken over."},
 }
+_TRACE = ("traceparent", "tracestate")
 #: Attributes that every event of a sink has.
 _ALWAYS = ("specversion", "id", "source", "type", "time", "correlationid")
 
@@ -46,8 +48,9 @@ def header_schema(
     *,
     prefix: str,
     percent_encoded: bool,
-    names: Collection[str] | None = None,
-    content_type: str,
+    names: Collection[str],
+    content_type: Mapping[str, str],
+    added: Mapping[str, Schema],
 ) -> dict[str, Any]:
     """Return the schema of the headers of a CloudEvent that a sink sends.
 
@@ -55,27 +58,43 @@ def header_schema(
         fixed: attributes with only one value, such as `type`.
         prefix: prefix of the attributes.
         percent_encoded: whether the values are percent-encoded.
-        names: the attributes that are headers; None: all.
-        content_type: the header "content-type".
+        names: the attributes that are headers.
+        content_type: name and value of the header with the content type; empty: it is no header.
+        added: schemas of further headers.
     """
     encode = cloudevents.encoded if percent_encoded else str
-    shown = [name for name in _OF_SINKS if names is None or name in names]
-    kind = {cloudevents.CONTENT_TYPE: {"type": "string", "const": content_type}}
+    shown = [name for name in _OF_SINKS if name in names]
+    kind = {name: {"type": "string", "const": value} for name, value in content_type.items()}
     constants = {name: encode(value) for name, value in fixed.items()}
     return {
         "type": "object",
         "properties": {
             **kind,
             **{f"{prefix}{name}": _attribute(name, constants) for name in shown},
+            **{name: dict(schema) for name, schema in added.items()},
         },
         "required": [
-            cloudevents.CONTENT_TYPE,
+            *kind,
             *(f"{prefix}{name}" for name in shown if name in _ALWAYS or name in fixed),
+            *added,
         ],
     }
 
 
-def received_headers(event_type: str, *, prefix: str) -> dict[str, Any]:
+def sent_attributes(fixed: Mapping[str, str], *, is_traced: bool) -> list[str]:
+    """Return the names of the attributes that a sink sends, besides the content type.
+
+    Args:
+        fixed: attributes with only one value. Without a schema URL, `dataschema` is not sent.
+        is_traced: whether this code traces. Without it, no trace context is sent.
+    """
+    optional = {"dataschema": "dataschema" in fixed, **dict.fromkeys(_TRACE, is_traced)}
+    return [name for name in _OF_SINKS if optional.get(name, True)]
+
+
+def received_headers(
+    event_type: str, *, prefix: str, added: Mapping[str, Schema]
+) -> dict[str, Any]:
     """Return the schema of the headers of a CloudEvent that a source reads, in binary encoding."""
     shown: dict[str, Any] = {
         name: dict(schema) for name, schema in _OF_SOURCES.items() if name != "type"
@@ -83,15 +102,23 @@ def received_headers(event_type: str, *, prefix: str) -> dict[str, Any]:
     shown["type"] = {"type": "string", "const": event_type}
     return {
         "type": "object",
-        "properties": {f"{prefix}{name}": shown[name] for name in _OF_SOURCES},
-        "required": [f"{prefix}{name}" for name in ("specversion", "id", "source", "type")],
+        "properties": {
+            **{f"{prefix}{name}": shown[name] for name in _OF_SOURCES},
+            **{name: dict(schema) for name, schema in added.items()},
+        },
+        "required": [
+            *(f"{prefix}{name}" for name in ("specversion", "id", "source", "type")),
+            *added,
+        ],
     }
 
 
-def envelope_schema(fixed: Mapping[str, str], data: Schema) -> dict[str, Any]:
+def envelope_schema(
+    fixed: Mapping[str, str], data: Schema, *, names: Collection[str]
+) -> dict[str, Any]:
     """Return the schema of a CloudEvent in structured encoding, around the schema of its data."""
     fixed = {**fixed, "datacontenttype": cloudevents.JSON}
-    names = [*_OF_SINKS, "datacontenttype"]
+    names = [*names, "datacontenttype"]
     return {
         "type": "object",
         "properties": {**{name: _attribute(name, fixed) for name in names}, "data": data},

@@ -8,19 +8,20 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
+from outbox import tracing
 from outbox.conf import conf
 from outbox.contracts import cloudevents
 from outbox.events import EventRecord
 from outbox.privacy.omission import UndeclaredField
 from outbox.receipt import PermanentFailure
-from outbox.sinks.base import Sink
+from outbox.sinks.base import Encoding, Sink
 from outbox.sinks.configuration import CLOUDEVENTS, DEBEZIUM, SinkConfig, backend_of, configured
 from outbox.sinks.messages import encoding_of, message_of
 from outbox.sinks.topics import filled
 
 from . import systems
 from .builder import Builder, Reference
-from .envelopes import envelope_schema, header_schema
+from .envelopes import envelope_schema, header_schema, sent_attributes
 from .schemas import without_sensitive
 from .versions import EventVersion, described
 
@@ -93,35 +94,43 @@ def _message(
         )
     message = {
         **described_,
-        **_format(builder, config, version),
+        **_format(builder, config, version, system),
         **({"bindings": system.message} if system.message else {}),
     }
-    example = _example(builder, config, version)
+    example = _example(builder, config, version, system)
     if "payload" not in message and example:  # of a mapper, only the example is known
-        kind = example["headers"].get(cloudevents.CONTENT_TYPE)
+        headers = example["headers"]
+        kind = headers.get(system.content_type["binary"]) or headers.get(cloudevents.CONTENT_TYPE)
         message["contentType"] = kind or message["contentType"]
     return builder.message(f"{config.name}.{version.label}", message, example)
 
 
-def _format(builder: Builder, config: SinkConfig, version: EventVersion) -> dict[str, Any]:
+def _format(
+    builder: Builder, config: SinkConfig, version: EventVersion, system: systems.System
+) -> dict[str, Any]:
     """Return content type and schemas of the headers and the payload."""
     if config.format not in (CLOUDEVENTS, DEBEZIUM):
         text = f"Written by the mapper {config.format}. Its schema is not known to the outbox."
         return {"contentType": "application/octet-stream", "description": text}
     data = _data(builder, config, version)
     if config.format == DEBEZIUM:
-        return {"contentType": cloudevents.JSON, "headers": _debezium(version), "payload": data}
+        headers = _debezium(version, system)
+        return {"contentType": cloudevents.JSON, "headers": headers, "payload": data}
     backend, fixed = backend_of(config), _fixed(version)
-    is_binary = encoding_of(config, backend) == "binary"
+    encoding = encoding_of(config, backend)
+    is_binary = encoding == "binary"
+    header = system.content_type[encoding]
     kind = cloudevents.JSON if is_binary else cloudevents.STRUCTURED
+    names = sent_attributes(fixed, is_traced=tracing.is_on())
     headers = header_schema(
         fixed,
-        content_type=kind,
+        content_type={header: kind} if header else {},
         prefix=backend.header_prefix,
         percent_encoded=backend.percent_encoded,
-        names=None if is_binary else backend.structured_attributes,
+        names=names if is_binary else backend.structured_attributes,
+        added=system.headers,
     )
-    payload = data if is_binary else envelope_schema(fixed, data)
+    payload = data if is_binary else envelope_schema(fixed, data, names=names)
     return {"contentType": kind, "headers": headers, "payload": payload}
 
 
@@ -144,20 +153,21 @@ def _fixed(version: EventVersion) -> dict[str, str]:
     return {**fixed, "dataschema": url} if url else fixed
 
 
-def _debezium(version: EventVersion) -> dict[str, Any]:
+def _debezium(version: EventVersion, system: systems.System) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
             "id": {"type": "string", "format": "uuid", "description": "The event's id (UUIDv7)."},
             "eventType": {"type": "string", "const": version.name},
             "eventVersion": {"type": "string", "const": str(version.version)},
+            **{name: dict(schema) for name, schema in system.headers.items()},
         },
-        "required": ["id", "eventType", "eventVersion"],
+        "required": ["id", "eventType", "eventVersion", *system.headers],
     }
 
 
 def _example(
-    builder: Builder, config: SinkConfig, version: EventVersion
+    builder: Builder, config: SinkConfig, version: EventVersion, system: systems.System
 ) -> Mapping[str, Any] | None:
     """Return the message that the sink sends for an example of the event."""
     made = builder.example(builder.schema(version.label, version.schema))
@@ -170,8 +180,22 @@ def _example(
         sent = message_of(config, event, sink=sink)
     except (PermanentFailure, UndeclaredField):
         return None
-    payload = _as_json(sent.body)
-    return {"name": "example", "headers": dict(sent.headers), "payload": payload}
+    encoding = encoding_of(config, backend_of(config))
+    headers = _as_sent(sent.headers, system, encoding)
+    return {"name": "example", "headers": headers, "payload": _as_json(sent.body)}
+
+
+def _as_sent(
+    headers: Mapping[str, str], system: systems.System, encoding: Encoding
+) -> dict[str, str]:
+    """Return the headers of a message as its system carries them."""
+    header = system.content_type[encoding]
+    named = {
+        header if name == cloudevents.CONTENT_TYPE else name: value
+        for name, value in headers.items()
+        if name != cloudevents.CONTENT_TYPE or header
+    }
+    return {**named, **{name: schema["examples"][0] for name, schema in system.headers.items()}}
 
 
 def _event(version: EventVersion, payload: Mapping[str, Any]) -> EventRecord:
@@ -184,7 +208,7 @@ def _event(version: EventVersion, payload: Mapping[str, Any]) -> EventRecord:
         emitted_at=_TIME,
         correlation_id=_CORRELATION,
         actor="user:7",
-        traceparent=_TRACE,
+        traceparent=_TRACE if tracing.is_on() else "",
     )
 
 

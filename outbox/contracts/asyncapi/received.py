@@ -16,6 +16,11 @@ from . import systems
 from .builder import Builder, Reference
 from .envelopes import received_headers
 
+_BINARY = (
+    "A CloudEvent in binary encoding: the headers have the attributes, and the payload is the "
+    "data. One in structured encoding is read as well: its body has the attributes and the data."
+)
+
 
 def add_received(builder: Builder) -> None:
     """Add the servers, channels, messages and operations of each configured source.
@@ -34,7 +39,7 @@ def _add_topic(
 ) -> None:
     origin = topic or _path(config.name)
     system = systems.system_of(config.backend_class, config.options, origin, group=config.group)
-    messages = {one.event_name: _message(builder, config, one) for one in declared}
+    messages = {one.event_name: _message(builder, config, one, system) for one in declared}
     channel = builder.channel(
         f"{config.name}.{origin}".rstrip("."),
         {
@@ -64,7 +69,14 @@ def _path(source: str) -> str:
         return ""
 
 
-def _message(builder: Builder, config: SourceConfig, event: type[ExternalEvent]) -> Reference:
+def _added_only(system: systems.System) -> dict[str, Any]:
+    properties = {name: dict(schema) for name, schema in system.headers.items()}
+    return {"type": "object", "properties": properties, "required": list(system.headers)}
+
+
+def _message(
+    builder: Builder, config: SourceConfig, event: type[ExternalEvent], system: systems.System
+) -> Reference:
     name = f"received.{event.event_name}"
     description = (event.__doc__ or "").strip().splitlines()
     message: dict[str, Any] = {
@@ -76,9 +88,12 @@ def _message(builder: Builder, config: SourceConfig, event: type[ExternalEvent])
     if config.mapper:
         text = f"Read by the mapper {config.mapper}. The schema is that of the data it returns."
         message["description"] = text
+        if system.headers:
+            message["headers"] = _added_only(system)
     else:
         prefix = config.backend_class.header_prefix
-        message["headers"] = received_headers(event.event_type, prefix=prefix)
+        message["description"] = _BINARY
+        message["headers"] = received_headers(event.event_type, prefix=prefix, added=system.headers)
     try:
         payload = builder.schema(name, read_schema(event))
     except NO_SCHEMA:  # a system check reports it

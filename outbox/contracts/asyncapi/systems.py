@@ -13,10 +13,17 @@ from urllib.parse import urlsplit
 
 Options = Mapping[str, Any]
 
+#: A host that the settings do not name.
+UNNAMED = "{host}"
+_SAME = {"binary": "content-type", "structured": "content-type"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """One server: "host:port" without credentials, and the path below it, or ""."""
+    """One server: "host:port" without credentials, and the path below it, or "".
+
+    A part of the host that the settings do not name is a variable: "sqs.{region}.amazonaws.com".
+    """
 
     host: str
     pathname: str = ""
@@ -33,6 +40,9 @@ class System:
         channel: bindings of the channel.
         operation: bindings of an operation on it.
         message: bindings of a message.
+        headers: schemas of the headers that each message has besides those of its format. Each
+            schema has an example.
+        content_type: by encoding, the header with the content type; "": it is no header.
     """
 
     protocol: str
@@ -41,6 +51,8 @@ class System:
     channel: Mapping[str, Any] = field(default_factory=dict)
     operation: Mapping[str, Any] = field(default_factory=dict)
     message: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    content_type: Mapping[str, str] = field(default_factory=lambda: _SAME)
 
 
 def system_of(backend: type[Any], options: Options, topic: str, *, group: str = "") -> System:
@@ -66,15 +78,19 @@ def _of_consumer(system: System, room: str, topic: str, group: str) -> System:
     if room != "sources":
         return system
     operation: dict[str, Any] = {}
+    headers: Mapping[str, Mapping[str, Any]] = {}
     if system.protocol.startswith("kafka") and group:
         ids = {"type": "string", "enum": [group]}
         operation = {"kafka": {"groupId": ids, "bindingVersion": "0.5.0"}}
     elif system.protocol.startswith("http"):
-        operation = dict(system.operation)
+        operation, headers = dict(system.operation), {**_MESSAGE_HEADERS, **_SIGNATURE}
     queue = {"is": "queue", "queue": {"name": topic}, "bindingVersion": "0.3.0"}
     is_amqp = system.protocol.startswith("amqp")
     return replace(
-        system, operation=operation, channel={"amqp": queue} if is_amqp else system.channel
+        system,
+        operation=operation,
+        channel={"amqp": queue} if is_amqp else system.channel,
+        headers=headers,
     )
 
 
@@ -105,6 +121,7 @@ def _amqp(_backend: type[Any], options: Options, topic: str) -> System:
             }
         },
         operation={"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": "0.3.0"}},
+        content_type={"binary": "", "structured": ""},  # a property of the message
     )
 
 
@@ -114,6 +131,7 @@ def _redis(_backend: type[Any], options: Options, topic: str) -> System:
         protocol=_scheme(urls, "redis"),
         servers=[_without_credentials(one) for one in urls],
         address=topic,
+        content_type={"binary": "datacontenttype", "structured": "content-type"},
     )
 
 
@@ -122,7 +140,10 @@ def _nats(_backend: type[Any], options: Options, topic: str) -> System:
     urls = [given] if isinstance(given, str) else list(given)
     servers = [one for url in urls for one in str(url).split(",") if one.strip()]
     return System(
-        protocol="nats", servers=[_without_credentials(one) for one in servers], address=topic
+        protocol="nats",
+        servers=[_without_credentials(one) for one in servers],
+        address=topic,
+        headers={"Nats-Msg-Id": _text(_DEDUPLICATION, _EXAMPLE_ID)},
     )
 
 
@@ -148,21 +169,40 @@ def _aws_server(service: str, options: Options, topic: str) -> str:
         return f"https://{urlsplit(topic).netloc}"
     parts = topic.split(":")
     region = parts[3] if topic.startswith("arn:") and len(parts) > 3 else ""
-    region = region or str(options.get("region_name") or "region")
+    region = region or str(options.get("region_name") or "{region}")
     return f"{service}.{region}.amazonaws.com"
 
 
-def _http(_backend: type[Any], _options: Options, topic: str) -> System:
+def _http(_backend: type[Any], options: Options, topic: str) -> System:
     """The topic is a URL, of which the query is left out: it may contain a token."""
+    signature = _SIGNATURE if options.get("secrets") else {}
     parts = urlsplit(topic)
     return System(
         protocol=parts.scheme or "http",
         servers=[Address(host=_host(parts.netloc))] if parts.netloc else (),
         address=parts.path or ("/" if topic else ""),
         operation={"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+        headers={**_MESSAGE_HEADERS, **signature},
     )
 
 
+def _text(description: str, example: str) -> dict[str, Any]:
+    return {"type": "string", "description": description, "examples": [example]}
+
+
+_EXAMPLE_ID = "0197f2a4-5c1e-7d3b-8a6f-0123456789ab"
+_DEDUPLICATION = "Deduplication id: the event's id, and the number of a requested replay."
+#: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+_MESSAGE_HEADERS = {
+    "webhook-id": _text("Id of the message, the same at each attempt.", _EXAMPLE_ID),
+    "webhook-timestamp": _text("Time of the attempt in seconds since 1970.", "1767259800"),
+}
+_SIGNATURE = {
+    "webhook-signature": _text(
+        "Signature of the id, the timestamp and the body, by Standard Webhooks.",
+        "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    )
+}
 _OURS = (["outbox", "sinks"], ["outbox", "sources"])
 _SYSTEMS: Mapping[str, Callable[[type[Any], Options, str], System]] = {
     "amqp": _amqp,

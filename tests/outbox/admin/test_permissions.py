@@ -31,6 +31,7 @@ PAGES = {
     "outbox_event_timeline": "view_event",
     "outbox_event_timeline_part": "view_event",
     "outbox_event_sinks": "view_event",
+    "outbox_event_sources": "view_event",
     "outbox_delayedevent_changelist": "view_delayedevent",
     "outbox_delayedevent_change": "view_delayedevent",
     "outbox_delayedevent_history": "view_delayedevent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -115,6 +116,30 @@ class TestAMessage:
         row = Received.objects.get()
         assert (row.source, row.external_id) == ("billing", "/billing id-1")
         assert row.event == Event.objects.get().id
+
+
+class TestTheLogOfDuplicates:
+    @pytest.mark.django_db(transaction=True)
+    def test_has_their_number_and_each_position(self, billing, caplog):
+        store(billing, [message(1)])
+        caplog.set_level(logging.DEBUG, logger="outbox.sources")
+
+        store(billing, [message(1), message(2), message(2)])
+
+        infos = [one.getMessage() for one in caplog.records if one.levelno == logging.INFO]
+        details = [one.getMessage() for one in caplog.records if one.levelno == logging.DEBUG]
+        assert infos == ["billing: 2 of 3 messages were received before. They are dropped."]
+        assert details == [
+            "billing: /billing id-1 at invoices/0/1 was received before.",
+            "billing: /billing id-2 at invoices/0/2 was received before.",
+        ]
+
+    def test_is_empty_without_any(self, billing, caplog):
+        caplog.set_level(logging.INFO, logger="outbox.sources")
+
+        store(billing, [message(1)])
+
+        assert caplog.text == ""
 
 
 class TestADuplicate:

@@ -44,7 +44,7 @@ Version 1.0.0. Written by `manage.py outbox asyncapi`.
 
 ## parcels
 
-Channel: `memory://unknown`.
+Channel: `memory://{host}`.
 Sent by: `publish to out`.
 
 The sink out. First occurrences of the events of one key are in order.

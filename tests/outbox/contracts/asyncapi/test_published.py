@@ -3,17 +3,24 @@
 # No `from __future__ import annotations`: pydantic sees the local classes of tests.
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
 
-from outbox import DomainEvent, Sensitive
+from outbox import DomainEvent, Sensitive, tracing
 from outbox.contracts.asyncapi import as_text, document
 from outbox.events import EventRecord
-from outbox.sinks.messages import MessageParts
+from outbox.sinks import amqp_link
+from outbox.sinks.base import SinkMessage
+from outbox.sinks.configuration import configured, sink_of
+from outbox.sinks.messages import MessageParts, message_of
+from outbox.sinks.nats.sink import MESSAGE_ID
 from tests.asyncapi_tools import faults_by_json_schema, faults_by_parser, invalid_examples
+from tests.outbox.sinks.sent import event_record
 
 #: It needs no PostgreSQL.
 pytestmark = pytest.mark.once
@@ -236,6 +243,134 @@ class TestASinkOfTheOutbox:
         assert faults_by_parser(made) == []
         assert faults_by_json_schema(made) == []
         assert "hunter2" not in as_text(made)
+
+
+def sent_by(name: str) -> SinkMessage:
+    """Return the message that the sink sends for an event with a cause."""
+    record = replace(event_record("7"), name="tests.ParcelLost", causation_id=UUID(int=7))
+    if tracing.is_on():
+        parent, state = f"00-{'4' * 32}-{'1' * 16}-01", "rojo=00f067aa0ba902b7"
+        record = replace(record, traceparent=parent, tracestate=state)
+    config = configured()[name]
+    return message_of(config, record, sink=sink_of(config))
+
+
+def by_http(name: str) -> set[str]:
+    sink: Any = sink_of(configured()[name])
+    return {header for header, _value in sink._headers(sent_by(name))} - {"user-agent"}
+
+
+def by_amqp(name: str) -> set[str]:
+    return set(amqp_link._encoded(sent_by(name)).headers or ())
+
+
+def by_redis(name: str) -> set[str]:
+    sink: Any = sink_of(configured()[name])
+    fields = sink._xadd(sent_by(name))
+    return set(fields[fields.index("*") + 1 :: 2]) - {"data"}
+
+
+def by_nats(name: str) -> set[str]:
+    return {*sent_by(name).headers, MESSAGE_ID}
+
+
+def unchanged(name: str) -> set[str]:
+    return set(sent_by(name).headers)
+
+
+SECRET = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="
+BACKENDS: dict[str, tuple[dict[str, Any], Callable[[str], set[str]]]] = {
+    "Kafka": (
+        {
+            "BACKEND": "outbox.sinks.kafka.KafkaSink",
+            "OPTIONS": {"bootstrap.servers": "kafka:9092"},
+        },
+        unchanged,
+    ),
+    "SQS": (
+        {"BACKEND": "outbox.sinks.aws.SqsSink", "OPTIONS": {"region_name": "eu-west-1"}},
+        unchanged,
+    ),
+    "NATS": ({"BACKEND": "outbox.sinks.nats.NatsSink"}, by_nats),
+    "RabbitMQ": (
+        {
+            "BACKEND": "outbox.sinks.amqp.AmqpSink",
+            "OPTIONS": {"url": "amqp://rabbitmq/", "exchange": "shop"},
+        },
+        by_amqp,
+    ),
+    "Redis": (
+        {
+            "BACKEND": "outbox.sinks.redis_streams.RedisStreamSink",
+            "OPTIONS": {"url": "redis://redis"},
+        },
+        by_redis,
+    ),
+    "HTTP": (
+        {
+            "BACKEND": "outbox.sinks.http.HttpSink",
+            "TOPIC": "https://example.com/in",
+            "OPTIONS": {"secrets": [SECRET]},
+        },
+        by_http,
+    ),
+    "HTTP without a signature": (
+        {
+            "BACKEND": "outbox.sinks.http.HttpSink",
+            "TOPIC": "https://example.com/in",
+            "OPTIONS": {"secrets": []},
+        },
+        by_http,
+    ),
+}
+
+
+class TestTheHeaders:
+    """They are those that the client library is given."""
+
+    @pytest.mark.parametrize("encoding", ["binary", "structured"])
+    @pytest.mark.parametrize("is_traced", [True, False])
+    @pytest.mark.parametrize("name", BACKENDS)
+    def test_are_those_of_a_sent_message(
+        self, settings: Any, name: str, is_traced: bool, encoding: str
+    ):
+        keys, headers_of = BACKENDS[name]
+        sink = {"EVENTS": BOTH, "TOPIC": "parcels", "ENCODING": encoding, **keys}
+        settings.OUTBOX = {"SINKS": {"out": sink}, "SOURCE": "/parcels", "TRACING": is_traced}
+
+        made = document(internal=False)
+
+        message = sent(made, "tests.ParcelLost.v1")
+        described = message["headers"]
+        expected = headers_of("out")
+        assert set(described["properties"]) == expected
+        assert set(described["required"]) <= set(message["examples"][0]["headers"]) <= expected
+        assert invalid_examples(made) == []
+
+    def test_have_the_address_of_the_schema_only_if_one_is_set(self, sinks: Any):
+        assert "ce-dataschema" not in sent(sinks())["headers"]["properties"]
+
+    def test_have_no_trace_state_in_an_envelope_without_tracing(self, sinks: Any):
+        assert "tracestate" not in sent(sinks(BACKEND=STRUCTURED))["payload"]["properties"]
+
+
+class TestAServerWithoutAName:
+    def test_has_a_variable_as_its_host(self, sinks: Any):
+        made = sinks(BACKEND=MEMORY)
+
+        [server] = made["servers"].values()
+        assert server["host"] == "{host}"
+        assert "do not name" in server["variables"]["host"]["description"]
+        assert faults_by_parser(made) == []
+        assert faults_by_json_schema(made) == []
+
+    def test_of_amazon_has_a_variable_as_its_region(self, sinks: Any):
+        made = sinks(BACKEND="outbox.sinks.aws.SqsSink", TOPIC="parcels")
+
+        [server] = made["servers"].values()
+        assert server["host"] == "sqs.{region}.amazonaws.com"
+        assert list(server["variables"]) == ["region"]
+        assert faults_by_parser(made) == []
 
 
 class TestTwoSinks:

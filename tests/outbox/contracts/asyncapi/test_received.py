@@ -113,7 +113,15 @@ class TestTheChannelsOfASource:
 
         [channel] = made["channels"].values()
         assert channel["address"] == "/events/billing/"
+        assert [one["host"] for one in made["servers"].values()] == ["{host}"]
         assert faults_by_parser(made) == []
+
+    def test_of_http_need_a_signature(self, settings: Any):
+        made = external(settings, HTTP)
+
+        message = made["components"]["messages"]["received.billing.InvoicePaid"]
+        signed = {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        assert signed <= set(message["headers"]["required"])
 
     def test_of_http_without_a_url_have_no_address(self, settings: Any):
         [channel] = external(settings, HTTP)["channels"].values()
