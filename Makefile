@@ -25,7 +25,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs package test-package chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +103,17 @@ SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_h
 test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
 	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) \
 		-k "not InlineHandler" $(ARGS)
+
+package: install  ## build the outbox's distribution into dist/, and check it
+	@rm -rf dist
+	$(RUN) -m uv build --quiet --no-build-isolation --python $(RUN) --out-dir dist outbox
+	$(RUN) -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(RUN) -m check_wheel_contents --config outbox/pyproject.toml dist/*.whl
+
+# ARGS=--list, ARGS="-s suite", ARGS="-s lowest -- -k emit": see noxfile.py. Each session uses the
+# interpreter that it names; ARGS=--no-error-on-missing-interpreters skips one that is missing.
+test-package: install  ## run the outbox's tests against the built distribution, lowest and highest releases
+	$(RUN) -m nox $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers
