@@ -9,10 +9,12 @@ with its own error, as after a call of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from operator import attrgetter
 
 from django.db import transaction
 from django.db.models import Count
@@ -58,40 +60,61 @@ def run(
     began = time.monotonic()
     errors: dict[int, Exception] = {}
     with ExitStack() as stack:
-        spans = [
-            stack.enter_context(
-                tracing.handling(row, handler=handler.name, using=access.using, ends=False)
-            )
-            for row in deliveries
-        ]
+        spans = _spans(handler, deliveries, stack, using=access.using)
         try:
             errors = _call(handler, deliveries, lease=lease, access=access)
         except Exception as error:  # before the call
             errors = {row.pk: error for row in deliveries}
     acknowledged = [row for row in deliveries if row.pk not in errors]
     errors |= _give(handler, acknowledged, lease=lease, access=access)
-    for row in acknowledged:
-        if row.pk not in errors:
-            lease.end(row)
+    done = [row for row in acknowledged if row.pk not in errors]
+    for row in done:
+        lease.end(row)
     seconds = (time.monotonic() - began) / len(deliveries)
     now = access.run(lambda: clock.now(using=access.using))
-    results = []
-    for row, span in zip(deliveries, spans, strict=True):
-        access.run(lease.keep)  # of those that follow
-        lease.end(row)
-        failure = errors.get(row.pk)
-        made = fail(row, failure) if failure else Result(row.pk, Delivery.State.DONE)
-        lag = (now - row.event.emitted_at).total_seconds()
-        result = replace(made, seconds=seconds, lag=lag)
-        outcome.log(handler, row, result)
+    results = [_done(row, seconds=seconds, now=now) for row in done]
+    outcome.log_done(handler, done, results)
+    for row in deliveries:
+        if failure := errors.get(row.pk):
+            access.run(lease.keep)  # of those that follow
+            lease.end(row)
+            made = replace(fail(row, failure), seconds=seconds, lag=_lag(row, now))
+            outcome.log(handler, row, made)
+            results.append(made)
+    _end(spans, results)
+    if done:
+        breaker.record_answer(done[0], access=access)  # one counts for all
+    return sorted(results, key=attrgetter("delivery_id"))
+
+
+def _done(row: Delivery, *, seconds: float, now: datetime) -> Result:
+    return Result(row.pk, Delivery.State.DONE, seconds=seconds, lag=_lag(row, now))
+
+
+def _lag(row: Delivery, now: datetime) -> float:
+    return (now - row.event.emitted_at).total_seconds()
+
+
+def _spans(
+    handler: Handler, deliveries: Sequence[Delivery], stack: ExitStack, *, using: str
+) -> dict[int, tracing.Traced]:
+    """Begin the span of each delivery until the stack ends; none if tracing is off."""
+    if not tracing.is_on():
+        return {}
+    return {
+        row.pk: stack.enter_context(
+            tracing.handling(row, handler=handler.name, using=using, ends=False)
+        )
+        for row in deliveries
+    }
+
+
+def _end(spans: Mapping[int, tracing.Traced], results: Sequence[Result]) -> None:
+    for result in results if spans else ():
+        span = spans[result.delivery_id]
         span.ended(result.outcome)
         if result.failure is not None:
             span.failed(result.failure.exception, text=result.failure.message)
-        results.append(result)
-    done = [row for row in deliveries if row.pk not in errors]
-    if done:
-        breaker.record_answer(done[0], access=access)  # one counts for all
-    return results
 
 
 def _call(
