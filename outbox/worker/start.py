@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -22,7 +23,14 @@ from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
 from outbox.deliveries.key_locks import lock_all_keys
-from outbox.deliveries.lease import EVENT, SUBSCRIPTION, by_token, duration, started
+from outbox.deliveries.lease import (
+    EVENT,
+    SUBSCRIPTION,
+    by_token,
+    duration,
+    started,
+    unhindered,
+)
 from outbox.deliveries.statements import (
     SENT,
     Columns,
@@ -99,9 +107,14 @@ class _Start:
         """Return the values of `_OURS`."""
         return self.values(using=using)[:2]
 
-    def delivery(self, row: Sequence[Any], handler: str, *, using: str) -> Delivery:
-        """Return the delivery of a row that this start returned."""
-        return started(row, handler, worker=self.worker, at=self.at, until=self.until, using=using)
+    def deliveries(self, rows: Rows, handler: str, *, using: str) -> list[Delivery]:
+        """Return the deliveries of rows that this start returned."""
+        facts = {row[:2] for row in rows}
+        subscriptions = {
+            pk: unhindered(pk, handler, failures=failures, using=using) for pk, failures in facts
+        }
+        make = partial(started, worker=self.worker, at=self.at, until=self.until, using=using)
+        return [make(row[2:], subscriptions[row[0]]) for row in rows]
 
 
 def start(
@@ -167,11 +180,15 @@ def _start_free(
                 )
                 for token, ids in by_token(pairs).items()
             ]
-            return read_each(*statements, *rest, using=using)
+            rows = read_each(*statements, *rest, using=using)
+            if handler.ordered:
+                failpoints.reach(failpoints.BEFORE_START)
+            return rows
 
-    failpoints.reach(failpoints.BEFORE_START)
+    if not handler.ordered:  # its statement commits by itself
+        failpoints.reach(failpoints.BEFORE_START)
     *found, found_held, found_events = access.run(send)
-    mine = [this.delivery(row, handler.name, using=using) for rows in found for row in rows]
+    mine = this.deliveries([*chain(*found)], handler.name, using=using)
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (EVENT.read(row, using=using) for row in found_events)}
     for row in mine:
@@ -314,9 +331,9 @@ _FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
 _OURS = "started_token = token AND started_at = %s AND worker = %s"
 _FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
 _RETURNING = """
-RETURNING id, event_id, subscription_id, token, attempts, target, (
+RETURNING subscription_id, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
-), order_key"""
+), id, event_id, token, attempts, target, order_key"""
 _DELIVERIES = f"""
 SELECT {_D.text}, {EVENT.text}, {SUBSCRIPTION.text}
 FROM outbox_delivery d
