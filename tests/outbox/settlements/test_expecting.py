@@ -9,6 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from outbox import operations
+from outbox.contracts.cloudevents import parse
 from outbox.models import Delivery, Event, Received, Settlement
 from outbox.sources.storing import store
 from tests.outbox.drive import run_messages, run_pass, states
@@ -142,6 +143,17 @@ class TestAMissedDeadline:
         assert [one.id for one in sink.messages] == [str(event), f"{event}.1"]
         assert states() == ["done"]
         assert Settlement.objects.get().replays == 1
+
+    def test_marks_the_message_as_a_replay(self, sink: MemorySink):
+        event = emit_order()
+        publish()
+        let_deadlines_pass()
+        publish()
+
+        first, second = (parse(one.headers, one.body) for one in sink.messages)
+        assert {first.id, second.id} == {str(event)}
+        assert "replay" not in first.extensions
+        assert second.extensions["replay"] == "1"
 
     def test_after_the_last_replay_makes_a_dead_letter(self, sink: MemorySink):
         emit_order()
