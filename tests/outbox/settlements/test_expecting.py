@@ -6,11 +6,15 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from pydantic import Field
 from pytest_django import Settings
 
 from outbox import operations
 from outbox.contracts.cloudevents import parse
 from outbox.models import Delivery, Event, Received, Settlement
+from outbox.settlements.events import SETTLED_TYPE
+from outbox.sources import ExternalEvent
+from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
 from tests.outbox.drive import run_messages, run_pass, states
 from tests.outbox.settlements.world import (
@@ -225,3 +229,38 @@ class TestADeadLetter:
 
         assert states() == ["discarded"]
         assert settlements() == [("billing", "withdrawn")]
+
+
+class TestAReportThatIsDeclared:
+    def test_is_an_event_too(self, sink: MemorySink):
+        class EventSettled(ExternalEvent, source="billing", type=SETTLED_TYPE, key="settled"):
+            """Another system has settled an event."""
+
+            settled: str = Field(alias="event")
+            consumer: str
+
+        event = emit_order()
+        publish()
+
+        counts = report(event)
+
+        assert (counts["stored"], counts["settlements"]) == (1, 1)
+        assert settlements() == [("billing", "settled")]
+        assert Event.objects.get(name="billing.EventSettled").key == str(event)
+
+
+class TestAReportThatWasStoredAsUnreadable:
+    def test_is_recorded_when_it_is_corrected(self, sink: MemorySink):
+        subscribe_reader()
+        event = emit_order()
+        publish()
+        store(source(), [report_message("", data={"event": str(event)})])
+        publish()
+        dead = Delivery.objects.get(state="dead")
+        body = dead.event.payload["body"].replace("}}", ', "consumer": "billing"}}')
+
+        payload = {**dead.event.payload, "body": body}
+        operations.correct(dead.pk, payload, by="ann", reason="the consumer was missing")
+        publish()
+
+        assert settlements() == [("billing", "settled")]
