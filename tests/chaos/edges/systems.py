@@ -310,7 +310,7 @@ class Redis(System):
 
     def arrivals(self) -> dict[str, Sequences]:
         with self.client() as client:
-            entries: list[Any] = list(client.xrange(self.STREAM))  # type: ignore[arg-type]
+            entries: list[Any] = list(client.xrange(self.STREAM))
         found = [in_binary(fields, fields["data"].encode(), prefix="") for _id, fields in entries]
         return {"redis": [found]}
 
