@@ -13,7 +13,7 @@ from functools import partial
 from outbox.deliveries import failpoints
 from tests.chaos.edges import systems
 from tests.chaos.edges.modes import Mode
-from tests.chaos.edges.systems import System
+from tests.chaos.edges.system import System
 from tests.chaos.edges.world import RECEIVERS, EdgeWorld
 from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults

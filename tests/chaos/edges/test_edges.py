@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.brokers import NAMES as BROKERS
+from tests.chaos.brokers import name_under_test
 from tests.chaos.edges.faults import EDGES, GAPS
 from tests.chaos.edges.names import SOURCES
 from tests.chaos.edges.systems import ALL
@@ -19,7 +21,11 @@ from tests.chaos.schedule import schedule
 from tests.chaos.stack import ROOT
 from tests.databases import kind_under_test
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(name_under_test() != BROKERS[0], reason="it runs with Valkey for Celery"),
+]
 
 #: Faults of each kind that end soon.
 SOME = (
