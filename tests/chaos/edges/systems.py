@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -76,12 +77,15 @@ class Aws(System):
 
 
 class Nats(System):
+    """JetStream. It syncs each message to the disk."""
+
     name = "nats"
     limited = ("nats",)
 
     def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
         self._nats = self.server = cleanup.enter_context(NatsServer(folder))
         proxy = self.stand = Proxy(loop, int(self._nats.url.rpartition(":")[2]), _plain(NatsWire))
+        logging.getLogger("nats").setLevel(logging.CRITICAL)  # the sender meets every fault
         streams.create(self._nats.url, "published", ["published.>"])
         streams.create(self._nats.url, "received", ["received.>"])
         options = {"servers": f"nats://{HOST}:{proxy.port}"}
@@ -108,6 +112,8 @@ class Nats(System):
 
 
 class Amqp(System):
+    """RabbitMQ, with durable queues."""
+
     name = "amqp"
 
     def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
@@ -155,6 +161,8 @@ class Amqp(System):
 
 
 class Redis(System):
+    """Valkey, which appends to its file before it answers."""
+
     name = "redis"
     modes = (Mode.CUT, Mode.LATE, Mode.LOST, Mode.THROTTLED, Mode.EXPIRED)
     STREAM, USER, PASSWORD = "published", "harbour", "secret"
