@@ -72,7 +72,7 @@ def message_of(
         UndeclaredField: a newer release can publish the event.
     """
     sent, _omitted = publishable(config, event)
-    parts = _parts(config, sent, sink=sink)
+    parts = _parts(config, sent, sink=sink, replays=replays)
     message = SinkMessage(
         id=f"{event.id}.{replays}" if replays else str(event.id),
         event=sent,
@@ -130,10 +130,10 @@ def as_debezium(event: EventRecord, *, topic: str) -> MessageParts:
     return MessageParts(body=cloudevents.json_bytes(event.payload), headers=headers)
 
 
-def _parts(config: SinkConfig, event: EventRecord, *, sink: Sink) -> MessageParts:
+def _parts(config: SinkConfig, event: EventRecord, *, sink: Sink, replays: int) -> MessageParts:
     try:
         if config.format == CLOUDEVENTS:
-            return _as_cloudevent(config, event, sink=sink)
+            return _as_cloudevent(config, event, sink=sink, replays=replays)
         mapper: Mapper = as_debezium if config.format == DEBEZIUM else import_string(config.format)
         parts = mapper(event, topic=topic_of(config, event, sink=sink))
     except cloudevents.InvalidCloudEvent as error:
@@ -151,10 +151,15 @@ def _refuse_other_parts(config: SinkConfig, parts: Any) -> None:
         )
 
 
-def _as_cloudevent(config: SinkConfig, event: EventRecord, *, sink: Sink) -> MessageParts:
+def _as_cloudevent(
+    config: SinkConfig, event: EventRecord, *, sink: Sink, replays: int
+) -> MessageParts:
     settings = conf(lenient=True)
     attributes = cloudevents.attributes(
-        event, source=settings.SOURCE, schema_url=_schema_url(settings, event)
+        event,
+        source=settings.SOURCE,
+        schema_url=_schema_url(settings, event),
+        replays=replays,
     )
     prefix, encoded = sink.header_prefix, sink.percent_encoded
     if encoding_of(config, sink) == "binary":

@@ -18,7 +18,7 @@ from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
 from outbox.models import Received
 from outbox.settlements.recording import record
-from outbox.settlements.reporting import Expected, expect_reports
+from outbox.settlements.reporting import Expected, expect_reports, report_again
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
 from outbox.transports.nudge import nudge
@@ -116,6 +116,9 @@ def _store_together(
         )
         counts["duplicates"] = len(readings) - len(mine)
         counts += _keep_settlements(source, mine, using=using)
+        if source.settles_as:
+            known = {one.external_id: one.replay for one in readings if one.external_id not in new}
+            report_again(known, source=source.name, using=using)
         failpoints.reach(failpoints.BEFORE_STORE)
         transaction.on_commit(nudge, using=using, robust=True)
     return counts
@@ -134,6 +137,7 @@ def _keep_settlements(
                 external_id=one.external_id,
                 reported_id=one.reported_id,
                 event=one.event_id if one.event is not None else None,
+                replay=one.replay,
             )
             for one in readings
             if one.reported_id

@@ -17,6 +17,7 @@ from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
 from tests.mutants.recovery import RECOVERY
+from tests.mutants.settlements import SETTLEMENTS
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
@@ -32,6 +33,7 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *SOURCES,
+    *SETTLEMENTS,
     *CARRIERS,
     *EDGES,
     *MESSAGES,
