@@ -104,6 +104,15 @@ class TestAResult:
         assert words in bad.trouble
 
 
+class TestAReport:
+    def test_has_the_same_id_for_a_repeated_event_and_another_one_for_a_replay(self):
+        event, replay = {"ce_id": "7"}, {"ce_id": "7", "ce_replay": "1"}
+
+        assert carrier.settled(event) == carrier.settled(dict(event))
+        assert carrier.settled(replay)["id"] != carrier.settled(event)["id"]
+        assert carrier.settled(replay)["data"] == carrier.settled(event)["data"]
+
+
 class TestTheTimelineOfAnOrder:
     def test_is_as_required_if_each_event_causes_the_next(self):
         assert problem_of("A", chain()) == ""

@@ -88,10 +88,13 @@ def booked(order_id: str, number: str, *, caused_by: dict[str, str]) -> dict[str
 
 
 def settled(event: dict[str, str]) -> dict[str, object]:
-    """Return the report that the shop expects of each consumer of its sink."""
+    """Return the report that the shop expects of each consumer of its sink.
+
+    Its id has the number of a requested replay, since the shop then misses the first report.
+    """
     return {
         "specversion": "1.0",
-        "id": f"settlement-of-{event['ce_id']}",
+        "id": f"settlement-of-{event['ce_id']}.{event.get('ce_replay', 0)}",
         "source": "/carrier",
         "type": "outbox.Settled.v1",
         "data": {"event": event["ce_id"], "consumer": "carrier"},
