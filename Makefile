@@ -25,7 +25,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs package test-package chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -64,7 +64,7 @@ $(INSTALLED): requirements.txt
 up: install  ## start everything: broker, database, web, workers, relay, beat
 	@exec $(RUN) manage.py up $(ARGS)
 
-demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures
+demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, ARGS=--world adds Kafka
 	@exec $(RUN) manage.py demo $(ARGS)
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
@@ -89,10 +89,12 @@ test-browser: install  ## test every page in Chromium, if it is installed
 screenshots: install  ## take the screenshots of docs/images again, in a temporary shop
 	@$(RUN) -m tests.browser.screenshots $(ARGS)
 
-# On the virtual host of AMQP_URL if it is set: its queues are purged, and tests that stop a broker
-# are skipped. Else on a new node on loopback, with quorum queues and publisher confirms.
+# On the virtual host of AMQP_URL if it is set: its queues are purged, so one worker uses it, and
+# tests that stop a broker are skipped. Else each worker has a new node on loopback, with quorum
+# queues and publisher confirms.
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
-	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes $(ARGS)
+	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes \
+		$(if $(AMQP_URL),,$(PARALLEL)) $(ARGS)
 
 # moto's server is the broker. The other process tests do not depend on the broker, or need fanout;
 # inline handlers use no broker.
@@ -101,6 +103,17 @@ SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_h
 test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
 	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) \
 		-k "not InlineHandler" $(ARGS)
+
+package: install  ## build the outbox's distribution into dist/, and check it
+	@rm -rf dist
+	$(RUN) -m uv build --quiet --no-build-isolation --python $(RUN) --out-dir dist outbox
+	$(RUN) -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(RUN) -m check_wheel_contents --config outbox/pyproject.toml dist/*.whl
+
+# ARGS=--list, ARGS="-s suite", ARGS="-s lowest -- -k emit": see noxfile.py. Each session uses the
+# interpreter that it names; ARGS=--no-error-on-missing-interpreters skips one that is missing.
+test-package: install  ## run the outbox's tests against the built distribution, lowest and highest releases
+	$(RUN) -m nox $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers

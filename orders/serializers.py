@@ -148,6 +148,14 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         read_only_fields = fields
 
 
+class SettlementSerializer(serializers.Serializer[Any]):
+    consumer = serializers.CharField()
+    state = serializers.CharField(help_text="open, settled, missing or withdrawn.")
+    due_at = serializers.DateTimeField(help_text="The deadline of an open one.")
+    settled_at = serializers.DateTimeField(allow_null=True)
+    text = serializers.CharField(help_text="The state in words, to show to staff.")
+
+
 class TimelineDeliverySerializer(serializers.Serializer[Any]):
     handler = serializers.CharField()
     state = serializers.CharField(
@@ -160,6 +168,9 @@ class TimelineDeliverySerializer(serializers.Serializer[Any]):
     settled_at = serializers.DateTimeField(allow_null=True)
     why = serializers.CharField(
         help_text="The reason why it is not done. Empty without the permission to view deliveries."
+    )
+    settlements = SettlementSerializer(
+        many=True, help_text="Reports of other systems, that they have processed the event."
     )
 
 

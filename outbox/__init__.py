@@ -14,7 +14,7 @@ Delivery is at least once. Inside the database each handler takes effect at most
 
 The public API is this module, `outbox.testing` for tests, `outbox.admin` for the admin of your own
 models, `outbox.reconciliation` for invariants, `outbox.guards` for rows under locks,
-`outbox.sinks.base` for sinks of your own, `outbox.transports.celery` for your Celery app and
+`outbox.sinks.base` for sinks of your own, `outbox.celery` for your Celery app and
 `outbox.metrics` for monitors. This module imports no models, so it may be imported anywhere.
 """
 

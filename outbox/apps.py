@@ -34,6 +34,7 @@ class OutboxConfig(AppConfig):
         from . import checks  # noqa: F401  the import registers the checks
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
+        from .settlements import events  # noqa: F401  the import registers `Settled`
         from .sinks.publishing import register_sinks
         from .sources import configuration, unreadable  # noqa: F401  it registers its events
 

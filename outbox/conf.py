@@ -40,6 +40,8 @@ class Conf:
     """Nudge the relay after each commit. Off: it polls every POLL_SECONDS."""
     GUARDS: bool | None = None
     """Raise if code breaks a rule (`outbox/guards/`). None: if DEBUG is on, and in tests."""
+    GUARD_TASKS: bool = False
+    """Apply the guards also to tasks that other code than handlers sends in a transaction."""
 
     RETENTION: Mapping[str, float | None] = field(default_factory=dict)
     """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""

@@ -110,6 +110,9 @@ class DomainEvent(BaseModel):
     event_share: ClassVar[str] = ""
     #: Name of the source that stores it; "" for an event that this project emits.
     event_source: ClassVar[str] = ""
+    #: Fields that have the name of a fact. A handler takes the fact, and finds the field in
+    #: `event.payload`. For events whose fields a wire format names.
+    event_facts: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -244,7 +247,7 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
             f"{cls.__name__}: key={key!r} is not a field of the event. "
             f"Its fields: {', '.join(cls.model_fields) or 'none'}."
         )
-    taken = FACTS & set(cls.model_fields)
+    taken = FACTS & set(cls.model_fields) - cls.event_facts
     if taken:
         raise TypeError(
             f"{cls.__name__}: {', '.join(sorted(taken))} is the name of a fact that every event "

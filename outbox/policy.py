@@ -118,6 +118,22 @@ class Breaker:
         return _seconds(self.longest) or 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SettledBy:
+    """The systems that report each event of a handler as settled, after its delivery is done.
+
+    Args:
+        consumers: their names, without a comma.
+        seconds: time from the acknowledgement to the deadline.
+        replays: how often a missed deadline requests another publication. After the last one the
+            delivery is dead.
+    """
+
+    consumers: tuple[str, ...]
+    seconds: float = 300.0
+    replays: int = 3
+
+
 Action = Retry | Dead | Discard | Pause
 Rules = Mapping[type[Exception], Action]
 

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from .conf import conf
 from .events import FACTS, LONGEST_SELECTOR, SEPARATOR, app_label, is_pattern, selects
-from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
+from .policy import Breaker, Rules, SettledBy, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure, Target
 
 OnDead = Literal["hold", "pass"]
@@ -53,6 +53,7 @@ class Handler:
     on_dead: OnDead
     bulk: bool = False
     targets: TargetsFunction | None = None
+    settled_by: SettledBy | None = None
 
     @property
     def has_patterns(self) -> bool:
@@ -151,6 +152,7 @@ def subscribe(
     on_dead: OnDead = "hold",
     bulk: bool = False,
     targets: TargetsFunction | None = None,
+    settled_by: SettledBy | None = None,
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
@@ -206,14 +208,16 @@ def subscribe(
             then has one delivery for each, and takes `target: str`. The function takes fields and
             facts as a handler does. It runs in a delivery of its own, in one transaction with the
             new deliveries, and may write rows.
+        settled_by: systems that report each event as settled. For the bulk handlers of sinks, whose
+            setting `CONSUMERS` it is.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, the names of the events
             are too long for one subscription, `receipt` and `atomic` do not match, `target` and
-            `targets` do not match, `inline` is combined with `atomic=False`, `bulk`, `targets` or
-            `ordered`, `targets` with `ordered`, the function takes `*args`, `**kwargs` or
-            positional-only parameters, a handler of a pattern takes fields, a bulk handler takes
-            other parameters, or a rule is invalid.
+            `targets` do not match, `settled_by` has no `bulk`, `inline` is combined with
+            `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the function
+            takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern takes
+            fields, a bulk handler takes other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -258,6 +262,7 @@ def subscribe(
             on_dead=on_dead,
             bulk=bulk,
             targets=targets,
+            settled_by=settled_by,
         )
         _refuse_bad_signature(handler)
         _refuse_bad_policy(handler)
@@ -350,6 +355,8 @@ def _refuse_bad_policy(handler: Handler) -> None:
             f"{handler.name}: inline=True needs atomic=True. A handler that calls an external "
             "system may be slow. Let a worker run it: remove inline=True."
         )
+    if handler.settled_by and not handler.bulk:
+        raise TypeError(f"{handler.name}: settled_by= needs bulk=True.")
     if handler.targets and (handler.inline or handler.ordered):
         raise TypeError(
             f"{handler.name}: targets= cannot be combined with inline=True or ordered=True. The "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from celery import current_task, shared_task
+from celery import current_app, current_task
 
 from . import clock, operations
 from .conf import conf
@@ -12,8 +12,9 @@ from .deliveries import heartbeat
 from .relay.loop import RelayLoop
 from .relay.passes import BrokerUnavailable, relay_pass
 from .sources.forgetting import forget_received
-from .transports.celery import RelayStep
 from .transports.celery_broker import TASK, CeleryTransport
+from .transports.celery_settings import address, own_task, queue_of
+from .transports.celery_worker import RelayStep
 from .transports.inline import InlineTransport
 from .transports.nudge import nudge
 from .worker.delivery import deliver, deliver_started
@@ -21,7 +22,7 @@ from .worker.delivery import deliver, deliver_started
 _PRUNING = timedelta(seconds=2)
 
 
-@shared_task(name=TASK, ignore_result=True, acks_late=True)
+@own_task(TASK)
 def deliver_message(
     handler: str,
     pairs: list[list[int]],
@@ -45,7 +46,7 @@ def deliver_message(
         nudge()
 
 
-@shared_task(name="outbox.relay", ignore_result=True)
+@own_task("outbox.relay")
 def run_relay() -> None:
     """Run one pass of the relay. Beat sends this as a fallback for the relay's own waiting loop.
 
@@ -59,7 +60,7 @@ def run_relay() -> None:
         return  # the loop and the next task try again; nothing is lost
 
 
-@shared_task(name="outbox.prune", ignore_result=True)
+@own_task("outbox.prune")
 def prune_old_events() -> None:
     """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages.
 
@@ -71,7 +72,7 @@ def prune_old_events() -> None:
     forget_received(at_most=_PRUNING)
 
 
-@shared_task(name="outbox.canary", ignore_result=True)
+@own_task("outbox.canary")
 def answer_canary(name: str, until: str) -> None:
     """Answer the doctor, if it still waits, to prove that a worker consumes this queue."""
     if clock.now() <= datetime.fromisoformat(until):
@@ -82,7 +83,9 @@ def send_canary(queue: str, name: str, *, expires: float) -> None:
     """Send a canary through a queue. It is void if no worker takes it within `expires` seconds."""
     # Celery's own `expires` compares the clocks of two hosts.
     until = clock.now() + timedelta(seconds=expires)
-    answer_canary.apply_async(args=(name, until.isoformat()), queue=queue, retry=False)
+    answer_canary.apply_async(
+        args=(name, until.isoformat()), retry=False, **address(queue_of(current_app, queue))
+    )
 
 
 def build_relay(name: str = "") -> RelayLoop:

@@ -1,6 +1,7 @@
 """The test kit for your apps: store events, deliver them, and inspect the emitted events.
 
-pytest: the fixture `outbox` (add `outbox.testing` to `pytest_plugins`, or `-p outbox.testing`).
+pytest: the fixture `outbox`. An installed distribution registers it; with a copy of the folder, add
+`outbox.testing` to `pytest_plugins`, or `-p outbox.testing`.
 unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. Both work within the
 transaction of an ordinary test. They run the real relay and the real delivery, without a broker::
 
@@ -35,6 +36,12 @@ from .deliveries import failpoints, settlement
 from .deliveries.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
 from .ids import uuid7
+from .pytest_plugin import (  # noqa: F401  fixtures of this module, if it is the plugin
+    _outbox_clock,
+    _outbox_counts,
+    _outbox_guards,
+    outbox,
+)
 from .relay.passes import relay_pass
 from .transports.base import Message
 from .worker.delivery import deliver
@@ -270,32 +277,6 @@ class OutboxTestMixin:
             self.__dict__["_outbox"] = Outbox()
         outbox: Outbox = self.__dict__["_outbox"]
         return outbox
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _outbox_guards() -> None:
-    """Raise if code breaks a rule, also in tests that do not use the outbox."""
-    guard_hooks.start(by_default=True)
-
-
-@pytest.fixture(autouse=True)
-def _outbox_counts() -> Iterator[None]:
-    """Keep the counts of one test out of the database of another."""
-    with without_threads():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _outbox_clock() -> Iterator[None]:
-    """Use the host's clock, which a test can stop or move, not the database server's."""
-    with clock.host_time():
-        yield
-
-
-@pytest.fixture
-def outbox(db: None) -> Outbox:
-    """The outbox of this test, on the default database."""
-    return Outbox()
 
 
 class _LongestWaits(SystemRandom):

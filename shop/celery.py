@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 
-from outbox.transports.celery import install
+from outbox.celery import install
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 

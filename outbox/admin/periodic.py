@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from celery import current_app
-from celery.schedules import maybe_schedule
 from django.apps import apps
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
@@ -21,6 +19,7 @@ from django.utils.translation import gettext as _
 from outbox import clock
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.templatetags.outbox_display import span
+from outbox.transports.celery_app import beat_schedule
 
 from .base import ReadOnlyAdmin
 from .pages import show
@@ -135,14 +134,13 @@ def _of_settings() -> list[PeriodicTaskRow]:
             queue=entry.get("options", {}).get("queue", ""),
             schedule=_in_words(entry["schedule"]),
         )
-        for name, entry in current_app.conf.beat_schedule.items()
+        for name, entry in beat_schedule().items()
     ]
 
 
 def _in_words(schedule: Any) -> str:
-    known = maybe_schedule(schedule)
-    every = getattr(known, "run_every", None)
-    return _("every %s") % span(every) if every else str(known)
+    every = getattr(schedule, "run_every", None)
+    return _("every %s") % span(every) if every else str(schedule)
 
 
 def _beat() -> PartHealth:

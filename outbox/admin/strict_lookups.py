@@ -112,16 +112,25 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
             return False
         return True
 
-    def get_actions(self, request: HttpRequest) -> Any:
-        """Leave out actions without an own permission for users who may only view."""
-        found: Any = super().get_actions(request)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
+        """Leave out actions without an own permission for users who may only view.
+
+        Args:
+            action_location: given by Django from 6.1 on, whose actions are objects, not tuples.
+        """
+        location = {} if action_location is None else {"action_location": action_location}
+        found: Any = super().get_actions(request, **location)
         if self.has_change_permission(request):
             return found
         return {
             name: action
             for name, action in found.items()
-            if getattr(action[0], "allowed_permissions", ())
+            if getattr(_function(action), "allowed_permissions", ())
         }
+
+
+def _function(action: Any) -> Any:
+    return action[0] if isinstance(action, tuple) else action.func
 
 
 @cache

@@ -3,7 +3,8 @@
 Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
 other modules check one handler and its policy (handlers.py), its parameters against its events
 (contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sources
-(sources.py), and SQS as Celery's transport (sqs.py). Here:
+(sources.py), settlements across services (settlements.py), the Celery app (celery.py), and SQS as
+Celery's transport (sqs.py). Here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler
@@ -28,10 +29,12 @@ from outbox.contracts.rehearsal import rehearse
 from outbox.models import Delivery
 from outbox.subscriptions import Handler
 
+from .celery import check_celery  # noqa: F401  the import registers the check
 from .contracts import check_contract
 from .event_classes import check_event, check_lock, check_sensitive, check_upcasters, check_versions
 from .handlers import check_handler, check_policy
 from .settings import settings_messages
+from .settlements import check_settlements
 from .sources import check_external_events, check_sources
 from .sqs import check_sqs  # noqa: F401  the import registers the check
 
@@ -70,7 +73,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
 @register("outbox")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Find invalid settings, missing packages, and a database that would fail under load."""
-    return [*settings_messages(), *check_sources()]
+    return [*settings_messages(), *check_sources(), *check_settlements()]
 
 
 @register(Tags.database, deploy=True)

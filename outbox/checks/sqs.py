@@ -17,6 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from outbox import subscriptions
 from outbox.transports import sqs
 from outbox.transports.base import QUEUE
+from outbox.transports.celery_app import find_app
 
 _OPTIONS = "broker_transport_options"
 
@@ -32,11 +33,10 @@ def check_sqs(**_kwargs: Any) -> list[CheckMessage]:
 
 def _transport_options() -> Mapping[str, Any] | None:
     """Return the transport's options if the broker of the Celery app is SQS, else None."""
-    if find_spec("celery") is None:
+    app = find_app()
+    if app is None:
         return None
-    from celery import current_app
-
-    conf = current_app.conf
+    conf = app.conf
     url = str(conf.broker_write_url or conf.broker_url or "")
     return dict(conf.broker_transport_options or {}) if url.startswith("sqs:") else None
 

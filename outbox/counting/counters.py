@@ -45,12 +45,23 @@ def count(name: str, label: str = "", part: str = "", *, number: int = 1) -> Non
 
 def observe(name: str, seconds: float, label: str = "", *, bounds: Sequence[float]) -> None:
     """Add a duration to its bucket and to the sum of a histogram."""
-    if are_on():
-        place = bisect_left(bounds, seconds)
-        bucket = str(float(bounds[place])) if place < len(bounds) else "+Inf"
-        tally: Tally[str] = Tally({bucket: 1})
-        tally[SUM] = max(0.0, seconds)  # type: ignore[assignment]  # it adds up any number
+    observe_each(name, [seconds], label, bounds=bounds)
+
+
+def observe_each(
+    name: str, seconds: Sequence[float], label: str = "", *, bounds: Sequence[float]
+) -> None:
+    """As `observe`, for many durations."""
+    if are_on() and seconds:
+        places = Tally(bisect_left(bounds, one) for one in seconds)
+        tally = Tally({_bucket(place, bounds): number for place, number in places.items()})
+        total = sum(max(0.0, one) for one in seconds)
+        tally[SUM] = total  # type: ignore[assignment]  # it adds up any number
         _buffer.add({(name, label): tally})
+
+
+def _bucket(place: int, bounds: Sequence[float]) -> str:
+    return str(float(bounds[place])) if place < len(bounds) else "+Inf"
 
 
 def flush() -> None:

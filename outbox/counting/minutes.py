@@ -103,9 +103,7 @@ class Totals:
 
 def note(handler: str, ended: Iterable[Ended]) -> None:
     """Count the results of a message's deliveries. Return at once, never raise."""
-    tally: Counter[str] = Counter()
-    for result in ended:
-        tally.update(_counted(result))
+    tally = _counted([one for one in ended if not isinstance(one.error, LeaseLost)])
     if tally:
         minute = _floor(clock.now())
         _buffer.add({(minute, ""): tally, (minute, handler): tally})
@@ -202,14 +200,16 @@ def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
     )
 
 
-def _counted(result: Ended) -> dict[str, float]:
-    if isinstance(result.error, LeaseLost):  # another attempt of the delivery counts
-        return {}
-    if result.error is None:
-        column = _COLUMNS[bisect_left(WAIT_BOUNDS, result.lag)]
-        return {"done": 1, column: 1, "seconds": result.seconds}
-    dead = int(result.state == Delivery.State.DEAD)
-    return {"failed": 1, "dead": dead, "seconds": result.seconds}
+def _counted(ended: Sequence[Ended]) -> Counter[str]:
+    """Return the counts of results, except lost leases: another attempt of the delivery counts."""
+    done = [one for one in ended if one.error is None]
+    failed = [one for one in ended if one.error is not None]
+    tally = Counter(_COLUMNS[bisect_left(WAIT_BOUNDS, one.lag)] for one in done)
+    tally["done"], tally["failed"] = len(done), len(failed)
+    tally["dead"] = len([one for one in failed if one.state == Delivery.State.DEAD])
+    seconds = sum(one.seconds for one in ended)
+    tally["seconds"] = seconds  # type: ignore[assignment]  # it adds up any number
+    return +tally  # without zeros
 
 
 def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:

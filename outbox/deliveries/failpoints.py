@@ -37,6 +37,10 @@ AFTER_STEP = "after_step"
 BEFORE_STORE = "before_store"
 #: A batch of received messages is committed, and none of them is acknowledged.
 AFTER_STORE = "after_store"
+#: Overdue settlements are replayed or given up, and not committed.
+IN_PURSUIT = "in_pursuit"
+#: Events are reported as settled, and not committed.
+BEFORE_REPORT = "before_report"
 
 ALL = (
     BEFORE_CLAIM,

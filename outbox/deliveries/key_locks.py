@@ -1,4 +1,6 @@
-"""Advisory locks per key: `seq` follows commit order for events of ordered handlers (rule 18).
+"""Advisory locks of keys, and of ordered keys: pairs of an ordered handler and a key.
+
+Per key: `seq` follows commit order for events of ordered handlers (rule 18).
 
 SQLite has one writer anyway. On PostgreSQL, the INSERT of `emit` takes a transaction-level advisory
 lock for the event's key before the event gets its `seq`. If two transactions lock two keys in
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from hashlib import blake2b
 from typing import TYPE_CHECKING
+
+from django.db import connections
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -62,14 +66,32 @@ def lock_ordered_keys(
     """
     if not has_key_locks(connection) or not ordered_keys:
         return
+    shared = sorted({_handler_number(handler) for handler, _key in ordered_keys})
     # Sorted, so that two messages with the same ordered keys cannot deadlock.
-    numbers = sorted(
-        {key_number(f"{key} {handler}", kind=b"line") for handler, key in ordered_keys}
-    )
+    own = sorted({key_number(f"{key} {handler}", kind=b"line") for handler, key in ordered_keys})
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n ORDER BY n", [numbers]
+            "SELECT CASE WHEN is_shared THEN pg_advisory_xact_lock_shared(n) "
+            "ELSE pg_advisory_xact_lock(n) END "
+            "FROM unnest(%s::bigint[], %s::boolean[]) AS locks(n, is_shared)",
+            [[*shared, *own], [True] * len(shared) + [False] * len(own)],
         )
+
+
+def lock_all_keys(handler: str, *, using: str) -> None:
+    """Lock all ordered keys of a handler against starts, as `lock_ordered_keys` locks some.
+
+    It is one lock. A lock for each key of a large message would fill PostgreSQL's table of locks,
+    which has room for some thousands.
+    """
+    connection = connections[using]
+    if has_key_locks(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_handler_number(handler)])
+
+
+def _handler_number(handler: str) -> int:
+    return key_number(handler, kind=b"handler")
 
 
 def key_number(key: str, *, kind: bytes = b"outbox") -> int:

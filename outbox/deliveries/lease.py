@@ -172,8 +172,12 @@ def duration(number: int, *, seconds: float) -> timedelta:
 def by_start(rows: Iterable[Delivery]) -> dict[Start, set[int]]:
     """Return the ids of deliveries by their start."""
     ids: dict[Start, set[int]] = {}
+    last: object = None
     for row in rows:
-        ids.setdefault(Start.of(row), set()).add(row.id)
+        this = row.token, row.worker, row.started_at
+        if this != last:  # nearly always all have one, and hashing a time takes long
+            its, last = ids.setdefault(Start.of(row), set()), this
+        its.add(row.id)
     return ids
 
 
@@ -191,35 +195,44 @@ def event_of(seq: int) -> Statement:
 
 
 def started(
-    row: Sequence[Any], handler: str, *, worker: str, at: datetime, until: datetime, using: str
+    row: Sequence[Any],
+    subscription: Subscription,
+    *,
+    worker: str,
+    at: datetime,
+    until: datetime,
+    using: str,
 ) -> Delivery:
-    """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
-    pk, event_id, subscription_id, token, attempts, target, failures = row
+    """Return a delivery from a row of its start, with its subscription."""
+    pk, event_id, token, attempts, target, order_key = row
     values = {
         "id": pk,
         "event_id": event_id,
-        "subscription_id": subscription_id,
+        "subscription_id": subscription.pk,
         "state": Delivery.State.SENT,
         "token": token,
         "started_token": token,
         "attempts": attempts,
         "target": target,
-        "order_key": None,
+        "order_key": order_key,
         "started_at": at,
         "worker": worker,
         "due_at": until,
     }
-    delivery = stored(Delivery, values, using=using)
-    subscription = {
-        "id": subscription_id,
+    return stored(Delivery, values, using=using, related={"subscription": subscription})
+
+
+def unhindered(pk: int, handler: str, *, failures: int, using: str) -> Subscription:
+    """Return the subscription of a start: it is not paused, and its breaker is closed."""
+    values = {
+        "id": pk,
         "handler": handler,
         "paused_at": None,
         "breaker_failures": failures,
         "breaker_opened_at": None,
         "breaker_probe": None,
     }
-    delivery.subscription = stored(Subscription, subscription, using=using)
-    return delivery
+    return stored(Subscription, values, using=using)
 
 
 def started_by_relay(
@@ -233,9 +246,11 @@ def started_by_relay(
 ) -> Delivery:
     """Return the delivery that the relay has stored as started, with its event."""
     of_event = EVENT.read(event, using=using)
-    row = (pk, of_event.seq, subscription.pk, 1, 1, "", subscription.breaker_failures)
+    row = (pk, of_event.seq, 1, 1, "", None)
+    failures = subscription.breaker_failures
+    its = unhindered(subscription.pk, subscription.handler, failures=failures, using=using)
     until = at + duration(1, seconds=subscription.lease_seconds)
-    delivery = started(row, subscription.handler, worker=worker, at=at, until=until, using=using)
+    delivery = started(row, its, worker=worker, at=at, until=until, using=using)
     delivery.event = of_event
     return delivery
 

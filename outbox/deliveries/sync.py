@@ -96,6 +96,7 @@ def _sync_one(
     row.handler, row.event, row.known = handler.name, selector, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
     row.bulk = handler.bulk
+    row.consumers = ",".join(handler.settled_by.consumers) if handler.settled_by else ""
     row.attempts, row.lease_seconds = handler.attempts, handler.lease
     row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
     row.window = handler.window
@@ -139,6 +140,7 @@ def _policy(row: Subscription) -> tuple[object, ...]:
         row.atomic,
         row.batch,
         row.bulk,
+        row.consumers,
         row.window,
         row.window_now,
         row.share_window,

@@ -145,7 +145,7 @@ def _was_retried_since(death: Attempt, row: Delivery, newer: QuerySet[Attempt]) 
     Without a reset, each start since then has a higher number.
     """
     for number, outcome in newer.values_list("number", "outcome"):
-        if outcome == Outcome.REPLAYED or number <= death.number:
+        if outcome in Attempt.PUBLISHED_BEFORE or number <= death.number:
             return True
     has_later_start = not _is_of(row, death) and (row.state == State.DONE or row.is_started)
     return row.attempts - has_later_start < death.number

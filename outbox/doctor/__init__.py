@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from outbox import databases
 from outbox.transports.base import QUEUE
+from outbox.transports.celery_app import find_app, has_outbox
 
 from . import broker, connected, database, owed, processes, sources
 from .findings import ERROR, OK, WARNING, Finding, error
@@ -69,6 +70,9 @@ def _canaries(
     """Return the part that sends canaries through the wanted queues; None: through all."""
 
     def part() -> Iterable[Finding]:
+        app = find_app()
+        if app is None or not has_outbox(app):  # a finding of the broker or the settings
+            return ()
         names = processes.all_queues(using=using) if wanted is None else wanted
         return processes.examine_queues(names, timeout=timeout, using=using)
 
@@ -77,7 +81,7 @@ def _canaries(
 
 def _here(using: str) -> _Parts:
     return {
-        "settings": lambda: broker.examine_settings(using=using),
+        "settings": broker.examine_settings,
         "database": lambda: database.examine(using=using),
         "heartbeats": lambda: processes.examine_heartbeats(using=using),
         "sources": lambda: sources.examine(using=using),

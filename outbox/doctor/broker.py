@@ -1,14 +1,14 @@
-"""Findings about Celery: its settings, and whether its broker answers and keeps messages."""
+"""Findings about Celery: its settings, and whether its broker answers and keeps messages.
+
+`manage.py check` finds settings that would break a guarantee (`outbox/checks/celery.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from celery import current_app
-
-from outbox.models import Subscription
-from outbox.transports.sqs import DEFAULT_VISIBILITY
+from outbox.checks.celery import without_outbox
+from outbox.transports.celery_app import find_app, has_outbox
 
 from .findings import Finding, error, ok, warning
 from .sqs import examine_queues
@@ -20,12 +20,25 @@ _FULL = 0.8
 
 def examine_broker() -> Iterator[Finding]:
     """Connect to the broker, and examine how it stores messages."""
+    app = find_app()
+    if app is None:
+        yield warning(
+            _PART,
+            "Celery is not installed, so no relay sends messages to workers.",
+            'Install celery (extra "celery"), and follow '
+            "docs/how-to/use-outbox-in-your-project.md.",
+        )
+    elif has_outbox(app):
+        yield from _of_broker(app)
+
+
+def _of_broker(app: Any) -> Iterator[Finding]:
     try:
-        with current_app.connection_for_write() as connection:
+        with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
             channel = connection.default_channel
             where, kind = connection.as_uri(), connection.transport.driver_type
-            found = _of_channel(channel, kind)
+            found = _of_channel(app, channel, kind)
     except Exception as caught:
         yield error(
             _PART,
@@ -37,13 +50,13 @@ def examine_broker() -> Iterator[Finding]:
     yield from found
 
 
-def _of_channel(channel: Any, kind: str) -> list[Finding]:
+def _of_channel(app: Any, channel: Any, kind: str) -> list[Finding]:
     """Examine a broker of this kind; some answer over the channel."""
     if kind == "redis":
         return list(of_redis(channel.client.info()))
     if kind == "sqs":
         return list(examine_queues(channel))
-    return list(_of_rabbitmq())
+    return list(_of_rabbitmq(app))
 
 
 def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -78,8 +91,8 @@ def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _of_rabbitmq() -> Iterator[Finding]:
-    kind = current_app.conf.get("task_default_queue_type") or "classic"
+def _of_rabbitmq(app: Any) -> Iterator[Finding]:
+    kind = app.conf.get("task_default_queue_type") or "classic"
     if kind == "quorum":
         yield ok(_PART, "Queues are declared as quorum queues.")
     else:
@@ -88,91 +101,38 @@ def _of_rabbitmq() -> Iterator[Finding]:
             f"Queues are declared as {kind} queues, which are stored on one node.",
             'In a cluster, set task_default_queue_type = "quorum". Lost deliveries are sent again.',
         )
-    options = current_app.conf.broker_transport_options or {}
-    if not options.get("confirm_publish"):
-        yield warning(
-            _PART,
-            "Publishing is not confirmed: messages that RabbitMQ refuses count as sent.",
-            'Set broker_transport_options = {"confirm_publish": True}.',
-        )
 
 
-def examine_settings(*, using: str) -> Iterator[Finding]:
-    """Examine visibility timeout, acks, prefetch and serializer."""
-    found = [*_acks(), *_prefetch(), *_serializer(), *_visibility(using=using)]
-    yield from found or [
-        ok(_SETTINGS, "Acks, prefetch, serializer and visibility timeout are safe.")
-    ]
+def examine_settings() -> Iterator[Finding]:
+    """Examine whether the app has the outbox, its prefetch count, and what its workers accept."""
+    app = find_app()
+    if app is None:
+        return
+    if not has_outbox(app):
+        yield error(_SETTINGS, *without_outbox(app))
+        return
+    found = [*_prefetch(app.conf), *_accepted(app.conf)]
+    yield from found or [ok(_SETTINGS, "Prefetch count and accepted content of workers are safe.")]
 
 
-def _acks() -> Iterator[Finding]:
-    conf = current_app.conf
-    if conf.task_reject_on_worker_lost:
-        yield error(
-            _SETTINGS,
-            "task_reject_on_worker_lost is on: a task that kills its worker is repeated forever.",
-            "Turn it off. The deliveries of a killed worker are sent again after their lease.",
-        )
-    if not conf.task_acks_late:
-        yield warning(
-            _SETTINGS,
-            "task_acks_late is off: tasks other than the outbox's are lost with their worker.",
-            "Set task_acks_late = True.",
-        )
-
-
-def _prefetch() -> Iterator[Finding]:
-    prefetch = current_app.conf.worker_prefetch_multiplier
+def _prefetch(conf: Any) -> Iterator[Finding]:
+    prefetch = conf.worker_prefetch_multiplier
     if prefetch != 1:
         yield warning(
             _SETTINGS,
-            f"worker_prefetch_multiplier is {prefetch}: a busy worker reserves tasks of idle ones.",
-            "Set worker_prefetch_multiplier = 1.",
+            f"worker_prefetch_multiplier is {prefetch}: a busy worker reserves messages of idle "
+            "ones, which delays deliveries.",
+            "Set worker_prefetch_multiplier = 1, or start workers of the outbox's queues with "
+            "--prefetch-multiplier 1.",
         )
 
 
-def _serializer() -> Iterator[Finding]:
-    conf = current_app.conf
-    if conf.task_serializer != "json" or set(conf.accept_content) - {"json", "application/json"}:
-        yield error(
-            _SETTINGS,
-            f"Workers accept {', '.join(conf.accept_content)}. With pickle, everyone with "
-            "write access to the broker can run code in them.",
-            'Set task_serializer = "json" and accept_content = ["json"].',
-        )
-
-
-#: Brokers that send an unacknowledged message again: scheme, name, and Celery's default in seconds.
-_REDELIVERING = {
-    "redis": ("Redis", 3600),
-    "rediss": ("Redis", 3600),
-    "sentinel": ("Redis", 3600),
-    "sqs": ("SQS", DEFAULT_VISIBILITY),
-}
-
-
-def _visibility(*, using: str) -> Iterator[Finding]:
-    options = current_app.conf.broker_transport_options or {}
-    scheme = str(current_app.conf.broker_url).partition(":")[0]
-    if scheme not in _REDELIVERING:
-        return
-    broker, default = _REDELIVERING[scheme]
-    timeout = float(options.get("visibility_timeout", default))
-    limit = current_app.conf.task_time_limit
-    leases = Subscription.objects.using(using).values_list("lease_seconds", flat=True)
-    longest = max(leases, default=0.0)
-    if limit is None or timeout <= limit:
+def _accepted(conf: Any) -> Iterator[Finding]:
+    others = set(conf.accept_content) - {"json", "application/json"}
+    if others:
         yield warning(
             _SETTINGS,
-            f"{broker} redelivers a message after {timeout:g} s, while its task may still run "
-            f"(task_time_limit {limit if limit is not None else 'none'}).",
-            "Set task_time_limit, and visibility_timeout above it. The outbox's deliveries do not "
-            "run twice, but other tasks may.",
-        )
-    if timeout <= longest:
-        yield warning(
-            _SETTINGS,
-            f"The longest lease ({longest:g} s) is longer than the visibility timeout "
-            f"({timeout:g} s).",
-            "Raise visibility_timeout above it.",
+            f"Workers accept {', '.join(sorted(others))}. With pickle, everyone with write access "
+            "to the broker can run code in them.",
+            'Set accept_content = ["json"]. The outbox sends only JSON.',
         )

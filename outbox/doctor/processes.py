@@ -16,7 +16,6 @@ from outbox import clock
 from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats
 from outbox.subscriptions import queues as queues_of_code
-from outbox.tasks import send_canary
 from outbox.transports.base import QUEUE
 
 from .findings import Finding, error, ok, warning
@@ -88,7 +87,9 @@ def all_queues(*, using: str) -> set[str]:
 
 
 def examine_queues(queues: Collection[str], *, timeout: float, using: str) -> Iterator[Finding]:
-    """Send a canary through each queue, and wait up to `timeout` seconds for the answers."""
+    """Send a canary by Celery through each queue, and wait up to `timeout` s for the answers."""
+    from outbox.tasks import send_canary  # it needs Celery
+
     nonce = uuid4().hex
     waiting = {queue: f"{queue}:{nonce}" for queue in queues}
     try:

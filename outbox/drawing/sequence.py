@@ -150,7 +150,8 @@ class _Drawing:
         arrow = self._loop(start, y) if start == end else self._straight(start, end, y)
         shape = svg.element("g", *arrow, self._label(delivery, start, end, y))
         shape = svg.element("g", shape, class_=f"outbox-arrow outbox-{delivery.state}")
-        tip = f"{delivery.handler}: {delivery.why}" if delivery.why else delivery.handler
+        texts = [delivery.why, *(one.text for one in delivery.settlements)]
+        tip = ": ".join(filter(None, [delivery.handler, "; ".join(filter(None, texts))]))
         return svg.link(shape, href=self.address(delivery), tip=tip)
 
     def _straight(self, start: float, end: float, y: float) -> list[SafeString]:

@@ -3,7 +3,8 @@
 They are on in DEBUG and in tests (`OUTBOX["GUARDS"]`). When off, they cost nothing. Each error
 begins with the line of user code that broke the rule, and ends with the correct way.
 
-    a task is sent inside a transaction                     `guards/hooks.py`
+    a handler sends a task inside a transaction             `guards/hooks.py`
+    other code does so, if `OUTBOX["GUARD_TASKS"]` is on    `guards/hooks.py`
     a handler connects to something inside a transaction    `guards/hooks.py`
     an event is emitted beside another database's           `emission.py`
     a row is saved without its lock                         `guards/locks.py`

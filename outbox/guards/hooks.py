@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from outbox import guards
+from outbox.conf import conf
 from outbox.context import running_handler
 from outbox.databases import open_aliases
+from outbox.transports.celery_app import senders
 
 from . import locks
 
@@ -51,13 +53,16 @@ def start(*, by_default: bool | None = None) -> None:
 
 def _wrap_celery() -> None:
     """Wrap the methods that send tasks, if Celery is installed."""
-    try:
-        from celery import Celery
-        from celery.app.task import Task
-    except ImportError:
-        return
-    _wrap(Task, "apply_async", lambda task, *_args, **_options: str(task.name))
-    _wrap(Celery, "send_task", lambda _app, name, *_args, **_options: str(name))
+    for owner, method in senders():
+        _wrap(owner, method, _named if method == "send_task" else _name)
+
+
+def _name(task: Any, *_args: Any, **_options: Any) -> str:
+    return str(task.name)
+
+
+def _named(_app: Any, name: str, *_args: Any, **_options: Any) -> str:
+    return str(name)
 
 
 def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
@@ -65,11 +70,16 @@ def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
 
     @functools.wraps(send)
     def guarded(*args: Any, **options: Any) -> Any:
-        if guards.are_on() and open_aliases():
+        if guards.are_on() and open_aliases() and _is_covered():
             _refuse_to_send(name_of(*args, **options))
         return send(*args, **options)
 
     setattr(owner, method, guarded)
+
+
+def _is_covered() -> bool:
+    """Return whether a handler runs, or the project asked for this guard in all of its code."""
+    return bool(running_handler()) or conf(lenient=True).GUARD_TASKS
 
 
 def _refuse_to_send(task: str) -> None:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('outbox', '0003_received'),
+        ('outbox', '0004_settlements'),
     ]
 
     operations = [

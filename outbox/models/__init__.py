@@ -1,4 +1,5 @@
-"""Tables of events, subscriptions, deliveries, attempts, operations, sources and telemetry.
+"""Tables of events, subscriptions, deliveries, attempts, operations, sources, settlements
+and telemetry.
 
 Most columns never change once written. The others are state of the relay and the workers. Each of
 them is written under a lock or by a conditional update.
@@ -10,6 +11,7 @@ from .deliveries import Attempt, Delivery, Subscription
 from .events import DelayedEvent, Event, Horizon
 from .operations import Operation
 from .received import Received, SourceState
+from .settlements import Settlement, SettlementReport
 from .telemetry import Counter, Heartbeat, Minute
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Minute",
     "Operation",
     "Received",
+    "Settlement",
+    "SettlementReport",
     "SourceState",
     "Subscription",
 ]

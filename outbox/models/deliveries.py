@@ -86,6 +86,15 @@ class Subscription(Row):
         default=OnDead.HOLD,
     )
 
+    consumers = models.CharField(
+        _("consumers"),
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Names of the systems that report each event as settled, with commas."),
+    )
+
     leases_lost = models.PositiveIntegerField(
         _("leases lost"),
         default=0,
@@ -126,6 +135,11 @@ class Subscription(Row):
     def has_several_events(self) -> bool:
         """Whether `event` selects more than one event name."""
         return has_several_events(self.event)
+
+    @property
+    def consumer_names(self) -> tuple[str, ...]:
+        """The names of the systems that report each event as settled."""
+        return tuple(self.consumers.split(",")) if self.consumers else ()
 
     def selects(self, name: str) -> bool:
         """Return whether the subscription is owed events of this name."""
@@ -341,10 +355,13 @@ class Attempt(Row):
         DATABASE = "database", _("the database failed")
         OUTAGE = "outage", _("the database could not be reached")
         REPLAYED = "replayed", _("settled, and replayed later")
+        UNSETTLED = "unsettled", _("a consumer has not settled it in time")
 
     #: Failures of the database. A delivery that is dead after one was overtaken: a later event of
     #: its key ran (`on_dead="pass"`) before the death of its worker was withdrawn.
     EXCUSED = (Outcome.DATABASE, Outcome.OUTAGE)
+    #: The delivery was done before. Its next publication has another deduplication id.
+    PUBLISHED_BEFORE = (Outcome.REPLAYED, Outcome.UNSETTLED)
 
     delivery = models.ForeignKey(
         Delivery, models.CASCADE, related_name="failures", verbose_name=_("delivery")

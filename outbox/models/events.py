@@ -110,6 +110,12 @@ class Event(Row):
                 condition=Q(causation_id__isnull=False),
                 name="outbox_event_cause",
             ),
+            # Empty without corrected events.
+            models.Index(
+                fields=["corrects"],
+                condition=Q(corrects__isnull=False),
+                name="outbox_event_corrects",
+            ),
             models.Index(fields=["name", "seq"], name="outbox_event_name"),
             models.Index(
                 fields=["subject", "seq"],

@@ -34,6 +34,11 @@ def _count() -> models.PositiveBigIntegerField[int, int]:
     return models.PositiveBigIntegerField(default=0, editable=False)
 
 
+def _later_count() -> models.PositiveBigIntegerField[int, int]:
+    """Return a counter that processes of an earlier release leave out when they insert a row."""
+    return models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+
+
 class SourceState(models.Model):
     """Counts and condition of one source. Each process adds its counts every ten seconds."""
 
@@ -43,6 +48,8 @@ class SourceState(models.Model):
     unreadable = _count()
     unknown = _count()
     dropped = _count()
+    settlements = _later_count()
+    ignored = _later_count()
     last_at = models.DateTimeField(
         _("last message at"),
         null=True,

@@ -10,6 +10,7 @@ from django.utils.translation import ngettext
 
 from outbox.formatting import format_time, one_line
 from outbox.models import Attempt, Delivery
+from outbox.settlements.status import statuses_of_deliveries
 
 from . import messages
 
@@ -28,7 +29,16 @@ def done(delivery: Delivery, _now: datetime) -> str:
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
-    return _with(text, messages.result_of(delivery))
+    return _with(text, *_settlements(delivery), messages.result_of(delivery))
+
+
+def _settlements(delivery: Delivery) -> list[str]:
+    """Return a sentence for each consumer of a sink's delivery; none for other deliveries."""
+    if not delivery.subscription.consumers:
+        return []
+    using = str(delivery._state.db)
+    found = statuses_of_deliveries([delivery.pk], using=using).get(delivery.pk, ())
+    return [f"{one.text}." for one in found]
 
 
 def _with(*sentences: str) -> str:
@@ -68,6 +78,8 @@ def dead(delivery: Delivery, _now: datetime) -> str:
     last = _last_failure(delivery)
     if last is not None and last.outcome in Attempt.EXCUSED:
         return _overtaken(delivery, last)
+    if last is not None and last.outcome == Attempt.Outcome.UNSETTLED:
+        return _unsettled(delivery, last)
     if last is not None and last.outcome == Attempt.Outcome.REFUSED:
         text = _("Dead: the handler refused it at %(when)s with %(error)s.")
     else:
@@ -84,6 +96,20 @@ def dead(delivery: Delivery, _now: datetime) -> str:
         "id": delivery.pk,
     }
     return _with(f"{text} {step}" % facts, messages.correction_of(delivery))
+
+
+def _unsettled(delivery: Delivery, last: Attempt) -> str:
+    """Explain a delivery that was published, and that a consumer has not settled."""
+    text = _(
+        "Dead: it was published, and at %(when)s %(error)s. Check the consumer and the topic on "
+        "which it reports. A late report makes it done. To publish it again: `manage.py outbox "
+        "retry %(id)d`."
+    )
+    return text % {
+        "when": format_time(last.ended_at),
+        "error": one_line(last.message) or _("no reason recorded"),
+        "id": delivery.pk,
+    }
 
 
 def _overtaken(delivery: Delivery, last: Attempt) -> str:

@@ -19,11 +19,16 @@ from .timeline import TimelineDelivery, TimelineEvent
 
 @dataclass(frozen=True)
 class Sentence:
-    """The sentence of one event, and those of its deliveries that are still owed."""
+    """The sentence of one event, those of its deliveries that are still owed, and its settlements.
+
+    Attributes:
+        settlements: "billing: done after 1.2 s", one for each consumer of a sink.
+    """
 
     event: TimelineEvent
     text: str
     owed: Sequence[TimelineDelivery]
+    settlements: Sequence[str] = ()
 
 
 def sentences_of(
@@ -51,7 +56,8 @@ def _sentences(
             facts = {"span": span(event.emitted_at - first.emitted_at), "first": _inner(first)}
             parts.append(_("%(span)s after %(first)s") % facts)
         owed = [one for one in event.deliveries if one.state not in ("done", "discarded")]
-        yield Sentence(event, ", ".join(filter(None, parts)) + ".", owed)
+        settlements = [one.text for row in event.deliveries for one in row.settlements]
+        yield Sentence(event, ", ".join(filter(None, parts)) + ".", owed, settlements)
 
 
 def words_of(event: TimelineEvent) -> str:

@@ -12,6 +12,7 @@ from django.apps import apps
 
 from outbox import databases
 from outbox.formatting import with_target
+from outbox.settlements.status import SettlementStatus, statuses_of_deliveries
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -47,7 +48,7 @@ class TimelineDelivery:
     """One delivery: started `attempts` times, sent `token` times.
 
     `why` explains a delivery that is not done, and is empty otherwise. Only the first fifty of a
-    timeline have one.
+    timeline have one. `settlements` are those of a sink's consumers.
     """
 
     id: int
@@ -61,6 +62,7 @@ class TimelineDelivery:
     settled_at: datetime | None
     why: str
     failures: Sequence[FailedAttempt] = ()
+    settlements: Sequence[SettlementStatus] = ()
 
     @property
     def receiver(self) -> str:
@@ -225,17 +227,21 @@ def _deliveries(
         .prefetch_related("failures")
         .order_by("id")
     )
+    published = [row.pk for row in found if row.subscription.consumers]
+    settlements = statuses_of_deliveries(published, using=using)
     by_event: dict[int, list[TimelineDelivery]] = {}
     explained = 0
     for row in found:
         needs_sentence = row.state != row.State.DONE and explained < most_explained
         explained += needs_sentence
         sentence = why(row) if needs_sentence else ""
-        by_event.setdefault(row.event_id, []).append(_delivery(row, sentence))
+        by_event.setdefault(row.event_id, []).append(
+            _delivery(row, sentence, settlements.get(row.pk, ()))
+        )
     return by_event
 
 
-def _delivery(row: Delivery, why: str) -> TimelineDelivery:
+def _delivery(row: Delivery, why: str, settlements: Sequence[SettlementStatus]) -> TimelineDelivery:
     return TimelineDelivery(
         id=row.id,
         handler=row.subscription.handler,
@@ -248,6 +254,7 @@ def _delivery(row: Delivery, why: str) -> TimelineDelivery:
         settled_at=row.settled_at,
         why=why,
         failures=[_failure(failure) for failure in row.failures.all()],
+        settlements=settlements,
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from django.db.models import Max, OuterRef, QuerySet, Subquery
+from django.db.models import Max, QuerySet
 
 from outbox import clock, databases
-from outbox.deliveries import ordering
+from outbox.deliveries import ordering, replays
 from outbox.deliveries.locks import share_subscriptions
-from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.models import Delivery, Operation, Subscription
+from outbox.settlements import expecting
 
 from .progress import RATE, Report, Touched, begin, carry_out
 from .selection import Choice
@@ -217,7 +217,8 @@ def _carry_out(
 
 def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
-    _join_queue(rows)  # a dead delivery may have left the queue of its key
+    expecting.expect_again(rows)
+    replays.join_queue(rows)  # a dead delivery may have left the queue of its key
     note = f"retried by {operation.by}"[:300]
     rows.update(state=State.PENDING, due_at=clock.now(using=rows.db), note=note)
 
@@ -228,6 +229,7 @@ def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
     keys = {key for key in rows.values_list("order_key", flat=True) if key is not None}
     settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # leaves its key's queue
     rows.update(state=State.DISCARDED, note=note, **settled)
+    expecting.withdraw(rows)
     ordering.recheck_soon(keys, using=rows.db)
 
 
@@ -236,32 +238,7 @@ def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
 
 
 def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
-    now = clock.now(using=rows.db)
-    receipts = [_receipt(row, operation, now=now) for row in rows.order_by("pk")]
-    Attempt.objects.using(rows.db).bulk_create(receipts)
-    note = f"replayed by {operation.by}"[:300]
-    _join_queue(rows)
-    rows.update(state=State.PENDING, due_at=now, attempts=0, settled_at=None, note=note)
-
-
-def _join_queue(rows: QuerySet[Delivery]) -> None:
-    """Put deliveries of ordered handlers back into the queue of their key."""
-    ordered = _pks(Subscription.objects.using(rows.db).filter(ordered=True))
-    key = Event.objects.using(rows.db).filter(pk=OuterRef("event")).values("key")
-    rows.filter(subscription__in=ordered).update(order_key=Subquery(key))
-
-
-def _receipt(row: Delivery, operation: Operation, *, now: datetime) -> Attempt:
-    settled = row.settled_at or now
-    return Attempt(
-        delivery=row,
-        number=row.attempts,
-        started_at=min(row.started_at or settled, settled),
-        ended_at=settled,
-        worker=row.worker,
-        outcome=Attempt.Outcome.REPLAYED,
-        message=f"{row.get_state_display()}, then replayed by {operation.by}: {operation.reason}",
-    )
+    replays.replay(rows, by=operation.by, reason=operation.reason)
 
 
 _CHANGES: Mapping[str, Callable[[QuerySet[Delivery], Operation], None]] = {

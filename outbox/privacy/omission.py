@@ -13,6 +13,7 @@ from typing import Any
 from outbox.contracts.schema_parts import alternatives, item, other_properties
 from outbox.events import EventRecord
 
+from . import plans
 from .sensitive import Schema, replaced, schemas_of
 
 
@@ -62,6 +63,8 @@ def without_sensitive(event: EventRecord) -> Omitted:
             "installed app declares the event, and no events.lock.json records the version."
         )
     own = schemas[-1]  # of exactly this version, where it is known
+    if len(schemas) == 1 and (found := _by_plan(event.payload, own)):
+        return found
     for place in _undeclared(event.payload, own, own.get("$defs", {})):
         raise UndeclaredField(
             f"{event.name} has the field {place.lstrip('.')}, which version {event.version} does "
@@ -74,6 +77,19 @@ def without_sensitive(event: EventRecord) -> Omitted:
     places: dict[str, None] = {}
     cleaned = _cleaned(payload, "", places)
     return Omitted(cleaned, tuple(place.lstrip(".") for place in places))
+
+
+def _by_plan(payload: Mapping[str, Any], schema: Schema) -> Omitted | None:
+    """Return the payload without sensitive fields if the schema is simple enough, else None."""
+    clean = plans.plan_of(schema)
+    if clean is None:
+        return None
+    places: dict[str, None] = {}
+    try:
+        cleaned = clean(payload, "", places)
+    except plans.Unplanned:
+        return None
+    return Omitted(cleaned, tuple(places))
 
 
 def _without_nulls(value: Any) -> Any:

@@ -80,10 +80,16 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Due:
-    """Due events: whether some wait for fan-out, and whether delayed ones are due."""
+    """Due events: whether some wait for fan-out, and whether delayed ones are due.
+
+    Also whether settlements of consumers are overdue, and whether received events have to be
+    checked for a report.
+    """
 
     has_waiting: bool = False
     has_delayed: bool = False
+    has_overdue: bool = False
+    has_reports: bool = False
 
     @property
     def are_any(self) -> bool:
@@ -93,8 +99,9 @@ class Due:
 
 def read_due_events(now: datetime, *, using: str) -> Due:
     """Return which kinds of events are due."""
-    ((waiting, delayed),) = read(_READ_DUE_EVENTS, timestamp(now, using=using), using=using)
-    return Due(waiting is not None, delayed is not None)
+    at = timestamp(now, using=using)
+    (found,) = read(_READ_DUE_EVENTS, at, at, at, using=using)
+    return Due(*(one is not None for one in found))
 
 
 def read_work(now: datetime, *, using: str) -> dict[int, PendingWork]:
@@ -205,7 +212,11 @@ def _first(column: str, state: str) -> str:
 _READ_DUE_EVENTS = """
 SELECT
     (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
-    (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1)
+    (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1),
+    (SELECT id FROM outbox_settlement
+     WHERE state = 'open' AND due_at <= %s ORDER BY due_at LIMIT 1),
+    (SELECT id FROM outbox_settlementreport
+     WHERE reported_at IS NULL AND check_at <= %s ORDER BY check_at LIMIT 1)
 """
 
 _DUE = Columns(Delivery, alias="d", names=("due_at",))

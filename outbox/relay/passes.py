@@ -22,7 +22,9 @@ from outbox.conf import conf
 from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
 from outbox.deliveries.statements import bound_transaction
-from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
+from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient, retry_transient
+from outbox.settlements.overdue import pursue
+from outbox.settlements.reporting import report
 from outbox.transports.base import Message, StartingTransport
 
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
@@ -258,6 +260,10 @@ def plan(
     began, now = time.monotonic(), clock.now(using=using)
     # Without a lock: an idle pass costs two small reads and no write lock.
     events = Due() if is_nudged else read_due_events(now, using=using)
+    if events.has_overdue or events.has_reports:
+        _keep_settlements(events, using=using)
+        began, now = time.monotonic(), clock.now(using=using)
+        events = read_due_events(now, using=using)
     if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
         return Plan()
     with transaction.atomic(using=using):
@@ -284,6 +290,18 @@ def plan(
     messages = [message for one in passes.values() for message in one.messages()]
     is_contended = only is None and any(work.is_any for work in others)
     return Plan(messages, len(locked.events), is_contended=is_contended)
+
+
+def _keep_settlements(due: Due, *, using: str) -> None:
+    """Act on overdue settlements, and report settled events. A failure does not stop the relay."""
+    for is_due, step in ((due.has_overdue, pursue), (due.has_reports, report)):
+        try:
+            if is_due:
+                step(using=using)
+        except Exception as error:
+            if is_transient(error, using=using):
+                raise
+            logger.exception("The settlements of other systems could not be kept.")
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:

@@ -20,19 +20,25 @@ from outbox import databases
 from outbox.databases import is_its_own
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction, execute, numbers
-from outbox.models import Delivery, Event
+from outbox.models import Delivery, Event, Settlement, SettlementReport
 
 from .archive import Archive
 
 
 def prunable(*, before: datetime, using: str | None = None) -> QuerySet[Event]:
-    """Return the events emitted before a time that have no owed delivery."""
+    """Return the events emitted before a time that have no owed delivery and no open settlement."""
     using = using or databases.alias()
     owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
     # The first in order, not `EXISTS`: the planner may turn that into a set of all owed rows.
     owed_delivery = Subquery(owed.order_by("event", "subscription").values("pk")[:1])
     old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
-    return old.alias(owed_delivery=owed_delivery).filter(owed_delivery=None)
+    settlements = Settlement.objects.using(using).filter(event=OuterRef("id"), state="open")
+    reports = SettlementReport.objects.using(using).filter(event=OuterRef("id"), reported_at=None)
+    return old.alias(
+        owed_delivery=owed_delivery,
+        settlement=Subquery(settlements.order_by("event").values("pk")[:1]),
+        report=Subquery(reports.order_by("event").values("pk")[:1]),
+    ).filter(owed_delivery=None, settlement=None, report=None)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def prune_some(
         locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
         deliveries = lock_deliveries(locked, using=using)
         locked -= {event for _, event, state in deliveries if state in Delivery.OWED}
+        locked &= _without_open_settlements(locked, using=using)
         if archive:
             events = Event.objects.using(using).filter(seq__in=locked).order_by("seq")
             archive.add(list(events), using=using)
@@ -96,6 +103,22 @@ def _pruning_read(using: str) -> AbstractContextManager[Any]:
     """Return `_pruning_transaction` on PostgreSQL only: on SQLite it would take the write lock."""
     is_postgresql = connections[using].vendor == "postgresql"
     return _pruning_transaction(using) if is_postgresql else nullcontext()
+
+
+def _without_open_settlements(seqs: Collection[int], *, using: str) -> set[int]:
+    """Return the events whose settlement is neither expected nor to be reported.
+
+    The caller has locked their deliveries, so no receipt adds a settlement meanwhile.
+    """
+    events = Event.objects.using(using).filter(seq__in=seqs)
+    seq_of = {id: seq for seq, id in events.values_list("seq", "id")}
+    settlements = Settlement.objects.using(using).filter(event__in=list(seq_of), state="open")
+    reports = SettlementReport.objects.using(using).filter(event__in=list(seq_of))
+    open_ids = {
+        *settlements.values_list("event", flat=True),
+        *reports.filter(reported_at=None).values_list("event", flat=True),
+    }
+    return {seq for id, seq in seq_of.items() if id not in open_ids}
 
 
 @contextmanager
@@ -129,9 +152,16 @@ def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -
     By statements, since no other table refers to these rows. Django's delete() would load each row
     first and hold the write lock of SQLite several times as long.
     """
+    _delete("outbox_settlement", "delivery_id", deliveries, using=using)
     _delete("outbox_attempt", "delivery_id", deliveries, using=using)
+    if seqs:
+        execute(f"{_FORGET_REPORTS} WHERE seq IN ({numbers(seqs)}))", using=using)
     _delete("outbox_delivery", "id", deliveries, using=using)
     _delete("outbox_event", "seq", seqs, using=using)
+
+
+_FORGET_REPORTS = """
+DELETE FROM outbox_settlementreport WHERE event IN (SELECT id FROM outbox_event"""
 
 
 def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:

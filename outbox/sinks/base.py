@@ -46,10 +46,8 @@ class SinkMessage:
     @property
     def size(self) -> int:
         """Bytes of key, headers and body."""
-        headers = sum(
-            len(name.encode()) + len(value.encode()) for name, value in self.headers.items()
-        )
-        return len(self.key.encode()) + headers + len(self.body)
+        text = "".join((self.key, *self.headers, *self.headers.values()))
+        return (len(text) if text.isascii() else len(text.encode())) + len(self.body)
 
 
 class Sink(ABC):

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from outbox.conf import Conf, conf
 from outbox.events import LONGEST_SELECTOR, SEPARATOR, is_pattern, selects
+from outbox.policy import SettledBy
 
 from .base import Encoding, Sink
 from .entries import Entry
@@ -50,7 +51,14 @@ _KEYS = (
     "LEASE_SECONDS",
     "TIMEOUT_SECONDS",
     "ATTEMPTS",
+    "CONSUMERS",
+    "SETTLE_SECONDS",
+    "SETTLE_REPLAYS",
 )
+#: Name of a system that settles events: `CONSUMERS` of a sink, `SETTLES_AS` of a source.
+CONSUMER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+#: Characters of the column with the names of a sink's consumers.
+_LONGEST_CONSUMERS = 1000
 #: Characters that RFC 3986 allows in a URI reference.
 _URI_REFERENCE = re.compile(r"([A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 
@@ -75,6 +83,7 @@ class SinkConfig:
         lease: seconds after which a sent delivery is presumed lost.
         timeout: most seconds of one call of the backend.
         attempts: attempts before a delivery is dead. None: no limit.
+        settled_by: the systems that report its events as settled; None: none.
     """
 
     name: str
@@ -92,6 +101,7 @@ class SinkConfig:
     lease: float
     timeout: float
     attempts: int | None
+    settled_by: SettledBy | None = None
 
     @property
     def handler(self) -> str:
@@ -183,9 +193,26 @@ def _config(name: object, given: object, outbox: Conf) -> SinkConfig:
         lease=lease,
         timeout=_timeout(entry, lease=lease),
         attempts=entry.whole("ATTEMPTS", default=outbox.ATTEMPTS, no_limit=True),
+        settled_by=_settled_by(entry),
     )
     _refuse_long_selector(entry, config)
     return config
+
+
+def _settled_by(entry: Entry) -> SettledBy | None:
+    seconds = entry.seconds("SETTLE_SECONDS", default=300.0)
+    replays = entry.whole("SETTLE_REPLAYS", default=3, least=0) or 0
+    if not entry.has("CONSUMERS"):
+        return None
+    consumers = entry.texts("CONSUMERS", proper="a list of names of consumers")
+    for one in consumers:
+        if not CONSUMER.fullmatch(one):
+            proper = 'use letters, digits, "-", "_" and "."'
+            raise entry.invalid("CONSUMERS", f"the name {one!r} does not fit; {proper}")
+    if len(",".join(consumers)) > _LONGEST_CONSUMERS:
+        reason = f"the names have more than {_LONGEST_CONSUMERS} characters"
+        raise entry.invalid("CONSUMERS", reason)
+    return SettledBy(consumers=consumers, seconds=seconds, replays=replays)
 
 
 def _refuse_long_selector(entry: Entry, config: SinkConfig) -> None:

@@ -37,6 +37,10 @@ class Entry:
         """Return the full name of one of its settings, for errors."""
         return f'{self.place}["{key}"]'
 
+    def has(self, key: str) -> bool:
+        """Return whether a value is given that is not empty."""
+        return bool(self._given.get(key))
+
     def invalid(self, key: str, reason: str) -> ImproperlyConfigured:
         """Return the error for an invalid value."""
         return ImproperlyConfigured(f"{self.name(key)} is invalid: {reason}.")
@@ -76,14 +80,16 @@ class Entry:
             raise self.invalid(key, "it must be True or False")
         return given
 
-    def whole(self, key: str, *, default: int | None, no_limit: bool = False) -> int | None:
-        """Return a whole number of 1 or more. With `no_limit` it may be set to None."""
+    def whole(
+        self, key: str, *, default: int | None, no_limit: bool = False, least: int = 1
+    ) -> int | None:
+        """Return a whole number of `least` or more. With `no_limit` it may be set to None."""
         given = self._given.get(key, default)
         if given is None and (no_limit or key not in self._given):
             return None
-        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        if not isinstance(given, int) or isinstance(given, bool) or given < least:
             more = ", or None for no limit" if no_limit else ""
-            raise self.invalid(key, f"it must be a whole number of 1 or more{more}")
+            raise self.invalid(key, f"it must be a whole number of {least} or more{more}")
         return given
 
     def seconds(self, key: str, *, default: float) -> float:

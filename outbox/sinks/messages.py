@@ -57,7 +57,12 @@ class Mapper(Protocol):
 
 
 def message_of(
-    config: SinkConfig, event: EventRecord, *, sink: Sink, replays: int = 0
+    config: SinkConfig,
+    event: EventRecord,
+    *,
+    sink: Sink,
+    replays: int = 0,
+    settings: Conf | None = None,
 ) -> SinkMessage:
     """Return the message that a sink sends for an event.
 
@@ -65,6 +70,7 @@ def message_of(
         config: the sink's configuration.
         sink: its backend.
         replays: number of requested replays. Each one changes the deduplication id.
+        settings: `OUTBOX`, if the caller has read it for several events.
 
     Raises:
         PermanentFailure: the message is too large, the event's sensitive fields are unknown, or the
@@ -72,7 +78,7 @@ def message_of(
         UndeclaredField: a newer release can publish the event.
     """
     sent, _omitted = publishable(config, event)
-    parts = _parts(config, sent, sink=sink)
+    parts = _parts(config, sent, sink=sink, settings=settings or conf(lenient=True))
     message = SinkMessage(
         id=f"{event.id}.{replays}" if replays else str(event.id),
         event=sent,
@@ -101,7 +107,7 @@ def publishable(config: SinkConfig, event: EventRecord) -> tuple[EventRecord, tu
             f'The sink "{config.name}" omits sensitive fields. {error} Declare the event, or set '
             "SENSITIVE of the sink to True."
         ) from error
-    return replace(event, payload=found.payload), found.fields
+    return (replace(event, payload=found.payload) if found.fields else event), found.fields
 
 
 def topic_of(config: SinkConfig, event: EventRecord, *, sink: Sink | type[Sink]) -> str:
@@ -130,10 +136,10 @@ def as_debezium(event: EventRecord, *, topic: str) -> MessageParts:
     return MessageParts(body=cloudevents.json_bytes(event.payload), headers=headers)
 
 
-def _parts(config: SinkConfig, event: EventRecord, *, sink: Sink) -> MessageParts:
+def _parts(config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf) -> MessageParts:
     try:
         if config.format == CLOUDEVENTS:
-            return _as_cloudevent(config, event, sink=sink)
+            return _as_cloudevent(config, event, sink=sink, settings=settings)
         mapper: Mapper = as_debezium if config.format == DEBEZIUM else import_string(config.format)
         parts = mapper(event, topic=topic_of(config, event, sink=sink))
     except cloudevents.InvalidCloudEvent as error:
@@ -151,8 +157,9 @@ def _refuse_other_parts(config: SinkConfig, parts: Any) -> None:
         )
 
 
-def _as_cloudevent(config: SinkConfig, event: EventRecord, *, sink: Sink) -> MessageParts:
-    settings = conf(lenient=True)
+def _as_cloudevent(
+    config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf
+) -> MessageParts:
     attributes = cloudevents.attributes(
         event, source=settings.SOURCE, schema_url=_schema_url(settings, event)
     )

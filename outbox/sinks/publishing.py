@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from outbox import subscriptions
+from outbox.conf import conf
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
 from outbox.subscriptions import subscribe
@@ -45,6 +46,7 @@ def register_sinks() -> None:
             lease=config.lease,
             attempts=config.attempts,
             breaker=_BREAKER,
+            settled_by=config.settled_by,
         )(_handler(config))
 
 
@@ -112,17 +114,20 @@ def _parts(
 ) -> Iterator[list[tuple[BulkDelivery, SinkMessage]]]:
     """Yield the messages of each call, limited in number and bytes. Build those of one call."""
     part: list[tuple[BulkDelivery, SinkMessage]] = []
-    size = 0
+    size, settings = 0, conf(lenient=True)
     for one in deliveries:
         try:
-            message = message_of(config, one.event, sink=sink, replays=one.replays)
+            message = message_of(
+                config, one.event, sink=sink, replays=one.replays, settings=settings
+            )
         except Exception as error:
             one.failed(error)
             continue
-        if part and (len(part) == sink.max_batch or size + message.size > _MOST_BYTES):
+        more = message.size
+        if part and (len(part) == config.batch or size + more > _MOST_BYTES):
             yield part
             part, size = [], 0
         part.append((one, message))
-        size += message.size
+        size += more
     if part:
         yield part

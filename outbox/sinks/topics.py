@@ -51,5 +51,7 @@ def filled(template: str, *, name: str, version: int, key: str) -> str:
         name: the event's name, "app.ClassName".
         key: the event's key, in the characters that the destination allows.
     """
+    if "{" not in template and "}" not in template:
+        return template
     app, _, event = name.partition(".")
     return template.format(app=app, event=event, name=name, version=version, key=key)

@@ -51,6 +51,8 @@ class ExternalMessage:
         causation_id: the event that caused it, if this project knows that event.
         traceparent: W3C trace context, or "".
         tracestate: W3C trace state, or "".
+        event_id: id of the fact in the system that sent it, by which it is reported as settled.
+            Default: `id`.
 
     Raises:
         NotReadable: an attribute has another type.
@@ -63,6 +65,7 @@ class ExternalMessage:
     causation_id: UUID | None = None
     traceparent: str = ""
     tracestate: str = ""
+    event_id: str = ""
 
     def __post_init__(self) -> None:
         """Refuse other types, which a mapper in the project may pass."""
@@ -77,7 +80,7 @@ class ExternalMessage:
 
 #: Types of the attributes of an `ExternalMessage`.
 _TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
-    ("id", "type", "traceparent", "tracestate"): (str,),
+    ("id", "type", "traceparent", "tracestate", "event_id"): (str,),
     ("data",): (Mapping,),
     ("correlation_id", "causation_id"): (UUID, type(None)),
 }

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from outbox.conf import conf
+from outbox.sinks.configuration import CONSUMER
 from outbox.sinks.entries import Entry
 
 from .base import BaseSource, ExternalMessage, ReceivedMessage, Source
@@ -37,6 +38,7 @@ _KEYS = (
     "MAX_BACKLOG",
     "MAX_BYTES",
     "DEDUPLICATION_DAYS",
+    "SETTLES_AS",
 )
 
 
@@ -55,6 +57,7 @@ class SourceConfig:
         max_backlog: owed deliveries of its events at which the source pauses.
         max_bytes: bytes of the largest body that is stored.
         deduplication_days: days for which the ids of messages are kept.
+        settles_as: name under which this system reports events as settled. "": it does not.
     """
 
     name: str
@@ -67,6 +70,7 @@ class SourceConfig:
     max_backlog: int
     max_bytes: int
     deduplication_days: float
+    settles_as: str = ""
 
     @cached_property
     def backend_class(self) -> type[BaseSource]:
@@ -165,6 +169,7 @@ def _config(name: object, given: object) -> SourceConfig:
         max_backlog=entry.whole("MAX_BACKLOG", default=10_000) or 0,
         max_bytes=entry.whole("MAX_BYTES", default=1_048_576) or 0,
         deduplication_days=entry.seconds("DEDUPLICATION_DAYS", default=30.0),
+        settles_as=_settles_as(entry),
     )
 
 
@@ -184,6 +189,15 @@ def _topics(entry: Entry, backend: type[BaseSource]) -> tuple[str, ...]:
 
 def _group(entry: Entry, backend: type[BaseSource]) -> str:
     return entry.text("GROUP", default=None if backend.needs_group else "")
+
+
+def _settles_as(entry: Entry) -> str:
+    name = entry.text("SETTLES_AS", default="")
+    if name and not CONSUMER.fullmatch(name):
+        raise entry.invalid(
+            "SETTLES_AS", f'the name {name!r} does not fit; use letters, digits, "-", "_" and "."'
+        )
+    return name
 
 
 def _mapper(entry: Entry) -> str:

@@ -65,6 +65,7 @@ def _content(event: cloudevents.CloudEvent) -> ExternalMessage:
         causation_id=_uuid(extensions.get("causationid", "")),
         traceparent=extensions.get("traceparent", ""),
         tracestate=extensions.get("tracestate", ""),
+        event_id=event.id,
     )
 
 

@@ -14,6 +14,8 @@ from pydantic_core import PydanticSerializationError, to_json
 from outbox.context import Cause
 from outbox.events import DomainEvent
 from outbox.ids import uuid7
+from outbox.settlements.events import SETTLED_TYPE
+from outbox.settlements.recording import InvalidReport, Report
 from outbox.storable import storable_text
 
 from .base import ExternalMessage, NotReadable, ReceivedMessage
@@ -24,7 +26,7 @@ from .unreadable import UnknownMessageReceived, UnreadableMessageReceived, as_re
 
 logger = logging.getLogger("outbox.sources")
 
-Outcome = Literal["stored", "unreadable", "unknown"]
+Outcome = Literal["stored", "unreadable", "unknown", "dropped", "settlement"]
 
 #: Width of the columns of an event's key and of an external id.
 _LONGEST_ID = 100
@@ -37,17 +39,22 @@ class Reading:
     Attributes:
         message: the message.
         external_id: its identity within the source.
-        event: the event.
-        outcome: whether the event is the message's own, or holds the message as it was received.
+        event: the event. None: only the message's id is stored.
+        outcome: whether the event is the message's own, or holds the message as it was received. A
+            dropped one is stored only to be reported as settled.
         content: its content, if it could be read.
+        report: the report of a settlement. None: it is none, or of no event of this project.
+        reported_id: id by which it is reported as settled. "": it is not reported.
         event_id: id of the event.
     """
 
     message: ReceivedMessage
     external_id: str
-    event: DomainEvent
+    event: DomainEvent | None
     outcome: Outcome
     content: ExternalMessage | None = None
+    report: Report | None = None
+    reported_id: str = ""
     event_id: UUID = field(default_factory=uuid7)
 
     def cause(self, source: str) -> Cause:
@@ -102,6 +109,18 @@ def content_of(message: ReceivedMessage, source: SourceConfig) -> ExternalMessag
     )
 
 
+def report_of(content: ExternalMessage) -> Report | None:
+    """Return the report of a settlement. None: it is of no event of this project.
+
+    Raises:
+        NotReadable: a field is missing.
+    """
+    try:
+        return Report.of(content.data)
+    except InvalidReport as error:
+        raise NotReadable(str(error)) from None
+
+
 def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | None:
     """Return the external event of a message, or None if no class declares its type.
 
@@ -135,7 +154,13 @@ def unreadable(
         external_id=own_id,
         max_bytes=source.max_bytes,
     )
-    return Reading(message=message, external_id=own_id, event=event, outcome="unreadable")
+    return Reading(
+        message=message,
+        external_id=own_id,
+        event=event,
+        outcome="unreadable",
+        reported_id=reported_id(content) if content else "",
+    )
 
 
 def external_id(given: str) -> str:
@@ -146,18 +171,46 @@ def external_id(given: str) -> str:
     return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
+def reported_id(content: ExternalMessage) -> str:
+    """Return the id by which a message's event is reported as settled."""
+    return storable_text(content.event_id or content.id)
+
+
 def _known_or_unknown(
     message: ReceivedMessage, source: SourceConfig, content: ExternalMessage
 ) -> Reading | None:
     fact = fact_of(content, source)
+    if content.type == SETTLED_TYPE:
+        return Reading(
+            message=message,
+            external_id=external_id(content.id),
+            event=fact,
+            outcome="settlement",
+            content=content,
+            report=report_of(content),
+        )
+    if fact is None and source.unknown == "drop":
+        return _dropped(message, content) if source.settles_as else None
     if fact is None:
-        return _unknown(message, source, content) if source.unknown == "keep" else None
+        return _unknown(message, source, content)
     return Reading(
         message=message,
         external_id=external_id(content.id),
         event=fact,
         outcome="stored",
         content=content,
+        reported_id=reported_id(content),
+    )
+
+
+def _dropped(message: ReceivedMessage, content: ExternalMessage) -> Reading:
+    return Reading(
+        message=message,
+        external_id=external_id(content.id),
+        event=None,
+        outcome="dropped",
+        content=content,
+        reported_id=reported_id(content),
     )
 
 
@@ -172,7 +225,12 @@ def _unknown(message: ReceivedMessage, source: SourceConfig, content: ExternalMe
         unknown_type=content.type,
     )
     return Reading(
-        message=message, external_id=own_id, event=event, outcome="unknown", content=content
+        message=message,
+        external_id=own_id,
+        event=event,
+        outcome="unknown",
+        content=content,
+        reported_id=reported_id(content),
     )
 
 

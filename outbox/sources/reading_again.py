@@ -11,14 +11,17 @@ from outbox import databases, emission
 from outbox.ids import uuid7
 from outbox.models import Event, Received
 from outbox.receipt import PermanentFailure
+from outbox.settlements.events import SETTLED_TYPE
+from outbox.settlements.recording import record
+from outbox.settlements.reporting import Expected, expect_reports
 from outbox.subscriptions import find, subscribe
 from outbox.transports.base import QUEUE
 from outbox.transports.nudge import nudge
 
-from .base import NotReadable, ReceivedMessage
+from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig, configured
 from .events import ExternalEvent
-from .reading import content_of, external_id, fact_of
+from .reading import content_of, external_id, fact_of, report_of, reported_id
 from .storing import claim
 from .unreadable import HANDLER, STORED_MESSAGES, Encoding, StoredMessage
 
@@ -55,9 +58,14 @@ def read_message(
         headers=headers,
         body=_decoded(body, encoding, source=known),
     )
-    found = _fact(message, known, unknown_type=unknown_type)
-    if found is not None:
-        _store_once(*found, known.name)
+    found = _read(message, known, unknown_type=unknown_type)
+    if found is None:
+        return
+    content, fact = found
+    if content.type == SETTLED_TYPE:
+        record([report_of(content)], using=databases.alias())
+    if fact is not None:
+        _store_once(fact, content, known)
 
 
 def require_readable(stored: StoredMessage) -> None:
@@ -70,7 +78,7 @@ def require_readable(stored: StoredMessage) -> None:
         headers=stored.headers,
         body=_decoded(stored.body, stored.encoding, source=source),
     )
-    _fact(message, source, unknown_type=stored.unknown_type)
+    _read(message, source, unknown_type=stored.unknown_type)
 
 
 def _source(name: str) -> SourceConfig:
@@ -98,13 +106,16 @@ def _decoded(body: str, encoding: Encoding, *, source: SourceConfig) -> bytes:
         raise PermanentFailure("The body is no valid Base64.") from error
 
 
-def _fact(
+def _read(
     message: ReceivedMessage, source: SourceConfig, *, unknown_type: str
-) -> tuple[ExternalEvent, str] | None:
-    """Return the event of a message and its external id; None: nothing is to be stored."""
+) -> tuple[ExternalMessage, ExternalEvent | None] | None:
+    """Return a message's content, and its event if it has one; None: nothing is to be stored."""
     try:
         content = content_of(message, source)
         fact = fact_of(content, source) if content else None
+        if content is not None and content.type == SETTLED_TYPE:
+            report_of(content)
+            return content, fact
     except NotReadable as error:
         raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
     if content is None or (fact is None and content.type == unknown_type):
@@ -113,18 +124,21 @@ def _fact(
         raise PermanentFailure(
             f"No external event of the source {source.name} declares the type {content.type}."
         )
-    return fact, external_id(content.id)
+    return content, fact
 
 
-def _store_once(fact: ExternalEvent, own_id: str, source: str) -> None:
-    using, event_id = databases.alias(), uuid7()
-    if not claim(source, {own_id: event_id}, using=using):
-        rows = Received.objects.using(using).filter(source=source, external_id=own_id)
+def _store_once(fact: ExternalEvent, content: ExternalMessage, source: SourceConfig) -> None:
+    using, event_id, own_id = databases.alias(), uuid7(), external_id(content.id)
+    if not claim(source.name, {own_id: event_id}, using=using):
+        rows = Received.objects.using(using).filter(source=source.name, external_id=own_id)
         [row] = rows.select_for_update()
         events = Event.objects.using(using).filter(id=row.event)
         if events.exclude(name__in=STORED_MESSAGES).exists():
-            logger.warning("%s: %s was stored before. It is dropped.", source, own_id)
+            logger.warning("%s: %s was stored before. It is dropped.", source.name, own_id)
             return
         rows.update(event=event_id)
     emission.store(fact, using=using, event_id=event_id)
+    if source.settles_as and content.type != SETTLED_TYPE:
+        one = Expected(external_id=own_id, reported_id=reported_id(content), event=event_id)
+        expect_reports([one], source=source.name, consumer=source.settles_as, using=using)
     transaction.on_commit(nudge, using=using, robust=True)

@@ -12,7 +12,15 @@ from outbox import clock, databases
 from outbox.counting.buffer import Buffer
 from outbox.models import SourceState
 
-OUTCOMES = ("stored", "duplicates", "unreadable", "unknown", "dropped")
+OUTCOMES = (
+    "stored",
+    "duplicates",
+    "unreadable",
+    "unknown",
+    "dropped",
+    "settlements",
+    "ignored",
+)
 
 
 def count(source: str, outcomes: Mapping[str, int]) -> None:

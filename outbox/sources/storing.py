@@ -18,6 +18,8 @@ from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
 from outbox.models import Received
+from outbox.settlements.recording import record
+from outbox.settlements.reporting import Expected, expect_reports
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
 from outbox.transports.nudge import nudge
@@ -54,7 +56,8 @@ def store(
         using: the outbox's database alias.
 
     Returns:
-        Numbers of messages by outcome: stored, unreadable, unknown, duplicates, dropped.
+        Numbers of messages by outcome: stored, unreadable, unknown, duplicates, dropped, and
+        settlements and ignored ones, which are reports of consumers.
 
     Raises:
         django.db.Error: nothing of the batch, or of its rest, is stored.
@@ -110,15 +113,43 @@ def _store_together(
         ids = {external_id: one.event_id for external_id, one in first.items()}
         new = claim(source.name, ids, using=using)
         mine = [one for external_id, one in first.items() if external_id in new]
-        keys = {one.event.key for one in mine if is_ordered_event(one.event.event_name)}
+        facts = [one.event for one in mine if one.event is not None]
+        keys = {fact.key for fact in facts if is_ordered_event(fact.event_name)}
         lock_keys(keys, connection=connections[using])
-        counts = Counter(_store_one(source, one, using=using) for one in mine)
+        counts = Counter(
+            _store_one(source, one, using=using) for one in mine if one.event is not None
+        )
         counts["duplicates"] = len(readings) - len(mine)
+        counts += _keep_settlements(source, mine, using=using)
         new_ones = {one.event_id for one in mine}
         known = [one for one in readings if one.event_id not in new_ones]
         transaction.on_commit(partial(_log_each, source, known), using=using)
         failpoints.reach(failpoints.BEFORE_STORE)
         transaction.on_commit(nudge, using=using, robust=True)
+    return counts
+
+
+def _keep_settlements(
+    source: SourceConfig, readings: Sequence[Reading], *, using: str
+) -> Counter[str]:
+    """Record the settlements that were received, and expect reports of the other messages.
+
+    Return the numbers of messages for which no event is stored, by outcome.
+    """
+    if source.settles_as:
+        expected = [
+            Expected(
+                external_id=one.external_id,
+                reported_id=one.reported_id,
+                event=one.event_id if one.event is not None else None,
+            )
+            for one in readings
+            if one.reported_id
+        ]
+        expect_reports(expected, source=source.name, consumer=source.settles_as, using=using)
+    received = [one.report for one in readings if one.outcome == "settlement"]
+    counts = record(received, using=using) if received else Counter()
+    counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
 
 
@@ -129,12 +160,14 @@ def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
 
 
 def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:
+    """Store the event of a message; return its outcome as it is counted."""
+    assert reading.event is not None
     content = reading.content
     parent, state = (content.traceparent, content.tracestate) if content else ("", "")
     with caused_by(reading.cause(source.name)), tracing.received(parent, state):
         try:
             emission.store(reading.event, using=using, event_id=reading.event_id)
-            return reading.outcome
+            return "stored" if reading.outcome == "settlement" else reading.outcome
         except UnstorableValue as error:  # it is raised before the database is asked
             if reading.outcome == "unreadable":
                 raise

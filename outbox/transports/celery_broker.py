@@ -16,8 +16,10 @@ from typing import Any
 from celery import Celery, current_app
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
+from kombu.pools import ProducerPool, producers
 
 from .base import QUEUE, Message, Relay
+from .celery_settings import address, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
 
@@ -34,17 +36,21 @@ class CeleryTransport:
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
+        self._producers: ProducerPool | None = None
         self._has_fanout: bool | None = None
 
     def dispatch(self, message: Message) -> None:
         """Send a message, without a retry: the relay retries from the database."""
-        current_app.tasks[TASK].apply_async(
-            args=(message.handler, message.pairs),
-            kwargs={"subscription": message.subscription, "refill": message.refill},
-            queue=message.queue,
-            retry=False,
-            argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
-        )
+        self._producers = self._producers or producers[own_connection(current_app)]
+        with self._producers.acquire(block=True, timeout=_WAIT_SECONDS) as producer:
+            current_app.tasks[TASK].apply_async(
+                args=(message.handler, message.pairs),
+                kwargs={"subscription": message.subscription, "refill": message.refill},
+                producer=producer,
+                retry=False,
+                argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
+                **address(queue_of(current_app, message.queue)),
+            )
 
     def nudge(self) -> None:
         """Nudge all running relays, if the broker has fanout."""
@@ -61,9 +67,9 @@ class CeleryTransport:
             raise
 
     def is_available(self) -> bool:
-        """Return whether the broker answers within the socket timeout of Celery's transport."""
+        """Return whether the broker answers within the timeouts of the outbox's connections."""
         try:
-            with current_app.connection_for_write() as connection:
+            with own_connection(current_app) as connection:
                 open_channel(connection)
         except Exception:
             return False
@@ -125,7 +131,7 @@ def _consume_nudges(connection: Connection, relay: Relay, stopping: Event) -> No
 
 
 def _connect(app: Celery) -> Connection:
-    connection = app.connection_for_write()
+    connection = own_connection(app)
     connection.ensure_connection(max_retries=1, timeout=1)
     EXCHANGE(connection.default_channel).declare()
     return connection

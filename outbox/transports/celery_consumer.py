@@ -10,18 +10,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.utils.imports import symbol_by_name
+from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
+
+from .celery_broker import TASK
 
 
 class Consumer(CeleryConsumer):
     """Reconnects while messages are running. Celery's setting `worker_consumer` selects it."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Release the running messages, close the lost connection and reconnect."""
+        """Release the running messages, close the lost connection and reconnect.
+
+        The setting `worker_cancel_long_running_tasks_on_connection_loss` cancels running tasks that
+        are not acknowledged. It must not end a handler: the delivery's lease continues.
+        """
+        for request in list(state.active_requests):
+            if request.name == TASK:
+                request.acknowledged = True
         for channel in _virtual_channels(self.connection):
             channel.do_restore = False
             channel.basic_ack = channel.basic_reject = _ignore
         super().on_connection_error_after_connected(exc)
+
+
+def is_ours(name: Any) -> bool:
+    """Return whether a value of `worker_consumer` selects the class above or a subclass."""
+    found = symbol_by_name(name)
+    return isinstance(found, type) and issubclass(found, Consumer)
 
 
 def _virtual_channels(connection: Any) -> list[Any]:

@@ -9,6 +9,7 @@ nudge costs latency, never data.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ import time
 
 from outbox.conf import conf
 
+from . import celery_app
 from .base import Transport
 
 logger = logging.getLogger("outbox.nudge")
@@ -26,9 +28,17 @@ _PAUSE_AFTER_FAILURE = 1.0
 
 
 def nudge() -> None:
-    """Nudge the relay soon. Returns at once, never raises, never waits for the broker."""
-    if conf().NUDGE:
+    """Nudge the relay soon. Returns at once, never raises, never waits for the broker.
+
+    Without Celery there is no broker, so the relay polls.
+    """
+    if conf().NUDGE and _has_broker():
         _nudger.request()
+
+
+@functools.cache
+def _has_broker() -> bool:
+    return celery_app.is_importable()
 
 
 class _Nudger:

@@ -12,10 +12,12 @@ answer of the external system. Any other call is at most one failure.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 from django.db import transaction
@@ -32,6 +34,7 @@ from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery
 from outbox.receipt import BulkDelivery, LeaseLost, NotSettled
+from outbox.settlements import expecting
 from outbox.subscriptions import Handler
 
 from . import calls, outcome
@@ -66,43 +69,64 @@ def run(
     began = time.monotonic()
     errors: dict[int, Exception] = {}
     with ExitStack() as stack:
-        spans = [
-            stack.enter_context(
-                tracing.handling(row, handler=handler.name, using=access.using, ends=False)
-            )
-            for row in deliveries
-        ]
+        spans = _spans(handler, deliveries, stack, using=access.using)
         try:
             errors = _call(handler, deliveries, lease=lease, access=access)
         except Exception as error:  # before the call
             errors = {row.pk: error for row in deliveries}
     acknowledged = [row for row in deliveries if row.pk not in errors]
     errors |= _give(handler, acknowledged, lease=lease, access=access)
-    for row in acknowledged:
-        if row.pk not in errors:
-            lease.end(row)
+    done = [row for row in acknowledged if row.pk not in errors]
+    for row in done:
+        lease.end(row)
     if acknowledged:  # before the failures, so that a breaker that is open does not hold them
         breaker.record_answer(acknowledged[0], access=access)  # one counts for all
     seconds = (time.monotonic() - began) / len(deliveries)
     now = access.run(lambda: clock.now(using=access.using))
+    results = [_done(row, seconds=seconds, now=now) for row in done]
+    outcome.log_done(handler, done, results)
     for_breaker = not acknowledged
-    results = []
-    for row, span in zip(deliveries, spans, strict=True):
-        access.run(lease.keep)  # of those that follow
-        lease.end(row)
-        failure = errors.get(row.pk)
-        made = Result(row.pk, Delivery.State.DONE)
-        if failure:
+    for row in deliveries:
+        if failure := errors.get(row.pk):
+            access.run(lease.keep)  # of those that follow
+            lease.end(row)
             made = fail(row, failure, for_breaker=for_breaker)
             for_breaker = for_breaker and not _is_watched(failure, handler)
-        lag = (now - row.event.emitted_at).total_seconds()
-        result = replace(made, seconds=seconds, lag=lag)
-        outcome.log(handler, row, result)
+            made = replace(made, seconds=seconds, lag=_lag(row, now))
+            outcome.log(handler, row, made)
+            results.append(made)
+    _end(spans, results)
+    return sorted(results, key=attrgetter("delivery_id"))
+
+
+def _done(row: Delivery, *, seconds: float, now: datetime) -> Result:
+    return Result(row.pk, Delivery.State.DONE, seconds=seconds, lag=_lag(row, now))
+
+
+def _lag(row: Delivery, now: datetime) -> float:
+    return (now - row.event.emitted_at).total_seconds()
+
+
+def _spans(
+    handler: Handler, deliveries: Sequence[Delivery], stack: ExitStack, *, using: str
+) -> dict[int, tracing.Traced]:
+    """Begin the span of each delivery until the stack ends; none if tracing is off."""
+    if not tracing.is_on():
+        return {}
+    return {
+        row.pk: stack.enter_context(
+            tracing.handling(row, handler=handler.name, using=using, ends=False)
+        )
+        for row in deliveries
+    }
+
+
+def _end(spans: Mapping[int, tracing.Traced], results: Sequence[Result]) -> None:
+    for result in results if spans else ():
+        span = spans[result.delivery_id]
         span.ended(result.outcome)
         if result.failure is not None:
             span.failed(result.failure.exception, text=result.failure.message)
-        results.append(result)
-    return results
 
 
 def _is_watched(error: Exception, handler: Handler) -> bool:
@@ -139,11 +163,11 @@ def _given(row: Delivery, lease: Lease, *, replays: int) -> BulkDelivery:
 
 
 def _replays(deliveries: Sequence[Delivery], *, using: str) -> dict[int, int]:
-    """Return the number of replays of each delivery that was replayed."""
+    """Return the number of earlier publications of each delivery that was replayed."""
     again = [row.pk for row in deliveries if row.token > 1]
     if not again:
         return {}
-    replayed = Attempt.objects.using(using).filter(outcome=Attempt.Outcome.REPLAYED)
+    replayed = Attempt.objects.using(using).filter(outcome__in=Attempt.PUBLISHED_BEFORE)
     rows = replayed.filter(delivery__in=again).order_by().values_list("delivery")
     return dict(rows.annotate(number=Count("pk")))
 
@@ -191,4 +215,6 @@ def _store(handler: Handler, deliveries: Sequence[Delivery], *, using: str) -> N
     with transaction.atomic(using=using):
         bound_transaction(handler.lease, using=using)
         receipts.give(deliveries, using=using)
+        if handler.settled_by:
+            expecting.expect(deliveries, handler.settled_by, using=using)
         failpoints.reach(failpoints.BEFORE_COMMIT)

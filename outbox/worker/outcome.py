@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,15 +95,46 @@ def log(handler: Handler, delivery: Delivery, result: Result) -> None:
     )
 
 
+def log_done(handler: Handler, deliveries: Sequence[Delivery], results: Sequence[Result]) -> None:
+    """Log the deliveries that one call has done: one line for all of them.
+
+    At the level DEBUG there is a line for each of them instead.
+    """
+    if len(results) > 1 and not logger.isEnabledFor(logging.DEBUG):
+        logger.info(
+            "%s %d done in %.0f ms",
+            handler.name,
+            len(results),
+            sum(result.seconds for result in results) * 1000,
+            extra=_of_a_call(handler, results),
+        )
+        return
+    for delivery, result in zip(deliveries, results, strict=True):
+        log(handler, delivery, result)
+
+
+def _of_a_call(handler: Handler, results: Sequence[Result]) -> dict[str, object]:
+    """Return the fields of the line of a call: those of a delivery that all share, and a number."""
+    return {
+        "handler": handler.name,
+        "deliveries": len(results),
+        "outcome": results[0].outcome,
+        "state": results[0].state,
+        "seconds": round(sum(result.seconds for result in results), 6),
+    }
+
+
 def count(handler: Handler, results: Sequence[Result]) -> None:
     """Count the results of a message, for charts and metrics."""
     name = handler.name
     minutes.note(name, results)
-    for result in results if counters.are_on() else ():
-        counters.count("attempts", name, result.outcome)
-        counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
-        if result.error is None:
-            counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
+    if counters.are_on():
+        for part, number in Counter(result.outcome for result in results).items():
+            counters.count("attempts", name, part, number=number)
+        seconds = [result.seconds for result in results]
+        counters.observe_each("attempt", seconds, name, bounds=counters.RUN_BOUNDS)
+        lags = [result.lag for result in results if result.error is None]
+        counters.observe_each("delivery", lags, name, bounds=counters.WAIT_BOUNDS)
 
 
 def _level(result: Result) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +22,15 @@ from django.db.models import F
 from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
-from outbox.deliveries.lease import EVENT, SUBSCRIPTION, by_token, duration, started
+from outbox.deliveries.key_locks import lock_all_keys
+from outbox.deliveries.lease import (
+    EVENT,
+    SUBSCRIPTION,
+    by_token,
+    duration,
+    started,
+    unhindered,
+)
 from outbox.deliveries.statements import (
     SENT,
     Columns,
@@ -94,9 +103,18 @@ class _Start:
         """Return the values of the start's columns."""
         return timestamp(self.at, using=using), self.worker, timestamp(self.until, using=using)
 
-    def delivery(self, row: Sequence[Any], handler: str, *, using: str) -> Delivery:
-        """Return the delivery of a row that this start returned."""
-        return started(row, handler, worker=self.worker, at=self.at, until=self.until, using=using)
+    def own(self, *, using: str) -> tuple[Any, ...]:
+        """Return the values of `_OURS`."""
+        return self.values(using=using)[:2]
+
+    def deliveries(self, rows: Rows, handler: str, *, using: str) -> list[Delivery]:
+        """Return the deliveries of rows that this start returned."""
+        facts = {row[:2] for row in rows}
+        subscriptions = {
+            pk: unhindered(pk, handler, failures=failures, using=using) for pk, failures in facts
+        }
+        make = partial(started, worker=self.worker, at=self.at, until=self.until, using=using)
+        return [make(row[2:], subscriptions[row[0]]) for row in rows]
 
 
 def start(
@@ -114,6 +132,9 @@ def start(
     if they must not run. Deliveries of another subscription than the message's are left untouched:
     after a database crash, ids of lost deliveries are assigned again while the broker still has the
     old messages.
+
+    The UPDATE of a bulk handler that is ordered locks all its keys with one lock. The messages of
+    another ordered handler are small, and two of them with different keys start at the same time.
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
@@ -121,7 +142,8 @@ def start(
     this = _Start(worker, now, lasts, subscription)
     # Before the first try: it may be stored, and its answer lost for longer than the lease.
     withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
-    mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
+    is_free = handler.bulk or not handler.ordered
+    mine = _start_free(handler, pairs, this, access=access) if is_free else []
     ids = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in ids]
     if not left:
@@ -144,13 +166,13 @@ def _start_free(
 ) -> list[Delivery]:
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
-    events, held = _events_of(pairs), _held_of(pairs)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
+    rest = (_held_of(pairs), _events_of(pairs))
 
     def send() -> list[Rows]:
-        with this.tried(using=using), _savepoint(using):
+        with this.tried(using=using), _start_transaction(handler, using=using):
             values = this.values(using=using)
-            where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+            where, more = _unhindered(handler, this, using=using)
             statements = [
                 Statement(
                     f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
@@ -158,11 +180,15 @@ def _start_free(
                 )
                 for token, ids in by_token(pairs).items()
             ]
-            return read_each(*statements, held, events, using=using)
+            rows = read_each(*statements, *rest, using=using)
+            if handler.ordered:
+                failpoints.reach(failpoints.BEFORE_START)
+            return rows
 
-    failpoints.reach(failpoints.BEFORE_START)
+    if not handler.ordered:  # its statement commits by itself
+        failpoints.reach(failpoints.BEFORE_START)
     *found, found_held, found_events = access.run(send)
-    mine = [this.delivery(row, handler.name, using=using) for rows in found for row in rows]
+    mine = this.deliveries([*chain(*found)], handler.name, using=using)
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (EVENT.read(row, using=using) for row in found_events)}
     for row in mine:
@@ -191,10 +217,23 @@ def hand_back_unfit(handler: Handler, row: Delivery, *, access: DatabaseAccess) 
     return bool(note)
 
 
-def _savepoint(using: str) -> AbstractContextManager[object]:
-    """Return a savepoint within a caller's transaction (a test's, a dry run's), else nothing."""
-    is_within = connections[using].in_atomic_block
-    return transaction.atomic(using=using) if is_within else nullcontext()
+def _unhindered(handler: Handler, this: _Start, *, using: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the condition of deliveries that nothing prevents, after the token's; its values."""
+    where, values = (_FREE, ()) if not this.is_doubtful else (_FREE_OR_OURS, this.own(using=using))
+    if not handler.ordered:
+        return where, values
+    return where.replace(_UNORDERED, _IN_TURN), (*values, handler.name)
+
+
+@contextmanager
+def _start_transaction(handler: Handler, *, using: str) -> Iterator[None]:
+    """Open a transaction if one is needed, and lock all keys of an ordered handler in it."""
+    # A savepoint within a caller's transaction (a test's, a dry run's).
+    is_needed = handler.ordered or connections[using].in_atomic_block
+    with transaction.atomic(using=using) if is_needed else nullcontext():
+        if handler.ordered:
+            lock_all_keys(handler.name, using=using)
+        yield
 
 
 def _start_locked(
@@ -205,15 +244,16 @@ def _start_locked(
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         startable = _startable(fresh, using=using)
-        this.give_back([row for row in fresh if row not in startable], using=using)
+        ids = {row.id for row in startable}  # comparing rows takes long
+        this.give_back([row for row in fresh if row.id not in ids], using=using)
         mine = _without_unfit(startable, handler, this, using=using)
         for row in mine:
             row.attempts += row.started_token < row.token
             row.started_token = row.token
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
-            ids = numbers(row.id for row in mine)
-            execute(f"{_STARTED} WHERE id IN ({ids})", *this.values(using=using), using=using)
+            where = f"id IN ({numbers(row.id for row in mine)})"
+            execute(f"{_STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
@@ -264,7 +304,26 @@ UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
     started_at = %s, worker = %s, due_at = %s"""
 _D = Columns(Delivery, alias="d")
-_UNHINDERED = f"""{SENT} AND order_key IS NULL AND (
+_OWED_STATES = ", ".join(f"'{state}'" for state in Delivery.OWED)
+_UNORDERED = "order_key IS NULL"
+#: In its turn: no other delivery of its ordered key is running or of an earlier event, and no
+#: earlier event of its key waits for fan-out, of any name: then `_start_locked` decides. Scalar
+#: subqueries with LIMIT are probes of an index under any plan; PostgreSQL may plan EXISTS as a scan
+#: of the backlog. The sum keeps it from the index of all events that wait.
+_IN_TURN = f"""(order_key IS NULL OR ((
+    SELECT o.id FROM outbox_delivery o
+    WHERE o.order_key = outbox_delivery.order_key AND o.id <> outbox_delivery.id
+    AND o.state IN ({_OWED_STATES})
+    AND (o.event_id < outbox_delivery.event_id OR (o.state = 'sent' AND o.started_token = o.token))
+    AND o.subscription_id IN (SELECT s.id FROM outbox_subscription s WHERE s.handler = %s)
+    LIMIT 1
+) IS NULL AND (
+    SELECT e.seq FROM outbox_event e
+    WHERE e.fanned_out_at IS NULL AND e.key = outbox_delivery.order_key
+    AND e.seq + 0 < outbox_delivery.event_id
+    LIMIT 1
+) IS NULL))"""  # noqa: S608  our own words
+_UNHINDERED = f"""{SENT} AND {_UNORDERED} AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
 )"""  # noqa: S608  ours
@@ -272,9 +331,9 @@ _FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
 _OURS = "started_token = token AND started_at = %s AND worker = %s"
 _FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
 _RETURNING = """
-RETURNING id, event_id, subscription_id, token, attempts, target, (
+RETURNING subscription_id, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
-)"""
+), id, event_id, token, attempts, target, order_key"""
 _DELIVERIES = f"""
 SELECT {_D.text}, {EVENT.text}, {SUBSCRIPTION.text}
 FROM outbox_delivery d

@@ -24,7 +24,7 @@ State = Delivery.State
 #: States that only staff can change.
 STUCK = {State.DEAD, State.PARKED}
 #: Final states of the demo's orders.
-FINAL = {Order.Status.READY_TO_SHIP, Order.Status.CANCELLED}
+FINAL = {Order.Status.READY_TO_SHIP, Order.Status.SHIPPED, Order.Status.CANCELLED}
 
 
 class ConditionTimeout(Exception):
@@ -96,7 +96,7 @@ class Waiter:
 
 
 def is_settled(orders: Sequence[PlacedOrder]) -> bool:
-    """Return whether nothing is owed, and each order is ready to ship or cancelled."""
+    """Return whether nothing is owed, and each order is ready to ship, shipped or cancelled."""
     ids = [order.id for order in orders]
     resting = Order.objects.filter(pk__in=ids, status__in=FINAL).count()
     return resting == len(ids) and unsettled() == 0

@@ -94,6 +94,11 @@ class Customer:
         found, _ = self._send("GET", f"/api/orders/{order.id}/")
         return str(found["status"])
 
+    def timeline_of(self, order: PlacedOrder) -> list[Json]:
+        """Return the events of the order, as the API shows them to its customer."""
+        found, _ = self._send("GET", f"/api/orders/{order.id}/timeline/")
+        return list(found["results"])
+
     def _post(self, path: str, body: Json | None, *, key: str) -> tuple[Json, int]:
         return self._send("POST", path, json=body, headers={"Idempotency-Key": key})
 

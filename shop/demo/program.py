@@ -1,4 +1,4 @@
-"""Run the demo with its own settings: `python -m shop.demo.program [--break] [--keep]`.
+"""Run the demo with its own settings: `python -m shop.demo.program [--break | --world] [--keep]`.
 
 Settings are read once, so this separate program sets them first: a temporary folder instead of
 `.local`, its own broker and bank, short leases, and on PostgreSQL its own database. Other
@@ -15,13 +15,19 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import django
 
 from shop.demo.database import DatabaseUnavailable, own_database
+from shop.up.ports import HOST, free_port
+
+if TYPE_CHECKING:
+    from shop.demo.stack_run import StackRun
+    from shop.up.processes import Program
 
 #: Variables that a developer's shell may have set for `up`; here they would evaluate real servers.
 NOT_OURS = (
@@ -61,9 +67,9 @@ def main() -> int:
         except DatabaseUnavailable as error:
             return _fail(str(error))
         prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
-        django.setup()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
-        return _run(folder, began=began, is_breaking=is_breaking)
+        if "--world" in sys.argv:
+            return _run_world(folder, began=began)
+        return _run_usual(folder, began=began, is_breaking=is_breaking)
     return 1
 
 
@@ -80,14 +86,37 @@ def prepare(
     environment.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 
-def _run(folder: Path, *, began: float, is_breaking: bool) -> int:
-    from shop.demo.run import DemoRun  # these need django.setup()
-    from shop.up import stack
+def _run_usual(folder: Path, *, began: float, is_breaking: bool) -> int:
+    django.setup()
+    from shop.demo.run import DemoRun  # it needs django.setup()
+
+    return _run(folder, DemoRun(is_breaking=is_breaking), began=began)
+
+
+def _run_world(folder: Path, *, began: float) -> int:
+    from shop.demo.world import environment, kafka
+
+    port = free_port()
+    address = f"{HOST}:{port}"
+    try:
+        server = kafka.server(port=port, data=folder / "kafka")
+    except kafka.KafkaMissing as error:
+        return _fail(str(error))
+    environment.prepare(os.environ, kafka=address)
+    django.setup()
+    from shop.demo.world.run import WorldRun, carrier  # these need django.setup()
+
+    return _run(folder, WorldRun(address=address), began=began, more=[server, carrier(address)])
+
+
+def _run(folder: Path, demo: StackRun, *, began: float, more: Sequence[Program] = ()) -> int:
+    from shop.up import stack  # these need django.setup()
     from shop.up.console import Console
     from shop.up.errors import UpError
 
-    demo = DemoRun(is_breaking=is_breaking)
-    options = stack.Options(data=folder, port=0, reload=False, bank=["--slow-seconds", SLOW])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
+    slow_bank = ["--slow-seconds", SLOW]
+    options = stack.Options(data=folder, port=0, reload=False, bank=slow_bank, programs=more)
     with (folder / "demo.log").open("a") as log:
         console = Console(quiet=True, name="demo", log=log)
         console.info("Starting broker, bank, database, web, relay, worker and beat ...")

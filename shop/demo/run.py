@@ -1,21 +1,13 @@
-"""The run of the demo: place orders, cause faults if requested, print the results.
-
-It has its own thread, because the supervisor needs the main thread for signals.
-"""
+"""The run of the demo: place orders, cause faults if requested, print the results."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
-
-from django.db import connections
 
 from shop.demo import conditions, result, timeline
 from shop.demo.bank import unsent_webhooks
-from shop.demo.conditions import ConditionTimeout, Interrupted, Waiter
-from shop.demo.customers import Customer, PlacedOrder, Rejected
+from shop.demo.customers import Customer, PlacedOrder
 from shop.demo.faults import Faults
 from shop.demo.result import Result
 from shop.demo.scenarios import (
@@ -28,43 +20,19 @@ from shop.demo.scenarios import (
     OrderSpec,
     Scenario,
 )
-from shop.up.credentials import Credentials
+from shop.demo.stack_run import StackRun
 from shop.up.files import read_json
-from shop.up.ports import HOST
 from shop.up.stack import Running
 
 
-class DemoRun:
+class DemoRun(StackRun):
     """One run of the demo. At its end `result` is set, or `trouble` if it was aborted."""
 
     def __init__(self, *, is_breaking: bool) -> None:
+        super().__init__()
         self.result: Result | None = None
-        self.trouble = ""
         self._is_breaking = is_breaking
-        self._waiter = Waiter()
         self._placed: list[tuple[Scenario, Sequence[PlacedOrder]]] = []
-
-    def run(self, running: Running) -> None:
-        """Run the demo on the stack while the supervisor runs."""
-        thread = Thread(target=self._run_safely, args=[running], name="demo")
-        thread.start()
-        try:
-            running.supervisor.run(until=lambda: not thread.is_alive())
-        finally:
-            self._waiter.stop()
-            thread.join()
-
-    def _run_safely(self, running: Running) -> None:
-        try:
-            self._run(running)
-        except (ConditionTimeout, Rejected) as error:
-            self.trouble = str(error)
-        except Interrupted:
-            pass
-        except Exception:  # any error must stop the stack and be shown
-            self.trouble = f"Bug in the demo: {traceback.format_exc()}"
-        finally:
-            connections.close_all()
 
     def _run(self, running: Running) -> None:
         report, write = running.console.info, running.console.write
@@ -76,7 +44,7 @@ class DemoRun:
                 fault()
         report("All orders are placed. Waiting until no delivery is owed ...")
         run_file = read_json(running.data / "run.json")
-        self._waiter.until_settled(
+        self.waiter.until_settled(
             self._orders, has_unsent_webhooks=lambda: unsent_webhooks(run_file), report=report
         )
         self._write_timelines(write)
@@ -90,7 +58,7 @@ class DemoRun:
 
     def _place(self, scenario: Scenario, running: Running) -> list[PlacedOrder]:
         def place(spec: OrderSpec) -> PlacedOrder:
-            customer = self._customer(spec.customer, running)
+            customer = self.customer(spec.customer, running)
             order = customer.place(spec)
             self._cancel_if_requested(customer, order)
             return order
@@ -98,25 +66,18 @@ class DemoRun:
         with ThreadPoolExecutor(len(scenario.specs) if scenario.race else 1) as customers:
             return list(customers.map(place, scenario.specs))
 
-    def _customer(self, name: str, running: Running) -> Customer:
-        return Customer(
-            f"http://{HOST}:{running.port}",
-            Credentials(running.data).get(name, "token"),
-            pause=self._waiter.pause,
-        )
-
     def _cancel_if_requested(self, customer: Customer, order: PlacedOrder) -> None:
         """Cancel the order at the time of its spec, if any."""
         cancel_at = order.spec.cancel_at
         if cancel_at is None:
             return
         if cancel_at is CancelTime.DURING_AUTHORIZATION:
-            self._waiter.until(
+            self.waiter.until(
                 lambda: conditions.is_bank_request_started(order.id),
                 f"no request to the bank about {order.reference}",
             )
         elif cancel_at is CancelTime.AFTER_PAYMENT:
-            self._waiter.until(
+            self.waiter.until(
                 lambda: customer.status_of(order) == SHIPPABLE,
                 f"{order.reference} is not paid",
                 every=0.25,  # over HTTP, where the API counts requests
@@ -130,7 +91,7 @@ class DemoRun:
         faults = Faults(
             supervisor=running.supervisor,
             broker_url=read_json(running.data / "run.json")["REDIS_URL"],
-            waiter=self._waiter,
+            waiter=self.waiter,
             report=running.console.info,
         )
         return {

@@ -15,6 +15,8 @@ from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEve
 from shop.demo.customers import PlacedOrder
 
 EMAILS = "notifications."
+SINKS = "sinks."  # of a handler's name
+SOURCE = "source:"  # of an actor
 LONGEST = 100  # characters of an error
 ENDS = {
     "out_of_stock": "cancelled: out of stock",
@@ -50,7 +52,7 @@ def timeline_lines(events: Sequence[TimelineEvent], *, customer: str) -> list[st
     entries = [_emission(event, _cause(event, events), customer) for event in events]
     for event in events:
         for delivery in event.deliveries:
-            entries += [*_failures(delivery), *_emails(delivery)]
+            entries += [*_failures(delivery), *_emails(delivery), *_publications(event, delivery)]
     return [f"{(one.at - began).total_seconds():8.2f} s  {one.text}" for one in sorted(entries)]
 
 
@@ -82,13 +84,21 @@ def _emission(event: TimelineEvent, cause: TimelineDelivery | None, customer: st
     emitter = event.emitted_by or _other_emitter(event, customer)
     reason = f" ({event.payload['reason']})" if event.payload.get("reason") else ""
     what = f"{event.name.partition('.')[2]}{reason}: {_summary(event.name)}"
-    return Entry(at=event.emitted_at, text=f"{emitter} emitted {what}{_duration_of(cause)}")
+    verb = "received" if _is_received(event) else "emitted"
+    return Entry(at=event.emitted_at, text=f"{emitter} {verb} {what}{_duration_of(cause)}")
+
+
+def _is_received(event: TimelineEvent) -> bool:
+    """Return whether a source stored the event. Its effects have the same actor."""
+    return event.actor.startswith(SOURCE) and not event.emitted_by
 
 
 def _other_emitter(event: TimelineEvent, customer: str) -> str:
     """Return the name of an emitter that is not a handler."""
     if event.actor.startswith("user:"):
         return customer
+    if event.actor.startswith(SOURCE):
+        return f"the source {event.actor.removeprefix(SOURCE)}"
     return event.actor or "the bank"
 
 
@@ -134,6 +144,13 @@ def _failure_text(failure: FailedAttempt) -> str:
 def _emails(delivery: TimelineDelivery) -> Iterator[Entry]:
     if delivery.handler.startswith(EMAILS) and delivery.settled_at:
         yield Entry(at=delivery.settled_at, text=f"{delivery.handler} sent an e-mail")
+
+
+def _publications(event: TimelineEvent, delivery: TimelineDelivery) -> Iterator[Entry]:
+    if delivery.handler.startswith(SINKS) and delivery.started_at and delivery.settled_at:
+        took = _duration(delivery.started_at, delivery.settled_at)
+        text = f"{delivery.handler} published {event.name.partition('.')[2]} ({took})"
+        yield Entry(at=delivery.settled_at, text=text)
 
 
 def _end(stored: Order, events: Sequence[TimelineEvent]) -> str:

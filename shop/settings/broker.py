@@ -1,4 +1,4 @@
-"""The broker, Celery's treatment of the outbox's messages, and periodic tasks."""
+"""The broker, Celery's treatment of the shop's tasks, and periodic tasks."""
 
 from __future__ import annotations
 
@@ -68,8 +68,6 @@ else:
 # Quorum queues survive the loss of a node, and replace RabbitMQ's classic queues.
 CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL and not SQS_URL else "classic"
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE
-# Tasks keep their database connection; the outbox closes an old or broken one before each task.
-CELERY_DB_REUSE_MAX = 1_000_000
 CELERY_TASK_TIME_LIMIT = int(timedelta(hours=5).total_seconds())
 
 # The broker drops a message only after its work is done. Not reject_on_worker_lost: it would
@@ -96,14 +94,8 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # Beat stores at once what it has started, so that the monitor can show what is late.
 CELERY_BEAT_SYNC_EVERY = 1
+# The outbox adds its own entries.
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
-    # Does nothing unless OUTBOX has a RETENTION.
-    "outbox.prune": {
-        "task": "outbox.prune",
-        "schedule": 300.0,
-        "options": {"expire_seconds": 300},
-    },
     "orders.cancel_overdue": {
         "task": "orders.cancel_overdue",
         "schedule": 60.0,

@@ -23,7 +23,7 @@ def _outbox() -> dict[str, Any]:
 
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
-OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", **_outbox()}
+OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", "GUARD_TASKS": True, **_outbox()}
 # OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector for traces; without it, no tracing.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 if OTEL_EXPORTER_OTLP_ENDPOINT:

@@ -21,7 +21,7 @@ from shop.up.files import write_json
 from shop.up.lock import Lock
 from shop.up.ports import HOST, free_port, listen
 from shop.up.processes import Program
-from shop.up.programs import Project
+from shop.up.programs import SERVERS, Project
 from shop.up.reload import CodeWatcher
 from shop.up.supervisor import Supervisor
 
@@ -38,6 +38,7 @@ class Options:
     reload: bool = True
     quiet: bool = False
     bank: Sequence[str] = ()  # more options of the simulator
+    programs: Sequence[Program] = ()  # more programs, each started at its stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ def _supervise(
         supervisor.start(_servers(options, project, chosen, bank_port))
         supervisor.call(project.setup())
         supervisor.start([project.web(port=port, descriptor=listener.fileno())])
-        supervisor.start([project.relay(), *_workers(options, project), project.beat()])
+        others = [one for one in options.programs if one.stage != SERVERS]
+        supervisor.start([project.relay(), *_workers(options, project), project.beat(), *others])
         once_ready(Running(supervisor=supervisor, console=console, data=options.data, port=port))
 
 
@@ -129,8 +131,9 @@ def _project(options: Options, variables: Mapping[str, str]) -> Project:
 
 
 def _servers(options: Options, project: Project, chosen: Broker, bank_port: int) -> list[Program]:
-    """Return the broker and the bank, if they are ours."""
+    """Return the broker and the bank, if they are ours, and further servers."""
     programs = [] if chosen.program is None else [chosen.program]
+    programs += [one for one in options.programs if one.stage == SERVERS]
     if "BANK_URL" not in os.environ:
         webhooks = f"http://{HOST}:{project.environment['PORT']}{BANK_WEBHOOK}"
         bank = project.bank(

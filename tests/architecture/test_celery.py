@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,15 @@ DELAYS = {
 # Ways to send a task (rule 12). Only the Celery transport and the doctor's canary use them.
 SENDING = {"delay", "apply_async", "send_task"}
 MAY_SEND = {"outbox/tasks.py", "outbox/transports/celery_broker.py"}
-# Where events are stored and run, only the Celery transport knows Celery.
-WITHOUT_CELERY = {
-    *("contracts", "counting", "deliveries", "management", "metrics", "models", "monitor"),
-    *("operations", "privacy", "reconciliation", "relay", "retention", "worker"),
+# Only these of the outbox import Celery: the public `install`, the tasks and the Celery transport.
+WITH_CELERY = {
+    *("outbox/celery.py", "outbox/tasks.py"),
+    *(f"outbox/transports/celery_{part}.py" for part in ("app", "broker", "connections")),
+    *(f"outbox/transports/celery_{part}.py" for part in ("consumer", "settings", "sqs", "worker")),
 }
-CELERY_TRANSPORT = {"celery.py", "celery_broker.py", "celery_consumer.py", "celery_sqs.py"}
+# Kombu is also the client library of sink and source of AMQP.
+WITH_KOMBU = {*WITH_CELERY, "outbox/sinks/amqp.py", "outbox/sinks/amqp_link.py"}
+WITH_KOMBU |= {"outbox/sources/amqp.py"}
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -67,36 +70,55 @@ class TestNoModule:
         assert found.keys() == MAY_SEND
 
 
-class TestTheRoomsThatRunEvents:
-    def test_import_no_celery(self):
-        found = [name for name, tree in sources() if _is_without(name) and _imports_celery(tree)]
+class TestTheModulesOfTheOutbox:
+    @pytest.mark.parametrize(
+        ("library", "may_import"), [("celery", WITH_CELERY), ("kombu", WITH_KOMBU)]
+    )
+    def test_import_no_celery_but_those_of_its_transport(self, library: str, may_import: set[str]):
+        found = {
+            name
+            for name, tree in sources()
+            if name.startswith("outbox/") and library in _libraries(tree)
+        }
+
+        assert found - may_import == set()
+        assert found, "The search finds nothing."
+
+    @pytest.mark.parametrize("name", sorted(WITH_CELERY - {"outbox/transports/celery_app.py"}))
+    def test_import_those_modules_only_within_functions(self, name: str):
+        """Otherwise a project without Celery would need it to import the other module."""
+        module = name.removesuffix(".py").replace("/", ".")
+
+        found = [
+            importer
+            for importer, tree in sources()
+            if importer.startswith("outbox/")
+            and importer not in WITH_CELERY
+            and module in _imported_at_the_top(importer, tree)
+        ]
 
         assert found == []
 
-    def test_are_not_the_celery_transport(self):
-        assert _is_without("outbox/emission.py")
-        assert _is_without("outbox/transports/inline.py")
-        assert not _is_without("outbox/transports/celery.py")
-        assert _imports_celery(ast.parse("def send():\n    from kombu import Queue"))
+
+def _libraries(tree: ast.Module) -> set[str]:
+    return {name.partition(".")[0] for name in _imported("", ast.walk(tree))}
 
 
-def _is_without(name: str) -> bool:
-    parts = Path(name).parts
-    if parts[0] != "outbox" or name == "outbox/tasks.py":
-        return False
-    if parts[1] == "transports":
-        return parts[-1] not in CELERY_TRANSPORT
-    return len(parts) == 2 or parts[1] in WITHOUT_CELERY
+def _imported_at_the_top(importer: str, tree: ast.Module) -> set[str]:
+    return set(_imported(importer, tree.body))
 
 
-def _imports_celery(tree: ast.AST) -> bool:
-    modules: set[str] = set()
-    for node in ast.walk(tree):
+def _imported(importer: str, nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield absolute names; `from x import y` gives x and x.y. Relative ones need the importer."""
+    package = importer.split("/")[:-1]
+    for node in nodes:
         if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            modules.add(node.module or "")
-    return any(name.partition(".")[0] in {"celery", "kombu"} for name in modules)
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not (node.level and not importer):
+            parts = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 class TestTheSearch:

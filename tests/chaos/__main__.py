@@ -3,6 +3,7 @@
 Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
 schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker
 compares what the customers were told with the database, the bank's books and the mail server.
+With --edges, sinks and sources run with their systems instead: `tests/chaos/edges/`.
 The last line is JSON. Exit 1, with the seed and the schedule, if anything is wrong.
 """
 
@@ -21,13 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import brokers, faults
+from tests.chaos import brokers
 from tests.chaos.checker import Finding, check
 from tests.chaos.customers import Client, Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
+from tests.chaos.faults import SHOP
 from tests.chaos.history import History
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.proving import sabotage
 from tests.chaos.reconcile import reconcile
 from tests.chaos.recovery import OLDEST_OWED, Recovery
 from tests.chaos.schedule import Act, schedule
@@ -63,10 +64,14 @@ class Outcome:
 
 def main() -> int:
     options = _options()
+    if options.edges:
+        from tests.chaos.edges import run as edges  # only here: it needs all client libraries
+
+        return edges.main(options)
     try:
-        kinds = faults.chosen(options.faults, database=options.database)
+        kinds = SHOP.chosen(options.faults, database=options.database)
     except KeyError as unknown:
-        known = ", ".join([*faults.GROUPS, *faults.FAULTS])
+        known = ", ".join([*SHOP.groups, *SHOP.by_name])
         print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
         return 2
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
@@ -92,7 +97,7 @@ def run(
     outcome = Outcome(History(shop.folder / "history.jsonl"))
     shop.open()
     workers = _people(shop, outcome.history, options)
-    nemesis = Nemesis(shop, recovery, acts)
+    nemesis = Nemesis(shop, recovery, acts, faults=SHOP)
     began = time.monotonic()
     for thread in (recovery, *workers):
         thread.start()
@@ -203,11 +208,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--broker", choices=brokers.OF_CHAOS, default=brokers.name_under_test())
     parser.add_argument(
-        "--faults", default="", help=f"names or groups with commas: {', '.join(faults.GROUPS)}"
+        "--faults", default="", help=f"names or groups with commas: {', '.join(SHOP.groups)}"
     )
+    parser.add_argument("--sabotage", default="", help="to see that it is noticed")
     parser.add_argument(
-        "--sabotage", default="", choices=["", *sabotage.NAMES], help="to see that it is noticed"
+        "--edges", action="store_true", help="sinks and sources with their systems, not the shop"
     )
+    parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
     parser.add_argument("--keep", action="store_true", help="logs and books, if all is well, too")
     return parser.parse_args()
 

@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Sequence
 
-from tests.chaos.faults import FAULTS, KINDS
 from tests.chaos.recovery import Recovery
+from tests.chaos.registry import Faults
 from tests.chaos.schedule import GAPS, Act
-from tests.chaos.whole_shop import WholeShop
 
 
 class Nemesis:
-    def __init__(self, shop: WholeShop, recovery: Recovery, acts: Sequence[Act]) -> None:
-        self._shop, self._recovery = shop, recovery
+    def __init__(
+        self, world: object, recovery: Recovery, acts: Sequence[Act], *, faults: Faults
+    ) -> None:
+        self._world, self._recovery, self._faults = world, recovery, faults
         self._lanes = [
             threading.Thread(target=self._act_out, args=[lane, acts], daemon=True) for lane in GAPS
         ]
@@ -31,14 +32,14 @@ class Nemesis:
 
     def _act_out(self, lane: str, acts: Sequence[Act]) -> None:
         for act in acts:
-            if KINDS[act.fault].lane == lane:
+            if self._faults.kinds[act.fault].lane == lane:
                 self._sleep_until(act.at)
                 self._do(act)
 
     def _do(self, act: Act) -> None:
         print(f"{self._elapsed():7.1f} s  {act.fault}", flush=True)
         try:
-            with FAULTS[act.fault](self._shop, random.Random(act.pick)):
+            with self._faults.by_name[act.fault](self._world, random.Random(act.pick)):
                 self._sleep_until(act.at + act.lasts)
         except Exception as error:  # the next fault comes all the same; the run has failed
             self.troubles.append(f"{act.fault}: {type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 #: Seconds between two faults of one lane.
-GAPS = {"processes": (0.4, 1.6), "surroundings": (1.0, 2.5)}
+GAPS = {"processes": (0.4, 1.6), "surroundings": (1.0, 2.5), "answers": (0.4, 1.6)}
 #: The first fault waits for the first orders.
 START = 1.5
 
@@ -36,7 +36,7 @@ class Act:
 
 
 def schedule(*, seed: int, seconds: float, kinds: Mapping[str, Kind]) -> list[Act]:
-    """Two lanes of faults side by side, each one after the other.
+    """Lanes of faults side by side, each one after the other.
 
     Each lane deals its faults like a shuffled deck, so that none is left out for long. None lasts
     beyond the end.

@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-import psutil
 
 from shop.postgres import EmbeddedPostgres
 from shop.up.ports import HOST, free_port
 from tests.bank import API_KEY, BankProcess
 from tests.chaos.broker import Broker
 from tests.chaos.rabbitmq import RabbitMQ
-from tests.chaos.stack import QUIET, ROOT, Stack
+from tests.chaos.stack import ROOT, Stack
+from tests.chaos.supervisor import Supervisor
 
 BANK_IS_SLOW = ("--slow-seconds", "0.9", "--processing-seconds", "2")
 BANK_PATIENCE = "0.5"
@@ -39,22 +37,17 @@ RESTOCK = (
 )
 
 
-class WholeShop:
-    """Its processes by name. A process that dies is restarted, unless a fault keeps it stopped."""
+class WholeShop(Supervisor):
+    """Its processes by name."""
 
     def __init__(self, stack: Stack, bank: BankProcess, postgres: EmbeddedPostgres | None) -> None:
-        self.stack, self.bank, self.postgres = stack, bank, postgres
+        super().__init__(stack)
+        self.bank, self.postgres = bank, postgres
         self.folder = stack.folder
         self.url = f"http://{HOST}:{free_port()}"
-        self.kills = self.flushes = self.restarts = 0
-        self.surprises: list[str] = []
-        self._commands: dict[str, Sequence[str]] = {}
-        self._held: set[str] = set()
-        self._groups: list[int] = []
-        self._lock = threading.RLock()
-        self._over = threading.Event()
+        self.flushes = 0
         mail_port = free_port()
-        self._commands["mailbox"] = [
+        self.commands["mailbox"] = [
             *(sys.executable, "-m", "tests.chaos.mailbox", str(mail_port), str(self.mail_folder))
         ]
         stack.environment |= {
@@ -77,26 +70,15 @@ class WholeShop:
         """Prepare the database, start everything, wait until an order could be placed."""
         self.stack.run("-m", "shop.up.setup")
         self.stack.manage("shell", "-v0", "-c", RESTOCK)
-        self._commands["web"] = self._web()
+        self.commands["web"] = self._web()
         for name in ("worker", "worker-2") if self.postgres else ("worker",):
-            self._commands[name] = self.worker_command(name)
-        self._commands["relay"] = self.relay_command("relay")
-        self._commands["beat"] = self.beat_command()
+            self.commands[name] = self.worker_command(name)
+        self.commands["relay"] = self.relay_command("relay")
+        self.commands["beat"] = self.beat_command()
         if tellers:
-            self._commands["teller"] = [sys.executable, "manage.py", "tell"]
-        for name in self._commands:
-            self._start(name)
-        threading.Thread(target=self._keep, daemon=True).start()
+            self.commands["teller"] = [sys.executable, "manage.py", "tell"]
+        self.start_all()
         self.stack.wait_until(self._is_open, "the shop is open")
-
-    def close(self) -> None:
-        """Kill everything, with the orphans of killed parents."""
-        self._over.set()
-        with self._lock:
-            self.stack.stop_all()
-        for group in self._groups:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
 
     def token(self, user: str) -> str:
         known = json.loads((self.folder / "credentials.json").read_text())
@@ -106,134 +88,19 @@ class WholeShop:
     def _is_open(self) -> bool:
         ready = all(
             " ready." in self.stack.log(name)
-            for name in self._commands
+            for name in self.commands
             if name.startswith(("worker", "relay"))
         )
         with contextlib.suppress(httpx.HTTPError):
             return ready and httpx.get(f"{self.url}/livez").status_code == 200
         return False
 
-    # --- for faults -------------------------------------------------------------------------------
-
-    def pid(self, name: str) -> int | None:
-        with self._lock:
-            process = self.stack._processes.get(name)
-            return process.pid if process and process.poll() is None else None
-
-    def names(self, kind: str) -> list[str]:
-        """The processes of a kind: "worker" names "worker" and "worker-2"."""
-        return [name for name in self._commands if name.split("-")[0] == kind]
-
-    def children(self, name: str) -> list[int]:
-        if (pid := self.pid(name)) is None:
-            return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [child.pid for child in psutil.Process(pid).children()]
-        return []
-
-    def kill_pid(self, pid: int | None) -> None:
-        """SIGKILL one process alone."""
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                self.kills += 1
-
-    def kill(self, name: str) -> None:
-        """SIGKILL a process with its children, as when its machine goes away."""
-        with self._lock:
-            if self.pid(name) is not None:
-                self.stack.kill(name)
-                self.kills += 1
-
-    def hold_down(self, name: str) -> None:
-        """Stop a process, and do not restart it."""
-        with self._lock:
-            self._held.add(name)
-            if self.pid(name) is not None:
-                self.stack.kill(name)
-
-    @contextmanager
-    def down(self, name: str) -> Iterator[None]:
-        """Kill a process, and keep it stopped for the block."""
-        self.hold_down(name)
-        self.kills += 1
-        try:
-            yield
-        finally:
-            self._held.discard(name)
-            self._start(name)
-            self.restarts += 1
-
-    @contextmanager
-    def frozen(self, pid: int | None) -> Iterator[None]:
-        """Pause a process for the block (SIGSTOP)."""
-        if pid is None:
-            yield
-            return
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-    @contextmanager
-    def standing_still(self, name: str) -> Iterator[None]:
-        """Pause a process and its children for the block."""
-        self.stack.signal(name, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.stack.signal(name, signal.SIGCONT)
-
-    @contextmanager
-    def beside(self, name: str, command: Sequence[str]) -> Iterator[None]:
-        """Run an additional process for the block."""
-        self.stack.start(name, command)
-        try:
-            yield
-        finally:
-            self.kill(name)
-
     # --- commands ---------------------------------------------------------------------------------
-
-    def worker_command(self, name: str) -> list[str]:
-        return self._celery("worker", "-n", f"{name}@%h", "-X", "outbox", "-c", "3", *QUIET)
-
-    def relay_command(self, name: str) -> list[str]:
-        return self._celery("worker", "-n", f"{name}@%h", "-Q", "outbox", "--pool", "solo", *QUIET)
-
-    def beat_command(self) -> list[str]:
-        return self._celery("beat", "--loglevel", "INFO", "--pidfile", "")
-
-    def _celery(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "celery", "--quiet", "-A", "shop", *arguments]
 
     def _web(self) -> list[str]:
         bind = self.url.removeprefix("http://")
         options = ["--workers", "2", "--threads", "4", "--bind", bind, "--no-control-socket"]
         return [sys.executable, "-m", "gunicorn", "shop.wsgi", *options]
-
-    # --- the supervisor ---------------------------------------------------------------------------
-
-    def _start(self, name: str) -> None:
-        with self._lock:
-            self._groups.append(self.stack.start(name, self._commands[name]))
-
-    def _keep(self) -> None:
-        while not self._over.wait(0.2):
-            for name in self._commands:
-                self._keep_one(name)
-
-    def _keep_one(self, name: str) -> None:
-        with self._lock:
-            if self._over.is_set() or name in self._held or self.pid(name) is not None:
-                return
-            ended = self.stack._processes.get(name)
-            if ended is not None and ended.returncode != -signal.SIGKILL:
-                self.surprises.append(f"{name} ended with {ended.returncode}")
-            self._start(name)
-            self.restarts += 1
 
 
 @contextmanager

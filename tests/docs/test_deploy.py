@@ -34,6 +34,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 DIGESTS = {"PYTHON_DIGEST", "POSTGRES_DIGEST", "VALKEY_DIGEST"}
 FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "REQUIREMENTS", *DIGESTS}
+#: The default of a sink's QUEUE.
+SINKS_QUEUE = "outbox.sinks"
 # Those of the shop; an app that a team adds gets its worker from them.
 APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
@@ -230,7 +232,16 @@ class TestCompose:
 
         consumed = {words[words.index("-Q") + 1] for words in commands if "-Q" in words}
 
-        assert consumed == {"outbox", *own_queues()}
+        assert consumed == {"outbox", SINKS_QUEUE, *own_queues()}
+
+    @pytest.mark.parametrize(
+        ("name", "profile"), [("worker-sinks", "sinks"), ("receive", "sources")]
+    )
+    def test_starts_the_processes_of_other_systems_only_if_requested(self, name: str, profile: str):
+        service = COMPOSE["services"][name]
+
+        assert service["profiles"] == [profile]
+        assert service["stop_grace_period"] == COMPOSE["x-worker"]["stop_grace_period"]
 
     def test_probes_each_worker_through_its_own_queue(self):
         for name, service in COMPOSE["services"].items():
@@ -297,6 +308,15 @@ class TestSystemd:
 
         assert grace
         assert int(grace[1]) > settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
+
+    def test_has_a_receiver_that_the_target_starts_only_if_it_is_enabled(self):
+        unit = (DEPLOY / "systemd/shop-receive.service").read_text()
+
+        assert "WantedBy=shop.target" in unit
+        assert "shop-receive" not in (DEPLOY / "systemd/shop.target").read_text()
+        assert exec_start(DEPLOY / "systemd/shop-receive.service")[1:] == [
+            *("manage.py", "outbox", "receive"),
+        ]
 
 
 class TestTheExampleOfAnEnvironment:

@@ -83,7 +83,7 @@ INSTALLED_APPS = ["outbox", "parcels", "billing"]
 """
 
 HAS_RELAY = """
-from outbox.transports.celery import RelayStep
+from outbox.transports.celery_worker import RelayStep
 from yourproject.celery import app
 
 assert RelayStep in app.steps["worker"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.chaos.faults import GROUPS
+from tests.chaos.edges import sabotage as of_edges
+from tests.chaos.edges.faults import EDGES
+from tests.chaos.faults import SHOP
 from tests.chaos.proving.sabotage import NAMES
 from tests.docs.pages import Page, names_in
 from tests.docs.test_rules_page import is_there
@@ -16,10 +18,25 @@ class TestThePageOfReliability:
 
         assert [names for names in named if len(names) != 1 or not is_there(names[0])] == []
 
+    def test_names_an_existing_test_for_each_guarantee_at_the_edges(self):
+        named = [names_in(row[-1]) for row in PAGE.table("At the edges")]
+
+        assert [names for names in named if len(names) != 1 or not is_there(names[0])] == []
+
+    def test_has_each_group_of_faults_at_the_edges(self):
+        shown = [names_in(row[0])[0] for row in PAGE.table("Chaos at the edges")]
+
+        assert sorted(shown) == sorted(EDGES.groups)
+
+    def test_has_each_sabotage_at_the_edges(self):
+        table = PAGE.table("That it would notice an error at the edges")
+
+        assert sorted(names_in(row[0])[0] for row in table) == sorted(of_edges.NAMES)
+
     def test_has_each_group_of_faults(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("Chaos")]
 
-        assert sorted(shown) == sorted(GROUPS)
+        assert sorted(shown) == sorted(SHOP.groups)
 
     def test_has_each_sabotage(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("That it would notice")]

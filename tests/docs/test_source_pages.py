@@ -42,9 +42,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def entry_of(page: Page) -> dict[str, Any]:
-    """Return the entry of `OUTBOX["SOURCES"]` that the page shows."""
-    (text,) = (one for one in page.blocks("python") if one.startswith('"billing": {'))
-    entry: dict[str, Any] = eval("{" + text + "}")["billing"]
+    """Return the source of the settings that the page shows."""
+    (text,) = (one for one in page.blocks("python") if one.startswith("OUTBOX = {"))
+    found: dict[str, Any] = {}
+    exec(text, found)
+    entry: dict[str, Any] = found["OUTBOX"]["SOURCES"]["billing"]
     return entry
 
 
@@ -63,6 +65,17 @@ def run(script: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+class TestThePageOfEachSystem:
+    @pytest.mark.parametrize("name", ["from-kafka", "from-sqs", "from-nats", "from-rabbitmq"])
+    def test_has_settings_of_a_source_that_a_process_receives(self, name: str, settings: Settings):
+        page = Page(f"docs/how-to/receive-{name}.md")
+
+        assert configure(settings, entry_of(page)).is_pulled
+
+    def test_has_settings_of_a_source_that_is_called(self, settings: Settings):
+        assert not configure(settings, entry_of(HTTP)).is_pulled
 
 
 class TestTheGeneralPage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -12,8 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+from uuid import uuid4
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from shop.up.ports import HOST, free_port
 from tests.chaos.broker import Valkey
@@ -21,6 +24,7 @@ from tests.databases import fresh_database
 from tests.docs import confined
 from tests.docs.pages import ROOT
 from tests.processes import NOTHING_GIVEN, Running, eventually
+from tests.servers.kafka import KafkaServer
 
 SYSTEMD = ROOT / "deploy/systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
@@ -90,6 +94,10 @@ class Services:
             "WORKER_GRACE": "2",
         }
 
+    def set(self, **variables: str) -> None:
+        """Set variables for all services that are started from now on."""
+        self._environment.update(variables)
+
     def start(self, name: str, *, instance: str = "") -> Running:
         command = [*self._confinement(), *self.command(name, instance)]
         return Running(command, environment=self._environment, folder=ROOT)
@@ -149,6 +157,41 @@ class TestConfinedServices:
 
             assert [name for name, one in running.items() if one.has_ended] == []
             assert [one.output for one in running.values() if "not permitted" in one.output] == []
+
+    def test_receive_from_kafka(self, services: Services, kafka: KafkaServer):
+        """The client library is in C. Its threads and sockets work within the sandbox."""
+        topic, group = kafka.create_topic(), uuid4().hex
+        source = {
+            "BACKEND": "outbox.sources.kafka.KafkaSource",
+            "TOPICS": [topic],
+            "GROUP": group,
+            "OPTIONS": {"bootstrap.servers": kafka.bootstrap_servers},
+        }
+        services.set(OUTBOX=json.dumps({"SOURCES": {"billing": source}}))
+        assert services.start("shop-migrate.service").ends(within=CEILING) == 0
+        producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+        producer.produce(topic, value="no CloudEvent")
+        assert producer.flush(30) == 0
+
+        running = services.start("shop-receive.service")
+        try:
+            running.says("Receiving: billing", within=CEILING)
+            # An acknowledgement follows the commit of the stored message.
+            eventually(lambda: acknowledged(kafka, topic, group) == 1, "the message is stored")
+            assert not running.has_ended
+        finally:
+            running.end_for_sure()
+        assert "not permitted" not in running.output
+
+
+def acknowledged(kafka: KafkaServer, topic: str, group: str) -> int:
+    """Return the offset that the consumer group has committed."""
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    try:
+        [place] = consumer.committed([TopicPartition(topic, 0)], timeout=30)
+        return int(place.offset)
+    finally:
+        consumer.close()
 
 
 class TestTheConfinementOfATest:

@@ -268,7 +268,7 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/worker/bulk.py",
-                "        access.run(lease.keep)  # of those that follow\n",
+                "            access.run(lease.keep)  # of those that follow\n",
                 "",
             ),
         ),

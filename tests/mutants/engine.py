@@ -752,9 +752,9 @@ ORDER = [
         without="an earlier event that waits for fan-out is overlooked",
         edits=(
             Edit(
-                "outbox/deliveries/ordering.py",
-                "    for key, event, seq in _first_waiting(keys,",
-                "    for key, event, seq in _first_waiting((),",
+                "outbox/deliveries/key_rows.py",
+                "            for key, event, seq in self.waiting\n",
+                "            for key, event, seq in ()\n",
             ),
         ),
         noticed_by=(
@@ -768,10 +768,9 @@ ORDER = [
         without="a dead delivery holds its key for nobody",
         edits=(
             Edit(
-                "outbox/deliveries/ordering.py",
-                "order_key__in=keys, subscription__in=list(subscriptions), state__in=Delivery.OWED",
-                "order_key__in=keys,\n        subscription__in=list(subscriptions),\n"
-                "        state__in=set(Delivery.OWED) - {State.DEAD},",
+                "outbox/deliveries/key_rows.py",
+                "for state in Delivery.OWED)",
+                "for state in Delivery.OWED if state != Delivery.State.DEAD)",
             ),
         ),
         noticed_by=(

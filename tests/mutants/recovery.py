@@ -306,7 +306,7 @@ OTHERS = [
         without="a message is acknowledged when it is done, however long that takes",
         edits=(
             Edit(
-                "outbox/transports/celery.py",
+                "outbox/transports/celery_worker.py",
                 "                request.acknowledge()\n",
                 "                pass\n",
             ),
@@ -662,7 +662,7 @@ LEAKS = [
         without="the outbox runs in a pool of greenlets",
         edits=(
             Edit(
-                "outbox/transports/celery.py",
+                "outbox/transports/celery_worker.py",
                 "        if kind in GREEN_POOLS and ours:\n",
                 "        if False:\n",
             ),

@@ -72,8 +72,8 @@ SOURCES = [
         edits=(
             Edit(
                 "outbox/sources/reading.py",
-                'event=event, outcome="unreadable")',
-                'event=event, outcome="unreadable", content=content)',
+                '        outcome="unreadable",\n',
+                '        outcome="unreadable",\n        content=content,\n',
             ),
         ),
         noticed_by=(

@@ -16,6 +16,7 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
+from tests.mutants.receivers import RECEIVERS
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
@@ -32,6 +33,7 @@ MUTANTS: list[Mutant] = [
     *API,
     *PRIVACY,
     *SOURCES,
+    *RECEIVERS,
     *CARRIERS,
     *EDGES,
     *MESSAGES,

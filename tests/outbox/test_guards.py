@@ -77,6 +77,28 @@ class TestATaskSentInsideATransaction:
 
         assert line_named(found.value) == "pack.delay()"
 
+    def test_is_allowed_in_a_project_that_did_not_ask(self, settings: Any):
+        """A view of such a project, with ATOMIC_REQUESTS, sends tasks as before."""
+        settings.OUTBOX = {}
+
+        with transaction.atomic():
+            pack.delay()
+
+    def test_is_found_in_a_handler_of_each_project(self, settings: Any, own_registry: None):
+        settings.OUTBOX = {}
+
+        @subscribe("parcels.ParcelSent")
+        def label() -> None:
+            pack.delay()
+
+        outbox = Outbox()
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+
+        with pytest.raises(SentInTransaction) as found:
+            outbox.deliver_all()
+
+        assert line_named(found.value) == "pack.delay()"
+
     def test_is_allowed_after_the_commit(self, django_capture_on_commit_callbacks: Any):
         with django_capture_on_commit_callbacks(execute=True) as called, transaction.atomic():
             transaction.on_commit(lambda: pack.delay())

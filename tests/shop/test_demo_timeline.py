@@ -140,6 +140,24 @@ class TestTimelineLines:
 
         assert lines[1] == "    1.50 s  notifications.acknowledge_order sent an e-mail"
 
+    def test_show_each_publication(self):
+        sent = delivery("sinks.carrier", 1, 1.5)
+
+        lines = timeline_lines([event("orders.OrderPlaced", 0, sent)], customer="alice")
+
+        assert lines[1] == "    1.50 s  sinks.carrier published OrderPlaced (500 ms)"
+
+    def test_show_the_source_of_an_answer_and_the_emitter_of_its_effect(self):
+        answer = event("carrier.ParcelBooked", 1, actor="source:carrier")
+        effect = event(
+            "orders.OrderShipped", 2, actor="source:carrier", emitted_by="shipping.ship_order"
+        )
+
+        lines = timeline_lines([answer, effect], customer="alice")
+
+        assert "the source carrier received ParcelBooked" in lines[0]
+        assert "shipping.ship_order emitted OrderShipped" in lines[1]
+
     def test_show_why_a_delivery_is_not_done(self):
         dead = delivery(
             "orders.record_stock_reserved",

@@ -14,7 +14,7 @@ OUTBOX = {"POLL_SECONDS": 3600.0}
 def _send(connection: Any) -> None:
     from outbox.tasks import run_relay  # needs the apps
 
-    run_relay.apply_async(queue="outbox", retry=False, connection=connection)  # type: ignore[call-arg]  # the stubs lack it
+    run_relay.apply_async(queue="outbox", retry=False, connection=connection)
 
 
 celery_broker._send = _send

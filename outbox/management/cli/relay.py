@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
-from outbox.tasks import build_relay
-from outbox.transports.celery_broker import CeleryTransport, forward_nudges
+from outbox.transports.celery_app import require_celery
 
 from .common import Options, Write, count, until_signalled
 
@@ -23,9 +23,13 @@ class Relay:
 
     def run(self, options: Options, write: Write) -> None:
         """Relay once, or until SIGINT or SIGTERM."""
+        _require_celery()
         if options["once"]:
             _once(write)
             return
+        from outbox.tasks import build_relay
+        from outbox.transports.celery_broker import forward_nudges
+
         with until_signalled() as stopping:
             loop = build_relay()
             loop.start()
@@ -37,7 +41,16 @@ class Relay:
         write("The relay has stopped.")
 
 
+def _require_celery() -> None:
+    try:
+        require_celery("The subcommand relay")
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+
+
 def _once(write: Write) -> None:
+    from outbox.transports.celery_broker import CeleryTransport
+
     try:
         number = relay_all(publish=CeleryTransport().dispatch)
     except BrokerUnavailable as error:

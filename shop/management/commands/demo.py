@@ -1,4 +1,4 @@
-"""Run the demo: 24 orders through its own stack, with faults if requested, and a report."""
+"""Run the demo: orders through its own stack, with faults or Kafka if requested, and a report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # the stack's `setup` runs them, with its own settings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
+        kinds = parser.add_mutually_exclusive_group()
+        kinds.add_argument(
             "--break",
             action="store_true",
             help="kill the worker, wipe the broker and stop the relay during the run",
+        )
+        kinds.add_argument(
+            "--world",
+            action="store_true",
+            help="place 8 orders that flow to a carrier by Kafka, receive its answers, and kill "
+            "the carrier during the run",
         )
         parser.add_argument(
             "--keep",
@@ -29,7 +36,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.FOR_REAL:
             sys.exit("`demo` is for development only. Unset ALLOWED_HOSTS and DEBUG.")
-        flags = [f"--{name}" for name in ("break", "keep") if options[name]]
+        flags = [f"--{name}" for name in ("break", "world", "keep") if options[name]]
         # Settings are read once, and the demo needs its own: its program replaces this process.
         os.chdir(settings.BASE_DIR)
         command = [sys.executable, "-m", "shop.demo.program", *flags]

@@ -11,10 +11,13 @@ from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from outbox.admin import periodic
 from outbox.models import Heartbeat
+
+if not apps.is_installed("django_celery_beat"):
+    pytest.skip("django-celery-beat is not installed.", allow_module_level=True)
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 pytestmark = pytest.mark.django_db
 

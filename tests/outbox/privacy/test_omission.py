@@ -12,6 +12,7 @@ from outbox import DomainEvent, Sensitive
 from outbox.contracts import lock as contract_lock
 from outbox.contracts.json_schemas import recorded_schema
 from outbox.events import EventRecord
+from outbox.privacy import plans
 from outbox.privacy.omission import UndeclaredField, UnknownSchema, without_sensitive
 from outbox.privacy.sensitive import masked
 
@@ -41,6 +42,13 @@ class Extra(BaseModel):
 class Label(TypedDict, total=False):
     code: str
     note: Sensitive[str]
+
+
+@pytest.fixture(autouse=True, params=["with a plan", "without a plan"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test twice: most schemas have a plan, and all others must have the same result."""
+    if request.param == "without a plan":
+        monkeypatch.setattr(plans, "plan_of", lambda _schema: None)
 
 
 def record(payload: dict[str, Any], *, name: str = "tests.ParcelSent", version: int = 1) -> Any:

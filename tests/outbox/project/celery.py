@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from outbox.transports.celery import install
+from outbox.celery import install
 
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")

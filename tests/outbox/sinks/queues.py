@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from outbox.testing import StoredMessage
 from tests.servers.aws import AwsServer
+
+if TYPE_CHECKING:
+    from outbox.testing import StoredMessage
 
 
 class Queue(NamedTuple):
@@ -66,6 +68,8 @@ def drained(aws: AwsServer, url: str) -> list[dict[str, Any]]:
 
 def as_received(message: Mapping[str, Any]) -> StoredMessage:
     """Return a message that a sink sent to a queue, directly or by a topic with raw delivery."""
+    from outbox.testing import StoredMessage  # needs Django's apps, which a chaos run has not
+
     attributes = message.get("MessageAttributes", {})
     system = message.get("Attributes", {})
     return StoredMessage(

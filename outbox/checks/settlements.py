@@ -1,0 +1,42 @@
+"""Checks of settlements across services. The messages:
+
+W024 a sink has CONSUMERS, and no source could receive their reports
+W025 a source has SETTLES_AS, and no sink publishes outbox.Settled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.core.checks import CheckMessage, Warning
+from django.core.exceptions import ImproperlyConfigured
+
+from outbox.settlements.events import Settled
+from outbox.sinks import configuration as sinks
+from outbox.sources import configuration as sources
+
+
+def check_settlements() -> Iterator[CheckMessage]:
+    """Find sinks whose consumers cannot report, and sources whose reports are not published."""
+    try:
+        found, received = sinks.configured(), sources.configured()
+    except ImproperlyConfigured:  # another check reports it
+        return
+    expecting = sorted(name for name, one in found.items() if one.settled_by)
+    if expecting and not received:
+        yield Warning(
+            f'{", ".join(expecting)} in OUTBOX["SINKS"] has CONSUMERS, and OUTBOX["SOURCES"] has '
+            "no source that receives their reports. Each of its events becomes a dead letter.",
+            hint="Configure a source with the topic on which the consumers publish outbox.Settled.",
+            obj="settings",
+            id="outbox.W024",
+        )
+    settling = sorted(name for name, one in received.items() if one.settles_as)
+    if settling and not any(one.accepts(Settled.event_name) for one in found.values()):
+        yield Warning(
+            f'{", ".join(settling)} in OUTBOX["SOURCES"] has SETTLES_AS, and no sink publishes '
+            f"{Settled.event_name}. The other system is not informed.",
+            hint=f'Add "{Settled.event_name}" to the EVENTS of a sink. "*" does not include it.',
+            obj="settings",
+            id="outbox.W025",
+        )

@@ -1,0 +1,172 @@
+"""Report received events as settled: emit `outbox.Settled` once all their deliveries are.
+
+The relay checks the deliveries of an event after they were committed. So two deliveries of one
+event that are done at the same moment need no lock of each other, and the last one is not missed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.models import Exists, OuterRef
+
+from outbox import clock, emission
+from outbox.context import Cause, caused_by
+from outbox.deliveries import failpoints
+from outbox.deliveries.key_locks import lock_keys
+from outbox.deliveries.statements import bound_transaction
+from outbox.ids import uuid7
+from outbox.models import Delivery, Event, SettlementReport
+from outbox.transports.nudge import nudge
+
+from .events import LONGEST_ID, Settled
+
+logger = logging.getLogger("outbox.settlements")
+
+#: Events of one transaction.
+_PAGE = 200
+#: Wait before the next check of an event, as a part of its age, and the limits of the wait.
+_PART_OF_AGE = 0.25
+_SHORTEST, _LONGEST = timedelta(seconds=0.5), timedelta(seconds=60)
+#: PostgreSQL ends the transaction of a process that is idle for so many seconds.
+_IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """A received message whose settlement is reported.
+
+    Attributes:
+        external_id: identity of the message within the source.
+        reported_id: the event's id in the other system.
+        event: id of the event that was stored for it; None: it was dropped.
+    """
+
+    external_id: str
+    reported_id: str
+    event: UUID | None
+
+
+def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, using: str) -> None:
+    """Report these messages once their events are settled, in the caller's transaction.
+
+    A message that was stored as received, and is read later, has its report moved to the event that
+    it becomes. A message that was reported is not reported again.
+
+    Args:
+        expected: the messages.
+        source: the source that received them.
+        consumer: the source's `SETTLES_AS`.
+        using: the outbox's database alias.
+    """
+    now = clock.now(using=using)
+    rows = [
+        SettlementReport(
+            source=source,
+            external_id=one.external_id,
+            reported_id=one.reported_id,
+            consumer=consumer,
+            event=one.event,
+            expected_at=now,
+            check_at=now,
+        )
+        for one in expected
+        if _is_reportable(one, source)
+    ]
+    SettlementReport.objects.using(using).bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["source", "external_id"],
+        update_fields=["event", "check_at"],
+    )
+
+
+def _is_reportable(one: Expected, source: str) -> bool:
+    if 0 < len(one.reported_id) <= LONGEST_ID:
+        return True
+    logger.warning(
+        "%s: %s has an id of %d characters. It cannot be reported as settled; the id needs 1 to "
+        "%d.",
+        source,
+        one.external_id,
+        len(one.reported_id),
+        LONGEST_ID,
+    )
+    return False
+
+
+def report(*, using: str) -> int:
+    """Emit `outbox.Settled` for a page of events in one transaction; return their number."""
+    now = clock.now(using=using)
+    waiting = SettlementReport.objects.using(using).filter(reported_at=None)
+    with transaction.atomic(using=using):
+        bound_transaction(_IDLE_SECONDS, using=using)
+        due = waiting.filter(check_at__lte=now).order_by("check_at")
+        rows = list(due.select_for_update(skip_locked=True)[:_PAGE])
+        owed = _owed({row.event for row in rows if row.event is not None}, using=using)
+        settled = [row for row in rows if row.event not in owed]
+        _check_later([row for row in rows if row.event in owed], now=now, using=using)
+        _emit(settled, using=using)
+        _mark(settled, now=now, using=using)
+        failpoints.reach(failpoints.BEFORE_REPORT)
+        if settled:
+            transaction.on_commit(nudge, using=using, robust=True)
+    return len(settled)
+
+
+def _owed(ids: Iterable[UUID], *, using: str) -> set[UUID]:
+    """Return the events that have an owed delivery, or wait for fan-out, or whose correction does.
+
+    The events are read before their corrections: one commit discards the dead delivery of an event
+    and stores the corrected event.
+    """
+    origin = {one: one for one in ids}  # of each correction, the event
+    found: set[UUID] = set()
+    while origin:
+        events = Event.objects.using(using)
+        deliveries = Delivery.objects.using(using).filter(state__in=Delivery.OWED)
+        rows = events.filter(id__in=list(origin)).annotate(
+            is_owed=Exists(deliveries.filter(event=OuterRef("pk")))
+        )
+        for id, fanned_out_at, is_owed in rows.values_list("id", "fanned_out_at", "is_owed"):
+            if is_owed or fanned_out_at is None:
+                found.add(origin[id])
+        corrections = events.filter(corrects__in=list(origin)).values_list("id", "corrects")
+        origin = {id: origin[corrected] for id, corrected in corrections if corrected}
+    return found
+
+
+def _check_later(rows: Sequence[SettlementReport], *, now: datetime, using: str) -> None:
+    for row in rows:
+        wait = (now - row.expected_at) * _PART_OF_AGE
+        row.check_at = now + min(max(wait, _SHORTEST), _LONGEST)
+    SettlementReport.objects.using(using).bulk_update(rows, ["check_at"])
+
+
+def _emit(rows: Sequence[SettlementReport], *, using: str) -> None:
+    lock_keys({row.reported_id for row in rows}, connection=connections[using])
+    events = Event.objects.using(using).filter(id__in=[row.event for row in rows if row.event])
+    correlations = dict(events.values_list("id", "correlation_id"))
+    for row in rows:
+        known = correlations.get(row.event) if row.event else None
+        cause = Cause(
+            correlation_id=known or uuid7(),
+            causation_id=row.event if known else None,
+            actor=f"source:{row.source}",
+        )
+        with caused_by(cause):
+            fact = Settled(event=row.reported_id, consumer=row.consumer)
+            emission.store(fact, using=using)
+
+
+def _mark(rows: Sequence[SettlementReport], *, now: datetime, using: str) -> None:
+    """Record that they are reported. The row of a dropped message is needed no longer."""
+    reports = SettlementReport.objects.using(using)
+    kept = [row.pk for row in rows if row.event is not None]
+    reports.filter(pk__in=kept).update(reported_at=now)
+    reports.filter(pk__in=[row.pk for row in rows if row.event is None]).delete()

@@ -1,0 +1,217 @@
+"""The faults at the edges. `tests/chaos/registry.py` says what a fault is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from outbox.deliveries import failpoints
+from tests.chaos.edges import systems
+from tests.chaos.edges.modes import Mode
+from tests.chaos.edges.systems import System
+from tests.chaos.edges.world import RECEIVERS, EdgeWorld
+from tests.chaos.proving import crashes
+from tests.chaos.registry import Faults
+from tests.chaos.schedule import Kind
+
+EDGES = Faults()
+
+#: Seconds. Reaching it is a failure.
+REPAIR = 30.0
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def _add_process(kind: str) -> None:
+    @contextmanager
+    def kill(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
+        world.kill(rng.choice(world.names(kind)))
+        yield
+
+    @contextmanager
+    def freeze(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
+        with world.frozen_process(rng.choice(world.names(kind))):
+            yield
+
+    # A receiver is frozen for longer than the session of its Kafka group, which rebalances then.
+    longest = 9.0 if kind == "receiver" else 6.0
+    EDGES.add(f"kill_{kind}", kill, "kill", Kind(lane="processes"))
+    frozen = Kind(lane="processes", shortest=1.0, longest=longest)
+    EDGES.add(f"freeze_{kind}", freeze, "freeze", frozen)
+
+
+for _kind in ("worker", "relay", "receiver", "web", "emitter"):
+    _add_process(_kind)
+
+
+@EDGES.fault("kill", lane="processes")
+def kill_pool_child(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
+    """Kill a child of a worker, with the calls that it has in hand."""
+    children = world.children(rng.choice(world.names("worker")))
+    world.kill_pid(rng.choice(children) if children else None)
+    yield
+
+
+@EDGES.fault("rebalance", lane="processes", lasts=(3.0, 7.0))
+def third_receiver(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """A receiver joins and leaves: the groups of the sources rebalance twice."""
+    with world.guest_receiver():
+        yield
+
+
+@EDGES.fault("rebalance", lane="processes", lasts=(2.0, 4.0))
+def one_receiver(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
+    """A receiver is away for a while."""
+    with world.down(rng.choice(RECEIVERS)):
+        yield
+
+
+@EDGES.fault("rebalance", lane="processes", lasts=(4.0, 6.0))
+def second_relay(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    with world.beside("relay-extra", world.relay_command("relay-extra")):
+        yield
+
+
+@EDGES.fault("poison", lane="processes")
+def poison(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """Emit an event that is too large for some systems."""
+    (world.folder / "poison").touch()
+    yield
+
+
+@contextmanager
+def _crash(point: str, world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """The next process that reaches the point dies there."""
+    crashes.ask_for(world.folder, point)
+    yield
+    world.kills += not crashes.take_back(world.folder, point)
+
+
+#: The points that sinks and sources pass through.
+POINTS = (
+    *(failpoints.AFTER_CLAIM, failpoints.AFTER_START, failpoints.BEFORE_COMMIT),
+    *(failpoints.AFTER_RECEIPT, failpoints.BEFORE_STORE, failpoints.AFTER_STORE),
+)
+for _point in POINTS:
+    _lasting = Kind(lane="processes", shortest=0.5, longest=1.5)
+    EDGES.add(f"crash_{_point}", partial(_crash, _point), "crash", _lasting)
+
+
+# --- servers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _kill_server(name: str, world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    server = _server(world, name)
+    if server is None or server.given:
+        yield
+        return
+    world.kills += 1
+    with server.down():
+        yield
+    world.restarts += 1
+
+
+@contextmanager
+def _freeze_server(name: str, world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    server = _server(world, name)
+    if server is None or server.given:
+        yield
+        return
+    world.freezes += 1
+    with server.frozen():
+        yield
+
+
+@EDGES.fault("server", lane="surroundings", lasts=(0.5, 2.0))
+def stop_broker(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """Restart Celery's broker."""
+    world.stack.kill("broker")
+    yield
+    world.stack.start_broker()
+    world.restarts += 1
+
+
+@EDGES.fault("server", lane="surroundings")
+def flush_broker(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """FLUSHALL of Celery's broker."""
+    world.stack.wipe_broker()
+    yield
+
+
+@EDGES.fault("database", lane="surroundings", databases=("postgresql",))
+def cut_database(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """pg_terminate_backend, all of them."""
+    world.stack.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    yield
+
+
+@EDGES.fault("database", lane="surroundings", lasts=(0.5, 2.0), databases=("sqlite",))
+def lock_database(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    """Another connection holds the only write lock."""
+    path = world.stack.database_url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as lite:
+        lite.execute("BEGIN IMMEDIATE")
+        yield
+        lite.execute("ROLLBACK")
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _distort(name: str, mode: Mode, world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
+    system = next((one for one in world.systems if one.name == name), None)
+    if system is None:
+        yield
+        return
+    with suppress(Exception):  # its server may be down or frozen by another fault
+        system.stand.put(mode)
+    try:
+        yield
+    finally:
+        repaired(lambda: system.stand.put(Mode.PASS))
+
+
+def repaired(repair: Callable[[], None]) -> None:
+    """Repair a part, again and again while its server is down or frozen by another fault."""
+    until = time.monotonic() + REPAIR
+    while True:
+        try:
+            repair()
+        except Exception:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _add_system(system: type[System]) -> None:
+    name = system.name
+    if system is not systems.Http:
+        frozen = Kind(lane="surroundings", shortest=1.0, longest=4.0)
+        EDGES.add(f"freeze_{name}", partial(_freeze_server, name), "server", frozen)
+        if system.keeps_data:
+            down = Kind(lane="surroundings", shortest=0.5, longest=2.0)
+            EDGES.add(f"kill_{name}", partial(_kill_server, name), "server", down)
+    for mode in system.modes:
+        lasting = Kind(lane="answers", shortest=0.8, longest=4.0)
+        EDGES.add(f"{mode}_{name}", partial(_distort, name, mode), str(mode), lasting)
+
+
+for _system in systems.ALL:
+    _add_system(_system)
+
+
+def _server(world: EdgeWorld, name: str) -> systems.Server | None:
+    return next((one.server for one in world.systems if one.name == name), None)

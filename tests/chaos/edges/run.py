@@ -1,0 +1,208 @@
+"""A run at the edges: load and faults, then the comparison of all systems with the database."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.checker import Finding
+from tests.chaos.edges.checker import check
+from tests.chaos.edges.facts import Facts, read_facts
+from tests.chaos.edges.faults import EDGES, repaired
+from tests.chaos.edges.modes import Mode
+from tests.chaos.edges.sending import Sender, Sent
+from tests.chaos.edges.world import EdgeWorld, edge_world
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.recovery import OLDEST_OWED, Recovery
+from tests.chaos.schedule import Act, schedule
+
+STALL = 60.0  # seconds in which less is not owed; far more than is needed
+OWED = """
+SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
+     + (SELECT count(*) FROM outbox_delivery
+        WHERE state IN ('pending', 'sent', 'blocked', 'parked'))
+"""
+STORED_IDS = "SELECT external_id FROM outbox_received"
+
+
+@dataclass
+class Outcome:
+    """The result of a run."""
+
+    facts: Facts = field(default_factory=Facts)
+    findings: list[Finding] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        return not self.findings and not self.troubles
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run with the options of `python -m tests.chaos --edges`; return the exit code."""
+    try:
+        kinds = EDGES.chosen(options.faults, database=options.database)
+    except KeyError as unknown:
+        known = ", ".join([*EDGES.groups, *EDGES.by_name])
+        print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
+        return 2
+    folder = Path(tempfile.mkdtemp(prefix="shop-edges-"))
+    wanted = options.systems.split(",") if options.systems else []
+    kinds = {name: kind for name, kind in kinds.items() if _concerns(name, wanted)}
+    acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
+    say(f"seed {options.seed}, {options.database}, {len(acts)} faults:", *acts)
+    kind = {name: getattr(options, name) for name in ("database", "rate", "sabotage")}
+    with edge_world(folder, wanted=wanted, **kind) as world:
+        recovery = Recovery(world.stack)
+        outcome = run(world, recovery, acts, options)
+    say(*_about(world, outcome), f"slowest recoveries: {', '.join(recovery.slowest())}")
+    if outcome.is_well and not options.keep:
+        shutil.rmtree(folder)
+    elif not outcome.is_well:
+        _explain(options, acts, outcome, folder)
+    print(json.dumps(_result(options, world, recovery, outcome)), flush=True)
+    return 0 if outcome.is_well else 1
+
+
+def run(
+    world: EdgeWorld, recovery: Recovery, acts: Sequence[Act], options: argparse.Namespace
+) -> Outcome:
+    """Run load and faults, stop the faults, settle everything, then check."""
+    outcome = Outcome()
+    world.open()
+    senders = [
+        Sender(source, system.send, rate=options.rate / 2, seed=options.seed)
+        for system in world.systems
+        for source in system.sources
+    ]
+    nemesis = Nemesis(world, recovery, acts, faults=EDGES)
+    began = time.monotonic()
+    for thread in (recovery, *senders):
+        thread.start()
+    nemesis.run()
+    time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
+    for system in world.systems:
+        repaired(lambda stand=system.stand: stand.put(Mode.PASS))  # type: ignore[misc]
+    _stop_load(world, senders)
+    sent = [one for sender in senders for one in sender.sent]
+    outcome.troubles += nemesis.troubles + _settle(world, sent)
+    recovery.stop()
+    world.close()
+    outcome.facts = read_facts(world, sent)
+    outcome.findings = check(outcome.facts)
+    return outcome
+
+
+def say(*lines: object) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+def _concerns(fault: str, systems: Sequence[str]) -> bool:
+    """Return whether a fault is of no system, or of one that takes part."""
+    names = {"kafka", "aws", "nats", "amqp", "redis", "http"}
+    system = fault.rpartition("_")[2]
+    return not systems or system not in names or system in systems
+
+
+def _stop_load(world: EdgeWorld, senders: Sequence[Sender]) -> None:
+    world.hold_down("emitter")
+    for sender in senders:
+        sender.over.set()
+    for sender in senders:
+        sender.join(60)
+
+
+def _settle(world: EdgeWorld, sent: Sequence[Sent]) -> list[str]:
+    """Wait until messages are stored and deliveries settled. Report it if that does not advance."""
+
+    def missing() -> int:
+        return _not_received(world, sent) + int(world.stack.value(OWED))
+
+    def is_still() -> bool:
+        return missing() == 0 and world.stack.value(OLDEST_OWED) is None
+
+    least, end = math.inf, time.monotonic() + STALL
+    while not is_still():
+        if (left := missing()) < least:
+            least, end = left, time.monotonic() + STALL
+        if time.monotonic() > end:
+            return [f"Not settled: {left} are missing, and it was no less for {STALL:.0f} s."]
+        time.sleep(0.2)
+    return []
+
+
+def _not_received(world: EdgeWorld, sent: Sequence[Sent]) -> int:
+    """Return the number of accepted messages with a readable id that are not stored."""
+    stored = {id for (id,) in world.stack.query(STORED_IDS)}
+    due = {f"/port {one.id}" for one in sent if one.is_accepted and one.kind != "broken"}
+    return len(due - stored)
+
+
+def _about(world: EdgeWorld, outcome: Outcome) -> list[str]:
+    facts = outcome.facts
+    sinks = {
+        sink: [one.id for sequence in sequences for one in sequence]
+        for sink, sequences in facts.arrivals.items()
+    }
+    return [
+        f"{len(facts.published)} events for each sink, {len(facts.dead)} dead letters",
+        *(
+            f"{sink}: {len(set(ids))} events, {len(ids) - len(set(ids))} arrived again"
+            for sink, ids in sinks.items()
+        ),
+        *_about_sources(facts),
+        *(f"of its own accord: {text}" for text in world.surprises),
+    ]
+
+
+def _about_sources(facts: Facts) -> list[str]:
+    lines = []
+    for source in dict.fromkeys(one.source for one in facts.sent):
+        mine = [one for one in facts.sent if one.source == source]
+        kinds = Counter(one.kind for one in mine)
+        lines.append(
+            f"{source}: {dict(kinds)} messages, sent {sum(one.tries for one in mine)} times"
+        )
+    return lines
+
+
+def _explain(
+    options: argparse.Namespace, acts: Sequence[Act], outcome: Outcome, folder: Path
+) -> None:
+    say("FAILED. The schedule was:", *acts)
+    say(*outcome.troubles, *outcome.findings[:50])
+    again = [f"--edges --seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
+    for name in ("database", "systems", "faults", "sabotage"):
+        if given := getattr(options, name):
+            again.append(f"--{name} {given}")
+    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and data: {folder}")
+
+
+def _result(
+    options: argparse.Namespace, world: EdgeWorld, recovery: Recovery, outcome: Outcome
+) -> dict[str, Any]:
+    kinds = Counter(finding.kind for finding in outcome.findings)
+    facts = outcome.facts
+    return {
+        "seed": options.seed,
+        "seconds": options.seconds,
+        "systems": [system.name for system in world.systems],
+        "events": len(facts.published),
+        "arrivals": sum(len(one) for every in facts.arrivals.values() for one in every),
+        "messages": len(facts.sent),
+        "kills": world.kills,
+        "freezes": world.freezes,
+        "restarts": world.restarts,
+        **{kind: kinds[kind] for kind in ("lost", "duplicated", "out_of_order")},
+        "p99_recovery_s": recovery.p99(),
+    }

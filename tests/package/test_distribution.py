@@ -1,0 +1,142 @@
+"""The distribution of the outbox: contents, metadata and the checks of its index."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.package.built import Distribution
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTBOX = ROOT / "outbox"
+PROJECT = tomllib.loads((OUTBOX / "pyproject.toml").read_text())["project"]
+SHOP = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Of the sources only. The licence goes into the wheel's metadata.
+NOT_IN_THE_PACKAGE = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
+
+
+def tracked() -> set[str]:
+    """Return the files of the folder that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=OUTBOX,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name for name in listed.stdout.split("\0") if name and (OUTBOX / name).exists()}
+
+
+def requirements(extra: str = "") -> dict[str, Requirement]:
+    listed = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return {canonicalize_name(one.name): one for one in map(Requirement, listed)}
+
+
+class TestTheWheel:
+    def test_has_each_file_of_the_app_and_no_other(self, distribution: Distribution):
+        package = {name for name in distribution.files if ".dist-info/" not in name}
+
+        assert package == {f"outbox/{name}" for name in tracked() - NOT_IN_THE_PACKAGE}
+
+    def test_has_types_templates_static_files_migrations_and_the_licence(
+        self, distribution: Distribution
+    ):
+        assert {
+            "outbox/py.typed",
+            "outbox/templates/admin/outbox/page.html",
+            "outbox/static/outbox/outbox.css",
+            "outbox/migrations/0001_initial.py",
+            "outbox/events.lock.json",
+        } <= distribution.files
+        assert any(name.endswith(".dist-info/licenses/LICENSE") for name in distribution.files)
+
+    def test_names_only_django_and_pydantic_and_ids_for_older_pythons(self):
+        found = requirements()
+
+        assert set(found) == {"django", "pydantic", "uuid-utils"}
+        assert not found["uuid-utils"].marker.evaluate({"python_version": "3.14"})
+        assert found["uuid-utils"].marker.evaluate({"python_version": "3.13"})
+
+    def test_has_the_extra_that_each_error_names(self, distribution: Distribution):
+        named = {
+            extra
+            for path in OUTBOX.rglob("*.py")
+            for extra in re.findall(r'\(extra "([a-z]+)"\)', path.read_text())
+        }
+
+        assert named
+        assert named <= set(distribution.metadata.get_all("Provides-Extra"))
+
+    def test_has_no_floor_above_the_shops(self):
+        """Where both name a library, a shop's release must be one that the outbox accepts."""
+        shops = {
+            canonicalize_name(one.name): one
+            for group in [SHOP["dependencies"], *SHOP["optional-dependencies"].values()]
+            for one in map(Requirement, group)
+        }
+        ours = [
+            one
+            for extra in ["", *PROJECT["optional-dependencies"]]
+            for one in requirements(extra).values()
+        ]
+
+        for one in ours:
+            if other := shops.get(canonicalize_name(one.name)):
+                (floor,) = (part.version for part in other.specifier if part.operator == ">=")
+                assert floor in one.specifier, f"{one} excludes the shop's {other}"
+
+    def test_passes_check_wheel_contents(self, distribution: Distribution):
+        check = [sys.executable, "-m", "check_wheel_contents"]
+        check += ["--config", str(OUTBOX / "pyproject.toml"), str(distribution.wheel)]
+
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestTheSourceDistribution:
+    def test_has_the_same_files_and_no_tests(self, distribution: Distribution):
+        # hatchling adds the first, and the checkout's list of ignored files.
+        added = {"PKG-INFO", ".gitignore"}
+
+        assert distribution.sources - added == tracked()
+
+    def test_passes_twine_like_the_wheel(self, distribution: Distribution):
+        check = [sys.executable, "-m", "twine", "check", "--strict"]
+        check += [str(distribution.wheel), str(distribution.sdist)]
+
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestTheMetadata:
+    def test_is_that_of_the_changelog_and_the_licence(self, distribution: Distribution):
+        (newest,) = re.findall(r"^## \[(.+?)\]", (OUTBOX / "CHANGELOG.md").read_text(), re.M)[:1]
+
+        assert distribution.metadata["Version"] in {newest, PROJECT["version"]}
+        assert newest in {"Unreleased", PROJECT["version"]}
+        assert (OUTBOX / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+    def test_supports_the_pythons_and_djangos_of_the_sessions(self):
+        import noxfile
+
+        for python in noxfile.PYTHONS:
+            assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
+        for django in noxfile.DJANGOS:
+            assert f"Framework :: Django :: {django}" in PROJECT["classifiers"]
+        assert requirements()["django"].specifier.contains(f"{min(noxfile.DJANGOS)}.0")
+        assert requirements("celery")["celery"].specifier.contains(f"{min(noxfile.CELERYS)}.0")
+        assert (
+            f">={min(noxfile.PYTHONS, key=lambda one: int(one.partition('.')[2]))}"
+            == (PROJECT["requires-python"])
+        )
