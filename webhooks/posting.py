@@ -1,4 +1,10 @@
-"""One POST to one receiver, with limits on its address, its time and the answer's size."""
+"""One POST to one receiver, with limits on its address, its time and the answer's size.
+
+Customers set the URLs, so the connection goes to the addresses that were checked. httpcore connects
+there and verifies the certificate of the host name. httpx has no parameter for that, and the HTTP
+sink connects by name, since operators set its URLs. The time limit of the whole exchange and
+Retry-After are the sink's.
+"""
 
 from __future__ import annotations
 

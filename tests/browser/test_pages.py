@@ -92,7 +92,7 @@ class TestTheFormOfAMessage:
 
         page.get_by_role("button", name="Show the message as it was received").click()
 
-        assert '"source": "/carrier"' in page.get_by_label("Body", exact=True).input_value()
+        assert '"source": "/carrier"' in page.get_by_label("Body:", exact=True).input_value()
         assert overflow(page) == []
         assert findings(page) == []
 

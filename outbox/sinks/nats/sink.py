@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -23,13 +23,14 @@ from outbox.sinks.base import Sink, SinkMessage, SinkUnavailable
 
 from .connection import Connection, Connections
 from .errors import NatsRefusal, error_of
-from .stream_checks import problems_of
-from .subjects import refuse_bad_subject, token
+from .subjects import covers, refuse_bad_subject, token, with_whole_wildcards
 
 with suppress(ImportError):  # reported when the sink is created
     import nats.js.errors
 
 MESSAGE_ID = "Nats-Msg-Id"
+#: Seconds. The default of JetStream; a retry may come as late.
+_SHORTEST_WINDOW = 120.0
 
 #: Arguments of `nats.connect` that a sink may set. The others are its own.
 CONNECT_OPTIONS = frozenset(
@@ -104,7 +105,7 @@ class NatsSink(Sink):
 
         async def problems(connection: Connection, deadline: float) -> list[str]:
             context = self._context(connection, deadline)
-            return await problems_of(self, connection, context, topics)
+            return await _problems_of(self, connection, context, topics)
 
         try:
             return self._connections.call(problems, timeout=timeout)
@@ -209,3 +210,70 @@ def _header_bytes(headers: Mapping[str, str]) -> int:
     """Return the bytes of the headers in the protocol: a line each, a first and an empty line."""
     lines = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
     return len(b"NATS/1.0\r\n") + lines + len(b"\r\n")
+
+
+async def _problems_of(
+    sink: Sink, connection: Connection, context: Any, topics: Sequence[str]
+) -> list[str]:
+    """Return a sentence for each problem of the server and of the streams of these subjects."""
+    problems = list(_server_problems(sink, connection))
+    try:
+        streams = await _streams(context)
+    except Exception as error:
+        return [
+            *problems,
+            f"The streams of JetStream cannot be listed ({type(error).__name__}). Enable JetStream "
+            "for this account, or permit its API.",
+        ]
+    for topic in topics:
+        problems += _topic_problems(sink, streams, with_whole_wildcards(topic))
+    return list(dict.fromkeys(problems))
+
+
+async def _streams(context: Any) -> list[Any]:
+    """Return the configurations of all streams; the server lists them in pages."""
+    found: list[Any] = []
+    while page := await context.streams_info(offset=len(found)):
+        found += [stream.config for stream in page]
+    return found
+
+
+def _server_problems(sink: Sink, connection: Connection) -> Iterator[str]:
+    limit = connection.client.max_payload
+    if sink.max_bytes is not None and limit < sink.max_bytes:
+        yield (
+            f"The NATS server accepts {limit} bytes, and the sink sends up to {sink.max_bytes}. "
+            'Raise max_payload, or set "max_bytes" in OPTIONS.'
+        )
+
+
+def _topic_problems(sink: Sink, streams: Sequence[Any], subject: str) -> Iterator[str]:
+    stores = [
+        stream
+        for stream in streams
+        if any(covers(pattern, subject) for pattern in stream.subjects or ())
+    ]
+    if not stores:
+        yield (
+            f'No stream of JetStream stores the subject "{subject}". Create one, or correct TOPIC.'
+        )
+    for stream in stores:
+        yield from _stream_problems(sink, stream)
+
+
+def _stream_problems(sink: Sink, stream: Any) -> Iterator[str]:
+    name = f'The stream "{stream.name}"'
+    if stream.no_ack:
+        yield f"{name} acknowledges nothing, so no delivery is ever done. Unset no_ack."
+    if stream.sealed:
+        yield f"{name} is sealed, so it accepts no message. Publish to another stream."
+    if (stream.duplicate_window or 0) < _SHORTEST_WINDOW:
+        yield (
+            f"{name} recognises a repeated message for {stream.duplicate_window:g} seconds. A "
+            "later retry is stored twice. Set its duplicate window to 2 minutes or more."
+        )
+    if sink.max_bytes is not None and 0 < (stream.max_msg_size or 0) < sink.max_bytes:
+        yield (
+            f"{name} accepts {stream.max_msg_size} bytes, and the sink sends up to "
+            f'{sink.max_bytes}. Raise its maximum message size, or set "max_bytes" in OPTIONS.'
+        )
