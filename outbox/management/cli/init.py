@@ -164,17 +164,20 @@ def _context() -> Iterator[Step]:
 
 def _migrations() -> Iterator[Step]:
     using = databases.alias()
-    try:
-        executor = MigrationExecutor(connections[using])
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes("outbox"))
-    except DatabaseError:
-        plan = [None]
-    if plan:
+    if _is_unmigrated(using):
         yield Step(
             f"The database {using} lacks the tables of the outbox.",
             "shell",
             "python manage.py migrate",
         )
+
+
+def _is_unmigrated(using: str) -> bool:
+    try:
+        executor = MigrationExecutor(connections[using])
+        return bool(executor.migration_plan(executor.loader.graph.leaf_nodes("outbox")))
+    except DatabaseError:  # it does not exist yet, or cannot be reached
+        return True
 
 
 def _run() -> str:
