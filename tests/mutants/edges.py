@@ -402,7 +402,8 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/deliveries/key_locks.py",
-                "    shared = sorted({_handler_number(handler) for handler, _key in ordered_keys})\n",
+                "    shared = sorted({_handler_number(handler) for handler, _key in ordered_keys}"
+                ")\n",
                 "    shared: list[int] = []\n",
             ),
         ),
