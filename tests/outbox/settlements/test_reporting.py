@@ -189,7 +189,8 @@ class TestAMessageOfAnUnknownType:
 
 class TestAMessageThatCannotBeRead:
     def test_is_settled_when_its_corrected_event_is(self, billing, two_handlers):
-        from outbox.sources.reading_again import HANDLER, subscribe_reader
+        from outbox.sources.reading_again import subscribe_reader
+        from outbox.sources.unreadable import HANDLER
 
         subscribe_reader()
         Outbox()
