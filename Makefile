@@ -14,7 +14,8 @@ COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-anno
 PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder
 # Compiled files spare workers and child processes a second each, so write them in any environment.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m tests
-# Browser tests are slow beside process tests, so they run alone.
+# Browser tests are slow beside process tests, so they run alone. Each of two workers has a shop and
+# a browser.
 NO_BROWSER := --ignore tests/browser
 
 # Placeholders, so that `make check` can check the settings as in production.
@@ -84,7 +85,7 @@ test-postgresql: install
 
 # BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
 test-browser: install  ## test every page in Chromium, if it is installed
-	$(RUN) -m pytest tests/browser $(ARGS)
+	$(RUN) -m pytest tests/browser -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 screenshots: install  ## take the screenshots of docs/images again, in a temporary shop
 	@$(RUN) -m tests.browser.screenshots $(ARGS)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from .models import Delivery, Event, Subscription
+from .models import Delivery, Event, Settlement, Subscription
 from .reconciliation import Difference, Examination, invariant
 
 State = Delivery.State
@@ -84,6 +84,31 @@ def receipts_are_complete(examination: Examination) -> Iterator[Difference]:
         facts = {**_names(row), "state": row.get_state_display()}
         text = _("%(event)s is %(state)s for %(handler)s, without a run that settled it.")
         yield Difference(text % facts, key=row.event.key, row=row)
+
+
+@invariant(
+    remedy="Find the program that wrote to the outbox's tables. `manage.py outbox why` shows the "
+    "delivery; retry or discard it."
+)
+def settlements_match_their_deliveries(examination: Examination) -> Iterator[Difference]:
+    """A missing settlement has a dead delivery, and a settled one has its time."""
+    rows = Settlement.objects.using(examination.using).order_by("pk")
+    examination.count_rows(rows.count())
+    rows = rows.select_related("delivery__event", "delivery__subscription")
+    not_dead = Q(state=Settlement.State.MISSING) & ~Q(delivery__state=State.DEAD)
+    without_time = Q(state=Settlement.State.SETTLED, settled_at=None)
+    for row in rows.filter(not_dead | without_time).iterator():
+        facts = {
+            "consumer": row.consumer,
+            "event": row.delivery.event,
+            "state": row.get_state_display(),
+            "delivery": row.delivery.get_state_display(),
+        }
+        text = _(
+            "The settlement of %(event)s by %(consumer)s is %(state)s, and its delivery is "
+            "%(delivery)s."
+        )
+        yield Difference(text % facts, key=row.delivery.event.key, row=row.delivery)
 
 
 def _corrections_without_delivery(events: QuerySet[Event]) -> Iterator[Difference]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from csp.decorators import csp_update
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
@@ -13,12 +12,13 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from api.views import SchemaView
 from shop import demo_order, home, problems
+from shop.content_security import with_sources
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
 
 # Swagger UI has inline pictures, which no other page may have.
-docs = csp_update({"img-src": ["'self'", "data:"]})(
+docs = with_sources("img-src", ["'self'", "data:"])(
     SpectacularSwaggerSplitView.as_view(
         url_name="schema",
         title=_("The shop's API"),

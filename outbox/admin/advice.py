@@ -62,6 +62,9 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
         if kind == "source":
             text = _("No process receives the source %(source)s (%(health)s). Start one.")
             yield Advice(text % {"source": queue, "health": part.text})
+        elif kind == "consumer":
+            text = _("%(consumer)s does not settle events in time (%(health)s). Check that system.")
+            yield Advice(text % {"consumer": queue, "health": part.text})
         elif queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "

@@ -206,7 +206,7 @@ def network() -> Network:
         Arrow(
             event=name,
             handler=row.handler,
-            note=_("held") if row.is_held else "",
+            note=_("held") if row.is_held else _settled_by(row),
             is_held=row.is_held,
         )
         for row in rows
@@ -220,6 +220,12 @@ def network() -> Network:
         arrows=arrows,
         notes=notes,
     )
+
+
+def _settled_by(row: Subscription) -> str:
+    """Name the consumers that settle the events of a sink; "" for another handler."""
+    names = ", ".join(row.consumer_names)
+    return _("settled by %s") % names if names else ""
 
 
 def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:

@@ -35,6 +35,8 @@ _COLUMNS: Mapping[str, str | Promise] = {
     "unreadable": gettext_lazy("Unreadable"),
     "unknown": gettext_lazy("Unknown type"),
     "dropped": gettext_lazy("Dropped"),
+    "settlements": gettext_lazy("Settlements"),
+    "ignored": gettext_lazy("Ignored settlements"),
 }
 
 

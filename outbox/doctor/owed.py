@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from outbox import clock, events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
+from outbox.monitor.consumers import consumer_statuses
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
@@ -41,6 +42,7 @@ def examine(*, using: str) -> Iterator[Finding]:
         *_unknown_handlers(using=using),
         *_unknown_events(using=using),
         *_waiting_events(using=using),
+        *_late_consumers(using=using),
         *_operations(using=using),
     ]
     yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
@@ -155,6 +157,19 @@ def _waiting_events(*, using: str) -> Iterator[Finding]:
             f"The oldest event without fan-out was emitted {span(age)} ago.",
             "The relay does not run, or does not keep up: see the findings about it.",
         )
+
+
+def _late_consumers(*, using: str) -> Iterator[Finding]:
+    for one in consumer_statuses(using=using):
+        if not one.is_on:
+            yield warning(
+                _PART,
+                f"{one.consumer} has not settled events of {one.handler} in time: {one.late:,} "
+                f"late, {one.missing:,} missing (dead letters).",
+                f"Check whether {one.consumer} receives the events, whether it has dead letters, "
+                "and whether it publishes outbox.Settled on a topic that a source of this project "
+                "receives.",
+            )
 
 
 def _operations(*, using: str) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.models import Attempt, Heartbeat, Subscription
+from outbox.monitor.consumers import ConsumerStatus, consumer_statuses
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
@@ -166,6 +167,7 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_events(found),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
         *_of_sources(source_statuses(using=using)),
+        _of_consumers(consumer_statuses(rows, using=using)),
         *_counted({row.handler for row in rows}, using=using),
     ]
 
@@ -259,6 +261,19 @@ def _of_sources(found: Sequence[SourceStatus]) -> Iterator[Family]:
     )
     for name, text, value in SOURCE_GAUGES:
         yield Family(name, "gauge", text, ("source",), [((one.name,), value(one)) for one in found])
+
+
+def _of_consumers(found: Sequence[ConsumerStatus]) -> Family:
+    family = Family(
+        "outbox_settlements",
+        "gauge",
+        "Settlements that consumers owe: open, late ones of these, and missing.",
+        ("handler", "consumer", "state"),
+    )
+    for one in found:
+        for state in ("open", "late", "missing"):
+            family.samples.append(((one.handler, one.consumer, state), getattr(one, state)))
+    return family
 
 
 def _age(seen: LastSeen) -> float:

@@ -41,6 +41,7 @@ class Migration(migrations.Migration):
                 ('expected_at', models.DateTimeField(verbose_name='expected at')),
                 ('check_at', models.DateTimeField(verbose_name='next check at')),
                 ('reported_at', models.DateTimeField(blank=True, null=True, verbose_name='reported at')),
+                ('replay', models.PositiveIntegerField(default=0, help_text='The number of the last replay that was received.', verbose_name='replay')),
             ],
             options={
                 'verbose_name': 'settlement report',

@@ -71,7 +71,8 @@ class Settlement(Row):
 class SettlementReport(models.Model):
     """A received event that is reported as settled once all its deliveries are.
 
-    `event` is None for a message that was dropped: it has no deliveries.
+    `event` is None for a message that was dropped: it has no deliveries. A requested replay of the
+    message opens the report again, since the first one may be lost.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -87,6 +88,9 @@ class SettlementReport(models.Model):
     expected_at = models.DateTimeField(_("expected at"))
     check_at = models.DateTimeField(_("next check at"))
     reported_at = models.DateTimeField(_("reported at"), null=True, blank=True)
+    replay = models.PositiveIntegerField(
+        _("replay"), default=0, help_text=_("The number of the last replay that was received.")
+    )
 
     class Meta:
         verbose_name = _("settlement report")

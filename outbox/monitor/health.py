@@ -5,6 +5,7 @@ No network requests: processes store their heartbeats, and only this module read
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +18,8 @@ from outbox.formatting import span
 from outbox.models import Heartbeat, Subscription
 from outbox.sources.configuration import received_sources
 from outbox.transports.base import QUEUE
+
+from .consumers import ConsumerStatus, consumer_statuses
 
 Kind = Heartbeat.Kind
 
@@ -118,9 +121,9 @@ class PartHealth:
     """The health of one part of the system.
 
     Attributes:
-        part: "relay", "beat", "broker", "database", "queue" or "source".
-        queue: name of the queue or source; "" for other parts.
-        is_on: whether its latest heartbeat is recent enough.
+        part: "relay", "beat", "broker", "database", "queue", "source" or "consumer".
+        queue: name of the queue, source or consumer; "" for other parts.
+        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
     """
@@ -140,16 +143,17 @@ class PartHealth:
             "broker": _("broker"),
             "database": _("database"),
         }
-        text = _("source %s") if self.part == "source" else _("queue %s")
-        return names.get(self.part) or text % self.queue
+        named = {"source": _("source %s"), "consumer": _("consumer %s"), "queue": _("queue %s")}
+        return names.get(self.part) or named[self.part] % self.queue
 
 
 def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
-    """Return the health of each part; cost: two small queries."""
+    """Return the health of each part; cost: two small queries, and two if sinks have consumers."""
     using = using or databases.alias()
     found = Heartbeats(using=using)
-    active = Subscription.objects.using(using).filter(active=True)
-    queues = {QUEUE, *active.values_list("queue", flat=True)}
+    rows = Subscription.objects.using(using).filter(active=True)
+    active = list(rows.only("pk", "handler", "queue", "consumers"))
+    queues = {QUEUE, *(row.queue for row in active)}
     return [
         _part("relay", found),
         _part("beat", found),
@@ -157,6 +161,7 @@ def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *(_queue(queue, found) for queue in sorted(queues)),
         *(_source(name, found) for name in received_sources()),
+        *_consumers(active, using=using),
     ]
 
 
@@ -181,6 +186,21 @@ def _source(name: str, found: Heartbeats) -> PartHealth:
     if fresh:
         text = ngettext("%d process", "%d processes", fresh) % fresh
     return PartHealth(part="source", queue=name, is_on=bool(fresh), seen_at=seen.at, text=text)
+
+
+def _consumers(active: Sequence[Subscription], *, using: str) -> Iterator[PartHealth]:
+    """Yield the health of each consumer, over all sinks."""
+    by_name: dict[str, list[ConsumerStatus]] = {}
+    for one in consumer_statuses(active, using=using):
+        by_name.setdefault(one.consumer, []).append(one)
+    for name, mine in by_name.items():
+        late, missing = sum(one.late for one in mine), sum(one.missing for one in mine)
+        text = _("settles in time")
+        if late or missing:
+            facts = {"late": late, "missing": missing}
+            text = _("settlements: %(late)d late, %(missing)d missing") % facts
+        is_on = all(one.is_on for one in mine)
+        yield PartHealth(part="consumer", queue=name, is_on=is_on, text=text)
 
 
 def _silence(seen: LastSeen, now: datetime) -> str:

@@ -7,7 +7,7 @@ not fit, for example with an undeclared field. In both cases `omission` reads th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from outbox.contracts.schema_parts import ANYTHING, Schema, other_properties
@@ -145,6 +145,7 @@ def _of_object(schema: Schema, defs: Schema, path: tuple[str, ...]) -> Clean:
             elif its is None:
                 raise Unplanned
             elif its is _omit:
+                _keep_scalar(part, place, places)  # parts of others may be undeclared
                 places[_within(place, name)] = None
             else:
                 made[name] = its(part, _within(place, name), places)
@@ -160,25 +161,23 @@ def _others(schema: Schema) -> Any:
 def _of_array(schema: Schema, defs: Schema, path: tuple[str, ...]) -> Clean:
     first = [_clean(one, defs, path) for one in schema.get("prefixItems", ())]
     other = _clean(schema.get("items", ANYTHING), defs, path)
-    is_omitting = _omit in (*first, other)
 
     def clean(value: Any, place: str, places: dict[str, None]) -> Any:
         if type(value) is not list:
             return _keep_scalar(value, place, places)
         place = f"{place}[]"
         its = [*first[: len(value)], *[other] * (len(value) - len(first))]
-        if is_omitting and _omit in its:
+        omitted = [part for one, part in zip(its, value, strict=True) if one is _omit]
+        if omitted:
             places[place] = None
-            if _are_all_omitted(its):
+            for part in omitted:
+                _keep_scalar(part, place, places)
+            if len(omitted) == len(value):
                 return []
         pairs = zip(its, value, strict=True)
         return [None if one is _omit else one(part, place, places) for one, part in pairs]
 
     return clean
-
-
-def _are_all_omitted(plans: Iterable[Clean]) -> bool:
-    return all(one is _omit for one in plans)
 
 
 def _within(place: str, name: str) -> str:

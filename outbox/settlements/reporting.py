@@ -7,7 +7,7 @@ event that are done at the same moment need no lock of each other, and the last 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -45,11 +45,13 @@ class Expected:
         external_id: identity of the message within the source.
         reported_id: the event's id in the other system.
         event: id of the event that was stored for it; None: it was dropped.
+        replay: number of the replay that brought it, or 0.
     """
 
     external_id: str
     reported_id: str
     event: UUID | None
+    replay: int = 0
 
 
 def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, using: str) -> None:
@@ -74,6 +76,7 @@ def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, 
             event=one.event,
             expected_at=now,
             check_at=now,
+            replay=one.replay,
         )
         for one in expected
         if _is_reportable(one, source)
@@ -84,6 +87,21 @@ def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, 
         unique_fields=["source", "external_id"],
         update_fields=["event", "check_at"],
     )
+
+
+def report_again(replays: Mapping[str, int], *, source: str, using: str) -> None:
+    """Report duplicates once more whose sender has requested a replay, as a report may be lost.
+
+    Args:
+        replays: number of the replay, or 0, by the message's external id.
+        source: the source that received them.
+        using: the outbox's database alias.
+    """
+    rows = SettlementReport.objects.using(using).filter(source=source)
+    for external_id, replay in replays.items():
+        if replay:
+            mine = rows.filter(external_id=external_id, replay__lt=replay)
+            mine.update(replay=replay, reported_at=None, check_at=clock.now(using=using))
 
 
 def _is_reportable(one: Expected, source: str) -> bool:
@@ -165,8 +183,5 @@ def _emit(rows: Sequence[SettlementReport], *, using: str) -> None:
 
 
 def _mark(rows: Sequence[SettlementReport], *, now: datetime, using: str) -> None:
-    """Record that they are reported. The row of a dropped message is needed no longer."""
     reports = SettlementReport.objects.using(using)
-    kept = [row.pk for row in rows if row.event is not None]
-    reports.filter(pk__in=kept).update(reported_at=now)
-    reports.filter(pk__in=[row.pk for row in rows if row.event is None]).delete()
+    reports.filter(pk__in=[row.pk for row in rows]).update(reported_at=now)

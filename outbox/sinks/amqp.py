@@ -64,6 +64,7 @@ class AmqpSink(Sink):
 
     header_prefix: ClassVar[str] = "ce-"
     max_bytes = MAX_BYTES
+    max_batch = 1000
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)

@@ -78,7 +78,9 @@ def message_of(
         UndeclaredField: a newer release can publish the event.
     """
     sent, _omitted = publishable(config, event)
-    parts = _parts(config, sent, sink=sink, settings=settings or conf(lenient=True))
+    parts = _parts(
+        config, sent, sink=sink, settings=settings or conf(lenient=True), replays=replays
+    )
     message = SinkMessage(
         id=f"{event.id}.{replays}" if replays else str(event.id),
         event=sent,
@@ -136,10 +138,12 @@ def as_debezium(event: EventRecord, *, topic: str) -> MessageParts:
     return MessageParts(body=cloudevents.json_bytes(event.payload), headers=headers)
 
 
-def _parts(config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf) -> MessageParts:
+def _parts(
+    config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf, replays: int
+) -> MessageParts:
     try:
         if config.format == CLOUDEVENTS:
-            return _as_cloudevent(config, event, sink=sink, settings=settings)
+            return _as_cloudevent(config, event, sink=sink, settings=settings, replays=replays)
         mapper: Mapper = as_debezium if config.format == DEBEZIUM else import_string(config.format)
         parts = mapper(event, topic=topic_of(config, event, sink=sink))
     except cloudevents.InvalidCloudEvent as error:
@@ -158,10 +162,13 @@ def _refuse_other_parts(config: SinkConfig, parts: Any) -> None:
 
 
 def _as_cloudevent(
-    config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf
+    config: SinkConfig, event: EventRecord, *, sink: Sink, settings: Conf, replays: int
 ) -> MessageParts:
     attributes = cloudevents.attributes(
-        event, source=settings.SOURCE, schema_url=_schema_url(settings, event)
+        event,
+        source=settings.SOURCE,
+        schema_url=_schema_url(settings, event),
+        replays=replays,
     )
     prefix, encoded = sink.header_prefix, sink.percent_encoded
     if encoding_of(config, sink) == "binary":

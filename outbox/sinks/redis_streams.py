@@ -69,6 +69,7 @@ class RedisStreamSink(Sink):
 
     header_prefix: ClassVar[str] = ""
     max_bytes = MAX_BYTES
+    max_batch = 1000
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)

@@ -53,6 +53,8 @@ class ExternalMessage:
         tracestate: W3C trace state, or "".
         event_id: id of the fact in the system that sent it, by which it is reported as settled.
             Default: `id`.
+        replay: number of the replay that the other system has requested. A duplicate with a new
+            number is reported as settled once more.
 
     Raises:
         NotReadable: an attribute has another type.
@@ -66,6 +68,7 @@ class ExternalMessage:
     traceparent: str = ""
     tracestate: str = ""
     event_id: str = ""
+    replay: int = 0
 
     def __post_init__(self) -> None:
         """Refuse other types, which a mapper in the project may pass."""
@@ -82,6 +85,7 @@ class ExternalMessage:
 _TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
     ("id", "type", "traceparent", "tracestate", "event_id"): (str,),
     ("data",): (Mapping,),
+    ("replay",): (int,),
     ("correlation_id", "causation_id"): (UUID, type(None)),
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox import clock, databases
-from outbox.models import Received
+from outbox.models import Received, SettlementReport
 
 from .configuration import configured
 
@@ -37,10 +38,17 @@ def forget_received(*, at_most: timedelta, using: str | None = None) -> int:
         rows = Received.objects.using(using).filter(source=name)
         while time.monotonic() < until:
             # By id, which follows the time. So no index on the time is needed.
-            oldest = rows.order_by("id").values_list("id", "received_at")[:_BATCH]
-            old = [id for id, received_at in oldest if received_at < before]
+            oldest = rows.order_by("id").values_list("id", "external_id", "received_at")[:_BATCH]
+            old = {id: external_id for id, external_id, at in oldest if at < before}
             if old:
-                deleted += rows.filter(id__in=old).delete()[0]
+                _forget_reports(name, old.values(), using=using)
+                deleted += rows.filter(id__in=list(old)).delete()[0]
             if len(old) < _BATCH:
                 break
     return deleted
+
+
+def _forget_reports(source: str, ids: Iterable[str], *, using: str) -> None:
+    """Delete the reports of dropped messages. Others are deleted with their event."""
+    reports = SettlementReport.objects.using(using).filter(source=source, external_id__in=list(ids))
+    reports.filter(event=None, reported_at__isnull=False).delete()

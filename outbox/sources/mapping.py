@@ -66,7 +66,13 @@ def _content(event: cloudevents.CloudEvent) -> ExternalMessage:
         traceparent=extensions.get("traceparent", ""),
         tracestate=extensions.get("tracestate", ""),
         event_id=event.id,
+        replay=_number(extensions.get("replay", "")),
     )
+
+
+def _number(text: str) -> int:
+    """Return a number of at most nine digits, which every database can store; else 0."""
+    return int(text) if len(text) < 10 and text.isascii() and text.isdigit() else 0
 
 
 def _uuid(text: str) -> UUID | None:

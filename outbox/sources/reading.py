@@ -57,6 +57,11 @@ class Reading:
     reported_id: str = ""
     event_id: UUID = field(default_factory=uuid7)
 
+    @property
+    def replay(self) -> int:
+        """The number of the replay that the other system has requested, or 0."""
+        return self.content.replay if self.content else 0
+
     def cause(self, source: str) -> Cause:
         """Return the cause of the event."""
         content = self.content

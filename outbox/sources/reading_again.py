@@ -139,6 +139,11 @@ def _store_once(fact: ExternalEvent, content: ExternalMessage, source: SourceCon
         rows.update(event=event_id)
     emission.store(fact, using=using, event_id=event_id)
     if source.settles_as and content.type != SETTLED_TYPE:
-        one = Expected(external_id=own_id, reported_id=reported_id(content), event=event_id)
+        one = Expected(
+            external_id=own_id,
+            reported_id=reported_id(content),
+            event=event_id,
+            replay=content.replay,
+        )
         expect_reports([one], source=source.name, consumer=source.settles_as, using=using)
     transaction.on_commit(nudge, using=using, robust=True)

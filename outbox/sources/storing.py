@@ -19,7 +19,7 @@ from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
 from outbox.models import Received
 from outbox.settlements.recording import record
-from outbox.settlements.reporting import Expected, expect_reports
+from outbox.settlements.reporting import Expected, expect_reports, report_again
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
 from outbox.transports.nudge import nudge
@@ -121,9 +121,13 @@ def _store_together(
         )
         counts["duplicates"] = len(readings) - len(mine)
         counts += _keep_settlements(source, mine, using=using)
+        known = [one for one in readings if one.external_id not in new]
+        if source.settles_as:
+            replays = {one.external_id: one.replay for one in known}
+            report_again(replays, source=source.name, using=using)
         new_ones = {one.event_id for one in mine}
-        known = [one for one in readings if one.event_id not in new_ones]
-        transaction.on_commit(partial(_log_each, source, known), using=using)
+        duplicates = [one for one in readings if one.event_id not in new_ones]
+        transaction.on_commit(partial(_log_each, source, duplicates), using=using)
         failpoints.reach(failpoints.BEFORE_STORE)
         transaction.on_commit(nudge, using=using, robust=True)
     return counts
@@ -142,6 +146,7 @@ def _keep_settlements(
                 external_id=one.external_id,
                 reported_id=one.reported_id,
                 event=one.event_id if one.event is not None else None,
+                replay=one.replay,
             )
             for one in readings
             if one.reported_id

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import django
 from django import template
 from django.contrib.auth import get_user_model
 from django.urls import NoReverseMatch, reverse
@@ -152,6 +153,24 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     request = context["request"]
     pages = [one for one in PAGES if one.is_used and request.user.has_perm(one.permission)]
     return {"pages": pages, "here": request.path}
+
+
+@register.inclusion_tag("outbox/breadcrumbs.html", takes_context=True)
+def outbox_breadcrumbs(context: dict[str, Any]) -> dict[str, Any]:
+    """Return the path to a page that is neither a list nor a row."""
+    # The admin's stylesheet of Django 6.1 expects a list.
+    is_list = django.VERSION >= (6, 1)
+    return {"opts": context["opts"], "title": context["title"], "is_list": is_list}
+
+
+@register.simple_tag(takes_context=True)
+def outbox_media(context: template.Context) -> str:
+    """Return scripts and styles of a page; from Django 6.1 on with the nonce of its policy."""
+    if django.VERSION < (6, 1):
+        return str(context["media"].render())
+    from django.utils.csp import nonce_attr
+
+    return str(nonce_attr(context, context["media"]))
 
 
 def span_of_seconds(seconds: float | None) -> str:

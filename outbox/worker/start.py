@@ -167,7 +167,7 @@ def _start_free(
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
-    rest = (_held_of(pairs), _events_of(pairs))
+    rest = (_held_of(pairs, this.subscription), _events_of(pairs, using=using))
 
     def send() -> list[Rows]:
         with this.tried(using=using), _start_transaction(handler, using=using):
@@ -275,27 +275,32 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     return deliveries
 
 
-def _events_of(pairs: Sequence[Pair]) -> Statement:
+def _events_of(pairs: Sequence[Pair], *, using: str) -> Statement:
     """Return the statement that reads the events of a message: of all, since most start."""
-    ids = numbers(pk for pk, _token in pairs)
-    return Statement(
-        f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
-        f"(SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
-    )
+    seqs = f"SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)})"  # noqa: S608  ours
+    # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
+    is_array = connections[using].vendor == "postgresql"
+    given = f"= ANY(ARRAY({seqs}))" if is_array else f"IN ({seqs})"
+    return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq {given}")  # noqa: S608  ours
 
 
-def _held_of(pairs: Sequence[Pair]) -> Statement:
+def _held_of(pairs: Sequence[Pair], subscription: int | None) -> Statement:
     """Return the statement that reads which subscriptions of a message are held.
 
     They are paused, or have an open breaker. It runs after the UPDATE, which may have read them
     before it waited for a lock.
     """
-    ids = numbers(pk for pk, _token in pairs)
+    whose = f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)}))"  # noqa: S608  ours
+    if subscription is not None:
+        whose = f"({subscription:d})"
     return Statement(
         "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
-        "WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN "
-        f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+        f"WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN {whose}"
     )
+
+
+def _ids(pairs: Sequence[Pair]) -> str:
+    return numbers(pk for pk, _token in pairs)
 
 
 _HELD_NOTE = "its handler was paused, or its breaker opened, before it could start"
@@ -309,13 +314,14 @@ _UNORDERED = "order_key IS NULL"
 #: In its turn: no other delivery of its ordered key is running or of an earlier event, and no
 #: earlier event of its key waits for fan-out, of any name: then `_start_locked` decides. Scalar
 #: subqueries with LIMIT are probes of an index under any plan; PostgreSQL may plan EXISTS as a scan
-#: of the backlog. The sum keeps it from the index of all events that wait.
+#: of the backlog. IS TRUE lets it read the handler's subscriptions once and not for each delivery.
+#: The sum keeps it from the index of all events that wait.
 _IN_TURN = f"""(order_key IS NULL OR ((
     SELECT o.id FROM outbox_delivery o
     WHERE o.order_key = outbox_delivery.order_key AND o.id <> outbox_delivery.id
     AND o.state IN ({_OWED_STATES})
     AND (o.event_id < outbox_delivery.event_id OR (o.state = 'sent' AND o.started_token = o.token))
-    AND o.subscription_id IN (SELECT s.id FROM outbox_subscription s WHERE s.handler = %s)
+    AND (o.subscription_id IN (SELECT s.id FROM outbox_subscription s WHERE s.handler = %s)) IS TRUE
     LIMIT 1
 ) IS NULL AND (
     SELECT e.seq FROM outbox_event e

@@ -150,7 +150,8 @@ def _publications(event: TimelineEvent, delivery: TimelineDelivery) -> Iterator[
     if delivery.handler.startswith(SINKS) and delivery.started_at and delivery.settled_at:
         took = _duration(delivery.started_at, delivery.settled_at)
         text = f"{delivery.handler} published {event.name.partition('.')[2]} ({took})"
-        yield Entry(at=delivery.settled_at, text=text)
+        reports = [one.text for one in delivery.settlements]
+        yield Entry(at=delivery.settled_at, text="; ".join([text, *reports]))
 
 
 def _end(stored: Order, events: Sequence[TimelineEvent]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shop.content_security import MIDDLEWARE as _csp_middleware
+
 from .environment import BASE_DIR
 
 INSTALLED_APPS = [
@@ -33,7 +35,7 @@ MIDDLEWARE = [
     # Early, so that a probe needs no host name, no HTTPS and no session.
     "shop.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    _csp_middleware,
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "shop.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

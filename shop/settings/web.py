@@ -81,15 +81,14 @@ SESSION_IDLE_MINUTES = env.float("SESSION_IDLE_MINUTES", default=60.0)
 SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)
 
 # Every script, style and picture is a file of ours; none is inline.
-CONTENT_SECURITY_POLICY = {
-    "DIRECTIVES": {
-        "default-src": ["'self'"],
-        "base-uri": ["'none'"],
-        "form-action": ["'self'"],
-        "frame-ancestors": ["'none'"],
-        "object-src": ["'none'"],
-    }
+SECURE_CSP = {  # of Django, from 6.0 on
+    "default-src": ["'self'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+    "object-src": ["'none'"],
 }
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": SECURE_CSP}  # of django-csp
 
 # HTTPS: false only if a proxy in front already enforces it.
 _https = env.bool("HTTPS", default=FOR_REAL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from outbox.admin.pages import PAGES as OUTBOX_PAGES
 from tests.browser.conftest import BETWEEN, HEIGHT, PHONE, WIDE
@@ -36,15 +37,39 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+class Windows:
+    """A window for each width, of a stranger and of the superuser."""
+
+    def __init__(self, browser: Browser, site: Site, logged_in: str) -> None:
+        self._browser, self._site, self._logged_in = browser, site, logged_in
+        self._open: dict[tuple[int, bool], BrowserContext] = {}
+
+    def of(self, width: int, *, is_staff: bool) -> BrowserContext:
+        """Return the window, opened for the first page that is shown in it."""
+        if (width, is_staff) not in self._open:
+            self._open[width, is_staff] = self._browser.new_context(
+                base_url=self._site.url,
+                storage_state=self._logged_in if is_staff else None,
+                viewport={"width": width, "height": HEIGHT},
+            )
+        return self._open[width, is_staff]
+
+    def close(self) -> None:
+        for context in self._open.values():
+            context.close()
+
+
+@pytest.fixture(scope="session")
+def windows(browser: Browser, site: Site, logged_in: str) -> Iterator[Windows]:
+    """Windows for all pages. A new window for each page would fetch its styles again."""
+    with closing(Windows(browser, site, logged_in)) as windows:
+        yield windows
+
+
 @pytest.fixture
-def page(browser: Browser, site: Site, logged_in: str, name: str, width: int) -> Iterator[Page]:
-    context = browser.new_context(
-        base_url=site.url,
-        storage_state=None if name in WITHOUT_LOGIN else logged_in,
-        viewport={"width": width, "height": HEIGHT},
-    )
-    yield context.new_page()
-    context.close()
+def page(windows: Windows, name: str, width: int) -> Iterator[Page]:
+    with closing(windows.of(width, is_staff=name not in WITHOUT_LOGIN).new_page()) as page:
+        yield page
 
 
 class TestEachPage:

@@ -35,27 +35,39 @@ class Act:
         return f"{self.at:7.1f} s  {self.fault}{lasts}"
 
 
-def schedule(*, seed: int, seconds: float, kinds: Mapping[str, Kind]) -> list[Act]:
+def schedule(
+    *,
+    seed: int,
+    seconds: float,
+    kinds: Mapping[str, Kind],
+    gaps: Mapping[str, tuple[float, float]] = GAPS,
+) -> list[Act]:
     """Lanes of faults side by side, each one after the other.
 
     Each lane deals its faults like a shuffled deck, so that none is left out for long. None lasts
     beyond the end.
     """
     acts = [
-        act for lane in GAPS for act in _lane(random.Random(f"{seed} {lane}"), lane, seconds, kinds)
+        act
+        for lane in gaps
+        for act in _lane(random.Random(f"{seed} {lane}"), lane, seconds, kinds, gaps[lane])
     ]
     return sorted(acts, key=lambda act: (act.at, act.fault))
 
 
 def _lane(
-    rng: random.Random, lane: str, seconds: float, kinds: Mapping[str, Kind]
+    rng: random.Random,
+    lane: str,
+    seconds: float,
+    kinds: Mapping[str, Kind],
+    gap: tuple[float, float],
 ) -> Iterator[Act]:
     names = sorted(name for name, kind in kinds.items() if kind.lane == lane)
     at = START
     for fault in _deck(rng, names):
         kind = kinds[fault]
         # A short deck is dealt slowly: a worker that is killed each second never works.
-        at += rng.uniform(*GAPS[lane]) * max(1.0, 6 / len(names))
+        at += rng.uniform(*gap) * max(1.0, 6 / len(names))
         lasts = rng.uniform(kind.shortest, kind.longest)
         if at + lasts > seconds:
             return

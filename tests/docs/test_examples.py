@@ -20,7 +20,6 @@ README = Page("README.md")
 TUTORIAL = Page("docs/tutorial.md")
 BOOKING = Page("docs/how-to/call-something-outside.md")
 APPS = ("tracking", "loyalty", "booking")
-ELSEWHERE = Page("docs/how-to/use-outbox-in-your-project.md")
 
 # The page has the handler; what it books at is ours: a carrier that counts.
 BOOKING_TEST = """
@@ -66,40 +65,6 @@ def test_a_parcel_is_booked_once(outbox, keys):
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert outbox.emitted("booking.ParcelBooked").number == Parcel.objects.get().number == "P-1"
-"""
-
-ELSEWHERE_SETTINGS = """
-SECRET_KEY = "of a test"
-USE_TZ = True
-ROOT_URLCONF = "yourproject.celery"
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": "db.sqlite3",
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 30},
-    }
-}
-INSTALLED_APPS = ["outbox", "parcels", "billing"]
-"""
-
-HAS_RELAY = """
-from outbox.transports.celery_worker import RelayStep
-from yourproject.celery import app
-
-assert RelayStep in app.steps["worker"]
-"""
-
-ELSEWHERE_TEST = """
-from uuid import uuid4
-
-
-def test_an_invoice_follows(outbox):
-    parcel_id = uuid4()
-    outbox.given("parcels.ParcelSent", parcel_id=parcel_id, weight_in_grams=900)
-
-    outbox.deliver_all(twice=True)
-
-    assert outbox.emitted("billing.InvoiceWritten").parcel_id == parcel_id
 """
 
 
@@ -192,77 +157,3 @@ class TestTheAppOfTheReadme:
         assert {name: text.strip() for name, text in printed.items()} == {
             f"tracking/{name}": text.strip() for name, text in TRACKING.items() if text.strip()
         }
-
-
-@pytest.mark.timeout(600)
-class TestTheOutboxInAnotherProject:
-    def test_works_without_the_shop(self, tmp_path: Path):
-        other = Copy(tmp_path, DJANGO_SETTINGS_MODULE="yourproject.settings")
-        shutil.copytree(
-            ROOT / "outbox", tmp_path / "outbox", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        settings, celery = ELSEWHERE.blocks("python")
-        other.write(
-            {
-                "yourproject/__init__.py": "",
-                "yourproject/settings.py": ELSEWHERE_SETTINGS + from_celery_on(settings),
-                "yourproject/celery.py": celery + "urlpatterns = []\n",
-                "parcels/__init__.py": "",
-                "parcels/events.py": PARCELS,
-                "billing/__init__.py": "",
-                "billing/events.py": INVOICES,
-                "billing/handlers.py": BILLING,
-                "conftest.py": 'pytest_plugins = ["outbox.testing"]\n',
-                "test_it.py": ELSEWHERE_TEST,
-            }
-        )
-
-        other.run("-m", "django", "check", "--fail-level", "WARNING")
-        other.run("-m", "django", "migrate")
-        other.run("-c", HAS_RELAY)
-        said = other.run("-m", "pytest", "-q", "-p", "no:cacheprovider")
-
-        assert re.search(r"^1 passed", said, re.MULTILINE), said
-
-
-def from_celery_on(settings: str) -> str:
-    """Return the lines after the two lists, in which the page leaves out lines of the reader."""
-    return "# How a worker" + settings.partition("# How a worker")[2]
-
-
-PARCELS = '''
-from uuid import UUID
-
-from outbox import DomainEvent
-
-
-class ParcelSent(DomainEvent, key="parcel_id"):
-    """A parcel left the house."""
-
-    parcel_id: UUID
-    weight_in_grams: int
-'''
-
-INVOICES = '''
-from uuid import UUID
-
-from outbox import DomainEvent
-
-
-class InvoiceWritten(DomainEvent, key="parcel_id"):
-    """The parcel is on an invoice."""
-
-    parcel_id: UUID
-'''
-
-BILLING = """
-from uuid import UUID
-
-from billing.events import InvoiceWritten
-from outbox import emit, subscribe
-
-
-@subscribe("parcels.ParcelSent")
-def write_invoice(parcel_id: UUID, weight_in_grams: int) -> None:
-    emit(InvoiceWritten(parcel_id=parcel_id))
-"""

@@ -1,4 +1,4 @@
-"""The safety parts of Celery over Amazon SQS."""
+"""The safety parts of Celery: over Amazon SQS, and beside the tasks of a project."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from tests.mutants.mutant import Edit, Mutant
 
 SQS = "tests/outbox/transports/test_sqs.py::"
 CHECKS = "tests/outbox/test_sqs_checks.py::"
+SETTINGS = "tests/outbox/transports/test_celery_settings.py::"
+CONSUMER = "tests/outbox/transports/test_celery_consumer.py::"
+CONNECTIONS = "tests/outbox/transports/test_celery_connections.py::"
 
 CARRIERS = [
     Mutant(
@@ -83,6 +86,72 @@ CARRIERS = [
         noticed_by=(
             f"{CHECKS}TestAVisibilityTimeout::test_must_be_longer_than_the_longest_message",
             f"{CHECKS}TestTheDoctor::test_compares_the_queue_with_its_longest_message",
+        ),
+    ),
+    Mutant(
+        name="options-after-annotations",
+        without="annotations for all tasks change the acknowledgement of the outbox's messages",
+        edits=(
+            Edit(
+                "outbox/transports/celery_settings.py",
+                "        setattr(task, name, value)\n",
+                "        pass\n",
+            ),
+        ),
+        noticed_by=(f"{SETTINGS}TestATaskOfTheOutbox::test_has_its_own_options",),
+    ),
+    Mutant(
+        name="messages-past-routes",
+        without="task_routes of the project sends the outbox's messages elsewhere",
+        edits=(
+            Edit(
+                "outbox/transports/celery_settings.py",
+                'return {"queue": queue, "exchange": "", "routing_key": queue.name}',
+                'return {"queue": queue}',
+            ),
+        ),
+        noticed_by=(f"{SETTINGS}TestAMessage::test_reaches_the_queue_of_its_handler",),
+    ),
+    Mutant(
+        name="handlers-outlive-the-connection",
+        without="Celery ends the process of a handler when the connection to the broker is lost",
+        edits=(
+            Edit(
+                "outbox/transports/celery_consumer.py",
+                "                request.acknowledged = True\n",
+                "                pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{CONSUMER}TestAMessageThatRunsWhileTheConnectionIsLost::"
+            "test_is_not_cancelled_unlike_those_of_the_project",
+        ),
+    ),
+    Mutant(
+        name="connections-of-other-tasks",
+        without="tasks of the project receive connections that the outbox kept",
+        edits=(
+            Edit(
+                "outbox/transports/celery_connections.py",
+                "    if not is_own(current_task):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(f"{CONNECTIONS}TestATaskOfTheProject::test_has_a_connection_of_its_own",),
+    ),
+    Mutant(
+        name="guards-of-other-code",
+        without="views of a project that asked for no guards may not send tasks",
+        edits=(
+            Edit(
+                "outbox/guards/hooks.py",
+                " and open_aliases() and _is_covered():\n            _refuse_to_send",
+                " and open_aliases():\n            _refuse_to_send",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_guards.py::TestATaskSentInsideATransaction::"
+            "test_is_allowed_in_a_project_that_did_not_ask",
         ),
     ),
 ]

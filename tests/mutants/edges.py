@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
 BULK = f"{OUTBOX}worker/test_bulk.py::"
 TARGETS = f"{OUTBOX}worker/test_targets.py::"
+ORDER = f"{OUTBOX}worker/test_bulk_order.py::"
 SINKS = f"{OUTBOX}sinks/test_publishing.py::"
 PATTERNS = f"{OUTBOX}deliveries/test_patterns.py::"
 
@@ -337,5 +338,90 @@ EDGES = [
             ),
         ),
         noticed_by=(f"{SINKS}TestACall::test_ends_before_the_lease",),
+    ),
+    Mutant(
+        name="bulk-start-in-turn",
+        without="the UPDATE that starts a message starts deliveries that are out of turn, too",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "    return where.replace(_UNORDERED, _IN_TURN), (*values, handler.name)\n",
+                '    return where.replace(_UNORDERED, "%s IS NOT NULL"), (*values, handler.name)\n',
+            ),
+        ),
+        noticed_by=(
+            f"{ORDER}TestAStart::test_blocks_a_delivery_behind_one_that_has_not_started",
+            f"{ORDER}TestAStart::test_starts_only_the_first_of_a_key_that_a_message_has_twice",
+        ),
+    ),
+    Mutant(
+        name="bulk-start-behind-waiting",
+        without="a message starts deliveries behind an event that waits for its fan-out",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "    AND e.seq + 0 < outbox_delivery.event_id\n",
+                "    AND e.seq + 0 < 0\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ORDER}TestAStart::test_blocks_a_delivery_behind_an_event_that_waits_for_its_fan_out",
+        ),
+    ),
+    Mutant(
+        name="bulk-start-beside-running",
+        without="a replay in a message starts beside a later delivery of its key",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                " OR (o.state = 'sent' AND o.started_token = o.token))",
+                ")",
+            ),
+        ),
+        noticed_by=(f"{ORDER}TestAReplay::test_does_not_run_during_a_later_delivery_of_its_key",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-all-keys",
+        without="two starts of messages with one key may miss each other",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "            lock_all_keys(handler.name, using=using)\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ORDER}TestAReplay::test_does_not_run_during_a_delivery_that_starts_at_the_same_time",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-one-key-and-of-all",
+        without="the start of one delivery and that of a message may miss each other",
+        edits=(
+            Edit(
+                "outbox/deliveries/key_locks.py",
+                "    shared = sorted({_handler_number(handler) for handler, _key in ordered_keys}"
+                ")\n",
+                "    shared: list[int] = []\n",
+            ),
+        ),
+        noticed_by=(f"{ORDER}TestAStartOfOneKey::test_is_awaited_by_the_start_of_a_message",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="blocked-keys-of-a-call",
+        without="the receipts of a bulk call release nothing",
+        edits=(
+            Edit(
+                "outbox/deliveries/key_rows.py",
+                "AND d.state || '' = 'blocked'\n",
+                "AND d.state || '' = 'parked'\n",
+            ),
+        ),
+        noticed_by=(
+            f"{BULK}TestAnOrderedHandler::test_releases_the_next_event_of_each_key_of_a_call",
+        ),
     ),
 ]

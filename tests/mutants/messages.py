@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 _OMISSION = "tests/outbox/privacy/test_omission.py::"
+_PLANS = "tests/outbox/privacy/test_plans.py::"
 _MESSAGES = "tests/outbox/sinks/test_messages.py::"
 _COMMAND = "tests/outbox/sinks/test_command.py::"
 _CONFIGURATION = "tests/outbox/sinks/test_configuration.py::"
@@ -52,6 +53,36 @@ MESSAGES = [
         noticed_by=(
             f"{_OMISSION}TestAFieldThatIsNotDeclared::test_is_refused",
             f"{_MESSAGES}TestASensitiveField::test_may_be_one_that_only_a_newer_release_declares",
+        ),
+    ),
+    Mutant(
+        name="plan-of-a-union",
+        without="a field that may be null is published though its other type is sensitive",
+        edits=(
+            Edit(
+                "outbox/privacy/plans.py",
+                "    if _omit in found:\n        return _omit\n",
+                "    found = [_keep_scalar if one is _omit else one for one in found]\n",
+            ),
+        ),
+        noticed_by=(
+            f"{_OMISSION}TestASensitiveField::test_is_absent",
+            f"{_PLANS}TestAPlan::test_has_the_result_of_reading_the_schema",
+        ),
+    ),
+    Mutant(
+        name="plan-of-an-undeclared-field",
+        without="a plan publishes a field that its event does not declare",
+        edits=(
+            Edit(
+                "outbox/privacy/plans.py",
+                "            elif its is None:\n                raise Unplanned\n",
+                "            elif its is None:\n                made[name] = part\n",
+            ),
+        ),
+        noticed_by=(
+            f"{_OMISSION}TestAFieldThatIsNotDeclared::test_is_refused",
+            f"{_PLANS}TestAPlan::test_has_the_result_of_reading_the_schema",
         ),
     ),
     Mutant(

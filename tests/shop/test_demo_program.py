@@ -82,15 +82,25 @@ class TestItsDatabase:
 @pytest.mark.processes
 @pytest.mark.timeout(400)
 class TestAStoppedDemo:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_leaves_no_process_and_no_file(self, tmp_path: Path, number: signal.Signals):
+    @pytest.mark.parametrize(
+        ("number", "flags", "line"),
+        [
+            (signal.SIGINT, [], "Six orders with a slow"),
+            (signal.SIGTERM, ["--world"], "BREAK: killed the carrier"),
+        ],
+    )
+    def test_leaves_no_process_and_no_file(
+        self, tmp_path: Path, number: signal.Signals, flags: list[str], line: str
+    ):
+        if "--world" in flags:
+            pytest.importorskip("noida_db", reason="noida-db is not installed.")
         demo = Running(
-            [sys.executable, "manage.py", "demo"],
+            [sys.executable, "manage.py", "demo", *flags],
             environment={**NOTHING_GIVEN, "TMPDIR": str(tmp_path)},
             folder=ROOT,
         )
         try:
-            demo.says("Six orders with a slow", within=CEILING)
+            demo.says(line, within=CEILING)
             everything = descendants(demo.pid)
             demo.send(number)
 

@@ -17,7 +17,9 @@ from pytest_django import Settings
 
 from orders.models import Order
 from outbox import events, subscriptions
-from outbox.models import Event
+from outbox.models import Event, Settlement
+from outbox.relay.passes import relay_pass
+from outbox.sinks.publishing import register_sinks
 from outbox.sources import ReceivedMessage
 from outbox.sources.configuration import SourceConfig, configured
 from outbox.sources.storing import store
@@ -32,7 +34,15 @@ carrier = pytest.importorskip("shop.demo.world.carrier", reason="confluent-kafka
 
 BALANCED = ReconcileResult(balanced=True, report="")
 GOOD = WorldResult(
-    orders=8, shipped=8, answers=8, repeated=2, emails=32, unsettled=0, books=BALANCED
+    orders=8,
+    shipped=8,
+    answers=8,
+    repeated=2,
+    settlements=32,
+    unreported=0,
+    emails=32,
+    unsettled=0,
+    books=BALANCED,
 )
 
 
@@ -73,13 +83,14 @@ class TestAMissingServer:
 class TestAResult:
     def test_is_good_if_each_order_has_one_answer_and_is_shipped(self):
         assert (GOOD.trouble, GOOD.exit_code) == ("", 0)
-        assert json.loads(GOOD.line(seconds=1.25))["repeated_answers"] == 2
+        assert json.loads(GOOD.line(seconds=1.25))["repeated_messages"] == 2
 
     @pytest.mark.parametrize(
         ("bad", "words"),
         [
             (replace(GOOD, unsettled=1), "outbox why"),
             (replace(GOOD, answers=9), "9 answers"),
+            (replace(GOOD, unreported=1), "not reported 1 published"),
             (replace(GOOD, shipped=7), "7 are shipped"),
             (replace(GOOD, problems=["No answer to A."]), "No answer to A."),
             (
@@ -91,6 +102,15 @@ class TestAResult:
     def test_is_bad_otherwise(self, bad: WorldResult, words: str):
         assert bad.exit_code == 1
         assert words in bad.trouble
+
+
+class TestAReport:
+    def test_has_the_same_id_for_a_repeated_event_and_another_one_for_a_replay(self):
+        event, replay = {"ce_id": "7"}, {"ce_id": "7", "ce_replay": "1"}
+
+        assert carrier.settled(event) == carrier.settled(dict(event))
+        assert carrier.settled(replay)["id"] != carrier.settled(event)["id"]
+        assert carrier.settled(replay)["data"] == carrier.settled(event)["data"]
 
 
 class TestTheTimelineOfAnOrder:
@@ -128,6 +148,7 @@ def source(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sour
     for name in ("shop.demo.world.events", "shop.demo.world.handlers"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.import_module(name)
+    register_sinks()
     yield configured()["carrier"]
     subscriptions.registry[:] = handlers
 
@@ -135,16 +156,16 @@ def source(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sour
 def answer_to(event: Event) -> ReceivedMessage:
     """Return the message with which the carrier answers."""
     caused_by = {"ce_id": str(event.id), "ce_correlationid": str(event.correlation_id)}
-    parcel = {
-        "order_id": event.key,
-        "carrier": "Example Parcels",
-        "tracking_number": carrier.tracking_number(str(event.id)),
-    }
+    number = carrier.tracking_number(str(event.id))
+    return received(carrier.booked(event.key, number, caused_by=caused_by))
+
+
+def received(content: dict[str, Any]) -> ReceivedMessage:
     return ReceivedMessage(
         position=f"{carrier.PARCELS}/0/{uuid4()}",
         topic=carrier.PARCELS,
         headers={"content-type": "application/cloudevents+json"},
-        body=json.dumps(carrier.booked(parcel, caused_by=caused_by)).encode(),
+        body=json.dumps(content).encode(),
     )
 
 
@@ -166,6 +187,17 @@ class TestTheCarriersAnswer:
         order = Order.objects.get()
         assert order.status == Order.Status.SHIPPED
         assert order.tracking_number == carrier.tracking_number(str(ready.id))
+
+    def test_settles_the_event_that_the_sink_expects_it_to(
+        self, source: SourceConfig, ready: Event
+    ):
+        relay_pass(publish=lambda _: None, only={"sinks.carrier"})
+        report = received(carrier.settled({"ce_id": str(ready.id)}))
+
+        counts = store(source, [report, report])
+
+        assert (counts["settlements"], counts["duplicates"]) == (1, 1)
+        assert Settlement.objects.get(consumer="carrier").state == Settlement.State.SETTLED
 
     def test_is_in_the_orders_timeline_below_its_cause(
         self, source: SourceConfig, ready: Event, admin_client: Client

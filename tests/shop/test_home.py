@@ -39,3 +39,21 @@ class TestTheStartPage:
 
     def test_refuses_modifying_methods(self, client: Client) -> None:
         assert client.post("/").status_code == 405
+
+
+class TestTheContentSecurityPolicy:
+    """The same header from django-csp and, from Django 6.0 on, from Django itself."""
+
+    def test_allows_inline_pictures_only_to_the_page_of_the_api(self, client: Client) -> None:
+        home, docs = (
+            client.get(url)["Content-Security-Policy"].split("; ") for url in ("/", "/api/docs/")
+        )
+
+        assert set(home) == {
+            "default-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "object-src 'none'",
+        }
+        assert set(docs) == {*home, "img-src 'self' data:"}

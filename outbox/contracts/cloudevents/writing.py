@@ -30,12 +30,16 @@ def type_of(name: str, version: int) -> str:
     return f"{name}.v{version}"
 
 
-def attributes(event: EventRecord, *, source: str, schema_url: str = "") -> dict[str, str]:
+def attributes(
+    event: EventRecord, *, source: str, schema_url: str = "", replays: int = 0
+) -> dict[str, str]:
     """Return the attributes of an event; those without a value are left out.
 
     Args:
         source: URI reference of this system, `OUTBOX["SOURCE"]`.
         schema_url: address of the event's schema, or "".
+        replays: number of requested replays, the extension `replay`. The receiver knows the id, and
+            so does not process the event again. If it reports settlements, it reports again.
 
     Raises:
         InvalidCloudEvent: the key has a character that no attribute may have.
@@ -54,6 +58,7 @@ def attributes(event: EventRecord, *, source: str, schema_url: str = "") -> dict
         "tracestate": event.tracestate,
         "correlationid": str(event.correlation_id),
         "causationid": str(event.causation_id or ""),
+        "replay": str(replays or ""),
     }
     _refuse_disallowed(event, given)
     return {name: value for name, value in given.items() if value}

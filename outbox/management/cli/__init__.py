@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from . import checks, contracts, deliveries, inspection, operations, receiving, relay, sinks
+from . import (
+    checks,
+    contracts,
+    deliveries,
+    init,
+    inspection,
+    operations,
+    receiving,
+    relay,
+    sinks,
+    startapp,
+)
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "init": init.Init(),
+    "startapp": startapp.StartApp(),
     "status": inspection.Status(),
     "why": inspection.Why(),
     "tail": inspection.Tail(),

@@ -18,6 +18,7 @@ from outbox.deliveries.outstanding import owed_events
 from outbox.formatting import format_time, span
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import blocked, groups, status
+from outbox.monitor.consumers import ConsumerStatus, consumer_statuses
 from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
@@ -51,6 +52,7 @@ _STATUS_HEAD = (
     "/MIN",
     "",
 )
+_CONSUMERS_HEAD = ("CONSUMER", "SINK", "OPEN", "LATE", "MISSING")
 _SOURCES_HEAD = ("SOURCE", "PROCESSES", "LAG", *(name.upper() for name in OUTCOMES), "")
 
 
@@ -74,6 +76,8 @@ class Status:
         write(_waiting_events(found))
         if sources := source_statuses():
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
+        if consumers := consumer_statuses():
+            write(table(_CONSUMERS_HEAD, [_consumer_row(one) for one in consumers]))
 
 
 class Why:
@@ -205,6 +209,10 @@ def _source_row(one: SourceStatus) -> tuple[object, ...]:
     return (one.name, processes, lag, *(one.counts[name] for name in OUTCOMES), condition)
 
 
+def _consumer_row(one: ConsumerStatus) -> tuple[object, ...]:
+    return (one.consumer, one.handler, one.open, one.late, one.missing)
+
+
 def _status_as_json(found: status.Status) -> dict[str, Any]:
     return {
         "at": found.at,
@@ -212,6 +220,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
+        "consumers": [asdict(one) for one in consumer_statuses()],
     }
 
 

@@ -49,6 +49,7 @@ def _require_celery() -> None:
 
 
 def _once(write: Write) -> None:
+    from outbox import tasks  # noqa: F401  it registers the task of a message
     from outbox.transports.celery_broker import CeleryTransport
 
     try:

@@ -1,5 +1,7 @@
 """A carrier's system. It books a parcel for each order that is ready to ship, and answers by Kafka.
 
+It also reports each event as settled, as the shop's sink expects of its consumers.
+
 It is a program of its own, in one file: no Django, and no code of the shop. Both sides share two
 topics and the format of the messages, CloudEvents.
 
@@ -21,14 +23,13 @@ from confluent_kafka import Consumer, KafkaException, Producer
 ORDERS, PARCELS = "shop.orders", "carrier.parcels"
 SERVERS = {"bootstrap.servers": os.environ.get("KAFKA", "127.0.0.1:9092")}
 
-
 log = logging.getLogger("carrier")
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # An offset is stored after the answer is acknowledged, and committed every five seconds. So a
+    # An offset is stored after the answers are acknowledged, and committed every five seconds. So a
     # killed carrier loses no order. It reads the last ones again and repeats their answers.
     consumer = Consumer(
         {
@@ -57,18 +58,15 @@ def main() -> None:
 
 
 def answer(message: Any, producer: Producer) -> None:
-    """Book a parcel if this is the event of an order that is ready to ship."""
+    """Book a parcel if an order is ready to ship, and report every event as settled."""
     event = {name: value.decode() for name, value in message.headers() or ()}
-    if event.get("ce_type") != "orders.OrderReadyToShip.v1":
-        return
-    order_id = json.loads(message.value())["order_id"]
-    parcel = {
-        "order_id": order_id,
-        "carrier": "Example Parcels",
-        "tracking_number": tracking_number(event["ce_id"]),
-    }
-    publish(producer, key=order_id, event=booked(parcel, caused_by=event))
-    log.info("Booked %s for order %s.", parcel["tracking_number"], order_id)
+    answers = [settled(event)]
+    if event["ce_type"] == "orders.OrderReadyToShip.v1":
+        order_id = json.loads(message.value())["order_id"]
+        number = tracking_number(event["ce_id"])
+        log.info("Booked %s for order %s.", number, order_id)
+        answers.insert(0, booked(order_id, number, caused_by=event))
+    publish(producer, key=message.key(), events=answers)
 
 
 def tracking_number(event_id: str) -> str:
@@ -76,7 +74,7 @@ def tracking_number(event_id: str) -> str:
     return f"EP{int(sha256(event_id.encode()).hexdigest(), 16) % 10**10:010d}"
 
 
-def booked(parcel: dict[str, str], *, caused_by: dict[str, str]) -> dict[str, object]:
+def booked(order_id: str, number: str, *, caused_by: dict[str, str]) -> dict[str, object]:
     """Return the answer as a CloudEvent. Its id is the same each time, too."""
     return {
         "specversion": "1.0",
@@ -85,20 +83,35 @@ def booked(parcel: dict[str, str], *, caused_by: dict[str, str]) -> dict[str, ob
         "type": "com.example.parcel.booked",
         "correlationid": caused_by["ce_correlationid"],
         "causationid": caused_by["ce_id"],
-        "data": parcel,
+        "data": {"order_id": order_id, "carrier": "Example Parcels", "tracking_number": number},
     }
 
 
-def publish(producer: Producer, *, key: str, event: dict[str, object]) -> None:
-    """Publish the event, and wait for its acknowledgement."""
+def settled(event: dict[str, str]) -> dict[str, object]:
+    """Return the report that the shop expects of each consumer of its sink.
+
+    Its id has the number of a requested replay, since the shop then misses the first report.
+    """
+    return {
+        "specversion": "1.0",
+        "id": f"settlement-of-{event['ce_id']}.{event.get('ce_replay', 0)}",
+        "source": "/carrier",
+        "type": "outbox.Settled.v1",
+        "data": {"event": event["ce_id"], "consumer": "carrier"},
+    }
+
+
+def publish(producer: Producer, *, key: bytes, events: list[dict[str, object]]) -> None:
+    """Publish CloudEvents, and wait for their acknowledgements."""
     failures: list[object] = []
-    producer.produce(
-        PARCELS,
-        key=key,
-        value=json.dumps(event),
-        headers={"content-type": "application/cloudevents+json"},
-        on_delivery=lambda error, _: failures.append(error) if error else None,
-    )
+    for event in events:
+        producer.produce(
+            PARCELS,
+            key=key,
+            value=json.dumps(event),
+            headers={"content-type": "application/cloudevents+json"},
+            on_delivery=lambda error, _: failures.append(error) if error else None,
+        )
     if producer.flush(30) or failures:
         raise KafkaException(*failures)
 

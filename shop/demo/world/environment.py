@@ -8,7 +8,7 @@ from typing import Any
 
 from shop.demo.world.kafka import GROUP, ORDERS, PARCELS
 
-SINK = SOURCE = "carrier"
+SINK = SOURCE = CONSUMER = "carrier"
 
 
 def prepare(environment: MutableMapping[str, str], *, kafka: str) -> None:
@@ -33,6 +33,7 @@ def connections(kafka: str) -> dict[str, Any]:
                 "EVENTS": ["orders.*"],
                 "TOPIC": ORDERS,
                 "OPTIONS": options,
+                "CONSUMERS": [CONSUMER],
             }
         },
         "SOURCES": {

@@ -71,12 +71,12 @@ def _executable() -> str:
 
 
 def messages(address: str) -> int:
-    """Return the number of the carrier's answers, also repeated ones."""
+    """Return the number of the carrier's messages, also repeated ones."""
     return sum(end for _, end in _partitions(address))
 
 
 def unread(address: str) -> int:
-    """Return the number of the carrier's answers that the shop has not committed yet."""
+    """Return the number of the carrier's messages that the shop has not acknowledged yet."""
     return sum(end - max(0, committed) for committed, end in _partitions(address))
 
 

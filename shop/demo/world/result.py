@@ -18,7 +18,9 @@ class WorldResult:
 
     Attributes:
         answers: events that the source has stored.
-        repeated: answers that it has dropped, since it knew their ids.
+        repeated: messages that it has dropped, since it knew their ids.
+        settlements: events that the carrier has reported as settled.
+        unreported: published events that it has not reported.
         emails: how many were sent, counting each Message-ID once.
         unsettled: deliveries and events that are still owed.
         problems: a sentence for each order whose timeline is not as required.
@@ -28,6 +30,8 @@ class WorldResult:
     shipped: int
     answers: int
     repeated: int
+    settlements: int
+    unreported: int
     emails: int
     unsettled: int
     books: ReconcileResult
@@ -43,6 +47,11 @@ class WorldResult:
             )
         if self.problems:
             return " ".join(self.problems)
+        if self.unreported:
+            return (
+                f"The carrier has not reported {self.unreported} published events as settled. Run "
+                "the demo with --keep, and see demo.log."
+            )
         if not self.shipped == self.answers == self.orders:
             return (
                 f"{self.orders} orders have {self.answers} answers of the carrier, and "
@@ -63,7 +72,8 @@ class WorldResult:
                 "orders": self.orders,
                 "shipped": self.shipped,
                 "answers": self.answers,
-                "repeated_answers": self.repeated,
+                "settlements": self.settlements,
+                "repeated_messages": self.repeated,
                 "emails": self.emails,
                 "unsettled": self.unsettled,
                 "books_balanced": self.books.balanced,

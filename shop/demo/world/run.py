@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from orders.models import Order
-from outbox.models import Delivery, Event
+from outbox.models import Delivery, Event, Received, Settlement
 from shop.demo import conditions, timeline
 from shop.demo.bank import unsent_webhooks
 from shop.demo.customers import PlacedOrder
@@ -20,14 +20,16 @@ from shop.demo.result import count_emails, reconcile
 from shop.demo.scenarios import OrderSpec
 from shop.demo.stack_run import StackRun
 from shop.demo.world import kafka
-from shop.demo.world.environment import SINK
+from shop.demo.world.environment import CONSUMER, SINK, SOURCE
 from shop.demo.world.events import ParcelBooked
-from shop.demo.world.result import READY, WorldResult, problem_of
+from shop.demo.world.result import WorldResult, problem_of
 from shop.up.files import read_json
 from shop.up.probes import prints
 from shop.up.processes import Program
 from shop.up.programs import WORKERS
 from shop.up.stack import Running
+
+State = Settlement.State
 
 SCRIPT = Path(__file__).with_name("carrier.py")
 #: Seconds until the supervisor starts the killed carrier again: orders flow meanwhile.
@@ -73,7 +75,10 @@ class WorldRun(StackRun):
             "Kafka and a carrier run beside the shop. The carrier is one script without Django: "
             f"{SCRIPT.relative_to(settings.BASE_DIR)}."
         )
-        report("Four orders. When one is ready to ship, the carrier books a parcel and answers.")
+        report(
+            "Four orders. The carrier reports each event as settled. When an order is ready to "
+            "ship, it also books a parcel and answers."
+        )
         self._place(FIRST, running)
         self._kill_the_carrier(running)
         self._wait_for_the_parcels(running)
@@ -102,14 +107,13 @@ class WorldRun(StackRun):
         )
         published = Delivery.objects.filter(
             subscription__handler=f"sinks.{SINK}",
-            event__name=READY,
             state=Delivery.State.DONE,
             settled_at__gte=killed_at,
         ).count()
         report(
-            f"The carrier runs again. {published} orders that are ready to ship reached Kafka "
-            "while it was dead. It reads them now. Kafka also gives it the orders again whose "
-            "offsets it had not committed, and the shop drops repeated answers."
+            f"The carrier runs again. {published} messages reached Kafka while it was dead. It "
+            "reads them now, and again those whose offsets it had not committed. The shop drops "
+            "repeated answers."
         )
 
     def _wait_for_the_parcels(self, running: Running) -> None:
@@ -118,15 +122,15 @@ class WorldRun(StackRun):
             lambda: _shipped(orders) == len(orders) or conditions.is_stuck(),
             "an order was not shipped; run the demo with --keep, and see demo.log",
         )
-        self.waiter.until(
-            lambda: kafka.unread(self._address) == 0,
-            "the shop did not read all answers; run the demo with --keep, and see demo.log",
-            every=0.2,
-        )
         self.waiter.until_settled(
             orders,
             has_unsent_webhooks=lambda: unsent_webhooks(run_file),
             report=running.console.info,
+        )
+        self.waiter.until(
+            lambda: not _settlements(State.OPEN) and kafka.unread(self._address) == 0,
+            "the shop did not read all messages; run the demo with --keep, and see demo.log",
+            every=0.2,
         )
 
     def _write_timelines(self, running: Running) -> None:
@@ -144,7 +148,9 @@ class WorldRun(StackRun):
             orders=len(self._placed),
             shipped=_shipped(self._placed),
             answers=answers,
-            repeated=kafka.messages(self._address) - answers,
+            repeated=kafka.messages(self._address) - _received(),
+            settlements=_settlements(State.SETTLED),
+            unreported=_settlements(State.OPEN, State.MISSING),
             emails=count_emails(running.data / "mail"),
             unsettled=conditions.unsettled(),
             books=reconcile(),
@@ -158,6 +164,15 @@ class WorldRun(StackRun):
 
 def _answers() -> int:
     return Event.objects.filter(name=ParcelBooked.event_name).count()
+
+
+def _received() -> int:
+    """Return the number of messages that were no duplicates."""
+    return Received.objects.filter(source=SOURCE).count()
+
+
+def _settlements(*states: str) -> int:
+    return Settlement.objects.filter(consumer=CONSUMER, state__in=states).count()
 
 
 def _shipped(orders: Sequence[PlacedOrder]) -> int:

@@ -87,7 +87,7 @@ def read_facts(world: EdgeWorld, sent: Iterable[Sent]) -> Facts:
     for system in world.systems:
         arrivals |= system.arrivals()
     return Facts(
-        sailed=dict(query("SELECT name, sailed FROM harbour_ship")),  # type: ignore[arg-type]
+        sailed=dict(query("SELECT name, sailed FROM harbour_ship")),
         events=[_stored(*row) for row in query(EVENTS)],
         unsettled=[" ".join(map(str, row)) for row in query(OWED)],
         dead=[(handler, _hex(id)) for handler, id in query(DEAD)],

@@ -13,14 +13,17 @@ from functools import partial
 from outbox.deliveries import failpoints
 from tests.chaos.edges import systems
 from tests.chaos.edges.modes import Mode
-from tests.chaos.edges.systems import System
+from tests.chaos.edges.system import System
 from tests.chaos.edges.world import RECEIVERS, EdgeWorld
 from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults
 from tests.chaos.schedule import Kind
+from tests.servers.server import Server
 
 EDGES = Faults()
 
+#: Seconds between two faults of one lane. Processes need time to publish anything in between.
+GAPS = {"processes": (2.0, 5.0), "surroundings": (2.0, 5.0), "answers": (0.3, 0.8)}
 #: Seconds. Reaching it is a failure.
 REPAIR = 30.0
 
@@ -205,7 +208,7 @@ def _add_system(system: type[System]) -> None:
             down = Kind(lane="surroundings", shortest=0.5, longest=2.0)
             EDGES.add(f"kill_{name}", partial(_kill_server, name), "server", down)
     for mode in system.modes:
-        lasting = Kind(lane="answers", shortest=0.8, longest=4.0)
+        lasting = Kind(lane="answers", shortest=1.5, longest=5.0)
         EDGES.add(f"{mode}_{name}", partial(_distort, name, mode), str(mode), lasting)
 
 
@@ -213,5 +216,5 @@ for _system in systems.ALL:
     _add_system(_system)
 
 
-def _server(world: EdgeWorld, name: str) -> systems.Server | None:
+def _server(world: EdgeWorld, name: str) -> Server | None:
     return next((one.server for one in world.systems if one.name == name), None)

@@ -18,7 +18,7 @@ from typing import Any
 from tests.chaos.checker import Finding
 from tests.chaos.edges.checker import check
 from tests.chaos.edges.facts import Facts, read_facts
-from tests.chaos.edges.faults import EDGES, repaired
+from tests.chaos.edges.faults import EDGES, GAPS, repaired
 from tests.chaos.edges.modes import Mode
 from tests.chaos.edges.sending import Sender, Sent
 from tests.chaos.edges.world import EdgeWorld, edge_world
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="shop-edges-"))
     wanted = options.systems.split(",") if options.systems else []
     kinds = {name: kind for name, kind in kinds.items() if _concerns(name, wanted)}
-    acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
+    acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds, gaps=GAPS)
     say(f"seed {options.seed}, {options.database}, {len(acts)} faults:", *acts)
     kind = {name: getattr(options, name) for name in ("database", "rate", "sabotage")}
     with edge_world(folder, wanted=wanted, **kind) as world:
@@ -92,7 +92,7 @@ def run(
     nemesis.run()
     time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
     for system in world.systems:
-        repaired(lambda stand=system.stand: stand.put(Mode.PASS))  # type: ignore[misc]
+        repaired(lambda stand=system.stand: stand.put(Mode.PASS))
     _stop_load(world, senders)
     sent = [one for sender in senders for one in sender.sent]
     outcome.troubles += nemesis.troubles + _settle(world, sent)
@@ -143,26 +143,30 @@ def _settle(world: EdgeWorld, sent: Sequence[Sent]) -> list[str]:
 
 def _not_received(world: EdgeWorld, sent: Sequence[Sent]) -> int:
     """Return the number of accepted messages with a readable id that are not stored."""
-    stored = {id for (id,) in world.stack.query(STORED_IDS)}
+    stored = {" ".join(id.split(" ")[:2]) for (id,) in world.stack.query(STORED_IDS)}
     due = {f"/port {one.id}" for one in sent if one.is_accepted and one.kind != "broken"}
     return len(due - stored)
 
 
 def _about(world: EdgeWorld, outcome: Outcome) -> list[str]:
     facts = outcome.facts
-    sinks = {
-        sink: [one.id for sequence in sequences for one in sequence]
-        for sink, sequences in facts.arrivals.items()
-    }
     return [
         f"{len(facts.published)} events for each sink, {len(facts.dead)} dead letters",
         *(
             f"{sink}: {len(set(ids))} events, {len(ids) - len(set(ids))} arrived again"
-            for sink, ids in sinks.items()
+            for sink, ids in _ids(facts).items()
         ),
         *_about_sources(facts),
         *(f"of its own accord: {text}" for text in world.surprises),
     ]
+
+
+def _ids(facts: Facts) -> dict[str, list[str]]:
+    """Return the ids of what each sink has published, repetitions included."""
+    return {
+        sink: [one.id for sequence in sequences for one in sequence]
+        for sink, sequences in facts.arrivals.items()
+    }
 
 
 def _about_sources(facts: Facts) -> list[str]:
@@ -198,7 +202,8 @@ def _result(
         "seconds": options.seconds,
         "systems": [system.name for system in world.systems],
         "events": len(facts.published),
-        "arrivals": sum(len(one) for every in facts.arrivals.values() for one in every),
+        "arrivals": sum(map(len, _ids(facts).values())),
+        "repeats": sum(len(ids) - len(set(ids)) for ids in _ids(facts).values()),
         "messages": len(facts.sent),
         "kills": world.kills,
         "freezes": world.freezes,

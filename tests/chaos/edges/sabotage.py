@@ -1,4 +1,4 @@
-"""Sabotage that a run must detect: `--sabotage NAME` removes one safety part.
+"""Sabotage that a run must detect: `--sabotage NAME,NAME` removes safety parts.
 
 unacknowledged           a sink takes each message for stored, whatever the system answers
 new_ids                  a sink sends each attempt under an id of its own
@@ -81,8 +81,8 @@ _SABOTAGES: Mapping[str, Callable[[Settings], None]] = {
 NAMES = tuple(_SABOTAGES)
 
 
-def sabotaged(name: str, outbox: Settings) -> Settings:
-    """Return the settings without one safety part. "": with all of them."""
-    if name:
+def sabotaged(names: str, outbox: Settings) -> Settings:
+    """Return the settings without the safety parts, named with commas. "": with all of them."""
+    for name in filter(None, names.split(",")):
         _SABOTAGES[name](outbox)
     return outbox

@@ -18,6 +18,7 @@ Kind = Literal["berthed", "invalid", "broken", "undeclared"]
 
 POISON = 0.12  # share of messages that are not events of the project
 REPEATS = 0.15  # share of messages that are sent again, later
+BURSTS = (1, 1, 1, 1, 1, 1, 1, 1, 1, 12)  # messages at once, so that a batch has several
 
 
 @dataclass(kw_only=True)
@@ -61,7 +62,7 @@ class Sender(threading.Thread):
     Args:
         source: its name.
         send: see `System.send`.
-        rate: messages a second.
+        rate: messages a second, and sometimes a burst.
         seed: decides what is sent.
 
     Attributes:
@@ -79,7 +80,8 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(self._rng.uniform(0, 2 / self._rate)):
-            self._insist(self._next())
+            for _ in range(self._rng.choice(BURSTS)):
+                self._insist(self._next())
 
     def _next(self) -> Sent:
         if self.sent and self._rng.random() < REPEATS:

@@ -24,4 +24,4 @@ OUTBOX = {
         os.environ.get("EDGES", "{}").replace("{member}", os.environ.get("EDGES_MEMBER", ""))
     ),
 }
-CELERY_BEAT_SCHEDULE: dict[str, object] = {}
+CELERY_BEAT_SCHEDULE = {}

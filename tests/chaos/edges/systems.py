@@ -1,15 +1,15 @@
-"""The systems at the edges: a real server each, a proxy before it, and what it has stored."""
+"""The systems at the edges. Kafka is in `kafka_system.py`."""
 
 from __future__ import annotations
 
 import base64
 import hmac
+import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -19,145 +19,15 @@ import redis
 from shop.up.ports import HOST, free_port
 from tests.chaos.edges.arrivals import Arrival, Drain, in_binary
 from tests.chaos.edges.http_stands import AwsProxy, EventReceiver
-from tests.chaos.edges.modes import Distorted, Mode
+from tests.chaos.edges.kafka_system import Kafka
+from tests.chaos.edges.modes import Mode
 from tests.chaos.edges.proxy import Loop, Proxy
-from tests.chaos.edges.wires import AmqpWire, KafkaWire, NatsWire, Wire
+from tests.chaos.edges.system import CLOUDEVENT, Sequences, System
+from tests.chaos.edges.wires import AmqpWire, NatsWire, Wire
 from tests.outbox.sinks import queues, streams
 from tests.servers.aws import AwsServer
 from tests.servers.brokers import RabbitMQServer, ValkeyServer
-from tests.servers.kafka import KafkaServer
 from tests.servers.nats import NatsServer
-from tests.servers.refusing_kafka import refusing_broker
-from tests.servers.server import Server
-
-#: In a setting: the name of the process that reads it.
-MEMBER = "{member}"
-
-#: Sequences of arrivals. Within one of them, the first occurrences of a key are in order.
-Sequences = list[list[Arrival]]
-
-_CLOUDEVENT = "application/cloudevents+json"
-_OF_TCP = (Mode.CUT, Mode.LATE, Mode.LOST, Mode.PARTIAL, Mode.DOUBLE, Mode.EXPIRED)
-
-
-class System(ABC):
-    """A system of the run.
-
-    Attributes:
-        name: for faults: "cut_kafka".
-        server: its server. None: the run itself is the system.
-        keeps_data: whether its server keeps acknowledged messages when it is killed.
-        stand: its proxy.
-        modes: what the proxy can do.
-        sinks: entries of `OUTBOX["SINKS"]` by name.
-        sources: entries of `OUTBOX["SOURCES"]` by name.
-        of_guests: the entries that differ for a process that ends by SIGTERM and never returns.
-        limited: sinks that an event of `TOO_LARGE` characters is too large for.
-        unordered: sinks whose system promises no order.
-    """
-
-    name: ClassVar[str]
-    keeps_data: ClassVar[bool] = True
-    modes: ClassVar[Sequence[Mode]] = _OF_TCP
-    limited: ClassVar[Sequence[str]] = ()
-    unordered: ClassVar[Sequence[str]] = ()
-    server: Server | None = None
-    stand: Distorted
-    sinks: Mapping[str, dict[str, Any]]
-    sources: Mapping[str, dict[str, Any]] = {}
-    of_guests: Mapping[str, dict[str, Any]] = {}
-
-    @abstractmethod
-    def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
-        """Start the server and its proxy, and create topics and queues.
-
-        Raises:
-            ServerMissing: the server is not installed.
-        """
-
-    @abstractmethod
-    def arrivals(self) -> dict[str, Sequences]:
-        """Return what each sink has published, after the end of the run."""
-
-    def send(self, body: bytes, *, key: str, id: str) -> None:
-        """Send a message to the topic of the source. It is accepted when this returns.
-
-        Raises:
-            Exception: it is unknown whether the message was accepted.
-        """
-        raise NotImplementedError(self.name)
-
-
-class Kafka(System):
-    """The emulator noida-db, or a real Kafka, which is neither stopped nor frozen then."""
-
-    name = "kafka"
-    keeps_data = False
-    limited = ("kafka",)
-
-    def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
-        self._kafka = self.server = cleanup.enter_context(KafkaServer(folder))
-        refusing = cleanup.enter_context(refusing_broker())
-        port, refusing_port = (
-            int(address.rpartition(":")[2]) for address in (self._kafka.bootstrap_servers, refusing)
-        )
-        proxy = self.stand = Proxy(loop, port, KafkaWire, refusing_port=refusing_port)
-        self._published = self._kafka.create_topic(partitions=3)
-        self._received = self._kafka.create_topic(partitions=3)
-        options = {
-            "bootstrap.servers": f"{HOST}:{proxy.port}",
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": "harbour",
-            "sasl.password": "secret",
-        }
-        backend = "outbox.sinks.kafka.KafkaSink"
-        self.sinks = {"kafka": {"BACKEND": backend, "TOPIC": self._published, "OPTIONS": options}}
-        source: dict[str, Any] = {
-            "BACKEND": "outbox.sources.kafka.KafkaSource",
-            "TOPICS": [self._received],
-            "GROUP": f"harbour-{uuid4().hex}",
-            "OPTIONS": {**options, "session.timeout.ms": 6000},
-        }
-        self.sources = {"from_kafka": source}
-        if self._kafka.is_emulator:
-            self._know_members(source)
-        self._producer: Any = None
-
-    def _know_members(self, source: dict[str, Any]) -> None:
-        """Let a killed member return under its name: the emulator never evicts a member.
-
-        A member that does not return has to leave, so it connects to the server itself.
-        """
-        address = {"bootstrap.servers": self._kafka.bootstrap_servers}
-        self.of_guests = {"from_kafka": {**source, "OPTIONS": {**source["OPTIONS"], **address}}}
-        source["OPTIONS"] = {**source["OPTIONS"], "group.instance.id": MEMBER}
-
-    def send(self, body: bytes, *, key: str, id: str) -> None:
-        from confluent_kafka import Producer
-
-        if self._producer is None:
-            address = {"bootstrap.servers": self._kafka.bootstrap_servers}
-            limits = {"message.timeout.ms": 30_000, "enable.idempotence": True, "log_level": 0}
-            self._producer = Producer({**address, **limits})
-        errors: list[Any] = []
-        self._producer.produce(
-            self._received,
-            body,
-            key=key,
-            headers={"content-type": _CLOUDEVENT},
-            on_delivery=lambda error, _message: errors.append(error),
-        )
-        if self._producer.flush(40) or errors != [None]:
-            self._producer = None
-            raise OSError(f"Kafka did not accept {id}: {errors}")
-
-    def arrivals(self) -> dict[str, Sequences]:
-        found: dict[int, list[Arrival]] = {}
-        for one in self._kafka.received(self._published):
-            arrival = in_binary(self._kafka.headers(one), one.value() or b"", prefix="ce_")
-            found.setdefault(one.partition() or 0, []).append(arrival)
-        return {"kafka": list(found.values())}
 
 
 class Aws(System):
@@ -207,12 +77,15 @@ class Aws(System):
 
 
 class Nats(System):
+    """JetStream. It syncs each message to the disk."""
+
     name = "nats"
     limited = ("nats",)
 
     def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
         self._nats = self.server = cleanup.enter_context(NatsServer(folder))
         proxy = self.stand = Proxy(loop, int(self._nats.url.rpartition(":")[2]), _plain(NatsWire))
+        logging.getLogger("nats").setLevel(logging.CRITICAL)  # the sender meets every fault
         streams.create(self._nats.url, "published", ["published.>"])
         streams.create(self._nats.url, "received", ["received.>"])
         options = {"servers": f"nats://{HOST}:{proxy.port}"}
@@ -239,6 +112,8 @@ class Nats(System):
 
 
 class Amqp(System):
+    """RabbitMQ, with durable queues."""
+
     name = "amqp"
 
     def __init__(self, folder: Path, loop: Loop, cleanup: ExitStack) -> None:
@@ -268,7 +143,7 @@ class Amqp(System):
             connection.Producer().publish(
                 body,
                 routing_key="received",
-                content_type=_CLOUDEVENT,
+                content_type=CLOUDEVENT,
                 content_encoding="utf-8",
                 message_id=id,
                 delivery_mode=2,
@@ -286,6 +161,8 @@ class Amqp(System):
 
 
 class Redis(System):
+    """Valkey, which appends to its file before it answers."""
+
     name = "redis"
     modes = (Mode.CUT, Mode.LATE, Mode.LOST, Mode.THROTTLED, Mode.EXPIRED)
     STREAM, USER, PASSWORD = "published", "harbour", "secret"
@@ -310,7 +187,7 @@ class Redis(System):
 
     def arrivals(self) -> dict[str, Sequences]:
         with self.client() as client:
-            entries: list[Any] = list(client.xrange(self.STREAM))  # type: ignore[arg-type]
+            entries: list[Any] = list(client.xrange(self.STREAM))
         found = [in_binary(fields, fields["data"].encode(), prefix="") for _id, fields in entries]
         return {"redis": [found]}
 
@@ -366,7 +243,7 @@ class Http(System):
         signed = f"{id}.{moment}.".encode() + body
         signature = base64.b64encode(hmac.digest(self.KEY, signed, "sha256")).decode()
         headers = {
-            "Content-Type": _CLOUDEVENT,
+            "Content-Type": CLOUDEVENT,
             "webhook-id": id,
             "webhook-timestamp": moment,
             "webhook-signature": f"v1,{signature}",

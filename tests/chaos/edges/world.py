@@ -18,7 +18,8 @@ from shop.postgres import EmbeddedPostgres
 from tests.chaos.edges import systems as all_systems
 from tests.chaos.edges.proxy import Loop
 from tests.chaos.edges.sabotage import sabotaged
-from tests.chaos.edges.systems import Http, System
+from tests.chaos.edges.system import System
+from tests.chaos.edges.systems import Http
 from tests.chaos.stack import Stack
 from tests.chaos.supervisor import Supervisor
 from tests.servers.server import ServerMissing

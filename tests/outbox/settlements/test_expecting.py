@@ -6,10 +6,15 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from pydantic import Field
 from pytest_django import Settings
 
 from outbox import operations
+from outbox.contracts.cloudevents import parse
 from outbox.models import Delivery, Event, Received, Settlement
+from outbox.settlements.events import SETTLED_TYPE
+from outbox.sources import ExternalEvent
+from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
 from tests.outbox.drive import run_messages, run_pass, states
 from tests.outbox.settlements.world import (
@@ -143,6 +148,17 @@ class TestAMissedDeadline:
         assert states() == ["done"]
         assert Settlement.objects.get().replays == 1
 
+    def test_marks_the_message_as_a_replay(self, sink: MemorySink):
+        event = emit_order()
+        publish()
+        let_deadlines_pass()
+        publish()
+
+        first, second = (parse(one.headers, one.body) for one in sink.messages)
+        assert {first.id, second.id} == {str(event)}
+        assert "replay" not in first.extensions
+        assert second.extensions["replay"] == "1"
+
     def test_after_the_last_replay_makes_a_dead_letter(self, sink: MemorySink):
         emit_order()
         publish()
@@ -213,3 +229,38 @@ class TestADeadLetter:
 
         assert states() == ["discarded"]
         assert settlements() == [("billing", "withdrawn")]
+
+
+class TestAReportThatIsDeclared:
+    def test_is_an_event_too(self, sink: MemorySink):
+        class EventSettled(ExternalEvent, source="billing", type=SETTLED_TYPE, key="settled"):
+            """Another system has settled an event."""
+
+            settled: str = Field(alias="event")
+            consumer: str
+
+        event = emit_order()
+        publish()
+
+        counts = report(event)
+
+        assert (counts["stored"], counts["settlements"]) == (1, 1)
+        assert settlements() == [("billing", "settled")]
+        assert Event.objects.get(name="billing.EventSettled").key == str(event)
+
+
+class TestAReportThatWasStoredAsUnreadable:
+    def test_is_recorded_when_it_is_corrected(self, sink: MemorySink):
+        subscribe_reader()
+        event = emit_order()
+        publish()
+        store(source(), [report_message("", data={"event": str(event)})])
+        publish()
+        dead = Delivery.objects.get(state="dead")
+        body = dead.event.payload["body"].replace("}}", ', "consumer": "billing"}}')
+
+        payload = {**dead.event.payload, "body": body}
+        operations.correct(dead.pk, payload, by="ann", reason="the consumer was missing")
+        publish()
+
+        assert settlements() == [("billing", "settled")]

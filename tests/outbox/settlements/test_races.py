@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -200,7 +201,7 @@ class TestTwoDeliveriesOfOneEvent:
     def test_that_are_done_at_the_same_moment_give_one_report(self, billing, two_handlers):
         for number in range(5):
             store(billing, [message(number)])
-            run_together([lambda one=one: run_message(one) for one in run_pass()])
+            run_together([partial(run_message, one) for one in run_pass()])
             make_reports_due()
             run_together([lambda: reporting.report(using=databases.alias())] * 3)
 

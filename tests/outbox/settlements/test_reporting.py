@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db.models import F
 from pytest_django import Settings
 
 from outbox import PermanentFailure, operations, subscribe
-from outbox.models import Delivery, Event, SettlementReport
+from outbox.models import Delivery, Event, Received, SettlementReport
 from outbox.sources.configuration import SourceConfig
+from outbox.sources.forgetting import forget_received
 from outbox.sources.storing import store
 from outbox.subscriptions import find
 from outbox.testing import Outbox
@@ -184,7 +187,59 @@ class TestAMessageOfAnUnknownType:
 
         assert (counts["dropped"], again["duplicates"]) == (1, 1)
         assert reported() == [REPORT]
+
+    def test_that_is_dropped_is_forgotten_with_its_id(self, own_registry, settings: Settings):
+        billing = configure(settings, SETTLES_AS="shop", UNKNOWN="drop")
+        Outbox()
+        store(billing, [message(type="com.example.other")])
+        publish()
+
+        Received.objects.update(received_at=F("received_at") - timedelta(days=31))
+        assert forget_received(at_most=timedelta(seconds=60)) == 1
+
         assert not SettlementReport.objects.exists()
+
+
+class TestARequestedReplay:
+    def test_is_reported_once_more(self, billing, two_handlers):
+        """The first report may be lost, and the event is not processed again."""
+        store(billing, [message()])
+        for _ in range(2):
+            pass_again()
+
+        for _ in range(2):
+            store(billing, [message(replay="1")])
+            for _ in range(2):
+                pass_again()
+
+        assert reported() == [REPORT, REPORT]
+        assert Event.objects.filter(name="billing.InvoicePaid").count() == 1
+
+    def test_before_the_event_is_settled_is_not_reported_twice(self, billing, two_handlers):
+        store(billing, [message()])
+        store(billing, [message(replay="1")])
+
+        for _ in range(3):
+            pass_again()
+
+        assert reported() == [REPORT]
+
+    def test_that_brings_the_event_first_is_reported_once(self, billing, two_handlers):
+        for _ in range(2):
+            store(billing, [message(replay="2")])
+            for _ in range(2):
+                pass_again()
+
+        assert reported() == [REPORT]
+
+    @pytest.mark.parametrize("given", ["", "-1", "one", "99999999999999999999", True])
+    def test_without_a_number_is_a_duplicate(self, billing, two_handlers, given: object):
+        for replay in ("", given):
+            store(billing, [message(replay=replay)])
+            for _ in range(2):
+                pass_again()
+
+        assert reported() == [REPORT]
 
 
 class TestAMessageThatCannotBeRead:

@@ -33,7 +33,7 @@ def receiving(
     given = {"sources": sources, "die_at": die_at, "after": after, "wait": wait}
     environment = {
         "DJANGO_SETTINGS_MODULE": "tests.outbox.project.settings",
-        "DATABASE_URL": _database_url(),
+        "DATABASE_URL": database_url(),
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "PYTHONUNBUFFERED": "1",
         _RECEIVING: json.dumps(given),
@@ -47,7 +47,8 @@ def receiving(
         process.end_for_sure()
 
 
-def _database_url() -> str:
+def database_url() -> str:
+    """Return the URL of the database of this test."""
     from django.db import connection
 
     given = connection.settings_dict

@@ -11,7 +11,10 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from outbox import subscribe
+from outbox import (
+    subscribe,
+    tasks,  # noqa: F401  it registers the task of a message
+)
 from outbox.models import Delivery, Subscription
 from outbox.relay.passes import relay
 from outbox.testing import Outbox

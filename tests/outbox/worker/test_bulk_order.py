@@ -14,12 +14,13 @@ from django.utils import timezone
 
 from outbox import BulkDelivery, operations, subscribe
 from outbox.deliveries import failpoints
+from outbox.deliveries.key_locks import lock_ordered_keys
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from tests.outbox.drive import run_message, run_messages, run_pass, states
-from tests.outbox.ordered import emit_numbers
+from tests.outbox.ordered import A, emit_numbers
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -211,6 +212,24 @@ class TestTwoRelays:
         Outbox().deliver_all()
 
         assert exporter.numbers == [1, 2]
+
+
+@pytest.mark.postgresql
+class TestAStartOfOneKey:
+    """A delivery that the UPDATE leaves starts alone, and locks its own key only."""
+
+    def test_is_awaited_by_the_start_of_a_message(self, exporter: Exporter):
+        emit_numbers(1)
+        [message] = run_pass()
+
+        with transaction.atomic():
+            lock_ordered_keys({("tests.export", str(A))}, connection=connection)
+            started = in_thread(partial(run_message, message))
+            wait_until_blocked(1)
+            assert exporter.calls == []
+        started()
+
+        assert exporter.calls == [[1]]
 
 
 @pytest.mark.postgresql

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
+from pytest_django import Settings
 
-from outbox import Discard, PermanentFailure, Retry, subscribe
+from outbox import BulkDelivery, Discard, PermanentFailure, Retry, subscribe
 from outbox.counting import counters, minutes
 from outbox.models import Counter, Delivery, Minute
 from outbox.operations.dry_run import dry_run
@@ -51,6 +53,67 @@ class TestAnAttempt:
         assert fields["attempt"] == 1
         assert fields["seconds"] > 0
         assert "Anns-card" not in str(fields)
+
+
+class TestABulkCall:
+    """A line for each delivery took a third of a sink's time."""
+
+    def deliver(self, number: int) -> None:
+        @subscribe("shops.Ordered", name="tests.export", bulk=True)
+        def export(deliveries: Sequence[BulkDelivery]) -> None:
+            for one in deliveries[1:]:
+                one.done()
+            deliveries[0].failed(PermanentFailure("too large"))
+
+        outbox = Outbox()
+        for _ in range(number):
+            outbox.given("shops.Ordered", order_id=uuid4())
+        outbox.deliver_all(raise_errors=False)
+
+    def test_has_one_line_for_all_that_are_done_and_one_for_each_failure(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.INFO, logger="outbox.delivery"):
+            self.deliver(4)
+
+        done, failed = (vars(line) for line in caplog.records)
+        assert (done["outcome"], done["handler"], done["deliveries"]) == ("done", "tests.export", 3)
+        assert done["seconds"] > 0
+        assert (failed["outcome"], failed["levelname"]) == ("dead", "WARNING")
+        assert failed["event_id"]
+
+    def test_has_a_line_for_each_delivery_at_the_level_debug(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.DEBUG, logger="outbox.delivery"):
+            self.deliver(4)
+
+        lines = [vars(line) for line in caplog.records if line.name == "outbox.delivery"]
+        assert [line["outcome"] for line in lines] == ["done", "done", "done", "dead"]
+        assert len({line["event_id"] for line in lines}) == 4
+
+    def test_that_does_one_delivery_has_the_line_of_a_delivery(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.INFO, logger="outbox.delivery"):
+            self.deliver(2)
+
+        done, _failed = (vars(line) for line in caplog.records)
+        assert done["event"] == "shops.Ordered"
+
+    def test_is_counted_as_a_call_for_each_delivery(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "METRICS_TOKEN": "secret"}
+
+        self.deliver(4)
+
+        minutes.flush()
+        counters.flush()
+        [minute] = Minute.objects.filter(handler="tests.export")
+        assert (minute.done, minute.failed, minute.dead) == (3, 1, 1)
+        attempts = Counter.objects.filter(name="attempts", label="tests.export")
+        assert dict(attempts.values_list("part", "value")) == {"done": 3, "dead": 1}
+        waits = Counter.objects.filter(name="delivery", label="tests.export").exclude(part="sum")
+        assert sum(waits.values_list("value", flat=True)) == 3
 
 
 class TestTheCountsOfADelivery:

@@ -1,0 +1,137 @@
+"""`outbox init` and `outbox startapp`. In a new project: tests/docs/test_own_project.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from outbox.management.cli.init import missing
+from tests.outbox.command import outbox_command, refused
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.django_db
+class TestInit:
+    def test_finds_nothing_in_a_complete_project(self):
+        printed = outbox_command("init")
+
+        assert printed.startswith("Nothing is missing.")
+        assert "celery -A tests worker" in printed
+
+    @pytest.mark.sqlite
+    def test_names_the_options_that_sqlite_lacks(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 5})
+
+        [step] = missing()
+
+        options: dict[str, Any] = {"default": {"OPTIONS": {"timeout": 5}}}
+        exec(step.text, {"DATABASES": options})
+        assert options["default"]["OPTIONS"] == {
+            "timeout": 5,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+
+    def test_names_a_celery_app_without_the_outbox(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (folder / "__init__.py").write_text("from .celery import worker\n")
+        (folder / "celery.py").write_text('worker = celery.Celery("mine")\n')
+        in_project(folder, monkeypatch)
+
+        [step] = missing()
+
+        assert step.place == "celery.py, at its end"
+        assert step.text == "from outbox.celery import install\n\ninstall(worker)"
+
+    def test_names_an_app_that_its_package_does_not_import(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (folder / "__init__.py").write_text("")
+        (folder / "celery.py").write_text("from outbox.celery import install\n")
+        in_project(folder, monkeypatch)
+
+        [step] = missing()
+
+        assert step.place == "__init__.py"
+        assert step.text.startswith("from .celery import app as celery_app")
+
+
+def in_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the folder as the project's package, whose Celery app is not the current one."""
+    monkeypatch.setattr("outbox.management.cli.init._folder", lambda: folder)
+    monkeypatch.setattr("outbox.management.cli.init.has_outbox", lambda _app: False)
+
+
+class TestStartApp:
+    def test_writes_files_of_valid_code(self, folder: Path):
+        printed = outbox_command("startapp", "parcels")
+
+        files = sorted(path.name for path in (folder / "parcels").iterdir())
+        assert files == sorted(
+            [
+                "__init__.py",
+                "apps.py",
+                "events.py",
+                "handlers.py",
+                "services.py",
+                "test_handlers.py",
+            ]
+        )
+        for path in (folder / "parcels").iterdir():
+            compile(path.read_text(), str(path), "exec")
+        assert "class ParcelCreated(DomainEvent, key=" in (folder / "parcels/events.py").read_text()
+        assert 'Add "parcels" to INSTALLED_APPS' in printed
+
+    @pytest.mark.parametrize(
+        ("arguments", "event", "key"),
+        [
+            (["news_letters", "--event", "LetterSent"], "LetterSent", "news_letter_id"),
+            (["address"], "AddressCreated", "address_id"),
+        ],
+    )
+    def test_names_event_and_key(self, folder: Path, arguments: list[str], event: str, key: str):
+        outbox_command("startapp", *arguments)
+
+        [events] = folder.glob("*/events.py")
+        assert f'class {event}(DomainEvent, key="{key}")' in events.read_text()
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            (["1st"], "is no name of an app"),
+            (["class"], "is no name of an app"),
+            (["Parcels"], "is no name of an app"),
+            (["json"], "is the name of an installed module"),
+            (["taken"], "The folder taken exists"),
+            (["parcels", "--event", "no class"], "is no name of a class"),
+        ],
+    )
+    def test_changes_nothing_if_a_name_is_not_usable(
+        self, folder: Path, arguments: list[str], reason: str
+    ):
+        (folder / "taken").mkdir()
+
+        assert reason in refused("startapp", *arguments)
+
+        assert [path.name for path in folder.rglob("*")] == ["taken"]
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_is_left() -> Iterator[None]:
+    """The commands write below the current folder only."""
+    before = set(Path(__file__).parents[2].iterdir())
+    yield
+    assert set(Path(__file__).parents[2].iterdir()) == before
