@@ -72,5 +72,6 @@ def _result(stored: Event) -> str:
             )
         return text % {"source": source, "kind": kind, "id": stored.id}
     return _(
-        "It became no event: a message with its id was stored before, or the mapper dropped it."
+        "It became no event: a message with its id was stored before, or the mapper dropped it, or "
+        "it reports a settlement."
     )
