@@ -8,12 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
-import noxfile
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import noxfile
 from tests.package.built import Distribution
 
 pytestmark = pytest.mark.once
