@@ -51,7 +51,7 @@ def record(**facts: Any) -> EventRecord:
     return EventRecord(**{**given, **facts})
 
 
-def written(event: EventRecord, **more: str) -> dict[str, str]:
+def written(event: EventRecord, **more: Any) -> dict[str, str]:
     return attributes(event, source="/parcels", **more)
 
 
