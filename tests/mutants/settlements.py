@@ -55,6 +55,34 @@ SETTLEMENTS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="relay-beside-settlements",
+        without="a fault of the settlements stops the relay",
+        edits=(
+            Edit(
+                "outbox/relay/passes.py",
+                "            if is_transient(error, using=using):\n                raise\n"
+                "            logger.exception(",
+                "            raise\n            logger.exception(",
+            ),
+        ),
+        noticed_by=(
+            f"{EXPECTING}TestAMissedDeadline::test_stops_no_other_delivery_if_it_cannot_be_stored",
+        ),
+    ),
+    Mutant(
+        name="missing-settlement-holds-no-key",
+        without="an event that a consumer does not settle holds the later events of its key",
+        edits=(
+            Edit(
+                "outbox/settlements/overdue.py",
+                "    # Without an order key: it was published",
+                "    replays.join_queue(_delivery(row, using))\n"
+                "    # Without an order key: it was published",
+            ),
+        ),
+        noticed_by=(f"{EXPECTING}TestADeadLetter::test_does_not_hold_later_events_of_its_key",),
+    ),
+    Mutant(
         name="id-of-a-replay",
         without="after a dead letter of a missing settlement, a known deduplication id is sent",
         edits=(

@@ -11,6 +11,8 @@ from pytest_django import Settings
 
 from outbox import operations
 from outbox.contracts.cloudevents import parse
+from outbox.deliveries import failpoints
+from outbox.deliveries.failpoints import armed
 from outbox.models import Delivery, Event, Received, Settlement
 from outbox.settlements.events import SETTLED_TYPE
 from outbox.sources import ExternalEvent
@@ -194,6 +196,90 @@ class TestAMissedDeadline:
             "billing has not settled it within 1 min 30 s, after 0 replays"
         )
 
+    def test_while_the_delivery_is_owed_requests_nothing(self, sink: MemorySink):
+        emit_order()
+        publish()
+        let_deadlines_pass()
+        run_pass()
+
+        let_deadlines_pass()
+        run_pass()
+
+        assert Settlement.objects.get().replays == 1
+
+    def test_of_one_consumer_is_no_fault_of_another(self, own_registry, settings: Settings):
+        keys = {"EVENTS": [EVENT], "CONSUMERS": ["billing", "stock"], "SETTLE_REPLAYS": 0}
+        configure_sinks(settings, log=keys)
+        event = emit_order()
+        publish()
+        report(event)
+
+        let_deadlines_pass()
+        publish()
+
+        assert settlements() == [("billing", "settled"), ("stock", "missing")]
+        assert Delivery.objects.get().note.startswith("stock has not settled it")
+
+    def test_of_two_consumers_is_closed_by_both(self, own_registry, settings: Settings):
+        keys = {"EVENTS": [EVENT], "CONSUMERS": ["billing", "stock"], "SETTLE_REPLAYS": 0}
+        configure_sinks(settings, log=keys)
+        event = emit_order()
+        publish()
+        let_deadlines_pass()
+        publish()
+        assert Delivery.objects.get().note.startswith("billing and stock have not settled it")
+
+        report(event, "billing")
+        assert states() == ["dead"]
+        report(event, "stock")
+        assert states() == ["done"]
+
+    def test_stops_no_other_delivery_if_it_cannot_be_stored(self, sink: MemorySink):
+        emit_order()
+        publish()
+        let_deadlines_pass()
+        emit_order()
+
+        def fail() -> None:
+            raise RuntimeError("a fault of the settlements")
+
+        with armed(failpoints.IN_PURSUIT, fail):
+            publish()
+
+        assert len(sink.messages) == 2
+
+
+class TestASettlementThatIsNotWantedAnyMore:
+    def test_by_a_removed_consumer_is_withdrawn(self, sink: MemorySink, settings: Settings):
+        emit_order()
+        publish()
+        configure_sinks(settings, log={"EVENTS": [EVENT]})
+        Outbox()
+
+        let_deadlines_pass()
+        publish()
+
+        assert settlements() == [("billing", "withdrawn")]
+        assert states() == ["done"]
+
+    def test_of_an_ended_sink_is_withdrawn(self, sink: MemorySink):
+        emit_order()
+        publish()
+        operations.end("sinks.log", by="ann", reason="another system")
+
+        let_deadlines_pass()
+        publish()
+
+        assert settlements() == [("billing", "withdrawn")]
+
+    def test_of_a_report_was_never_wanted(self, own_registry, settings: Settings):
+        configure_sinks(settings, log={"EVENTS": ["outbox.Settled"], "CONSUMERS": ["billing"]})
+        Outbox().given("outbox.Settled", event="7", consumer="shop")
+
+        publish()
+
+        assert (states(), settlements()) == (["done"], [])
+
 
 class TestADeadLetter:
     @pytest.fixture
@@ -212,6 +298,13 @@ class TestADeadLetter:
 
         assert states() == ["done"]
         assert settlements() == [("billing", "settled")]
+
+    def test_does_not_hold_later_events_of_its_key(self, event, sink: MemorySink):
+        emit_order(key=Event.objects.get(id=event).key)
+
+        publish()
+
+        assert states() == ["dead", "done"]
 
     def test_starts_again_with_a_retry(self, event, sink: MemorySink):
         operations.retry(operations.Choice(handler="sinks.log"), by="ann", reason="deployed")

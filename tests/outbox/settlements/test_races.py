@@ -10,7 +10,7 @@ from functools import partial
 from uuid import UUID
 
 import pytest
-from django.db import connections, transaction
+from django.db import connection, transaction
 from django.db.models import F
 from pytest_django import Settings
 
@@ -37,36 +37,38 @@ from tests.outbox.settlements.world import (
 )
 from tests.outbox.sinks.memory import MemorySink
 from tests.outbox.sources.messages import configure, declare_invoice_paid, message
-from tests.threads import run_together
+from tests.processes import eventually
+from tests.threads import count_blocked, in_thread, run_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @contextmanager
 def meanwhile(point: str, action: Callable[[], object]) -> Iterator[None]:
-    """Start an action on another connection when the point is reached; wait for it at the end."""
-    threads: list[threading.Thread] = []
-    errors: list[BaseException] = []
+    """Run an action on another connection, from the point on; wait for it at the end.
+
+    On PostgreSQL the transaction at the point goes on when the action has ended or waits for a
+    lock. On SQLite the action waits for the end of the transaction.
+    """
+    ended = threading.Event()
+    results: list[Callable[[], object]] = []
 
     def run() -> None:
         try:
             action()
-        except BaseException as error:
-            errors.append(error)
         finally:
-            connections.close_all()
+            ended.set()
 
     def start() -> None:
-        if not threads:
-            threads.append(threading.Thread(target=run))
-            threads[0].start()
+        if not results:
+            results.append(in_thread(run))
+            if connection.vendor == "postgresql":
+                eventually(lambda: ended.is_set() or count_blocked(), "the end, or a wait")
 
     with armed(point, start):
         yield
-    for thread in threads:
-        thread.join()
-    assert threads, f"{point} was not reached"
-    assert errors == []
+    assert results, f"{point} was not reached"
+    assert results[0]() is None
 
 
 def dead_letter() -> UUID:
