@@ -7,11 +7,11 @@ INSTALLED := $(VENV)/.installed
 SBOM := $(VENV)/sbom
 PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes \
-	--custom-compile-command "make requirements" pyproject.toml
+	--custom-compile-command "make requirements" --group long-term pyproject.toml
 
-# Process tests mostly wait, so three workers keep two cores busy. The tests of a class share one.
+# Process tests mostly wait, so four workers keep two cores busy. The tests of a class share one.
 # tests/conftest.py puts long tests first, so that no worker is idle at the end.
-PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadscope --no-loadscope-reorder
 # Compiled files spare workers and child processes a second each, so write them in any environment.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m tests
 # Browser tests are slow beside process tests, so they run alone. Each of two workers has a shop and

@@ -146,14 +146,18 @@ class Outbox:
         raise AssertionError(f"Events cause each other without end: {self._loop()}")
 
     def let_pass(self, time: timedelta) -> None:
-        """Simulate the passing of time: delayed events, retries and probes become due."""
-        from .models import DelayedEvent, Delivery, Subscription
+        """Simulate the passing of time: delayed events, retries, probes, settlements become due."""
+        from .models import DelayedEvent, Delivery, Settlement, SettlementReport, Subscription
 
         DelayedEvent.objects.using(self._using).update(due_at=F("due_at") - time)
         waiting = Delivery.objects.using(self._using).filter(state__in=Delivery.OWED)
         waiting.update(due_at=F("due_at") - time)
         held = Subscription.objects.using(self._using).exclude(breaker_probe_at=None)
         held.update(breaker_probe_at=F("breaker_probe_at") - time)
+        settlements = Settlement.objects.using(self._using).filter(state=Settlement.State.OPEN)
+        settlements.update(due_at=F("due_at") - time)
+        reports = SettlementReport.objects.using(self._using).filter(reported_at=None)
+        reports.update(check_at=F("check_at") - time)
 
     def emitted(self, name: str) -> Any:
         """Return the only emitted event with this name, as an object with its fields.

@@ -54,11 +54,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _put_long_ones_first(items: list[pytest.Item]) -> None:
-    """Sort classes: those with a long test, then the others by number of tests."""
+    """Sort classes: those with a long test by their time limit, then the others by size."""
     sizes = Counter(_class_of(item) for item in items)
-    marks = ("processes", "timeout")
-    long = {_class_of(item) for item in items if any(map(item.get_closest_marker, marks))}
-    items.sort(key=lambda item: (_class_of(item) not in long, -sizes[_class_of(item)]))
+    limits: dict[str, float] = {}
+    for item in items:
+        limits[_class_of(item)] = max(_time_limit(item), limits.get(_class_of(item), 0))
+    items.sort(key=lambda item: (-limits[_class_of(item)], -sizes[_class_of(item)]))
+
+
+def _time_limit(item: pytest.Item) -> float:
+    """Return the seconds of its mark, the usual limit for a test of processes, or 0."""
+    if mark := item.get_closest_marker("timeout"):
+        return float([*mark.args, *mark.kwargs.values()][0])
+    return float(item.config.getini("timeout")) if item.get_closest_marker("processes") else 0
 
 
 def _class_of(item: pytest.Item) -> str:

@@ -34,7 +34,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
 
-CELERY_BROKER_URL = os.environ["REDIS_URL"]
+# A side that publishes to another broker than the one of its stage has its address.
+CELERY_BROKER_URL = os.environ.get("BENCHMARK_BROKER_URL") or os.environ["REDIS_URL"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -46,6 +46,7 @@ def _keep(*, sender: Any, **_kwargs: Any) -> None:
 
 def _close_unless_own(close: Callable[..., object], **kwargs: Any) -> None:
     if not is_own(current_task):
+        _end_extension()
         close(**kwargs)
 
 
@@ -53,6 +54,13 @@ def _extend(*, connection: Any, **_kwargs: Any) -> None:
     """Let the outbox's tasks keep a new connection for some time if `CONN_MAX_AGE` is 0."""
     if connection.settings_dict.get("CONN_MAX_AGE") == 0 and is_own(current_task):
         connection.close_at = time.monotonic() + _KEPT_SECONDS
+
+
+def _end_extension() -> None:
+    """Mark extended connections as too old: Celery 5.4 closes only broken and old ones."""
+    for connection in connections.all(initialized_only=True):
+        if connection.settings_dict.get("CONN_MAX_AGE") == 0:
+            connection.close_at = time.monotonic()
 
 
 def drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:

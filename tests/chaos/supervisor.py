@@ -50,6 +50,7 @@ class Supervisor:
         for group in self._groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
+        self._groups.clear()
 
     # --- for faults -------------------------------------------------------------------------------
 

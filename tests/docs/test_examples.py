@@ -75,7 +75,7 @@ class Copy:
         self.folder = folder
         # A run of pytest of its own, not a worker of ours.
         ours = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-        self._environment = {**ours, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+        self._environment = {**ours, "PYTHONDONTWRITEBYTECODE": "", **environment}
 
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items():

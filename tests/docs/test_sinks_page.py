@@ -51,7 +51,9 @@ class TestThePage:
         assert [one for one in SCHEMA_FIELDS if f"{{{one}}}" not in message["dataschema"]] == []
 
     def test_has_each_attribute(self):
-        made = attributes(record(), source="/shop", schema_url="https://shop.example.com/2")
+        made = attributes(
+            record(), source="/shop", schema_url="https://shop.example.com/2", replays=1
+        )
 
         shown = {names_in(row[0])[0]: row[1] for row in PAGE.table("The message")}
 

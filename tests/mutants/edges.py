@@ -402,9 +402,8 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/deliveries/key_locks.py",
-                "    shared = sorted({_handler_number(handler) for handler, _key in ordered_keys}"
-                ")\n",
-                "    shared: list[int] = []\n",
+                "    shared = sorted(",
+                "    shared = 0 * sorted(",
             ),
         ),
         noticed_by=(f"{ORDER}TestAStartOfOneKey::test_is_awaited_by_the_start_of_a_message",),

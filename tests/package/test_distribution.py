@@ -9,9 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import noxfile
 from tests.package.built import Distribution
 
 pytestmark = pytest.mark.once
@@ -128,8 +130,6 @@ class TestTheMetadata:
         assert (OUTBOX / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
     def test_supports_the_pythons_and_djangos_of_the_sessions(self):
-        import noxfile
-
         for python in noxfile.PYTHONS:
             assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
         for django in noxfile.DJANGOS:
@@ -140,3 +140,18 @@ class TestTheMetadata:
             f">={min(noxfile.PYTHONS, key=lambda one: int(one.partition('.')[2]))}"
             == (PROJECT["requires-python"])
         )
+
+
+class TestTheWorkflow:
+    def test_runs_each_session_on_each_supported_version(self):
+        jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+
+        def matrix(job: str) -> dict[str, list[str]]:
+            found: dict[str, list[str]] = jobs[job]["strategy"]["matrix"]
+            return found
+
+        assert matrix("sqlite")["python"] == list(noxfile.PYTHONS)
+        assert matrix("postgresql")["session"] == ["lowest", "highest"]
+        assert matrix("shop")["django"] == [one for one in noxfile.DJANGOS if one != "6.1"]
+        first, last = matrix("postgresql")["postgresql"][0], matrix("postgresql")["postgresql"][-1]
+        assert f"PostgreSQL {first} to {last}" in (OUTBOX / "README.md").read_text()

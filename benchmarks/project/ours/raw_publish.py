@@ -1,7 +1,8 @@
 """The least that a publisher can do: read rows, publish a batch, mark the rows.
 
 `python -m benchmarks.project.ours.raw_publish SINK COUNT`. Copies the emitted events into a table
-with three columns, and publishes them by the same client and in the same batches as the sink.
+with three columns, and publishes the same messages by the same client and in the same batches as
+the sink. The attributes of their CloudEvents are constants, apart from id and key.
 Prints, as JSON, events a second from the first batch to the last.
 """
 
@@ -19,7 +20,11 @@ import django
 import psycopg
 
 if TYPE_CHECKING:
-    from outbox.sinks.base import SinkMessage
+    from outbox.sinks.base import Sink, SinkMessage
+
+TOPIC = os.environ["BENCHMARK_TOPIC"].format(event="OrderPlaced")
+NOW = datetime.now(UTC)
+TIME = NOW.isoformat().replace("+00:00", "Z")
 
 CREATE = b"""
 CREATE TABLE raw_outbox AS SELECT id, key, payload, false AS is_published FROM outbox_event;
@@ -47,7 +52,7 @@ def main() -> None:
         while left:
             with connection.transaction():
                 rows = connection.execute(TAKE, [config.batch]).fetchall()
-                results = sink.publish([_message(*row[1:]) for row in rows], timeout=30)
+                results = sink.publish([_message(sink, *row[1:]) for row in rows], timeout=30)
                 assert not any(results), results
                 connection.execute(MARK, [[row[0] for row in rows]])
             left -= len(rows)
@@ -56,7 +61,7 @@ def main() -> None:
     print(json.dumps(sum(number for _at, number in marked[1:]) / (ended - began)))
 
 
-def _message(event_id: UUID, key: str, payload: dict[str, Any]) -> SinkMessage:
+def _message(sink: Sink, event_id: UUID, key: str, payload: dict[str, Any]) -> SinkMessage:
     from outbox.events import EventRecord
     from outbox.sinks.base import SinkMessage
 
@@ -66,17 +71,33 @@ def _message(event_id: UUID, key: str, payload: dict[str, Any]) -> SinkMessage:
         version=1,
         key=key,
         payload=payload,
-        emitted_at=datetime.now(UTC),
+        emitted_at=NOW,
         correlation_id=event_id,
     )
+    headers, body = _parts(sink, str(event_id), key, payload)
     return SinkMessage(
-        id=str(event_id),
-        event=record,
-        topic=os.environ["BENCHMARK_TOPIC"].format(event="OrderPlaced"),
-        key=key,
-        headers={"ce_id": str(event_id)},
-        body=json.dumps(payload).encode(),
+        id=str(event_id), event=record, topic=TOPIC, key=key, headers=headers, body=body
     )
+
+
+def _parts(
+    sink: Sink, event_id: str, key: str, payload: dict[str, Any]
+) -> tuple[dict[str, str], bytes]:
+    attributes = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/benchmark",
+        "type": "ours.OrderPlaced.v1",
+        "subject": key,
+        "time": TIME,
+        "partitionkey": key,
+        "correlationid": event_id,
+    }
+    if sink.encoding == "structured":
+        return {}, json.dumps({**attributes, "data": payload}).encode()
+    prefix = sink.header_prefix
+    headers = {f"{prefix}{name}": value for name, value in attributes.items()}
+    return {"content-type": "application/json", **headers}, json.dumps(payload).encode()
 
 
 if __name__ == "__main__":

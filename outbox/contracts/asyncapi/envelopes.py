@@ -24,6 +24,7 @@ _OF_SINKS: Mapping[str, Mapping[str, Any]] = {
         "description": "Shared by all events that follow from one request.",
     },
     "causationid": {**_UUID, "description": "The event whose handler emitted this one."},
+    "replay": {**_TEXT, "description": "Number of the requested replay, if it is one."},
     "traceparent": {**_TEXT, "description": "W3C trace context."},
     "tracestate": {**_TEXT, "description": "W3C trace state."},
 }
@@ -35,6 +36,7 @@ _OF_SOURCES: Mapping[str, Mapping[str, Any]] = {
     "time": {"type": "string", "format": "date-time", "description": "Time of the fact."},
     "correlationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
     "causationid": {**_TEXT, "description": "A UUID is taken over by the stored event."},
+    "replay": {**_TEXT, "description": "Number of the replay that was requested of the sender."},
     "traceparent": {**_TEXT, "description": "W3C trace context, taken over."},
     "tracestate": {**_TEXT, "description": "W3C trace state, taken over."},
 }

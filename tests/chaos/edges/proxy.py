@@ -15,6 +15,9 @@ from tests.chaos.edges.wires import Wire
 
 T = TypeVar("T")
 
+#: Called for each connection.
+Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
 #: Modes that begin and end with the end of all connections: bytes are missing in them.
 _BREAKING = {Mode.CUT, Mode.LOST, Mode.PARTIAL, Mode.EXPIRED}
 
@@ -24,6 +27,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -31,10 +35,24 @@ class Loop:
         """Run a coroutine in the loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
+    async def serve(self, client: Client, port: int) -> None:
+        """Call `client` for each connection to a port of loopback."""
+        self._servers.append(await asyncio.start_server(client, HOST, port))
+
     def close(self) -> None:
-        """End all connections and the thread."""
+        """End all servers, connections and the thread."""
+        self.run(self._end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end_all(self) -> None:
+        for server in self._servers:
+            server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 class Proxy:
@@ -71,7 +89,7 @@ class Proxy:
         self._loop.run(self._put(mode))
 
     async def _listen(self) -> asyncio.Event:
-        await asyncio.start_server(self._serve, HOST, self.port)
+        await self._loop.serve(self._serve, self.port)
         in_time = asyncio.Event()
         in_time.set()
         return in_time

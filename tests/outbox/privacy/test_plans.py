@@ -46,6 +46,7 @@ def declare() -> type[DomainEvent]:
         parcel_id: UUID
         note: str = ""
         email: Sensitive[str | None] = None
+        phone: Sensitive[str] | None = None
         to: Address | None = None
         lines: list[Line] = []
         marks: dict[str, Sensitive[int]] = {}
@@ -63,7 +64,19 @@ values = st.recursive(
     lambda parts: st.lists(parts, max_size=3) | st.dictionaries(names, parts, max_size=3),
     max_leaves=8,
 )
-fields = ("parcel_id", "note", "email", "to", "lines", "marks", "homes", "pair", "extra", "unknown")
+fields = (
+    "parcel_id",
+    "note",
+    "email",
+    "phone",
+    "to",
+    "lines",
+    "marks",
+    "homes",
+    "pair",
+    "extra",
+    "unknown",
+)
 payloads = st.dictionaries(st.sampled_from(fields), values, max_size=6)
 
 

@@ -16,6 +16,7 @@ from outbox.settlements.events import SETTLED_TYPE
 from outbox.sources import ExternalEvent
 from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
+from outbox.testing import Outbox
 from tests.outbox.drive import run_messages, run_pass, states
 from tests.outbox.settlements.world import (
     EVENT,
@@ -264,3 +265,18 @@ class TestAReportThatWasStoredAsUnreadable:
         publish()
 
         assert settlements() == [("billing", "settled")]
+
+
+class TestTheTestKit:
+    def test_makes_deadlines_due(self, sink: MemorySink):
+        outbox = Outbox()
+        outbox.given(EVENT, key="7")
+        outbox.deliver_all()
+
+        outbox.let_pass(timedelta(seconds=200))
+        outbox.deliver_all()
+        assert len(sink.messages) == 1
+
+        outbox.let_pass(timedelta(seconds=101))
+        outbox.deliver_all()
+        assert len(sink.messages) == 2

@@ -17,6 +17,9 @@ from outbox.transports import celery_connections
 from outbox.transports.celery_broker import TASK
 from tests.outbox.project.celery import app
 
+#: Celery's stack of running tasks, of which `current_task` is the top. The stubs lack it.
+TASKS = vars(_state)["_task_stack"]
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def worker_fixup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Celery's Django fixup as a worker of this app has it, with the outbox installed."""
     other = Celery("other", broker="memory://", set_as_current=False)
-    [fixup] = other._fixups
+    [fixup] = vars(other)["_fixups"]
     fixup.on_worker_init(sender=SimpleNamespace(app=other, pool_cls="prefork"))
     celery_connections._keep(sender=SimpleNamespace(app=other))
     try:
@@ -41,7 +44,7 @@ def worker_fixup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def running(name: str) -> Iterator[Any]:
     """Run code as Celery's tracer runs a task of this name: between its two signals."""
     task: Any = deliver_message if name == TASK else sweep
-    _state._task_stack.push(task)
+    TASKS.push(task)
     task.push_request(is_eager=False)
     try:
         signals.task_prerun.send(sender=task, task=task)
@@ -49,7 +52,7 @@ def running(name: str) -> Iterator[Any]:
         signals.task_postrun.send(sender=task, task=task)
     finally:
         task.pop_request()
-        _state._task_stack.pop()
+        TASKS.pop()
 
 
 @app.task(name="project.sweep", shared=False)

@@ -16,6 +16,9 @@ from tests.chaos.edges.harbour.events import ShipOverloaded, ShipSailed
 from tests.chaos.edges.harbour.models import Ship
 from tests.chaos.edges.names import SHIPS, TOO_LARGE
 
+#: Transactions at once, so that a call of a sink has several messages.
+BURSTS = (1, 1, 1, 1, 1, 1, 1, 1, 1, 8)
+
 
 class Command(BaseCommand):
     """Emit events of some ships, repeatedly, until killed.
@@ -32,10 +35,11 @@ class Command(BaseCommand):
         rng = random.Random(os.getpid())
         while True:
             time.sleep(rng.uniform(0, 2 / rate))
-            try:
-                _sail(rng)
-            except Error:  # the database is away, or the answer to a commit is
-                connection.close()
+            for _ in range(rng.choice(BURSTS)):
+                try:
+                    _sail(rng)
+                except Error:  # the database is away, or the answer to a commit is
+                    connection.close()
 
 
 def _sail(rng: random.Random) -> None:
