@@ -246,13 +246,13 @@ class TestASinkOfTheOutbox:
 
 
 def sent_by(name: str) -> SinkMessage:
-    """Return the message that the sink sends for an event with a cause."""
+    """Return the message that the sink sends for a replayed event with a cause."""
     record = replace(event_record("7"), name="tests.ParcelLost", causation_id=UUID(int=7))
     if tracing.is_on():
         parent, state = f"00-{'4' * 32}-{'1' * 16}-01", "rojo=00f067aa0ba902b7"
         record = replace(record, traceparent=parent, tracestate=state)
     config = configured()[name]
-    return message_of(config, record, sink=sink_of(config))
+    return message_of(config, record, sink=sink_of(config), replays=1)
 
 
 def by_http(name: str) -> set[str]:

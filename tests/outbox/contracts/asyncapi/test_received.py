@@ -164,6 +164,7 @@ class TestAMessage:
 
         assert reading is not None
         assert reading.event is not None
+        assert reading.event is not None
         assert reading.event.event_name == "billing.InvoicePaid"
 
     def test_of_a_mapper_has_no_headers(self, settings: Any):
