@@ -2,7 +2,7 @@
 
 import os
 
-from outbox.transports import celery
+from outbox.transports import celery_worker
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 
 INSTALLED_APPS = [
@@ -13,4 +13,4 @@ INSTALLED_APPS = [
 ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {"LEASE_SECONDS": 2.0, "MAX_WORKER_CRASHES": 3, "HEARTBEAT_SECONDS": 2.0}
 CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}
-celery.ACKNOWLEDGE_AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))
+celery_worker.ACKNOWLEDGE_AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))

@@ -44,6 +44,17 @@ class TestInit:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
 
+    def test_writes_a_celery_app_with_the_settings_of_the_project(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        in_project(folder, monkeypatch)
+
+        app, package = missing()
+
+        assert (app.place, package.place) == ("celery.py", "__init__.py")
+        assert '"DJANGO_SETTINGS_MODULE", "tests.outbox.project.settings")' in app.text
+        compile(app.text, "celery.py", "exec")
+
     def test_names_a_celery_app_without_the_outbox(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -119,7 +119,9 @@ def _celery_app() -> Iterator[Step]:
     module = _folder() / "celery.py"
     if not module.is_file():
         yield Step(
-            "The project has no Celery app.", str(_shown(module)), _NEW_APP.format(package=package)
+            "The project has no Celery app.",
+            str(_shown(module)),
+            _NEW_APP.format(package=package, settings=settings.SETTINGS_MODULE),
         )
     elif "outbox.celery" not in (source := module.read_text()):
         found = re.search(r"^(\w+)\s*(?::[^=]+)?=\s*\w*\.?Celery\(", source, re.MULTILINE)
@@ -145,7 +147,7 @@ from celery import Celery
 
 from outbox.celery import install
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{package}.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
 
 app = Celery("{package}")
 app.config_from_object("django.conf:settings", namespace="CELERY")
