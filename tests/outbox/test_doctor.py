@@ -24,6 +24,7 @@ from outbox.doctor import Finding, broker, database, examine, owed, probe, proce
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.testing import Outbox
+from tests.outbox.celery_settings import set_celery
 from tests.outbox.command import outbox_command
 from tests.outbox.drive import run_pass
 from tests.outbox.project.celery import app as app_of_project
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 @pytest.fixture
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use a broker address at which no server listens."""
-    monkeypatch.setitem(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    set_celery(monkeypatch, "broker_write_url", "redis://127.0.0.1:1/0")
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ class TestAProbe:
 
     @pytest.fixture(autouse=True)
     def _silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
+        set_celery(monkeypatch, "broker_write_url", "memory://")
         monkeypatch.setattr(current_app.amqp, "_producer_pool", None)  # of the address before
 
     def found(self, *queues: str, worker: str = "") -> dict[str, tuple[str, str]]:
@@ -234,7 +235,7 @@ class TestTheSettings:
     def test_that_are_not_are_named(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: object, said: str
     ):
-        monkeypatch.setitem(current_app.conf, name, value)
+        set_celery(monkeypatch, name, value)
 
         found = broker.examine_settings()
 
@@ -308,7 +309,7 @@ class TestTheQueues:
 
     def test_are_ok_if_each_canary_is_answered(self, outbox, monkeypatch, db):
         """Seen to fail with a canary that answers nothing."""
-        monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+        set_celery(monkeypatch, "task_always_eager", True)
 
         found = processes.examine_queues(QUEUES, timeout=20, using="default")
 
@@ -320,7 +321,7 @@ class TestTheQueues:
 
     def test_are_not_ok_if_a_worker_runs_and_consumes_nothing(self, outbox, monkeypatch, db):
         """Seen to fail with a doctor that believes heartbeats."""
-        monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
+        set_celery(monkeypatch, "broker_write_url", "memory://")
         monkeypatch.setattr(current_app.amqp, "_producer_pool", None)
         now = timezone.now()
         Heartbeat.objects.create(

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from celery import current_app
 from django.core.checks import CheckMessage
 from kombu import Connection
 
@@ -16,6 +15,7 @@ from outbox.checks import sqs
 from outbox.checks.sqs import check_sqs
 from outbox.doctor.findings import ERROR, WARNING
 from outbox.doctor.sqs import examine_queues, of_queue
+from tests.outbox.celery_settings import set_celery
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/"
 
@@ -24,8 +24,8 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/"
 def _sqs(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One handler, on SQS with all packages and queues."""
     monkeypatch.setattr(sqs, "find_spec", lambda name: object())
-    monkeypatch.setitem(current_app.conf, "broker_url", "sqs://")
-    monkeypatch.setitem(current_app.conf, "broker_write_url", None)
+    set_celery(monkeypatch, "broker_url", "sqs://")
+    set_celery(monkeypatch, "broker_write_url", None)
     set_options(monkeypatch)
 
     @subscribe("parcels.ParcelSent", queue="parcels.post", batch=10, lease=60, name="parcels.weigh")
@@ -41,7 +41,7 @@ def set_options(
 ) -> None:
     options["predefined_queues"] = {name: {"url": URL + name} for name in queues}
     options["visibility_timeout"] = visibility
-    monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
+    set_celery(monkeypatch, "broker_transport_options", options)
 
 
 def the_message() -> CheckMessage:
@@ -55,7 +55,7 @@ class TestTheChecksOfSqs:
 
     def test_are_for_sqs_only(self, monkeypatch: pytest.MonkeyPatch):
         set_options(monkeypatch, visibility=1, queues=("other",))
-        monkeypatch.setitem(current_app.conf, "broker_url", "redis://")
+        set_celery(monkeypatch, "broker_url", "redis://")
 
         assert check_sqs() == []
 

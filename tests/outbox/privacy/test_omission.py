@@ -2,11 +2,12 @@
 """Sensitive fields are absent from a payload that leaves this system."""
 
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
 from outbox import DomainEvent, Sensitive
 from outbox.contracts import lock as contract_lock

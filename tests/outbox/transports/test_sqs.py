@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import current_app
 from kombu import Connection
 
 from outbox.transports import celery_broker, sqs
 from outbox.transports.celery_broker import CeleryTransport, forward_nudges, has_fanout
+from tests.outbox.celery_settings import set_celery
 
 pytest.importorskip("boto3", reason="Celery over SQS needs boto3.")
 
@@ -30,9 +30,9 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     options = sqs.transport_options(
         url, region="eu-west-1", queue_url="http://127.0.0.1:1/{queue}", queues=["outbox"]
     )
-    monkeypatch.setitem(current_app.conf, "broker_read_url", url)
-    monkeypatch.setitem(current_app.conf, "broker_write_url", url)
-    monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
+    set_celery(monkeypatch, "broker_read_url", url)
+    set_celery(monkeypatch, "broker_write_url", url)
+    set_celery(monkeypatch, "broker_transport_options", options)
 
 
 @pytest.fixture
