@@ -11,7 +11,10 @@ COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-anno
 
 # Process tests mostly wait, so four workers keep two cores busy. The tests of a class share one.
 # tests/conftest.py puts long tests first, so that no worker is idle at the end.
-PARALLEL := -n 4 --dist loadscope --no-loadscope-reorder
+SCOPES := --dist loadscope --no-loadscope-reorder
+PARALLEL := -n 4 $(SCOPES)
+# The tests with RabbitMQ and with SQS may run at the same time, as in .ci/run.
+DELIVERY := -n 3 $(SCOPES)
 # Compiled files spare workers and child processes a second each, so write them in any environment.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m tests
 # Browser tests are slow beside process tests, so they run alone. Each of two workers has a shop and
@@ -70,9 +73,10 @@ demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects fai
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
 
-# No servers, no processes, no fuzzing of all pages: for quick feedback while you edit.
+# No servers, no processes, no fuzzing of all pages: for quick feedback while you edit. These tests
+# seldom wait, and each worker takes seconds to collect them, so there are three.
 test-fast: install  ## run the tests of outbox and apps that start no process, on SQLite
-	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) -m "not processes and not servers" \
+	TEST_DATABASE=sqlite $(PYTEST) -n 3 $(SCOPES) $(NO_BROWSER) -m "not processes and not servers" \
 		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
 		--ignore tests/docs --ignore tests/shop --ignore tests/servers $(ARGS)
 
@@ -85,7 +89,7 @@ test-postgresql: install
 
 # BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
 test-browser: install  ## test every page in Chromium, if it is installed
-	$(RUN) -m pytest tests/browser -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest tests/browser -n 2 $(SCOPES) $(ARGS)
 
 screenshots: install  ## take the screenshots of docs/images again, in a temporary shop
 	@$(RUN) -m tests.browser.screenshots $(ARGS)
@@ -95,14 +99,14 @@ screenshots: install  ## take the screenshots of docs/images again, in a tempora
 # queues and publisher confirms.
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
 	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes \
-		$(if $(AMQP_URL),,$(PARALLEL)) $(ARGS)
+		$(if $(AMQP_URL),,$(DELIVERY)) $(ARGS)
 
 # moto's server is the broker. The other process tests do not depend on the broker, or need fanout;
 # inline handlers use no broker.
 SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_heartbeats.py \
 	tests/chaos/test_orders_without_broker.py
 test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
-	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(PARALLEL) \
+	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(DELIVERY) \
 		-k "not InlineHandler" $(ARGS)
 
 package: install  ## build the outbox's distribution into dist/, and check it
