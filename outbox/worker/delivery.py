@@ -33,7 +33,8 @@ from . import batch, bulk, calls, outcome, targets
 from .callbacks import Callbacks
 from .calls import SessionWatch
 from .outcome import Refusal, Result
-from .start import Pair, hand_back_unfit, start
+from .start import hand_back_unfit, start
+from .start_sql import Pair
 
 
 class ReceiptNotGiven(RuntimeError):

@@ -48,12 +48,21 @@ from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery, Subscription
 from outbox.subscriptions import Handler
 
+from .start_sql import (
+    FREE,
+    FREE_OR_OURS,
+    IN_TURN,
+    RETURNING,
+    STARTED,
+    UNORDERED,
+    Pair,
+    events_of,
+    held_of,
+)
+
 logger = logging.getLogger("outbox.start")
 
 State = Delivery.State
-
-#: A delivery in a message: its id and the token under which it was sent.
-Pair = tuple[int, int]
 
 
 @dataclass
@@ -104,7 +113,7 @@ class _Start:
         return timestamp(self.at, using=using), self.worker, timestamp(self.until, using=using)
 
     def own(self, *, using: str) -> tuple[Any, ...]:
-        """Return the values of `_OURS`."""
+        """Return the values of the condition that this start has a delivery."""
         return self.values(using=using)[:2]
 
     def deliveries(self, rows: Rows, handler: str, *, using: str) -> list[Delivery]:
@@ -167,7 +176,7 @@ def _start_free(
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
-    rest = (_held_of(pairs, this.subscription), _events_of(pairs, using=using))
+    rest = (held_of(pairs, this.subscription), events_of(pairs, using=using))
 
     def send() -> list[Rows]:
         with this.tried(using=using), _start_transaction(handler, using=using):
@@ -175,7 +184,7 @@ def _start_free(
             where, more = _unhindered(handler, this, using=using)
             statements = [
                 Statement(
-                    f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
+                    f"{STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{RETURNING}",
                     (*values, token, *more),
                 )
                 for token, ids in by_token(pairs).items()
@@ -219,10 +228,10 @@ def hand_back_unfit(handler: Handler, row: Delivery, *, access: DatabaseAccess) 
 
 def _unhindered(handler: Handler, this: _Start, *, using: str) -> tuple[str, tuple[Any, ...]]:
     """Return the condition of deliveries that nothing prevents, after the token's; its values."""
-    where, values = (_FREE, ()) if not this.is_doubtful else (_FREE_OR_OURS, this.own(using=using))
+    where, values = (FREE, ()) if not this.is_doubtful else (FREE_OR_OURS, this.own(using=using))
     if not handler.ordered:
         return where, values
-    return where.replace(_UNORDERED, _IN_TURN), (*values, handler.name)
+    return where.replace(UNORDERED, IN_TURN), (*values, handler.name)
 
 
 @contextmanager
@@ -253,7 +262,7 @@ def _start_locked(
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
             where = f"id IN ({numbers(row.id for row in mine)})"
-            execute(f"{_STARTED} WHERE {where}", *this.values(using=using), using=using)
+            execute(f"{STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
@@ -275,71 +284,8 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     return deliveries
 
 
-def _events_of(pairs: Sequence[Pair], *, using: str) -> Statement:
-    """Return the statement that reads the events of a message: of all, since most start."""
-    seqs = f"SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)})"  # noqa: S608  ours
-    # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
-    is_array = connections[using].vendor == "postgresql"
-    given = f"= ANY(ARRAY({seqs}))" if is_array else f"IN ({seqs})"
-    return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq {given}")  # noqa: S608  ours
-
-
-def _held_of(pairs: Sequence[Pair], subscription: int | None) -> Statement:
-    """Return the statement that reads which subscriptions of a message are held.
-
-    They are paused, or have an open breaker. It runs after the UPDATE, which may have read them
-    before it waited for a lock.
-    """
-    whose = f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)}))"  # noqa: S608  ours
-    if subscription is not None:
-        whose = f"({subscription:d})"
-    return Statement(
-        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
-        f"WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN {whose}"
-    )
-
-
-def _ids(pairs: Sequence[Pair]) -> str:
-    return numbers(pk for pk, _token in pairs)
-
-
 _HELD_NOTE = "its handler was paused, or its breaker opened, before it could start"
-_STARTED = """
-UPDATE outbox_delivery
-SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
-    started_at = %s, worker = %s, due_at = %s"""
 _D = Columns(Delivery, alias="d")
-_OWED_STATES = ", ".join(f"'{state}'" for state in Delivery.OWED)
-_UNORDERED = "order_key IS NULL"
-#: In its turn: no other delivery of its ordered key is running or of an earlier event, and no
-#: earlier event of its key waits for fan-out, of any name: then `_start_locked` decides. Scalar
-#: subqueries with LIMIT are probes of an index under any plan; PostgreSQL may plan EXISTS as a scan
-#: of the backlog. IS TRUE lets it read the handler's subscriptions once and not for each delivery.
-#: The sum keeps it from the index of all events that wait.
-_IN_TURN = f"""(order_key IS NULL OR ((
-    SELECT o.id FROM outbox_delivery o
-    WHERE o.order_key = outbox_delivery.order_key AND o.id <> outbox_delivery.id
-    AND o.state IN ({_OWED_STATES})
-    AND (o.event_id < outbox_delivery.event_id OR (o.state = 'sent' AND o.started_token = o.token))
-    AND (o.subscription_id IN (SELECT s.id FROM outbox_subscription s WHERE s.handler = %s)) IS TRUE
-    LIMIT 1
-) IS NULL AND (
-    SELECT e.seq FROM outbox_event e
-    WHERE e.fanned_out_at IS NULL AND e.key = outbox_delivery.order_key
-    AND e.seq + 0 < outbox_delivery.event_id
-    LIMIT 1
-) IS NULL))"""  # noqa: S608  our own words
-_UNHINDERED = f"""{SENT} AND {_UNORDERED} AND (
-    SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
-    FROM outbox_subscription s WHERE s.id = subscription_id
-)"""  # noqa: S608  ours
-_FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
-_OURS = "started_token = token AND started_at = %s AND worker = %s"
-_FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
-_RETURNING = """
-RETURNING subscription_id, (
-    SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
-), id, event_id, token, attempts, target, order_key"""
 _DELIVERIES = f"""
 SELECT {_D.text}, {EVENT.text}, {SUBSCRIPTION.text}
 FROM outbox_delivery d

@@ -345,8 +345,8 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/worker/start.py",
-                "    return where.replace(_UNORDERED, _IN_TURN), (*values, handler.name)\n",
-                '    return where.replace(_UNORDERED, "%s IS NOT NULL"), (*values, handler.name)\n',
+                "    return where.replace(UNORDERED, IN_TURN), (*values, handler.name)\n",
+                '    return where.replace(UNORDERED, "%s IS NOT NULL"), (*values, handler.name)\n',
             ),
         ),
         noticed_by=(
@@ -359,7 +359,7 @@ EDGES = [
         without="a message starts deliveries behind an event that waits for its fan-out",
         edits=(
             Edit(
-                "outbox/worker/start.py",
+                "outbox/worker/start_sql.py",
                 "    AND e.seq + 0 < outbox_delivery.event_id\n",
                 "    AND e.seq + 0 < 0\n",
             ),
@@ -373,7 +373,7 @@ EDGES = [
         without="a replay in a message starts beside a later delivery of its key",
         edits=(
             Edit(
-                "outbox/worker/start.py",
+                "outbox/worker/start_sql.py",
                 " OR (o.state = 'sent' AND o.started_token = o.token))",
                 ")",
             ),

@@ -292,7 +292,7 @@ DELIVERY = [
                 "return ",
             ),
             Edit(
-                "outbox/worker/start.py", '_FREE = f"token = %s AND', '_FREE = f"token <> -%s AND'
+                "outbox/worker/start_sql.py", 'FREE = f"token = %s AND', 'FREE = f"token <> -%s AND'
             ),
         ),
         noticed_by=(
@@ -353,7 +353,7 @@ DELIVERY = [
     Mutant(
         name="start-marker",
         without="nobody remembers that a worker started",
-        edits=(Edit("outbox/worker/start.py", "SET started_token = token, ", "SET "),),
+        edits=(Edit("outbox/worker/start_sql.py", "SET started_token = token, ", "SET "),),
         noticed_by=(
             MODEL,
             f"{OUTBOX}worker/test_dead_workers.py::TestAnEventThatKillsItsWorker"
@@ -380,7 +380,7 @@ DELIVERY = [
         name="start-once",
         without="a message that comes twice starts its deliveries twice",
         edits=(
-            Edit("outbox/worker/start.py", "%s AND started_token < token AND", "%s AND"),
+            Edit("outbox/worker/start_sql.py", "%s AND started_token < token AND", "%s AND"),
             Edit(
                 "outbox/worker/start.py",
                 "fresh = [row for row in rows if row.started_token < row.token or this.has(row)]",
@@ -426,7 +426,7 @@ DELIVERY = [
         name="pause-before-the-start",
         without="what was sent before a pause starts during it",
         edits=(
-            Edit("outbox/worker/start.py", "SELECT s.paused_at IS NULL AND ", "SELECT "),
+            Edit("outbox/worker/start_sql.py", "SELECT s.paused_at IS NULL AND ", "SELECT "),
             Edit(
                 "outbox/worker/start.py",
                 "    settlement.park([row for row in rows if row.subscription.paused_at]",
@@ -493,13 +493,13 @@ DELIVERY = [
         name="breaker-before-the-start",
         without="what was sent before the breaker opened starts all the same",
         edits=(
-            Edit("outbox/worker/start.py", " AND s.breaker_opened_at IS NULL\n", "\n"),
+            Edit("outbox/worker/start_sql.py", " AND s.breaker_opened_at IS NULL\n", "\n"),
             Edit(
                 "outbox/worker/start.py",
                 "held = {row.pk for row in rows if breaker.holds(row)}",
                 "held: set[int] = set()",
             ),
-            Edit("outbox/worker/start.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
+            Edit("outbox/worker/start_sql.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank::test_gets_no_call_from_deliveries_that_were_in_flight",

@@ -87,7 +87,7 @@ def lose_an_answer_to_commit(
 
 class TestAStart:
     def test_whose_answer_is_lost_is_recognised(self):
-        """Rule 9. Seen to fail, dead at its only attempt, with `_FREE` for each try."""
+        """Rule 9. Seen to fail, dead at its only attempt, with `FREE` for each try."""
         runs = []
 
         @subscribe("tests.Numbered", attempts=1)
@@ -156,7 +156,7 @@ class TestAStart:
     @pytest.mark.sqlite
     @pytest.mark.parametrize("locked", [Fault(EVENTS), Fault(START, number=2)])
     def test_continues_after_a_lock_error_in_its_middle(self, locked: Fault):
-        """Rule 9, where each statement commits alone. Seen to fail with `_FREE` for each try."""
+        """Rule 9, where each statement commits alone. Seen to fail with `FREE` for each try."""
         runs = []
 
         @subscribe("tests.Numbered", attempts=2)

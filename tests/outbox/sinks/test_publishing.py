@@ -8,14 +8,16 @@ from datetime import timedelta
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbox import BulkDelivery, PermanentFailure, operations, subscriptions
+from outbox import BulkDelivery, DomainEvent, PermanentFailure, emit, operations, subscriptions
 from outbox.contracts.cloudevents import parse
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.sinks import configuration, deadline, publishing
@@ -41,6 +43,11 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("own_registry", "no_nudge"),
 ]
+
+
+class Ordered(DomainEvent, key="order_id"):
+    order_id: UUID
+
 
 MEMORY = "tests.outbox.sinks.test_publishing.ScriptedSink"
 Result = Callable[[SinkMessage], Exception | None]
@@ -344,6 +351,28 @@ class TestOrder:
         [message] = run_pass()
 
         assert len(message.pairs) == 2
+
+
+class TestEmit:
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_executes_the_same_statements_with_and_without_sinks(
+        self, with_sinks: Callable[..., None], ordered: bool
+    ):
+        """With an ordered sink, the one INSERT also locks the event's key on PostgreSQL."""
+        without = self.statements()
+        sink = {"BACKEND": MEMORY, "EVENTS": ["tests.*"], "ORDERED": ordered}
+        with_sinks(first=sink, second=sink)
+
+        with_two = self.statements()
+
+        assert without == with_two == ["INSERT INTO"]
+
+    @staticmethod
+    def statements() -> list[str]:
+        """Return the first two words of each statement of an emit."""
+        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+            emit(Ordered(order_id=uuid4()))
+        return [" ".join(one["sql"].split()[:2]) for one in queries.captured_queries]
 
 
 class TestTheHandler:
