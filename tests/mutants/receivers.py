@@ -82,6 +82,20 @@ RECEIVERS = [
         ),
     ),
     Mutant(
+        name="visibility-that-has-passed",
+        without="messages that another process released are hidden, and later ones overtake them",
+        edits=(
+            Edit(
+                "outbox/sources/aws.py",
+                " and time.monotonic() < self._passes_at:\n",
+                ":\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_aws.py::TestTheSqsSource::test_does_not_extend_a_visibility_that_has_passed",
+        ),
+    ),
+    Mutant(
         name="answer-after-the-commit",
         without="a request is accepted although its message could not be stored",
         edits=(
