@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any, ClassVar
@@ -151,18 +152,26 @@ class SqsSource(Source):
 
 
 class _Extension(threading.Thread):
-    """Keeps the messages in hand invisible to other processes."""
+    """Keeps the messages in hand invisible to other processes.
+
+    It ends once their visibility has passed, after failed requests or a suspension: another process
+    may have received them since then.
+    """
 
     def __init__(self, source: SqsSource, messages: Sequence[ReceivedMessage]) -> None:
         super().__init__(name="outbox-sqs-visibility", daemon=True)
         self._source, self._messages = source, messages
         self._ended = threading.Event()
+        self._passes_at = time.monotonic() + source.visibility
         self.start()
 
     def run(self) -> None:
-        while not self._ended.wait(self._source.visibility / 3):
+        visibility = self._source.visibility
+        while not self._ended.wait(visibility / 3) and time.monotonic() < self._passes_at:
+            asked_at = time.monotonic()
             try:
-                self._source.set_visibility(self._messages, self._source.visibility)
+                self._source.set_visibility(self._messages, visibility)
+                self._passes_at = asked_at + visibility
             except SourceUnavailable as error:  # others may get them, and drop them as duplicates
                 logger.info("%s", error)
 

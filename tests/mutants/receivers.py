@@ -6,6 +6,7 @@ from tests.mutants.mutant import Edit, Mutant
 
 HERE = "tests/outbox/sources/"
 KAFKA = f"{HERE}test_kafka.py::"
+STORING = f"{HERE}test_storing.py::"
 
 RECEIVERS = [
     Mutant(
@@ -81,6 +82,20 @@ RECEIVERS = [
         ),
     ),
     Mutant(
+        name="visibility-that-has-passed",
+        without="messages that another process released are hidden, and later ones overtake them",
+        edits=(
+            Edit(
+                "outbox/sources/aws.py",
+                " and time.monotonic() < self._passes_at:\n",
+                ":\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_aws.py::TestTheSqsSource::test_does_not_extend_a_visibility_that_has_passed",
+        ),
+    ),
+    Mutant(
         name="answer-after-the-commit",
         without="a request is accepted although its message could not be stored",
         edits=(
@@ -137,5 +152,58 @@ RECEIVERS = [
             ),
         ),
         noticed_by=(f"{HERE}test_monitor.py::TestOldIds::test_are_kept_as_long_as_configured",),
+    ),
+    Mutant(
+        name="ids-with-their-events",
+        without="the id of a message is stored although its event is not, so it is lost as known",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "    with transaction.atomic(using=using):\n        ids =",
+                "    if True:\n        ids =",
+            ),
+        ),
+        noticed_by=(f"{STORING}TestABatch::test_is_stored_with_its_ids_or_not_at_all",),
+    ),
+    Mutant(
+        name="order-of-a-batch",
+        without="the events of a batch have another order than its messages",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "for external_id, one in first.items() if external_id in new]",
+                "for external_id, one in sorted(first.items()) if external_id in new]",
+            ),
+        ),
+        noticed_by=(f"{STORING}TestABatch::test_keeps_its_order",),
+    ),
+    Mutant(
+        name="duplicates-in-a-batch",
+        without="of two messages with one id in a batch, the later one is stored",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "        first.setdefault(one.external_id, one)\n",
+                "        first[one.external_id] = one\n",
+            ),
+        ),
+        noticed_by=(
+            f"{STORING}TestADuplicate::test_in_one_batch_is_dropped_and_the_first_is_kept",
+        ),
+    ),
+    Mutant(
+        name="pause-until-half",
+        without="a paused source continues at its limit, and pauses again after a few messages",
+        edits=(
+            Edit(
+                "outbox/sources/backlog.py",
+                "        limit = (most + 1) // 2 if self.is_on else most\n",
+                "        limit = most\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_monitor.py::TestTheBacklog"
+            "::test_pauses_the_source_until_less_than_half_is_left",
+        ),
     ),
 ]

@@ -184,12 +184,16 @@ def _explain(
     options: argparse.Namespace, acts: Sequence[Act], outcome: Outcome, folder: Path
 ) -> None:
     say("FAILED. The schedule was:", *acts)
+    lines = (
+        f"{event.name} {event.id} {json.dumps(event.fields)}" for event in outcome.facts.events
+    )
+    (folder / "events.txt").write_text("\n".join(lines))  # their ids have the time
     say(*outcome.troubles, *outcome.findings[:50])
     again = [f"--edges --seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
     for name in ("database", "systems", "faults", "sabotage"):
         if given := getattr(options, name):
             again.append(f"--{name} {given}")
-    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and data: {folder}")
+    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and events: {folder}")
 
 
 def _result(

@@ -8,10 +8,11 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import DataError, connections, transaction
+from django.db import DataError, OperationalError, connections, transaction
 
 from outbox import emission, subscribe
 from outbox.context import current_cause
+from outbox.deliveries import failpoints
 from outbox.models import Event, Received, SourceState
 from outbox.sources.state import flush
 from outbox.sources.storing import store
@@ -199,6 +200,20 @@ class TestABatch:
 
         assert names() == []
         assert store(billing, [message(1), message(2)])["stored"] == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_stored_with_its_ids_or_not_at_all(self, billing):
+        def fail() -> None:
+            raise OperationalError("the connection is lost")
+
+        with (
+            failpoints.armed(failpoints.BEFORE_STORE, fail),
+            pytest.raises(OperationalError),
+        ):
+            store(billing, [message(1), message(2)], retry=lambda action: action())
+
+        assert names() == []
+        assert not Received.objects.exists()
 
     def test_that_the_database_refuses_is_stored_without_the_refused_message(
         self, billing, monkeypatch
