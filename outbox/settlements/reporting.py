@@ -89,9 +89,7 @@ def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, 
     )
 
 
-def report_again(
-    duplicates: Iterable[Expected], *, source: str, consumer: str, using: str
-) -> None:
+def report_again(duplicates: Iterable[Expected], *, source: str, consumer: str, using: str) -> None:
     """Report duplicates once more whose sender has requested a replay, as a report may be lost.
 
     A message that was received before the source had `SETTLES_AS`, or whose report was pruned with
