@@ -13,6 +13,8 @@ from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from outbox.models import Subscription
 
 #: The second migration of the earlier chain (`refuse_old_tables`). No release may use its name.
@@ -59,11 +61,23 @@ def _sync_subscriptions(
 
     if using != databases.alias():
         return
-    # The table is missing after `migrate auth` on an empty database and `migrate outbox zero`.
-    if Subscription._meta.db_table in connections[using].introspection.table_names():
+    if _has_columns(Subscription, using=using):
         for row in sync_subscriptions(using=using):
             if verbosity:
                 print(_unknown_text(row, using=using), file=stdout)
+
+
+def _has_columns(model: type[Model], *, using: str) -> bool:
+    """Return whether the table has every column of a model.
+
+    It is missing after `migrate auth` on an empty database and `migrate outbox zero`. Columns are
+    missing after `migrate` to an earlier migration, before an earlier release is installed.
+    """
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_table_description(cursor, model._meta.db_table)
+    columns = {field.column for field in model._meta.concrete_fields}
+    return columns <= {column.name for column in found}
 
 
 def _unknown_text(row: Subscription, *, using: str) -> str:

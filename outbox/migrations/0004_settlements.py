@@ -58,19 +58,10 @@ class Migration(migrations.Migration):
             name='settlements',
             field=models.PositiveBigIntegerField(db_default=0, default=0, editable=False),
         ),
-        migrations.AddField(
-            model_name='subscription',
-            name='consumers',
-            field=models.CharField(blank=True, db_default='', default='', help_text='Names of the systems that report each event as settled, with commas.', max_length=1000, verbose_name='consumers'),
-        ),
         migrations.AlterField(
             model_name='attempt',
             name='outcome',
             field=models.CharField(choices=[('failed', 'failed'), ('refused', 'refused for good'), ('died', 'the worker died'), ('lease_lost', 'lease lost'), ('database', 'the database failed'), ('outage', 'the database could not be reached'), ('replayed', 'settled, and replayed later'), ('unsettled', 'a consumer has not settled it in time')], max_length=10, verbose_name='outcome'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(condition=models.Q(('corrects__isnull', False)), fields=['corrects'], name='outbox_event_corrects'),
         ),
         migrations.AddField(
             model_name='settlement',

@@ -11,11 +11,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
-            model_name='delayedevent',
-            name='tracestate',
-            field=models.CharField(blank=True, db_default='', default='', max_length=512, verbose_name='trace state'),
-        ),
-        migrations.AddField(
             model_name='event',
             name='tracestate',
             field=models.CharField(blank=True, db_default='', default='', help_text='W3C tracestate of the emitter, at most 512 characters of it.', max_length=512, verbose_name='trace state'),

@@ -7,8 +7,8 @@ event that are done at the same moment need no lock of each other, and the last 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.statements import bound_transaction
 from outbox.ids import uuid7
-from outbox.models import Delivery, Event, SettlementReport
+from outbox.models import Delivery, Event, Received, SettlementReport
 from outbox.transports.nudge import nudge
 
 from .events import LONGEST_ID, Settled
@@ -89,19 +89,36 @@ def expect_reports(expected: Iterable[Expected], *, source: str, consumer: str, 
     )
 
 
-def report_again(replays: Mapping[str, int], *, source: str, using: str) -> None:
+def report_again(duplicates: Iterable[Expected], *, source: str, consumer: str, using: str) -> None:
     """Report duplicates once more whose sender has requested a replay, as a report may be lost.
 
+    A message that was received before the source had `SETTLES_AS`, or whose report was pruned with
+    its event, has none yet. It gets one now.
+
     Args:
-        replays: number of the replay, or 0, by the message's external id.
+        duplicates: the messages; `event` is not used.
         source: the source that received them.
+        consumer: the source's `SETTLES_AS`.
         using: the outbox's database alias.
     """
+    requested: dict[str, Expected] = {}
+    for one in sorted(duplicates, key=lambda one: one.replay):
+        if one.replay:
+            requested[one.external_id] = one  # the last replay of a message
     rows = SettlementReport.objects.using(using).filter(source=source)
-    for external_id, replay in replays.items():
-        if replay:
-            mine = rows.filter(external_id=external_id, replay__lt=replay)
-            mine.update(replay=replay, reported_at=None, check_at=clock.now(using=using))
+    known = rows.filter(external_id__in=list(requested)).values_list("external_id", flat=True)
+    missing = set(requested) - set(known)
+    for external_id, one in requested.items():
+        mine = rows.filter(external_id=external_id, replay__lt=one.replay)
+        mine.update(replay=one.replay, reported_at=None, check_at=clock.now(using=using))
+    if not missing:
+        return
+    received = Received.objects.using(using).filter(source=source, external_id__in=missing)
+    # Locked, so that a handler that reads a stored message again does not move the event meanwhile.
+    locked = received.order_by("external_id").select_for_update()
+    found = locked.values_list("external_id", "event")
+    late = [replace(requested[external_id], event=event) for external_id, event in found]
+    expect_reports(late, source=source, consumer=consumer, using=using)
 
 
 def _is_reportable(one: Expected, source: str) -> bool:

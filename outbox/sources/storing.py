@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -123,8 +123,8 @@ def _store_together(
         counts += _keep_settlements(source, mine, using=using)
         known = [one for one in readings if one.external_id not in new]
         if source.settles_as:
-            replays = {one.external_id: one.replay for one in known}
-            report_again(replays, source=source.name, using=using)
+            own, name = source.settles_as, source.name
+            report_again(_expected(known), source=name, consumer=own, using=using)
         new_ones = {one.event_id for one in mine}
         duplicates = [one for one in readings if one.event_id not in new_ones]
         transaction.on_commit(partial(_log_each, source, duplicates), using=using)
@@ -141,21 +141,25 @@ def _keep_settlements(
     Return the numbers of messages for which no event is stored, by outcome.
     """
     if source.settles_as:
-        expected = [
-            Expected(
-                external_id=one.external_id,
-                reported_id=one.reported_id,
-                event=one.event_id if one.event is not None else None,
-                replay=one.replay,
-            )
-            for one in readings
-            if one.reported_id
-        ]
-        expect_reports(expected, source=source.name, consumer=source.settles_as, using=using)
+        own, name = source.settles_as, source.name
+        expect_reports(_expected(readings), source=name, consumer=own, using=using)
     received = [one.report for one in readings if one.outcome == "settlement"]
     counts = record(received, using=using) if received else Counter()
     counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
+
+
+def _expected(readings: Iterable[Reading]) -> list[Expected]:
+    return [
+        Expected(
+            external_id=one.external_id,
+            reported_id=one.reported_id,
+            event=one.event_id if one.event is not None else None,
+            replay=one.replay,
+        )
+        for one in readings
+        if one.reported_id
+    ]
 
 
 def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:

@@ -91,7 +91,8 @@ def run(
             access.run(lease.keep)  # of those that follow
             lease.end(row)
             made = fail(row, failure, for_breaker=for_breaker)
-            for_breaker = for_breaker and not _is_watched(failure, handler)
+            if _is_watched(failure, handler) and _was_held(made):
+                for_breaker = False
             made = replace(made, seconds=seconds, lag=_lag(row, now))
             outcome.log(handler, row, made)
             results.append(made)
@@ -131,6 +132,11 @@ def _end(spans: Mapping[int, tracing.Traced], results: Sequence[Result]) -> None
 
 def _is_watched(error: Exception, handler: Handler) -> bool:
     return handler.breaker is not None and isinstance(error, handler.breaker.on)
+
+
+def _was_held(made: Result) -> bool:
+    """Return whether the failure was stored. False if another worker has the delivery."""
+    return made.outcome not in ("lease_lost", "not_stored", Delivery.State.SENT)
 
 
 def _call(

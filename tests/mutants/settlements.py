@@ -159,7 +159,7 @@ SETTLEMENTS = [
         edits=(
             Edit(
                 "outbox/settlements/reporting.py",
-                "        if replay:\n",
+                "        if one.replay:\n",
                 "        if False:\n",
             ),
         ),

@@ -232,6 +232,55 @@ class TestARequestedReplay:
 
         assert reported() == [REPORT]
 
+    def test_of_an_event_from_before_the_setting_is_reported(self, own_registry, settings):
+        """An earlier release had received it, or the source had no SETTLES_AS."""
+        declare_invoice_paid()
+        store(configure(settings), [message()])
+        Outbox()
+        publish()
+
+        for _ in range(2):
+            store(configure(settings, SETTLES_AS="shop"), [message(replay="1")])
+            pass_again()
+
+        assert reported() == [REPORT]
+
+    def test_of_an_event_from_before_the_setting_waits_for_its_deliveries(self, settings, billing):
+        @subscribe("billing.InvoicePaid", name="tests.dies")
+        def dies(order_id: UUID) -> None:
+            raise PermanentFailure("no such order")
+
+        Outbox()
+        store(configure(settings), [message()])
+        publish()
+
+        store(configure(settings, SETTLES_AS="shop"), [message(replay="1")])
+        pass_again()
+
+        assert reported() == []
+
+    def test_of_a_pruned_event_is_reported(self, billing, two_handlers):
+        store(billing, [message()])
+        for _ in range(2):
+            pass_again()
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=400))
+        assert operations.prune(older_than=timedelta(days=365)) == 2
+
+        store(billing, [message(replay="1")])
+        pass_again()
+
+        assert reported() == [REPORT]
+
+    def test_in_a_batch_with_a_late_first_message_is_reported(self, billing, two_handlers):
+        store(billing, [message()])
+        for _ in range(2):
+            pass_again()
+
+        store(billing, [message(replay="1"), message()])
+        pass_again()
+
+        assert reported() == [REPORT, REPORT]
+
     @pytest.mark.parametrize("given", ["", "-1", "one", "99999999999999999999", True])
     def test_without_a_number_is_a_duplicate(self, billing, two_handlers, given: object):
         for replay in ("", given):

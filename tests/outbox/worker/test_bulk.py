@@ -229,6 +229,21 @@ class TestTheBreaker:
         assert (row.breaker_failures, row.breaker_opened_at) == (0, None)
         assert sorted(states()) == ["done", "pending", "pending"]
 
+    def test_counts_a_call_whose_first_delivery_another_worker_has(self):
+        """The failure of the first delivery is not stored, so the next one counts."""
+
+        def lose_the_first(deliveries: Deliveries) -> None:
+            first = Delivery.objects.order_by("id")[0]
+            Delivery.objects.filter(pk=first.pk).update(token=first.token + 1)
+            raise Down("busy")
+
+        publish_by(lose_the_first, breaker=self.BREAKER)
+        emit_orders(3)
+
+        run_the_message()
+
+        assert Subscription.objects.get().breaker_failures == 1
+
     def test_forgets_earlier_failures_after_a_partly_failed_call(self):
         publish_by(refuse_all_but({10}), breaker=self.BREAKER)
         emit_orders(1)

@@ -1,0 +1,68 @@
+"""`migrate` beside running processes of the previous release, and back to its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from tests.threads import count_blocked, in_thread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: The last migration of the release before settlements.
+BEFORE = "0003_received"
+#: Tables of which a handler, a relay or a request writes several in one transaction.
+TABLES = ("outbox_event", "outbox_delivery", "outbox_subscription", "outbox_delayedevent")
+
+
+def later_migrations() -> list[str]:
+    names = sorted(name for app, name in MigrationLoader(None).disk_migrations if app == "outbox")
+    return names[names.index(BEFORE) :]
+
+
+def migrate(name: str = "") -> None:
+    call_command("migrate", "outbox", *([name] if name else []), verbosity=0)
+
+
+def is_applied(name: str) -> bool:
+    return ("outbox", name) in MigrationRecorder(connection).applied_migrations()
+
+
+@pytest.fixture
+def migrate_to(db: None) -> Iterator[Callable[[str], None]]:
+    yield migrate
+    migrate()
+
+
+def test_a_database_can_be_migrated_back_and_forth(migrate_to: Callable[[str], None]):
+    """The handlers of `migrate` do not read columns that an earlier release lacks."""
+    for name in reversed(later_migrations()):
+        migrate_to(name)
+    for name in later_migrations():
+        migrate_to(name)
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite locks the whole database.")
+@pytest.mark.parametrize(("earlier", "name"), [*pairwise(later_migrations())])
+@pytest.mark.parametrize("written", TABLES)
+def test_a_transaction_that_has_written_a_table_can_write_others_beside_a_migration(
+    migrate_to: Callable[[str], None], earlier: str, name: str, written: str
+):
+    """A migration that holds the lock of one table and waits for another one's deadlocks."""
+    migrate_to(earlier)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {written} IN ROW EXCLUSIVE MODE")
+        done = in_thread(lambda: migrate(name))
+        while not (count_blocked() or is_applied(name)):
+            time.sleep(0.01)
+        for table in TABLES:
+            cursor.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+
+    assert done() is None
