@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import databases
 from outbox.databases import is_its_own
@@ -32,13 +32,26 @@ def prunable(*, before: datetime, using: str | None = None) -> QuerySet[Event]:
     # The first in order, not `EXISTS`: the planner may turn that into a set of all owed rows.
     owed_delivery = Subquery(owed.order_by("event", "subscription").values("pk")[:1])
     old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
-    settlements = Settlement.objects.using(using).filter(event=OuterRef("id"), state="open")
-    reports = SettlementReport.objects.using(using).filter(event=OuterRef("id"), reported_at=None)
+    settlements = _open(Settlement, using).filter(event=OuterRef("id"))
+    reports = _open(SettlementReport, using).filter(event=OuterRef("id"))
     return old.alias(
         owed_delivery=owed_delivery,
         settlement=Subquery(settlements.order_by("event").values("pk")[:1]),
         report=Subquery(reports.order_by("event").values("pk")[:1]),
     ).filter(owed_delivery=None, settlement=None, report=None)
+
+
+def _open(model: type[Settlement | SettlementReport], using: str) -> QuerySet[Any]:
+    """Return the open settlements, or the reports that are not sent.
+
+    The condition is written so that no partial index matches it. Otherwise the planner, which
+    expects few rows in a new table, may read that index for each event.
+    """
+    condition = Q(state="open") if model is Settlement else Q(reported_at=None)
+    is_open = Case(When(condition, then=Value(1)), default=Value(0))
+    rows: QuerySet[Any] = model._default_manager.using(using)
+    found: QuerySet[Any] = rows.alias(is_open=is_open).filter(is_open=1)
+    return found
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,7 @@ def prune_some(
         if archive:
             events = Event.objects.using(using).filter(seq__in=locked).order_by("seq")
             archive.add(list(events), using=using)
+        _forget_reports(locked, using=using)
         _remove(locked, [id for id, event, _ in deliveries if event in locked], using=using)
     return len(locked)
 
@@ -112,11 +126,12 @@ def _without_open_settlements(seqs: Collection[int], *, using: str) -> set[int]:
     """
     events = Event.objects.using(using).filter(seq__in=seqs)
     seq_of = {id: seq for seq, id in events.values_list("seq", "id")}
-    settlements = Settlement.objects.using(using).filter(event__in=list(seq_of), state="open")
-    reports = SettlementReport.objects.using(using).filter(event__in=list(seq_of))
     open_ids = {
-        *settlements.values_list("event", flat=True),
-        *reports.filter(reported_at=None).values_list("event", flat=True),
+        event
+        for model in (Settlement, SettlementReport)
+        for event in _open(model, using)
+        .filter(event__in=list(seq_of))
+        .values_list("event", flat=True)
     }
     return {seq for id, seq in seq_of.items() if id not in open_ids}
 
@@ -154,14 +169,14 @@ def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -
     """
     _delete("outbox_settlement", "delivery_id", deliveries, using=using)
     _delete("outbox_attempt", "delivery_id", deliveries, using=using)
-    if seqs:
-        execute(f"{_FORGET_REPORTS} WHERE seq IN ({numbers(seqs)}))", using=using)
     _delete("outbox_delivery", "id", deliveries, using=using)
     _delete("outbox_event", "seq", seqs, using=using)
 
 
-_FORGET_REPORTS = """
-DELETE FROM outbox_settlementreport WHERE event IN (SELECT id FROM outbox_event"""
+def _forget_reports(seqs: Collection[int], *, using: str) -> None:
+    """Delete the reports of events. By ids as values: a join may scan the events' primary key."""
+    ids = Event.objects.using(using).filter(seq__in=seqs).values_list("id", flat=True)
+    SettlementReport.objects.using(using).filter(event__in=list(ids)).delete()
 
 
 def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:
