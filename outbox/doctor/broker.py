@@ -33,8 +33,10 @@ def examine_broker() -> Iterator[Finding]:
 
 
 def _of_broker(app: Any) -> Iterator[Finding]:
+    from outbox.transports.celery_settings import own_connection  # it needs Celery
+
     try:
-        with app.connection_for_write() as connection:
+        with own_connection(app) as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
             channel = connection.default_channel
             where, kind = connection.as_uri(), connection.transport.driver_type

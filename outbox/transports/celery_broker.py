@@ -109,7 +109,7 @@ def forward_nudges(relay: Relay, stopping: Event) -> None:
         stopping.wait()
         return
     while not stopping.is_set():
-        connection = current_app.connection_for_read()
+        connection = own_connection(current_app, is_for_reading=True)
         lost: tuple[type[BaseException], ...] = (OSError, OperationalError)
         lost += connection.connection_errors
         try:

@@ -78,16 +78,17 @@ def add_schedule(conf: Any) -> None:
         conf.beat_schedule = {**conf.beat_schedule, **ours}
 
 
-def own_connection(app: Celery) -> Connection:
+def own_connection(app: Celery, *, is_for_reading: bool = False) -> Connection:
     """Return a new connection to the app's broker with the timeouts that the outbox needs."""
-    kind = app.connection_for_write().transport.driver_type
+    connect = app.connection_for_read if is_for_reading else app.connection_for_write
+    kind = connect().transport.driver_type
     given = app.conf.broker_transport_options or {}
     ours = {
         name: value
         for name, value in _CONNECTION_OPTIONS.get(kind, {}).items()
         if name not in given
     }
-    return app.connection_for_write(transport_options=ours)
+    return connect(transport_options=ours)
 
 
 def queue_of(app: Celery, name: str) -> Queue:
