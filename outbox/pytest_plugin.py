@@ -1,8 +1,8 @@
 """The pytest plugin of the test kit: the fixture `outbox`, and the clock and counts of each test.
 
-pytest loads it by the entry point `outbox.testing`, in every project of the environment and before
-Django has settings. So it imports the rest of the outbox only in its fixtures, and they change
-nothing in a project without the app.
+pytest loads it by the entry point of the distribution, in every project of the environment, and
+before Django has settings. So it imports the rest of the outbox only in its fixtures, and they
+change nothing in a project without the app.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The test kit for your apps: store events, deliver them, and inspect the emitted events.
 
 pytest: the fixture `outbox`. An installed distribution registers it; with a copy of the folder, add
-`outbox.testing` to `pytest_plugins`, or `-p outbox.testing`.
+`outbox.testing` to `pytest_plugins`.
 unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. Both work within the
 transaction of an ordinary test. They run the real relay and the real delivery, without a broker::
 
@@ -36,12 +36,6 @@ from .deliveries import failpoints, settlement
 from .deliveries.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
 from .ids import uuid7
-from .pytest_plugin import (  # noqa: F401  fixtures of this module, if it is the plugin
-    _outbox_clock,
-    _outbox_counts,
-    _outbox_guards,
-    outbox,
-)
 from .relay.passes import relay_pass
 from .transports.base import Message
 from .worker.delivery import deliver
@@ -56,7 +50,10 @@ from .sinks.contract import (  # noqa: E402  pytest rewrites its asserts at this
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event
 
-__all__ = ["Outbox", "OutboxTestMixin", "SinkContract", "StoredMessage", "outbox"]
+__all__ = ["Outbox", "OutboxTestMixin", "SinkContract", "StoredMessage"]
+
+#: Loaded with this module where it is listed as a plugin. pytest loads a plugin once.
+pytest_plugins = ["outbox.pytest_plugin"]
 
 #: More rounds of events that cause events count as a loop.
 MAX_ROUNDS = 100

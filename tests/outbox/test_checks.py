@@ -481,7 +481,7 @@ class TestTheSetting:
         assert complaints() == []
 
     def test_that_does_not_exist_is_reported_by_manage_py_check(self, tmp_path):
-        wrong = "from shop.settings import *\nOUTBOX = {'WINDWO': 3}\n"
+        wrong = "from tests.outbox.project.settings import *\nOUTBOX = {'WINDWO': 3}\n"
         (tmp_path / "wrong_settings.py").write_text(wrong)
         command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
 

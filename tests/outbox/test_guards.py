@@ -334,22 +334,27 @@ class TestTheGuards:
     ):
         """Other projects get no wrapped function and no signal receiver."""
         (tmp_path / "guarded_settings.py").write_text(
-            f"from shop.settings import *\nDEBUG = {debug.title()}\nOUTBOX = {{'GUARDS': {wanted}}}"
+            "from tests.outbox.project.settings import *\n"
+            f"DEBUG = {debug.title()}\nOUTBOX = {{'GUARDS': {wanted}}}"
         )
         program = (
             "import django; django.setup()\n"
             "from celery import Celery, Task\n"
             "from django.db.models.signals import pre_save\n"
-            "from orders.models import Order\n"
+            "from tests.outbox.project.freight.models import Parcel\n"
             "from outbox import guards\n"
             "print(guards.are_on(), hasattr(Task.apply_async, '__wrapped__'),"
-            " hasattr(Celery.send_task, '__wrapped__'), pre_save.has_listeners(Order))"
+            " hasattr(Celery.send_task, '__wrapped__'), pre_save.has_listeners(Parcel))"
         )
 
         result = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,
-            env={"DJANGO_SETTINGS_MODULE": "guarded_settings", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+            env={
+                "DJANGO_SETTINGS_MODULE": "guarded_settings",
+                "PYTHONPATH": f"{tmp_path}:{ROOT}",
+                "SHOP_LOCAL_DIR": str(tmp_path),
+            },
             capture_output=True,
             text=True,
             check=True,

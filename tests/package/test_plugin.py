@@ -82,9 +82,7 @@ class TestThePlugin:
             tmp_path, own_settings=SETTINGS, test_parcels=WITH_THE_APP, conftest=conftest
         )
 
-        shown = run_pytest(
-            distribution, folder, "-p", "outbox.testing", "--fixtures", settings="own_settings"
-        )
+        shown = run_pytest(distribution, folder, "--fixtures", settings="own_settings")
 
         assert shown.count("fixtures defined from outbox") == 1
         assert "2 passed" in run_pytest(distribution, folder, settings="own_settings")
