@@ -84,9 +84,11 @@ class SqsSource(Source):
                 logger.info("%s: a message was not deleted: %s", self.name, failed.get("Code"))
 
     def release(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Make the messages visible again."""
+        """Make the messages visible again, unless they have become so."""
+        extension = self._extension
         self._end_extension()
-        self.set_visibility(messages, 0)
+        if extension is None or not extension.has_passed:
+            self.set_visibility(messages, 0)
 
     def set_visibility(self, messages: Sequence[ReceivedMessage], seconds: int) -> None:
         """Let the messages become visible to others after so many seconds."""
@@ -165,9 +167,14 @@ class _Extension(threading.Thread):
         self._passes_at = time.monotonic() + source.visibility
         self.start()
 
+    @property
+    def has_passed(self) -> bool:
+        """Whether the messages may be visible, or in the hands of another process."""
+        return time.monotonic() >= self._passes_at
+
     def run(self) -> None:
         visibility = self._source.visibility
-        while not self._ended.wait(visibility / 3) and time.monotonic() < self._passes_at:
+        while not self._ended.wait(visibility / 3) and not self.has_passed:
             asked_at = time.monotonic()
             try:
                 self._source.set_visibility(self._messages, visibility)

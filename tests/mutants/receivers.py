@@ -87,12 +87,12 @@ RECEIVERS = [
         edits=(
             Edit(
                 "outbox/sources/aws.py",
-                " and time.monotonic() < self._passes_at:\n",
-                ":\n",
+                "        return time.monotonic() >= self._passes_at\n",
+                "        return False\n",
             ),
         ),
         noticed_by=(
-            f"{HERE}test_aws.py::TestTheSqsSource::test_does_not_extend_a_visibility_that_has_passed",
+            f"{HERE}test_aws.py::TestTheSqsSource::test_does_not_change_a_visibility_that_has_passed",
         ),
     ),
     Mutant(

@@ -6,7 +6,6 @@ import http.client
 import json
 import random
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, cast
@@ -137,7 +136,6 @@ class AwsProxy(HttpStand):
         super().__init__(seed=seed)
         self.url = f"http://{HOST}:{self.port}"
         self._server_port = urlsplit(url).port
-        self._receiving = threading.Lock()
 
     def serve(self, exchange: _Exchange, body: bytes) -> None:
         """Pass a request, or refuse it."""
@@ -151,25 +149,8 @@ class AwsProxy(HttpStand):
         else:
             if mode is Mode.DOUBLE and action in _SENDING:
                 self._forward(exchange, body)
-            pass_on = self._receive if action == "ReceiveMessage" else self._forward
-            answer = pass_on(exchange, body)
+            answer = self._forward(exchange, body)
             self._pass_answer(mode, exchange, lambda: exchange.answer(*answer))
-
-    def _receive(self, exchange: _Exchange, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Wait for messages, by short requests one after the other.
-
-        In a long poll moto forgets the message groups that others have begun to receive meanwhile.
-        It would give the next message of a group to another process.
-        """
-        request = json.loads(body)
-        until = time.monotonic() + request.get("WaitTimeSeconds", 0)
-        short = json.dumps({**request, "WaitTimeSeconds": 0}).encode()
-        while True:
-            with self._receiving:
-                answer = self._forward(exchange, short)
-            if answer[0] != 200 or b'"Messages"' in answer[2] or time.monotonic() >= until:
-                return answer
-            time.sleep(0.2)
 
     def _pass_part(self, exchange: _Exchange, body: bytes) -> None:
         """Fail some entries: they are not passed, or passed and reported as failed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import botocore.exceptions
@@ -146,30 +145,6 @@ class TestTheProxyOfSqs:
 
         assert refused.value.response["Error"]["Code"] == code
         assert queues.drained(aws, queue.url) == []
-
-    def test_keeps_the_order_of_a_group_among_waiting_receivers(self, aws, proxy):
-        """moto alone gives them one message each, while the first one is in flight."""
-        import boto3
-
-        queue = queues.new_queue(aws, fifo=True)
-        client = boto3.client("sqs", **{**aws.options, "endpoint_url": proxy.url})
-
-        def receive(_number: int) -> list[str]:
-            answer = client.receive_message(QueueUrl=queue.url, WaitTimeSeconds=4)
-            return [one["Body"] for one in answer.get("Messages", [])]
-
-        with ThreadPoolExecutor(2) as pool:
-            waiting = pool.map(receive, range(2))
-            for body in ("first", "second"):
-                aws.client("sqs").send_message(
-                    QueueUrl=queue.url,
-                    MessageBody=body,
-                    MessageGroupId="group",
-                    MessageDeduplicationId=body,
-                )
-            received = [bodies for bodies in waiting if bodies]
-
-        assert received in ([["first"]], [["first", "second"]])
 
     def test_loses_the_answer_of_a_request(self, aws, proxy, send):
         queue = queues.new_queue(aws)

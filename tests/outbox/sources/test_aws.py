@@ -87,28 +87,29 @@ class TestTheSqsSource(SourceContract):
             second.close()
 
     @pytest.mark.once
-    def test_does_not_extend_a_visibility_that_has_passed(self, given, settings, send, monkeypatch):
+    def test_does_not_change_a_visibility_that_has_passed(self, given, settings, send, monkeypatch):
         """The messages may be in the hands of another process by then, or released by it."""
         first, second = self.new(given, settings), self.new(given, settings)
         change = first.set_visibility  # type: ignore[attr-defined]  # an SqsSource
-        is_down, extended = threading.Event(), threading.Event()
+        is_down, changed = threading.Event(), threading.Event()
 
         def unavailable(messages: Any, seconds: int) -> None:
             if is_down.is_set():
                 raise SourceUnavailable("Throttled")
             change(messages, seconds)
-            extended.set()
+            changed.set()
 
         is_down.set()
         monkeypatch.setattr(first, "set_visibility", unavailable)
         try:
             send(bodies(1))
-            received(first, 1)
+            batch = received(first, 1)
             received(second, 1)  # once the visibility has passed
             is_down.clear()
             extension = first._extension  # type: ignore[attr-defined]
-            eventually(lambda: extended.is_set() or not extension.is_alive(), "a decision")
-            assert not extended.is_set()
+            eventually(lambda: changed.is_set() or not extension.is_alive(), "a decision")
+            first.release(batch)
+            assert not changed.is_set()
         finally:
             first.close()
             second.close()
