@@ -76,11 +76,13 @@ class Plan:
         messages: messages to publish.
         fanned_out: number of events that were fanned out.
         is_contended: another relay has locked a subscription with due deliveries.
+        has_more: more settlements or reports may be due than a pass acts on.
     """
 
     messages: Sequence[Message] = ()
     fanned_out: int = 0
     is_contended: bool = False
+    has_more: bool = False
 
     @property
     def is_small(self) -> bool:
@@ -90,7 +92,7 @@ class Plan:
     @property
     def found_something(self) -> bool:
         """Whether another pass may find work."""
-        return bool(self.messages or self.fanned_out)
+        return bool(self.messages or self.fanned_out or self.has_more)
 
 
 def _sleep(seconds: float) -> bool:
@@ -160,7 +162,8 @@ def relay(
         if not is_wanted():
             return published
         if done.found_something or is_nudged:
-            is_nudged = pace.may_begin(is_nudged=pace.rest_after(done))
+            is_nudged = pace.rest_after(done) and not done.has_more
+            is_nudged = pace.may_begin(is_nudged=is_nudged)
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
@@ -260,12 +263,13 @@ def plan(
     began, now = time.monotonic(), clock.now(using=using)
     # Without a lock: an idle pass costs two small reads and no write lock.
     events = Due() if is_nudged else read_due_events(now, using=using)
+    has_more = False
     if events.has_overdue or events.has_reports:
-        _keep_settlements(events, using=using)
+        has_more = _keep_settlements(events, using=using)
         began, now = time.monotonic(), clock.now(using=using)
         events = read_due_events(now, using=using)
     if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
-        return Plan()
+        return Plan(has_more=has_more)
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
@@ -289,19 +293,24 @@ def plan(
     tracing.relayed(traces, now)
     messages = [message for one in passes.values() for message in one.messages()]
     is_contended = only is None and any(work.is_any for work in others)
-    return Plan(messages, len(locked.events), is_contended=is_contended)
+    return Plan(messages, len(locked.events), is_contended=is_contended, has_more=has_more)
 
 
-def _keep_settlements(due: Due, *, using: str) -> None:
-    """Act on overdue settlements, and report settled events. A failure does not stop the relay."""
+def _keep_settlements(due: Due, *, using: str) -> bool:
+    """Act on overdue settlements, and report settled events; return whether more may be due.
+
+    A failure does not stop the relay.
+    """
+    has_more = False
     for is_due, step in ((due.has_overdue, pursue), (due.has_reports, report)):
         try:
             if is_due:
-                step(using=using)
+                has_more = step(using=using) or has_more
         except Exception as error:
             if is_transient(error, using=using):
                 raise
             logger.exception("The settlements of other systems could not be kept.")
+    return has_more
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:

@@ -39,10 +39,11 @@ _PAGE = 200
 _IDLE_SECONDS = 10.0
 
 
-def pursue(*, using: str) -> int:
-    """Act on a page of overdue settlements in one transaction; return their number.
+def pursue(*, using: str) -> bool:
+    """Act on a page of overdue settlements in one transaction.
 
-    Deliveries that another transaction has locked are left to a later pass.
+    Deliveries that another transaction has locked are left to a later pass. Return whether the page
+    was full, so more settlements may be overdue.
     """
     now = clock.now(using=using)
     overdue = Settlement.objects.using(using).filter(state=State.OPEN, due_at__lte=now)
@@ -62,7 +63,7 @@ def pursue(*, using: str) -> int:
             number += len(mine)
         failpoints.reach(failpoints.IN_PURSUIT)
         transaction.on_commit(nudge, using=using, robust=True)
-    return number
+    return number >= _PAGE
 
 
 def _act(row: Delivery, late: Sequence[Settlement], *, now: datetime, using: str) -> None:

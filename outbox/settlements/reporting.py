@@ -135,8 +135,11 @@ def _is_reportable(one: Expected, source: str) -> bool:
     return False
 
 
-def report(*, using: str) -> int:
-    """Emit `outbox.Settled` for a page of events in one transaction; return their number."""
+def report(*, using: str) -> bool:
+    """Emit `outbox.Settled` for a page of events in one transaction.
+
+    Return whether the page was full, so more events may be due.
+    """
     now = clock.now(using=using)
     waiting = SettlementReport.objects.using(using).filter(reported_at=None)
     with transaction.atomic(using=using):
@@ -151,7 +154,7 @@ def report(*, using: str) -> int:
         failpoints.reach(failpoints.BEFORE_REPORT)
         if settled:
             transaction.on_commit(nudge, using=using, robust=True)
-    return len(settled)
+    return len(rows) == _PAGE
 
 
 def _owed(ids: Iterable[UUID], *, using: str) -> set[UUID]:

@@ -49,6 +49,9 @@ def forget_received(*, at_most: timedelta, using: str | None = None) -> int:
 
 
 def _forget_reports(source: str, ids: Iterable[str], *, using: str) -> None:
-    """Delete the reports of dropped messages. Others are deleted with their event."""
+    """Delete the reports that were emitted. A message that is received again is a new one.
+
+    Retention deletes the other ones with their event.
+    """
     reports = SettlementReport.objects.using(using).filter(source=source, external_id__in=list(ids))
-    reports.filter(event=None, reported_at__isnull=False).delete()
+    reports.filter(reported_at__isnull=False).delete()

@@ -12,6 +12,8 @@ from pytest_django import Settings
 
 from outbox import PermanentFailure, operations, subscribe
 from outbox.models import Delivery, Event, Received, SettlementReport
+from outbox.relay.passes import Pace, relay
+from outbox.settlements import reporting
 from outbox.sources.configuration import SourceConfig
 from outbox.sources.forgetting import forget_received
 from outbox.sources.storing import store
@@ -62,6 +64,12 @@ def reported() -> list[dict[str, str]]:
     """Return the payloads of the reports, in their order."""
     rows = Event.objects.filter(name="outbox.Settled").order_by("seq")
     return list(rows.values_list("payload", flat=True))
+
+
+def forget_all() -> None:
+    """Delete the ids of all messages, as after `DEDUPLICATION_DAYS`."""
+    Received.objects.update(received_at=F("received_at") - timedelta(days=31))
+    assert forget_received(at_most=timedelta(seconds=60)) == 1
 
 
 REPORT = {"event": "id-1", "consumer": "shop"}
@@ -194,8 +202,7 @@ class TestAMessageOfAnUnknownType:
         store(billing, [message(type="com.example.other")])
         publish()
 
-        Received.objects.update(received_at=F("received_at") - timedelta(days=31))
-        assert forget_received(at_most=timedelta(seconds=60)) == 1
+        forget_all()
 
         assert not SettlementReport.objects.exists()
 
@@ -271,6 +278,32 @@ class TestARequestedReplay:
 
         assert reported() == [REPORT]
 
+    def test_after_its_id_was_forgotten_is_processed_and_reported_again(self, billing):
+        Outbox()
+        store(billing, [message()])
+        for _ in range(2):
+            pass_again()
+        forget_all()
+
+        store(billing, [message(replay="1")])
+        for _ in range(2):
+            pass_again()
+
+        assert reported() == [REPORT, REPORT]
+
+    def test_of_a_pruned_event_leaves_no_row_behind(self, billing, two_handlers):
+        store(billing, [message()])
+        for _ in range(2):
+            pass_again()
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=400))
+        operations.prune(older_than=timedelta(days=365))
+        store(billing, [message(replay="1")])
+        pass_again()
+
+        forget_all()
+
+        assert not SettlementReport.objects.exists()
+
     def test_in_a_batch_with_a_late_first_message_is_reported(self, billing, two_handlers):
         store(billing, [message()])
         for _ in range(2):
@@ -329,3 +362,22 @@ class TestAReport:
 
         assert not SettlementReport.objects.exists()
         assert not Event.objects.exists()
+
+
+class TestARelay:
+    def test_reports_page_after_page_under_steady_traffic(self, billing, monkeypatch):
+        """Each pass is nudged. A page per poll would fall behind a source without limit."""
+        Outbox()
+        store(billing, [message(number) for number in range(6)])
+        publish()
+        make_reports_due()
+        monkeypatch.setattr(reporting, "_PAGE", 2)
+        passes = iter([True, True, True, False])
+
+        relay(
+            publish=lambda message: None,
+            is_wanted=lambda: next(passes),
+            pace=Pace(lambda seconds: True),
+        )
+
+        assert len(reported()) == 6
