@@ -75,7 +75,12 @@ def is_settled(event_id: UUID, *consumers: str, using: str | None = None) -> boo
         event_id: the id that `emit` returned.
         consumers: names of one or more consumers.
         using: the outbox's database alias.
+
+    Raises:
+        TypeError: no consumer is named.
     """
+    if not consumers:
+        raise TypeError("Name at least one consumer that settles the event.")
     rows = _rows(using or databases.alias()).filter(event=event_id, consumer__in=consumers)
     states: dict[str, set[str]] = {}
     for consumer, state in rows.values_list("consumer", "state"):
@@ -102,6 +107,7 @@ def wait_until_settled(
 
     Raises:
         NotExpected: no sink names one of these consumers.
+        TypeError: no consumer is named.
         RuntimeError: a transaction is open. The event may not be committed yet.
     """
     using = using or databases.alias()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -126,6 +128,12 @@ class TestAWait:
 
         assert is_settled(event, "billing")
         assert not is_settled(event, "billing", "stock")
+
+    @pytest.mark.parametrize("ask", [is_settled, partial(wait_until_settled, seconds=0)])
+    def test_needs_a_consumer(self, sink: MemorySink, ask: Callable[[UUID], bool]):
+        """A list of names from settings may be empty. The event is not settled then."""
+        with pytest.raises(TypeError, match="at least one consumer"):
+            ask(emit_order())
 
     def test_for_a_consumer_that_no_sink_names_is_refused(self, sink: MemorySink):
         emit_order()
