@@ -16,7 +16,8 @@ Pair = tuple[int, int]
 
 def events_of(pairs: Sequence[Pair], *, using: str) -> Statement:
     """Return the statement that reads the events of a message: of all, since most start."""
-    seqs = f"SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)})"  # noqa: S608  ours
+    ids = numbers(pk for pk, _token in pairs)
+    seqs = f"SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids})"  # noqa: S608  ours
     # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
     is_array = connections[using].vendor == "postgresql"
     given = f"= ANY(ARRAY({seqs}))" if is_array else f"IN ({seqs})"
@@ -29,17 +30,14 @@ def held_of(pairs: Sequence[Pair], subscription: int | None) -> Statement:
     They are paused, or have an open breaker. It runs after the UPDATE, which may have read them
     before it waited for a lock.
     """
-    whose = f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({_ids(pairs)}))"  # noqa: S608  ours
+    ids = numbers(pk for pk, _token in pairs)
+    whose = f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"  # noqa: S608  ours
     if subscription is not None:
         whose = f"({subscription:d})"
     return Statement(
         "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
         f"WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN {whose}"
     )
-
-
-def _ids(pairs: Sequence[Pair]) -> str:
-    return numbers(pk for pk, _token in pairs)
 
 
 STARTED = """
