@@ -82,6 +82,8 @@ def as_received(message: Mapping[str, Any]) -> StoredMessage:
 
 def as_notified(message: Mapping[str, Any]) -> StoredMessage:
     """Return a message that a topic without raw delivery has wrapped in a JSON envelope."""
+    from outbox.testing import StoredMessage
+
     envelope = json.loads(message["Body"])
     attributes = envelope.get("MessageAttributes", {})
     return StoredMessage(
