@@ -80,6 +80,7 @@ class TestReconciliation:
         unseen = {one.invariant.name for one in done.findings if not one.checked}
         assert unseen == {
             "outbox.waiting_events_have_no_delivery",
+            "outbox.settlements_match_their_deliveries",
             "orders.waiting_orders_have_owed_deliveries",
             "payments.unknown_outcomes_have_owed_deliveries",
         }

@@ -16,7 +16,7 @@ from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox import operations
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Delivery, Event, Settlement, Subscription
 from outbox.reconciliation.examination import Reconciliation, reconcile
 from outbox.testing import Outbox
 from payments import gateway
@@ -98,6 +98,15 @@ def lose_the_refund(order: Order) -> None:
     refunds.get().history.all().delete()
     refunds.delete()
     payment(order).update(refund_amount=0)
+
+
+def settle(order: Order, state: Settlement.State) -> None:
+    """Store the settlement of a delivery that is done, without its time."""
+    done = deliveries(order).first()
+    assert done is not None
+    Settlement.objects.create(
+        delivery=done, event=done.event.id, consumer="billing", state=state, due_at=timezone.now()
+    )
 
 
 def go_below_zero(_order: Order) -> None:
@@ -340,6 +349,16 @@ SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
         "outbox.receipts_are_complete",
         "paid",
         lambda order: deliveries(order).update(settled_at=None),
+    ),
+    "a missing settlement of a delivery that is done": (
+        "outbox.settlements_match_their_deliveries",
+        "paid",
+        lambda order: settle(order, Settlement.State.MISSING),
+    ),
+    "a settlement without its time": (
+        "outbox.settlements_match_their_deliveries",
+        "paid",
+        lambda order: settle(order, Settlement.State.SETTLED),
     ),
 }
 

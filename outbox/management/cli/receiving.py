@@ -39,6 +39,7 @@ class Receive:
             running = [_Running(source, stopping) for source in sources]
             names = ", ".join(source.name for source in sources)
             write(f"Receiving: {names}. Ctrl-C or SIGTERM stops it.")
+            sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
             while not stopping.wait(_LOOK_EVERY) and all(one.is_alive() for one in running):
                 pass
             stopping.set()
