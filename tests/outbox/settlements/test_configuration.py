@@ -79,6 +79,18 @@ class TestASink:
         use(settings, sink={"CONSUMERS": ["billing"]}, UNKNOWN="keep")
         assert found() == []
 
+    def test_over_http_needs_the_structured_encoding(self, settings: Settings):
+        over_http = {
+            "BACKEND": "outbox.sinks.http.HttpSink",
+            "CONSUMERS": ["billing"],
+            "TOPIC": "https://billing.example.com/events",
+        }
+        use(settings, sink=over_http, UNKNOWN="keep")
+        assert [one.id for one in found()] == ["outbox.W026"]
+
+        use(settings, sink={**over_http, "ENCODING": "structured"}, UNKNOWN="keep")
+        assert found() == []
+
 
 class TestASource:
     def test_that_settles_needs_a_sink_for_the_reports(self, settings: Settings):
