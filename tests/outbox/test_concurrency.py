@@ -247,7 +247,7 @@ class TestADeploy:
         go_on.set()
         worker()
 
-        assert deploy() is None
+        assert deploy() == []
         assert relayed == []
         assert Event.objects.filter(fanned_out_at=None).count() == 0
         assert Subscription.objects.get().handler == "tests.count_orders"
@@ -288,7 +288,7 @@ class TestADeploy:
         go_on.set()
         worker()
 
-        assert deploy() is None
+        assert deploy() == []
         assert [one.handler for one in relayed] == ["tests.other"]
 
 
