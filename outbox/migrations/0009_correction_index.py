@@ -20,6 +20,8 @@ class AddIndexBesideWrites(migrations.AddIndex):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             return
         model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
         schema_editor.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{self.index.name}"')
         schema_editor.add_index(model, self.index, concurrently=True)
 
@@ -31,6 +33,8 @@ class AddIndexBesideWrites(migrations.AddIndex):
             super().database_backwards(app_label, schema_editor, from_state, to_state)
             return
         model = from_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
         schema_editor.remove_index(model, self.index, concurrently=True)
 
 
