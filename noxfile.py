@@ -19,6 +19,9 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lowest", "highest"]
 
+# As pip does, trust the certificates of the system, for a package index behind a private authority.
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")
+
 ROOT = Path(__file__).parent
 PROJECT = ROOT / "outbox" / "pyproject.toml"
 #: Not copied: the tests must import the installed distribution, and not this folder.
