@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ nox.options.sessions = ["lowest", "highest"]
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
 ROOT = Path(__file__).parent
+TMPDIR = tempfile.gettempdir()
 PROJECT = ROOT / "outbox" / "pyproject.toml"
 #: Not copied: the tests must import the installed distribution, and not this folder.
 LEFT_OUT = {"outbox", "dist", ".git", ".venv", ".local", ".nox", ".mypy_cache", ".ruff_cache"}
@@ -155,7 +157,9 @@ def _pytest(session: nox.Session, arguments: Sequence[str]) -> None:
         *("python", "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"),
         *("-m", "not processes and not servers", "-n", "3", "--dist", "loadscope"),
         *session.posargs,
-        env={"PYTHONDONTWRITEBYTECODE": ""},  # compiled files spare each worker a second
+        # Compiled files spare each worker a second. nox has a TMPDIR for each session; with the
+        # usual one, sessions share the packages of AsyncAPI.
+        env={"PYTHONDONTWRITEBYTECODE": "", "TMPDIR": TMPDIR},
     )
 
 

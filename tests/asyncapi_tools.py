@@ -100,24 +100,30 @@ def _parser() -> subprocess.Popen[str]:
     return process
 
 
-@cache
 def tools() -> Path:
     """Return the folder with the packages; install them if they are missing."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are not installed, so AsyncAPI's own validators cannot run.")
-    if not _FOLDER.exists():
-        _install()
+    if reason := _missing():
+        pytest.skip(reason)
     return _FOLDER
 
 
-def _install() -> None:
+@cache  # also of a failure: npm repeats failed requests for more than a minute
+def _missing() -> str:
+    """Return why the packages cannot be used; "" if they can. Install them if they are missing."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "node and npm are not installed, so AsyncAPI's own validators cannot run."
+    return "" if _FOLDER.exists() else _install()
+
+
+def _install() -> str:
     made = tempfile.mkdtemp(prefix="asyncapi-tools-", dir=_FOLDER.parent)
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", made]
     ran = subprocess.run([*install, *PACKAGES], capture_output=True, text=True)
     if ran.returncode:
         shutil.rmtree(made)
-        pytest.skip(f"npm could not install {' and '.join(PACKAGES)}, so they cannot run.")
+        return f"npm could not install {' and '.join(PACKAGES)}, so they cannot run."
     try:
         os.rename(made, _FOLDER)
     except OSError:  # another process was faster
         shutil.rmtree(made)
+    return ""
