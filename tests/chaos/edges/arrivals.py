@@ -55,7 +55,7 @@ class Drain(threading.Thread):
                 continue
 
     def finish(self) -> list[Arrival]:
-        """Take what is left, and return everything in the order of its receipt."""
+        """Receive the remaining messages, and return all in the order of their receipt."""
         self._over.set()
         self.join()
         self._take_all()

@@ -157,7 +157,7 @@ def _about(world: EdgeWorld, outcome: Outcome) -> list[str]:
             for sink, ids in _ids(facts).items()
         ),
         *_about_sources(facts),
-        *(f"of its own accord: {text}" for text in world.surprises),
+        *(f"without a fault: {text}" for text in world.surprises),
     ]
 
 

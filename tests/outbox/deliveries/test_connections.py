@@ -113,10 +113,6 @@ def start_again() -> None:
     Group.objects.all().delete()
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12),
-    reason="Before Python 3.12, a trace function that raises a signal does not return.",
-)
 class TestAnInterruptionWithinDjangosAtomic:
     """Failed at 13 lines: the worker took its connection for a test's, and committed no more."""
 

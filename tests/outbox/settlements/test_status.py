@@ -1,4 +1,4 @@
-"""Code, timelines and commands show who has settled an event, and code can wait for it."""
+"""Code, timelines and commands show which systems have settled an event. Code can wait for it."""
 
 from __future__ import annotations
 
