@@ -34,6 +34,7 @@ class OutboxConfig(AppConfig):
         `migrate` syncs the subscriptions afterwards.
         """
         from . import checks  # noqa: F401  the import registers the checks
+        from .checks.reversals import refuse_losses
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
         from .settlements import events  # noqa: F401  the import registers `Settled`
@@ -48,6 +49,7 @@ class OutboxConfig(AppConfig):
 
             subscribe_reader()
         pre_migrate.connect(refuse_old_tables, sender=self)
+        pre_migrate.connect(refuse_losses, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
         start()
 
@@ -73,9 +75,11 @@ def _has_columns(model: type[Model], *, using: str) -> bool:
     It is missing after `migrate auth` on an empty database and `migrate outbox zero`. Columns are
     missing after `migrate` to an earlier migration, before an earlier release is installed.
     """
-    connection = connections[using]
+    connection, table = connections[using], model._meta.db_table
     with connection.cursor() as cursor:
-        found = connection.introspection.get_table_description(cursor, model._meta.db_table)
+        if table not in connection.introspection.table_names(cursor):
+            return False  # the description of a missing table is an error
+        found = connection.introspection.get_table_description(cursor, table)
     columns = {field.column for field in model._meta.concrete_fields}
     return columns <= {column.name for column in found}
 

@@ -445,6 +445,30 @@ LOCKS = [
             "::test_are_refused_in_one_sentence_and_stay_as_they_are",
         ),
     ),
+    Mutant(
+        name="reversal-that-loses",
+        without="migrate back to an earlier migration deletes stored values without a word",
+        edits=(
+            Edit(
+                "outbox/apps.py",
+                "        pre_migrate.connect(refuse_losses, sender=self)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_migrations.py::TestAReversal"
+            "::test_that_would_lose_the_values_of_a_column_is_refused_and_changes_nothing",
+        ),
+    ),
+    Mutant(
+        name="numbers-of-locks",
+        without="during a deploy, two releases start two deliveries of one key at the same time",
+        edits=(Edit("outbox/deliveries/key_locks.py", "person=kind)", 'person=b"v2" + kind)'),),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_key_locks.py::TestTheNumberOfALock"
+            "::test_is_that_of_each_earlier_release",
+        ),
+    ),
 ]
 
 PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *GROUPS, *HOLDS, *LOCKS]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from outbox.models import Event, SourceState
+from outbox.testing import Outbox
 from tests.threads import count_blocked, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,7 +23,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 #: The last migration of the release before settlements.
 BEFORE = "0003_received"
 #: Tables of which a handler, a relay or a request writes several in one transaction.
-TABLES = ("outbox_event", "outbox_delivery", "outbox_subscription", "outbox_delayedevent")
+TABLES = (
+    "outbox_event",
+    "outbox_delivery",
+    "outbox_subscription",
+    "outbox_delayedevent",
+    "outbox_attempt",
+)
 
 
 def later_migrations() -> list[str]:
@@ -66,3 +76,40 @@ def test_a_transaction_that_has_written_a_table_can_write_others_beside_a_migrat
             cursor.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
 
     assert done() is None
+
+
+class TestAReversal:
+    @pytest.fixture(autouse=True)
+    def _event(self, outbox: Outbox, migrate_to: Callable[[str], None]) -> None:
+        outbox.given("depot.PlaceAssigned", parcel_id=uuid4())
+
+    def test_that_would_lose_the_values_of_a_column_is_refused_and_changes_nothing(self):
+        Event.objects.update(tracestate="vendor=1")
+
+        with pytest.raises(CommandError) as refused:
+            migrate("0004_settlements")
+
+        assert str(refused.value) == (
+            "Migration outbox.0005_tracestate cannot be reversed: the column tracestate of "
+            "outbox_event has values, which would be lost. Leave the tables as they are, and start "
+            "the code of the earlier release: it runs on them."
+        )
+        assert is_applied(later_migrations()[-1])
+
+    def test_that_would_lose_the_rows_of_a_table_is_refused(self):
+        SourceState.objects.create(source="carrier")
+
+        with pytest.raises(CommandError, match="the table outbox_sourcestate has rows"):
+            migrate("0002_events_and_targets")
+
+    def test_of_a_column_with_its_default_is_done(self):
+        migrate("0004_settlements")
+
+        assert not is_applied("0005_tracestate")
+
+    def test_to_zero_removes_the_outbox(self):
+        Event.objects.update(tracestate="vendor=1")
+
+        migrate("zero")
+
+        assert not is_applied("0001_initial")
