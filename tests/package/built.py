@@ -12,6 +12,19 @@ from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(sources: Path, folder: Path) -> Distribution:
+    """Build sdist and wheel as `make package` does, and unpack the wheel as an installer does."""
+    command = [sys.executable, "-m", "uv", "build", "--quiet", "--no-build-isolation"]
+    command += ["--python", sys.executable, "--out-dir", str(folder), str(sources)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--offline"]
+    install += ["--target", str(folder / "installed"), *map(str, folder.glob("*.whl"))]
+    subprocess.run(install, cwd=ROOT, check=True)
+    return Distribution(folder)
+
 
 class Distribution:
     """A wheel and an sdist in `folder`; the wheel is unpacked in `folder/installed`."""
