@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs package test-package chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -120,6 +120,10 @@ package: install  ## build the outbox's distribution into dist/, and check it
 test-package: install  ## run the outbox's tests against the built distribution, lowest and highest releases
 	$(RUN) -m nox $(ARGS)
 
+# A warning is an error: a link without a target, a page that no chapter lists.
+docs: install  ## build the site of the outbox's documentation into site/; open site/index.html
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --jobs auto --conf-dir docs/site docs site
+
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers
 	@$(RUN) -m tests.chaos $(ARGS)
@@ -180,4 +184,4 @@ sbom: install  ## write sbom.json, a CycloneDX list of the production packages
 	@echo "sbom.json is valid CycloneDX 1.6."
 
 clean:  ## remove .venv and caches; the data in .local stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,16 +1,19 @@
-"""The README's tables list the settings that the code reads, with their defaults."""
+"""The tables of settings list those that the code reads, with their defaults."""
 
 from __future__ import annotations
 
 import ast
 import json
 import shlex
+from dataclasses import fields
 from typing import Any
 
 from outbox.conf import Conf
 from tests.docs.pages import ROOT, Page, names_in
 
 README = Page("README.md")
+SETTINGS = Page("docs/reference/settings.md")
+PARTS = ("Engine", "Retention", "Other systems", "Monitoring")
 UNKNOWN = object()
 
 
@@ -36,13 +39,29 @@ class TestTheTableOfVariables:
 
 
 class TestTheTableOfOutbox:
-    def test_has_each_key_with_its_default(self):
-        table = README.section("Configuration").partition("The outbox has its settings")[2]
+    """The page of the reference has the keys of `OUTBOX` in several tables."""
 
-        rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
-        shown = {names_in(key)[0]: names_in(default)[0] for key, default in rows}
+    def test_has_each_key_with_its_type(self):
+        shown = {names_in(row[0])[0]: names_in(row[1])[0] for row in rows_of_outbox()}
+
+        assert {name: kind.replace("\\|", "|") for name, kind in shown.items()} == {
+            field.name: str(field.type).replace("Mapping", "dict") for field in fields(Conf)
+        }
+
+    def test_has_each_key_with_its_default(self):
+        shown = {names_in(row[0])[0]: names_in(row[3])[0] for row in rows_of_outbox()}
 
         assert shown == {name: in_python(value) for name, value in vars(Conf()).items()}
+
+    def test_has_the_unit_of_each_number(self):
+        units = {names_in(row[0])[0]: row[2] for row in rows_of_outbox()}
+
+        numbers = {field.name for field in fields(Conf) if field.type in ("int", "float")}
+        assert {name for name, unit in units.items() if unit} == numbers | {"RETENTION"}
+        assert {units[name] for name in numbers if name.endswith("_SECONDS")} == {"seconds"}
+
+    def test_explains_each_key(self):
+        assert all(row[4] for row in rows_of_outbox())
 
 
 class TestTheExampleOfASink:
@@ -54,6 +73,10 @@ class TestTheExampleOfASink:
 
         given = ast.literal_eval(code.removeprefix("OUTBOX = "))
         assert json.loads(exported.removeprefix("OUTBOX=")) == given
+
+
+def rows_of_outbox() -> list[list[str]]:
+    return [row for part in PARTS for row in SETTINGS.table(part)]
 
 
 def variables() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.docs.pages import ROOT, Page, pages
 
 # Files and folders that a page tells the reader to make, or that a running copy makes.
 MADE = re.compile(
-    r"(tracking|loyalty|booking|tests/tracking|tests/loyalty|conftest\.py|\.venv|\.local|dist)(/|$)"
+    r"(tracking|loyalty|booking|tests/tracking|tests/loyalty|conftest\.py|\.venv|\.local|dist|site)(/|$)"
 )
 LOOKS_LIKE_A_FILE = re.compile(
     r"[\w.-]+(/[\w.@-]+)*(/|\.(py|md|txt|toml|yaml|service|timer|target))"

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from outbox.management.cli import SUBCOMMANDS
-from outbox.metrics import families
+from outbox.metrics import Family, families
 from outbox.models import Subscription
 from outbox.relay.passes import BrokerUnavailable, relay_pass
 from outbox.subscriptions import registry
@@ -75,6 +75,16 @@ def unit_tests() -> list[dict[str, Any]]:
 
 def input_series() -> list[str]:
     return [one["series"] for test in unit_tests() for one in test.get("input_series", ())]
+
+
+def documented(page: str, heading: str) -> dict[str, tuple[str, str]]:
+    """Return kind and labels of the metrics in a table, by their names."""
+    rows = Page(page).table(heading)
+    return {names_in(row[0])[0]: (row[1], row[2]) for row in rows}
+
+
+def declared(found: Iterable[Family]) -> dict[str, tuple[str, str]]:
+    return {one.name: (one.kind, ", ".join(one.labels)) for one in found}
 
 
 def refuse(message: object) -> None:
@@ -151,13 +161,12 @@ class TestTheMetrics:
             assert {label for label, _value in MATCHER.findall(matchers)} <= labels[name]
 
     def test_are_all_documented(self, page: list[Metric]):
-        table = Page("docs/how-to/monitor.md").table("Metrics")
+        ours = documented("docs/reference/metrics.md", "Metrics of the outbox")
+        of_the_shop = documented("docs/how-to/monitor.md", "Metrics")
 
-        shown = {names_in(row[0])[0]: (row[1], row[2]) for row in table}
-
-        declared = [*families(), *families_of_the_shop()]
-        assert shown == {one.name: (one.kind, ", ".join(one.labels)) for one in declared}
-        assert {metric.name for metric in page} == set(shown)
+        assert ours == declared(families())
+        assert of_the_shop == declared(families_of_the_shop())
+        assert {metric.name for metric in page} == {*ours, *of_the_shop}
 
     def test_have_a_description_in_one_sentence(self, page: list[Metric]):
         for metric in page:
