@@ -1,0 +1,172 @@
+"""Projects that are not this one, in which a test follows a page word for word.
+
+A page's blocks of `python` are files, those of `diff` change files, and those of `console` are
+commands. All other blocks are only shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.docs.environments import Environment
+from tests.processes import Running
+
+#: The address on the pages, in place of which the test's broker is used.
+BROKER = "redis://localhost:6379/0"
+#: Programs that run until they are stopped, and what they print when they are ready.
+STARTED = {
+    r"celery .* worker": "ready",
+    r"celery .* beat": "beat: Starting",
+}
+
+FILE = re.compile(r"\A# (\S+\.py)(, at its end)?\n")
+_BLOCK = re.compile(r"^```(python|console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_DIFF = re.compile(r"\A--- (?P<path>\S+)\n\+\+\+ (?P=path)\n")
+#: Variables of the tests that would change the project.
+_OURS = {
+    *("DATABASE_URL", "DJANGO_SETTINGS_MODULE", "REDIS_URL", "SECOND_FACTOR", "SHOP_LOCAL_DIR"),
+    *("PYTHONPATH", "VIRTUAL_ENV"),
+}
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each file, change and command of a page, or a part of it, in its order."""
+    for kind, block in _BLOCK.findall(text):
+        if kind != "console":
+            yield kind, block
+            continue
+        for line in block.splitlines():
+            assert line.startswith("$ "), line
+            yield kind, line.removeprefix("$ ")
+
+
+class Project:
+    """A folder in which a page is followed, with the programs of an environment of its own.
+
+    `replaced` maps addresses of the page to those of the test. Attributes: `outputs` has the
+    output of each command of the page, and `running` the programs that it started.
+    """
+
+    def __init__(
+        self, folder: Path, environment: Environment, replaced: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.running: list[Running] = []
+        self.outputs: dict[str, str] = {}
+        self._environment = environment
+        self._replaced = replaced or {}
+        self._variables: dict[str, str | None] = {
+            **{name: None if name in _OURS else value for name, value in os.environ.items()},
+            "PATH": f"{environment.programs}:{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "",  # compiled files spare each command a second
+        }
+
+    def follow(self, text: str) -> None:
+        """Do all that a page, or a part of it, shows."""
+        do: dict[str, Callable[[str], None]] = {
+            "python": self.paste,
+            "diff": self.patch,
+            "console": self.enter,
+        }
+        for kind, block in blocks(text):
+            do[kind](block)
+
+    def paste(self, text: str) -> None:
+        """Write a file whose first line is its path, or add to its end."""
+        match = FILE.match(text)
+        assert match, f"No file is named: {text}"
+        path, code = self.folder / match[1], self._of_the_test(text[match.end() :])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.read_text() + code if match[2] else code)
+
+    def patch(self, text: str, *, reverse: bool = False) -> None:
+        """Change a file as a diff shows, whose parts need no line numbers; or take it back."""
+        text = self._of_the_test(text)
+        match = _DIFF.match(text)
+        assert match, f"No file is named: {text}"
+        path = self.folder / match["path"]
+        source = path.read_text()
+        for hunk in re.split(r"^@@\n", text[match.end() :], flags=re.MULTILINE)[1:]:
+            before, after = _sides(hunk.splitlines(keepends=True))
+            if reverse:
+                before, after = after, before
+            assert source.count(before) == 1, f"{path} does not have once:\n{before}\n{source}"
+            source = source.replace(before, after)
+        path.write_text(source)
+
+    def revert(self, text: str) -> None:
+        """Take back the changes of files that a part of a page shows, the last one first."""
+        for kind, block in reversed(list(blocks(text))):
+            if kind == "diff":
+                self.patch(block, reverse=True)
+
+    def enter(self, command: str) -> None:
+        """Run a command of the page, or start it if it does not end by itself."""
+        if command.startswith("pip "):
+            self._pip(*shlex.split(command)[1:])
+            return
+        for pattern, ready in STARTED.items():
+            if re.match(pattern, command):
+                self.start(command).says(ready)
+                return
+        self.outputs[command] = self.run(command)
+
+    def start(self, command: str) -> Running:
+        """Start a program. `stop` ends it."""
+        started = Running(
+            ["/bin/sh", "-c", f"exec {command}"],
+            folder=self.folder,
+            environment=self._variables,
+        )
+        self.running.append(started)
+        return started
+
+    def run(self, command: str, *, status: int = 0) -> str:
+        """Run a command to its end, and return its output."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", self._of_the_test(command)],
+            cwd=self.folder,
+            env={name: value for name, value in self._variables.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, f"{command}\n{done.stdout}"
+        return done.stdout
+
+    def evaluate(self, code: str) -> str:
+        """Run code in the shell of the project, with its models, and return what it prints."""
+        return self.run(f"python manage.py shell -v 0 -c {shlex.quote(code)}").strip()
+
+    def stop(self) -> None:
+        """End what was started, the last one first."""
+        for one in reversed(self.running):
+            one.end_for_sure()
+        self.running.clear()
+
+    def _of_the_test(self, text: str) -> str:
+        for given, ours in self._replaced.items():
+            text = text.replace(given, ours)
+        return text
+
+    def _pip(self, verb: str, *arguments: str) -> None:
+        names: Sequence[str] = [one for one in arguments if not one.startswith("-")]
+        if verb == "install":
+            self._environment.install(names)
+        else:
+            self._environment.uninstall(names)
+
+
+def _sides(lines: Sequence[str]) -> tuple[str, str]:
+    """Return the text before and after a part of a diff."""
+    kept = [(line[0], line[1:]) if line.strip() else (" ", "\n") for line in lines]
+    before = "".join(text for sign, text in kept if sign != "+")
+    after = "".join(text for sign, text in kept if sign != "-")
+    return before, after
