@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,12 @@ from tests.processes import Running
 
 #: The address on the pages, in place of which the test's broker is used.
 BROKER = "redis://localhost:6379/0"
-#: Programs that run until they are stopped, and what they print when they are ready.
+#: Programs that run until they are stopped, and what they print when they are ready, if anything.
 STARTED = {
     r"celery .* worker": "ready",
     r"celery .* beat": "beat: Starting",
+    r"python manage.py outbox receive": "Receiving",
+    r"python manage.py (publish|subscribe)": "",
 }
 
 FILE = re.compile(r"\A# (\S+\.py)(, at its end)?\n")
@@ -56,8 +59,9 @@ class Project:
         self, folder: Path, environment: Environment, replaced: Mapping[str, str] | None = None
     ) -> None:
         self.folder = folder
-        self.running: list[Running] = []
+        self.running: dict[str, Running] = {}
         self.outputs: dict[str, str] = {}
+        self._copies: list[Project] = []
         self._environment = environment
         self._replaced = replaced or {}
         self._variables: dict[str, str | None] = {
@@ -65,6 +69,14 @@ class Project:
             "PATH": f"{environment.programs}:{os.environ['PATH']}",
             "PYTHONDONTWRITEBYTECODE": "",  # compiled files spare each command a second
         }
+
+    def copy(self) -> Project:
+        """Return a second project with a copy of the files and the database as they are now."""
+        folder = self.folder.with_name(f"{self.folder.name}-copy")
+        shutil.copytree(self.folder, folder)
+        copied = Project(folder, self._environment, self._replaced)
+        self._copies.append(copied)
+        return copied
 
     def follow(self, text: str) -> None:
         """Do all that a page, or a part of it, shows."""
@@ -112,18 +124,20 @@ class Project:
             return
         for pattern, ready in STARTED.items():
             if re.match(pattern, command):
-                self.start(command).says(ready)
+                started = self.start(command)
+                if ready:
+                    started.says(ready)
                 return
         self.outputs[command] = self.run(command)
 
     def start(self, command: str) -> Running:
-        """Start a program. `stop` ends it."""
+        """Start a program, which `stop` ends."""
         started = Running(
             ["/bin/sh", "-c", f"exec {command}"],
             folder=self.folder,
             environment=self._variables,
         )
-        self.running.append(started)
+        self.running[command] = started
         return started
 
     def run(self, command: str, *, status: int = 0) -> str:
@@ -145,11 +159,15 @@ class Project:
         """Run code in the shell of the project, with its models, and return what it prints."""
         return self.run(f"python manage.py shell -v 0 -c {shlex.quote(code)}").strip()
 
-    def stop(self) -> None:
-        """End what was started, the last one first."""
-        for one in reversed(self.running):
-            one.end_for_sure()
-        self.running.clear()
+    def stop(self, part: str = "") -> None:
+        """End the programs that have a part in their command; without one all, the last first."""
+        for command in reversed([one for one in self.running if part in one]):
+            self.running.pop(command).end_for_sure()
+
+    def close(self) -> None:
+        """End all programs, also those of copies."""
+        for one in (*self._copies, self):
+            one.stop()
 
     def _of_the_test(self, text: str) -> str:
         for given, ours in self._replaced.items():
