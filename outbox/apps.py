@@ -34,11 +34,13 @@ class OutboxConfig(AppConfig):
         `migrate` syncs the subscriptions afterwards.
         """
         from . import checks  # noqa: F401  the import registers the checks
+        from .celery_tasks import events as _called  # noqa: F401  it registers `CeleryTaskCalled`
         from .guards.hooks import start
         from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
         from .settlements import events  # noqa: F401  the import registers `Settled`
         from .sinks.publishing import register_sinks
         from .sources import configuration, unreadable  # noqa: F401  it registers its events
+        from .transports.celery_app import is_importable
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
@@ -47,6 +49,10 @@ class OutboxConfig(AppConfig):
             from .sources.reading_again import subscribe_reader
 
             subscribe_reader()
+        if is_importable():
+            from .celery_tasks.sending import subscribe_sender
+
+            subscribe_sender()
         pre_migrate.connect(refuse_old_tables, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
         start()

@@ -5,7 +5,13 @@
     app.autodiscover_tasks()
     install(app)
 
-Import this module only where you create the Celery app. Nothing else of the outbox needs Celery.
+`OutboxTask` is a base of tasks that are sent if and only if the caller's transaction commits:
+
+    @shared_task(base=OutboxTask)
+    def send_label(parcel_id: int) -> None: ...
+
+Import this module only where you create the Celery app and declare tasks. Nothing else of the
+outbox needs Celery.
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ from typing import Any
 from celery import Celery, signals
 from kombu.transport import TRANSPORT_ALIASES
 
+from outbox.celery_tasks import context
+from outbox.celery_tasks.task import OutboxTask
 from outbox.counting.buffer import write_all
 from outbox.transports import celery_connections, celery_settings
 from outbox.transports.celery_app import MARK
@@ -27,7 +35,7 @@ from outbox.transports.celery_worker import (
     all_queues,
 )
 
-__all__ = ["install"]
+__all__ = ["OutboxTask", "install"]
 
 
 def install(app: Celery) -> None:
@@ -48,6 +56,8 @@ def install(app: Celery) -> None:
     _when_configured(app)
     signals.celeryd_init.connect(_add_queues, weak=False, dispatch_uid="outbox.queues")
     celery_connections.watch()
+    signals.task_prerun.connect(context.begin, weak=False, dispatch_uid="outbox.begin")
+    signals.task_postrun.connect(context.end, weak=False, dispatch_uid="outbox.end")
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
         ending.connect(_store_counts, weak=False, dispatch_uid="outbox.counts")
 

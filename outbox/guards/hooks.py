@@ -70,11 +70,17 @@ def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
 
     @functools.wraps(send)
     def guarded(*args: Any, **options: Any) -> Any:
-        if guards.are_on() and open_aliases() and _is_covered():
+        if guards.are_on() and open_aliases() and _is_covered() and not _is_stored(args, options):
             _refuse_to_send(name_of(*args, **options))
         return send(*args, **options)
 
     setattr(owner, method, guarded)
+
+
+def _is_stored(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Return whether the task is an `outbox.celery.OutboxTask`, whose calls are stored."""
+    task = options.get("task_type") or args[0]
+    return bool(getattr(task, "stores_calls", False))
 
 
 def _is_covered() -> bool:

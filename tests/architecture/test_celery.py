@@ -15,15 +15,18 @@ DELAYS = {
     *("eta", "countdown", "autoretry_for", "default_retry_delay", "retry_backoff"),
     *("retry_kwargs", "retry_policy", "link", "link_error"),
 }
-# Ways to send a task (rule 12). Only the Celery transport and the doctor's canary use them.
+# Ways to send a task (rule 12). Only the Celery transport and the doctor's canary use them, and the
+# base of the project's tasks: it stores their calls, and its handler sends them.
 SENDING = {"delay", "apply_async", "send_task"}
 MAY_SEND = {"outbox/tasks.py", "outbox/transports/celery_broker.py"}
-# Only these of the outbox import Celery: the public `install`, the tasks and the Celery transport.
+MAY_SEND |= {"outbox/celery_tasks/task.py", "outbox/celery_tasks/sending.py"}
+# Only these of the outbox import Celery: the public module, the tasks and the Celery transport.
 WITH_CELERY = {
     *("outbox/celery.py", "outbox/tasks.py"),
     *(f"outbox/transports/celery_{part}.py" for part in ("app", "broker", "connections")),
     *(f"outbox/transports/celery_{part}.py" for part in ("consumer", "settings", "sqs", "worker")),
 }
+WITH_CELERY |= {f"outbox/celery_tasks/{part}.py" for part in ("options", "sending", "task")}
 # Kombu is also the client library of sink and source of AMQP.
 WITH_KOMBU = {*WITH_CELERY, "outbox/sinks/amqp.py", "outbox/sinks/amqp_link.py"}
 WITH_KOMBU |= {"outbox/sources/amqp.py"}

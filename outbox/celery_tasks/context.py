@@ -1,0 +1,54 @@
+"""The chain of causes through a task: headers of its message, and the cause while it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from outbox.context import Cause, caused_by
+from outbox.events import EventRecord
+
+_CORRELATION, _CAUSATION, _ACTOR = (
+    "outbox_correlation_id",
+    "outbox_causation_id",
+    "outbox_actor",
+)
+
+
+def headers_of(event: EventRecord) -> dict[str, str]:
+    """Return the headers by which the task's process continues the chain of a stored call."""
+    headers = {
+        _CORRELATION: str(event.correlation_id),
+        _CAUSATION: str(event.id),
+        _ACTOR: event.actor,
+        "traceparent": event.traceparent,
+        "tracestate": event.tracestate,
+    }
+    return {name: value for name, value in headers.items() if value}
+
+
+def begin(*, task: Any = None, **_kwargs: Any) -> None:
+    """Set the cause of the events that a task emits. A receiver of Celery's `task_prerun`."""
+    cause = _cause(task.request.headers or {})
+    if cause is not None:
+        block = caused_by(cause)
+        block.__enter__()
+        task.request.outbox_cause = block
+
+
+def end(*, task: Any = None, **_kwargs: Any) -> None:
+    """Remove the cause. A receiver of Celery's `task_postrun`."""
+    block = getattr(task.request, "outbox_cause", None)
+    if block is not None:
+        block.__exit__(None, None, None)
+
+
+def _cause(headers: dict[str, Any]) -> Cause | None:
+    try:
+        return Cause(
+            correlation_id=UUID(headers[_CORRELATION]),
+            causation_id=UUID(headers[_CAUSATION]),
+            actor=str(headers.get(_ACTOR, "")),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None  # it was sent without the outbox

@@ -1,0 +1,170 @@
+"""OutboxTask: the base of Celery tasks that are sent if and only if a transaction commits.
+
+@shared_task(base=OutboxTask)
+def send_label(parcel_id: int) -> None: ...
+
+with transaction.atomic():
+    parcel.save()
+    send_label.delay(parcel.pk)     # stored with the parcel, or not at all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery import uuid
+from celery.contrib.django.task import DjangoTask
+from django.db import connections, transaction
+
+from outbox import clock, databases
+from outbox.databases import is_open
+from outbox.emission import emit
+
+from .options import refuse_large, stored_arguments, stored_options
+
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
+    from outbox.events import DomainEvent
+
+    _Task = DjangoTask[Any, Any]
+else:
+    _Task = DjangoTask  # Celery's classes have no type parameters
+
+
+class OutboxTask(_Task):
+    """A Celery task whose calls are stored in the caller's transaction, and sent after its commit.
+
+    Use it as `base=` of `shared_task` or `app.task`. `delay()` and `apply_async()` store the event
+    `outbox.CeleryTaskCalled`. The handler `outbox.send_tasks` then sends the task, at least once.
+    Every repeated message has the same task id. Without an open transaction the call is stored at
+    once, in a transaction of its own.
+
+    `retry()` sends at once, as Celery does: the exception of a retry may roll back a transaction
+    that is open around it. With the setting `task_always_eager`, `apply()` or a direct call, the
+    task runs where it is called.
+
+    Attributes:
+        max_bytes: most bytes of the arguments and options of a call, as JSON.
+    """
+
+    serializer = "json"
+    max_bytes: int = 256 * 1024
+
+    #: The guards allow calls of such a task in a transaction.
+    stores_calls: ClassVar[bool] = True
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """Store the call in the open transaction, or in one of its own.
+
+        Args:
+            args: positional arguments, which must be JSON values or types of kombu's JSON.
+            kwargs: keyword arguments, as `args`.
+            task_id: id of the task. Default: a new UUID.
+            producer: ignored: the task is sent later.
+            link: signatures of tasks to send after a success, as in Celery.
+            link_error: signatures of tasks to send after a failure, as in Celery.
+            shadow: name of the task in logs of Celery.
+            options: other options of Celery's `apply_async`. `countdown` and `eta` delay the event,
+                and not the message. `expires` counts from this call.
+
+        Returns:
+            The result with the id of the task. Its `get()` returns only after the commit.
+
+        Raises:
+            RefusedOption: an option cannot be kept until the commit.
+            TypeError: the arguments do not fit the task, or are not JSON.
+            ValueError: the call is too large, or a value cannot be stored in every database.
+        """
+        app = self.app
+        if options.get("retries") or app.conf.task_always_eager:
+            return super().apply_async(
+                args, kwargs, task_id, producer, link, link_error, shadow, **options
+            )
+        self._check_arguments(args or (), kwargs or {})
+        name_of: Any = self.shadow_name  # a task may override it; the stubs return None
+        shadow = shadow or name_of(args, kwargs, options)
+        of_task: Any = getattr(self, "_get_exec_options")()  # noqa: B009  the stubs lack it
+        given = {**of_task, "ignore_result": self.ignore_result}
+        given |= {**options, "link": link, "link_error": link_error, "shadow": shadow}
+        task_id = str(task_id or uuid())
+        self._store(task_id, args or (), kwargs or {}, {**_ancestors(app), **given})
+        return self._result(task_id, is_ignored=bool(given["ignore_result"]))
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+        """Store the call now, as `delay()`: it is sent after the commit in any case."""
+        return self.delay(*args, **kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **options: Any) -> AsyncResult[Any]:
+        """Store the call now, as `apply_async()`: it is sent after the commit in any case."""
+        return self.apply_async(*args, **options)
+
+    def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        header = getattr(self, "__header__", None)
+        if self.typing and header is not None:
+            header(*args, **kwargs)
+
+    def _store(
+        self,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        from .events import CeleryTaskCalled  # its name needs the loaded apps
+
+        dump = getattr(self, "_dump_pydantic_arguments", None)  # from Celery 5.7 on
+        if dump is not None:
+            args, kwargs = dump(args, kwargs)
+        now, zone = clock.now(using=databases.alias()), self.app.timezone
+        stored = stored_options(self.name, options, now=now, zone=zone)
+        ordered, named = stored_arguments(self.name, self.run, args, kwargs)
+        parts = (ordered, named, stored.plain, stored.embedded)
+        refuse_large(self.name, parts, most=self.max_bytes)
+        event = CeleryTaskCalled(
+            task=self.name,
+            task_id=task_id,
+            args=ordered,
+            kwargs=named,
+            options=stored.plain,
+            embedded=stored.embedded,
+        )
+        _emit(event, delay=stored.delay)
+
+    def _result(self, task_id: str, *, is_ignored: bool) -> AsyncResult[Any]:
+        result = self.AsyncResult(task_id)
+        result.ignored = is_ignored
+        parent = self.app.current_worker_task
+        if parent is not None:
+            parent.add_trail(result)
+        return result
+
+
+def _emit(event: DomainEvent, *, delay: timedelta | None) -> None:
+    using = databases.alias()
+    if is_open(connections[using]):
+        emit(event, delay=delay)
+        return
+    with transaction.atomic(using=using):
+        emit(event, delay=delay)
+
+
+def _ancestors(app: Any) -> dict[str, Any]:
+    """Return the ids of the running task, of which Celery makes trees of tasks."""
+    parent = app.current_worker_task
+    if parent is None:
+        return {}
+    request = parent.request
+    return {"root_id": request.root_id or request.id, "parent_id": request.id}

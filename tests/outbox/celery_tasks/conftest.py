@@ -1,0 +1,51 @@
+"""A Celery app with tasks that store their calls, and a broker in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+
+from outbox.celery_tasks.sending import subscribe_sender
+from outbox.testing import Outbox
+from tests.outbox.project.celery import app as default_app
+
+
+class Broker:
+    """The messages of a broker in memory."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+    def received(self, queue: str = "celery") -> list[Any]:
+        """Read and remove all messages of a queue."""
+        with self.app.connection_for_read() as connection, connection.SimpleQueue(queue) as waiting:
+            return [waiting.get(block=False) for _ in range(waiting.qsize())]
+
+
+@pytest.fixture
+def celery() -> Iterator[Celery]:
+    """The current app of the test, with a broker of its own."""
+    made = Celery("test", broker=f"memory://{uuid4()}", set_as_current=False)
+    made.conf.task_default_queue = f"celery-{uuid4()}"
+    made.set_current()
+    try:
+        yield made
+    finally:
+        default_app.set_current()
+        made.close()
+
+
+@pytest.fixture
+def broker(celery: Celery) -> Broker:
+    return Broker(celery)
+
+
+@pytest.fixture
+def sender(own_registry: None) -> Outbox:
+    """An outbox with the handler that sends stored calls, and no other."""
+    subscribe_sender()
+    return Outbox()
