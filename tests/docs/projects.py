@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.docs.environments import Environment
 from tests.processes import Running
@@ -24,6 +25,7 @@ STARTED = {
     r"celery .* worker": "ready",
     r"celery .* beat": "beat: Starting",
     r"python manage.py outbox receive": "Receiving",
+    r"python manage.py celery_outbox_relay": "celery_outbox_relay_started",
     r"python manage.py (publish|subscribe)": "",
 }
 
@@ -61,7 +63,7 @@ class Project:
         self.folder = folder
         self.running: dict[str, Running] = {}
         self.outputs: dict[str, str] = {}
-        self._copies: list[Project] = []
+        self._copies: list[Self] = []
         self._environment = environment
         self._replaced = replaced or {}
         self._variables: dict[str, str | None] = {
@@ -70,11 +72,11 @@ class Project:
             "PYTHONDONTWRITEBYTECODE": "",  # compiled files spare each command a second
         }
 
-    def copy(self) -> Project:
+    def copy(self) -> Self:
         """Return a second project with a copy of the files and the database as they are now."""
         folder = self.folder.with_name(f"{self.folder.name}-copy")
         shutil.copytree(self.folder, folder)
-        copied = Project(folder, self._environment, self._replaced)
+        copied = type(self)(folder, self._environment, self._replaced)
         self._copies.append(copied)
         return copied
 
@@ -111,11 +113,11 @@ class Project:
             source = source.replace(before, after)
         path.write_text(source)
 
-    def revert(self, text: str) -> None:
-        """Take back the changes of files that a part of a page shows, the last one first."""
-        for kind, block in reversed(list(blocks(text))):
-            if kind == "diff":
-                self.patch(block, reverse=True)
+    def change(self, text: str, *, reverse: bool = False) -> None:
+        """Change files as the diffs of a part of a page show, without its commands; or back."""
+        changes = [block for kind, block in blocks(text) if kind == "diff"]
+        for block in reversed(changes) if reverse else changes:
+            self.patch(block, reverse=reverse)
 
     def enter(self, command: str) -> None:
         """Run a command of the page, or start it if it does not end by itself."""
@@ -166,8 +168,9 @@ class Project:
 
     def close(self) -> None:
         """End all programs, also those of copies."""
-        for one in (*self._copies, self):
-            one.stop()
+        for copied in self._copies:
+            copied.stop()
+        self.stop()
 
     def _of_the_test(self, text: str) -> str:
         for given, ours in self._replaced.items():

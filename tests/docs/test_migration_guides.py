@@ -1,71 +1,96 @@
 """The migration guides, each followed word for word in a small project of its kind.
 
-Some messages are owed by the old package at the moment of the switch, and none may be lost or
-have two effects.
+At the moment of the switch the old package owes messages. None may be lost or have two effects.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.environments import Environment
+from tests.docs import migrating
+from tests.docs.migrating import Begin
 from tests.docs.pages import Page
-from tests.docs.projects import BROKER, Project
-from tests.package.built import Distribution
+from tests.docs.projects import BROKER
 from tests.processes import eventually
 from tests.servers.brokers import StompServer, ValkeyServer
 from tests.servers.server import ServerMissing
 
 pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(300)]
 
-#: Addresses on a page, in place of which those of the test are used.
-AMQP = "amqp://guest:guest@localhost:5672//"
-STOMP = "61613"
+begin = migrating.begin
 
-#: What the example of each guide was installed with, at the releases of the pins.
-COMMON = ("django", "celery[redis]")
-
-PLACE = "from orders.services import place_order; place_order({total})"
-EXPIRE = """
-from django.utils import timezone
-from django_outbox_pattern.models import Published
-Published.objects.filter(status=1).update(expires_at=timezone.now())
-"""
-SEND_AGAIN = (
-    "from django_outbox_pattern.models import Published; Published.objects.update(status=1)"
-)
-LOSE = "from orders.models import Order; Order.objects.create(total={total})"
-INVOICES = """
-SELECT total FROM orders_invoice JOIN orders_order ON orders_order.id = order_id ORDER BY total
-"""
-RECEIVED = "SELECT total FROM orders_invoice ORDER BY total"
-
-Begin = Callable[..., Project]
+INIT = "python manage.py outbox init"
 
 
-@pytest.fixture
-def begin(tmp_path: Path, distribution: Distribution) -> Iterator[Begin]:
-    """Return a function that makes the example of a guide, in an environment with packages."""
-    begun: list[Project] = []
+class TestTheGuideFromOnCommit:
+    PAGE = Page("docs/migrate/from-on-commit.md")
+    LOSE = "from orders.models import Order; Order.objects.create(total=2)"
 
-    def make(page: Page, *packages: str, replaced: dict[str, str]) -> Project:
-        environment = Environment(tmp_path, wheels=distribution.wheel.parent)
-        environment.install(packages)
-        (tmp_path / "project").mkdir()
-        project = Project(tmp_path / "project", environment, replaced)
-        begun.append(project)
-        project.follow(page.section("The example"))
-        return project
+    def test_loses_no_task_and_runs_none_twice(self, begin: Begin, valkey: ValkeyServer):
+        project = begin(self.PAGE, "django", "celery[redis]", replaced={BROKER: valkey.url})
+        step = self.PAGE.section
+        project.place(1)  # its task waits in the broker
+        project.evaluate(self.LOSE)
 
-    yield make
-    for project in begun:
-        project.close()
+        project.follow(step("1. Install the outbox"))
+        project.follow(step("2. Add the event and its handler"))
+        assert "Nothing is missing." in project.outputs[INIT]
+        project.eventually_has_invoices_of(1)
+
+        project.follow(step("3. Emit the event instead"))
+        project.place(3)
+        project.eventually_has_invoices_of(1, 3)
+        project.follow(step("4. Look at it"))
+
+        project.change(step("3. Emit the event instead"), reverse=True)
+        project.place(4)
+        project.follow(step("Roll back"))
+        project.eventually_has_invoices_of(1, 3, 4)
+        project.follow(step("3. Emit the event instead"))
+
+        project.follow(step("5. Remove the task"))
+        project.eventually_has_invoices_of(1, 2, 3, 4)
+        assert project.owes_nothing("orders.invoice_order")
+
+
+class TestTheGuideFromDomainEvents:
+    PAGE = Page("docs/migrate/from-django-domain-events.md")
+    COUNTS = re.compile(r"^(?:owed|scheduled|claimed) +(\d+)$", re.MULTILINE)
+
+    def test_delivers_each_event_once(self, begin: Begin, valkey: ValkeyServer):
+        project = begin(self.PAGE, "django", "django-domain-events", replaced={BROKER: valkey.url})
+        step = self.PAGE.section
+        project.place(1)
+
+        project.follow(step("1. Install the outbox"))
+        project.follow(step("2. Move the old events, and declare them again"))
+        assert "Nothing is missing." in project.outputs[INIT]
+        project.place(2)
+
+        project.follow(step("3. Emit instead of firing"))
+        project.place(3)
+        project.eventually_has_invoices_of(3)
+        project.follow(step("4. Let the old relay finish"))
+        counts = self.COUNTS.findall(project.outputs["python manage.py events_status"])
+        assert counts == ["0", "0", "0"]
+        project.eventually_has_invoices_of(1, 2, 3)
+        project.follow(step("5. Look at it"))
+
+        project.change(step("3. Emit instead of firing"), reverse=True)
+        project.place(4)
+        project.follow(step("Roll back"))
+        project.follow(step("4. Let the old relay finish"))
+        project.eventually_has_invoices_of(1, 2, 3, 4)
+        project.follow(step("3. Emit instead of firing"))
+
+        project.follow(step("6. Remove django-domain-events"))
+        project.place(5)
+        project.eventually_has_invoices_of(1, 2, 3, 4, 5)
+        assert project.owes_nothing("orders.invoice_order")
 
 
 @pytest.fixture
@@ -79,143 +104,69 @@ def stomp(tmp_path: Path) -> Iterator[StompServer]:
         yield server
 
 
-def place(project: Project, total: int) -> None:
-    project.evaluate(PLACE.format(total=total))
-
-
-def numbers(project: Project, statement: str) -> list[int]:
-    """Return what a statement selects from the project's database on SQLite."""
-    with closing(sqlite3.connect(project.folder / "db.sqlite3")) as connection:
-        return [number for (number,) in connection.execute(statement)]
-
-
-def eventually_invoiced(project: Project, *totals: int, by: str = INVOICES) -> None:
-    eventually(lambda: numbers(project, by) == [*totals], f"invoices of {totals}")
-
-
-def assert_nothing_is_owed(project: Project) -> None:
-    lines = project.run("python manage.py outbox status").splitlines()
-    owed = [line.split()[1:7] for line in lines if line.startswith("orders.")]
-    assert owed == [["0"] * 6], lines
-
-
-class TestTheGuideFromOnCommit:
-    PAGE = Page("docs/migrate/from-on-commit.md")
-
-    def test_loses_no_task_and_runs_none_twice(self, begin: Begin, valkey: ValkeyServer):
-        project = begin(self.PAGE, *COMMON, replaced={BROKER: valkey.url})
-        step = self.PAGE.section
-        place(project, 1)  # its task waits in the broker
-        project.evaluate(LOSE.format(total=2))
-
-        project.follow(step("1. Install the outbox"))
-        project.follow(step("2. Add the event and its handler"))
-        assert "Nothing is missing." in project.outputs["python manage.py outbox init"]
-        eventually_invoiced(project, 1)
-
-        project.follow(step("3. Emit the event instead"))
-        place(project, 3)
-        eventually_invoiced(project, 1, 3)
-        project.follow(step("4. Look at it"))
-
-        project.revert(step("3. Emit the event instead"))
-        place(project, 4)
-        project.follow(step("Roll back"))
-        eventually_invoiced(project, 1, 3, 4)
-        project.follow(step("3. Emit the event instead"))
-
-        project.follow(step("5. Remove the task"))
-        eventually_invoiced(project, 1, 2, 3, 4)
-        assert_nothing_is_owed(project)
-
-
-class TestTheGuideFromDomainEvents:
-    PAGE = Page("docs/migrate/from-django-domain-events.md")
-
-    def test_delivers_each_event_once(self, begin: Begin, valkey: ValkeyServer):
-        project = begin(self.PAGE, "django", "django-domain-events", replaced={BROKER: valkey.url})
-        step = self.PAGE.section
-        place(project, 1)
-
-        project.follow(step("1. Install the outbox"))
-        project.follow(step("2. Move the old events, and declare them again"))
-        assert "Nothing is missing." in project.outputs["python manage.py outbox init"]
-        place(project, 2)
-
-        project.follow(step("3. Emit instead of firing"))
-        place(project, 3)
-        eventually_invoiced(project, 3)
-        project.follow(step("4. Let the old relay finish"))
-        assert re.findall(
-            r"^(?:owed|scheduled|claimed) +(\d+)$",
-            project.outputs["python manage.py events_status"],
-            re.MULTILINE,
-        ) == ["0", "0", "0"]
-        eventually_invoiced(project, 1, 2, 3)
-        project.follow(step("5. Look at it"))
-
-        project.revert(step("3. Emit instead of firing"))
-        place(project, 4)
-        project.follow(step("Roll back"))
-        project.follow(step("4. Let the old relay finish"))
-        eventually_invoiced(project, 1, 2, 3, 4)
-        project.follow(step("3. Emit instead of firing"))
-
-        project.follow(step("6. Remove django-domain-events"))
-        place(project, 5)
-        eventually_invoiced(project, 1, 2, 3, 4, 5)
-        assert_nothing_is_owed(project)
+EXPIRE = """
+from django.utils import timezone
+from django_outbox_pattern.models import Published
+Published.objects.filter(status=1).update(expires_at=timezone.now())
+"""
+SEND_AGAIN = """
+from django_outbox_pattern.models import Published
+Published.objects.update(status=1)
+"""
 
 
 class TestTheGuideFromOutboxPattern:
     PAGE = Page("docs/migrate/from-django-outbox-pattern.md")
+    WORKER = "celery -A shop worker --loglevel INFO"
     SUBSCRIBE = "python manage.py subscribe orders.callbacks.create_invoice /topic/orders {queue}"
-    OWED = "SELECT count(*) FROM published WHERE status = 1"
+    NOT_SENT = "SELECT count(*) FROM published WHERE status = 1"
 
     def test_exchanges_each_message_once_with_a_service_that_stays(
         self, begin: Begin, stomp: StompServer
     ):
-        replaced = {AMQP: stomp.url, STOMP: str(stomp.stomp_port)}
+        replaced = {"amqp://guest:guest@localhost:5672//": stomp.url, "61613": str(stomp.port)}
         project = begin(self.PAGE, "django", "django-outbox-pattern", replaced=replaced)
         step = self.PAGE.section
+        project.invoices = "SELECT total FROM orders_invoice ORDER BY total"
         other = project.copy()
         other.start("python manage.py publish")
         other.start(self.SUBSCRIBE.format(queue="others"))
-        for queue in ("invoicing", "others"):
-            eventually(lambda queue=queue: stomp.has_queue(queue), f"the queue {queue}")
-        place(project, 1)
-        eventually_invoiced(project, 1, by=RECEIVED)
-        eventually_invoiced(other, 1, by=RECEIVED)
+        eventually(lambda: stomp.has_queue("invoicing"), "the project's queue")
+        eventually(lambda: stomp.has_queue("others"), "the other service's queue")
+        project.place(1)
+        project.eventually_has_invoices_of(1)
+        other.eventually_has_invoices_of(1)
         project.stop("publish")
-        place(project, 2)  # it waits in the table
+        project.place(2)  # it waits in the table
         project.evaluate(EXPIRE)
 
         project.follow(step("1. Install the outbox"))
         project.follow(step("2. Add the event, and publish it in the old format"))
-        assert "Nothing is missing." in project.outputs["python manage.py outbox init"]
+        assert "Nothing is missing." in project.outputs[INIT]
         project.follow(step("3. Emit instead of publishing the model"))
-        place(project, 3)
-        eventually_invoiced(other, 1, 3, by=RECEIVED)
+        project.place(3)
+        other.eventually_has_invoices_of(1, 3)
         project.start("python manage.py publish")
         project.follow(step("4. Let the old publisher finish"))
-        eventually(lambda: numbers(project, self.OWED) == [0], "an empty table")
-        eventually_invoiced(project, 1, 2, 3, by=RECEIVED)
+        project.eventually_has_invoices_of(1, 2, 3)
 
         project.stop("subscribe")
-        place(other, 4)  # it waits in the queue
+        other.place(4)  # it waits in the queue
         project.evaluate(SEND_AGAIN)
         project.follow(step("5. Receive the queue by a source"))
-        project.stop("celery -A shop worker")
-        project.enter("celery -A shop worker --loglevel INFO")
-        eventually_invoiced(project, 1, 2, 3, 4, by=RECEIVED)
+        project.stop(self.WORKER)
+        project.enter(self.WORKER)
+        project.eventually_has_invoices_of(1, 2, 3, 4)
         project.follow(step("6. Look at it"))
-        eventually(lambda: numbers(project, self.OWED) == [0], "an empty table")
+        eventually(lambda: project.select(self.NOT_SENT) == [0], "an empty table")
         project.stop("publish")
 
         project.follow(step("7. Remove django-outbox-pattern"))
-        project.stop("celery -A shop worker")
-        project.enter("celery -A shop worker --loglevel INFO")
-        place(project, 5)
+        project.stop("outbox receive")
+        project.enter("python manage.py outbox receive")
+        project.stop(self.WORKER)
+        project.enter(self.WORKER)
+        project.place(5)
         for one in (project, other):
-            eventually_invoiced(one, 1, 2, 3, 4, 5, by=RECEIVED)
-        assert_nothing_is_owed(project)
+            one.eventually_has_invoices_of(1, 2, 3, 4, 5)
+        assert project.owes_nothing("orders.create_invoice")

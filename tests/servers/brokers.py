@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from amqp.exceptions import NotFound
 from kombu import Connection
@@ -40,7 +40,7 @@ class RabbitMQServer(Server):
 
 
 class StompServer(RabbitMQServer):
-    """An own RabbitMQ with its plugin for STOMP. `stomp_port` is the plugin's port."""
+    """An own RabbitMQ with its plugin for STOMP. `port` is the plugin's port."""
 
     name: ClassVar[str] = "RabbitMQ with STOMP"
 
@@ -48,18 +48,19 @@ class StompServer(RabbitMQServer):
         super().__init__(folder)
         if self.given:
             raise ServerMissing(f"{self.given} names a RabbitMQ, whose plugins are not known.")
-        self.stomp_port = free_port()
+        self.port = free_port()
         with (folder / "rabbitmq.conf").open("a") as configuration:
-            configuration.write(f"stomp.listeners.tcp.1 = {HOST}:{self.stomp_port}\n")
+            configuration.write(f"stomp.listeners.tcp.1 = {HOST}:{self.port}\n")
         (folder / "plugins").write_text("[rabbitmq_stomp].\n")
 
     def answers(self) -> bool:
-        return super().answers() and listens(HOST, self.stomp_port)
+        return super().answers() and listens(HOST, self.port)
 
     def has_queue(self, name: str) -> bool:
         """Return whether a queue exists."""
         with Connection(self.url, connect_timeout=2) as connection, suppress(NotFound):
-            return bool(connection.channel().queue_declare(name, passive=True))
+            channel: Any = connection.channel()  # the stubs lack queue_declare
+            return bool(channel.queue_declare(name, passive=True))
         return False
 
 
