@@ -45,11 +45,6 @@ class Example(Project):
         """Wait until exactly the orders with these totals have invoices, one each."""
         eventually(lambda: self.select(self.invoices) == [*totals], f"invoices of {totals}")
 
-    def owes_nothing(self, handler: str) -> bool:
-        """Return whether `outbox status` shows a handler without owed deliveries."""
-        lines = self.run("python manage.py outbox status").splitlines()
-        return [line.split()[1:7] for line in lines if line.startswith(handler)] == [["0"] * 6]
-
 
 Begin = Callable[..., Example]
 

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -20,18 +21,19 @@ from tests.processes import Running
 
 #: The address on the pages, in place of which the test's broker is used.
 BROKER = "redis://localhost:6379/0"
-#: Programs that run until they are stopped, and what they print when they are ready, if anything.
+#: Programs that run until they are stopped, and what they print when they are ready.
 STARTED = {
     r"celery .* worker": "ready",
     r"celery .* beat": "beat: Starting",
     r"python manage.py outbox receive": "Receiving",
     r"python manage.py celery_outbox_relay": "celery_outbox_relay_started",
-    r"python manage.py (publish|subscribe)": "",
 }
 
 FILE = re.compile(r"\A# (\S+\.py)(, at its end)?\n")
 _BLOCK = re.compile(r"^```(python|console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIFF = re.compile(r"\A--- (?P<path>\S+)\n\+\+\+ (?P=path)\n")
+#: Programs that run until they are stopped, and print nothing.
+_SILENT = re.compile(r"python manage.py (publish|subscribe)\b")
 #: Variables of the tests that would change the project.
 _OURS = {
     *("DATABASE_URL", "DJANGO_SETTINGS_MODULE", "REDIS_URL", "SECOND_FACTOR", "SHOP_LOCAL_DIR"),
@@ -53,8 +55,12 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 class Project:
     """A folder in which a page is followed, with the programs of an environment of its own.
 
-    `replaced` maps addresses of the page to those of the test. Attributes: `outputs` has the
-    output of each command of the page, and `running` the programs that it started.
+    `replaced` maps addresses of the page to those of the test.
+
+    Attributes:
+        outputs: the output of each command of the page that has ended.
+        running: the programs that were started and not stopped, by their command.
+        seconds: how long the page's commands took, without those of pip.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Project:
         self.folder = folder
         self.running: dict[str, Running] = {}
         self.outputs: dict[str, str] = {}
+        self.seconds = 0.0
         self._copies: list[Self] = []
         self._environment = environment
         self._replaced = replaced or {}
@@ -124,13 +131,17 @@ class Project:
         if command.startswith("pip "):
             self._pip(*shlex.split(command)[1:])
             return
+        if _SILENT.match(command):
+            self.start(command)
+            return
+        before = time.monotonic()
         for pattern, ready in STARTED.items():
             if re.match(pattern, command):
-                started = self.start(command)
-                if ready:
-                    started.says(ready)
-                return
-        self.outputs[command] = self.run(command)
+                self.start(command).says(ready)
+                break
+        else:
+            self.outputs[command] = self.run(command)
+        self.seconds += time.monotonic() - before
 
     def start(self, command: str) -> Running:
         """Start a program, which `stop` ends."""
@@ -160,6 +171,11 @@ class Project:
     def evaluate(self, code: str) -> str:
         """Run code in the shell of the project, with its models, and return what it prints."""
         return self.run(f"python manage.py shell -v 0 -c {shlex.quote(code)}").strip()
+
+    def owes_nothing(self, handler: str) -> bool:
+        """Return whether `outbox status` shows a handler without owed deliveries."""
+        lines = self.run("python manage.py outbox status").splitlines()
+        return [line.split()[1:7] for line in lines if line.startswith(handler)] == [["0"] * 6]
 
     def stop(self, part: str = "") -> None:
         """End the programs that have a part in their command; without one all, the last first."""
