@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    adopt,
     checks,
     contracts,
     deliveries,
@@ -19,6 +20,7 @@ from .common import Subcommand
 SUBCOMMANDS: dict[str, Subcommand] = {
     "init": init.Init(),
     "startapp": startapp.StartApp(),
+    "adopt": adopt.Adopt(),
     "status": inspection.Status(),
     "why": inspection.Why(),
     "tail": inspection.Tail(),

@@ -1,0 +1,157 @@
+"""The adoption of the outbox by a project: the new text of its files, and what a person must do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import libcst as cst
+
+from . import to_event, to_task
+from .findings import Change, Finding, find
+from .modules import Module, files_of, read
+from .rewriting import Rewriting
+from .tasks import Tasks
+
+Kind = Literal["task", "event"]
+
+
+class AdoptionFailed(Exception):
+    """The new text of a file is no valid Python. The text names it. No file was written."""
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file with its present and its new text.
+
+    Attributes:
+        before: the present text; b"" for a new file.
+    """
+
+    path: Path
+    before: bytes
+    after: bytes
+
+    def diff(self) -> str:
+        """Return the unified diff, with paths from the current folder."""
+        name = shown(self.path)
+        old, new = (
+            part.decode(errors="replace").splitlines(keepends=True)
+            for part in (self.before, self.after)
+        )
+        source = f"a/{name}" if self.before else "/dev/null"
+        return "".join(_ended(difflib.unified_diff(old, new, source, f"b/{name}")))
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """The result of reading a project.
+
+    Attributes:
+        files: the files that change.
+        changes: number of calls that change.
+        listed: the calls that a person must change.
+    """
+
+    files: Sequence[ChangedFile] = ()
+    changes: int = 0
+    listed: Sequence[Finding] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Write the new texts."""
+        for one in self.files:
+            one.path.write_bytes(one.after)
+
+
+def adopt(paths: Sequence[Path], *, to: Kind = "task", atomic_requests: bool = False) -> Adoption:
+    """Return the changes that store the sending of tasks with the transaction. Write nothing.
+
+    Args:
+        paths: files and folders that declare or send tasks.
+        to: what a task becomes: a task with the base `OutboxTask`, or an event with a handler.
+        atomic_requests: functions of modules of views are in a transaction.
+
+    Raises:
+        Unreadable: a path does not exist.
+        AdoptionFailed: a new text would be no valid Python.
+    """
+    modules, unread = _read_all(files_of(paths))
+    tasks = Tasks(modules)
+    found = find(modules, tasks, to_event=to == "event", atomic_requests=atomic_requests)
+    rewritings = {one.name: Rewriting(one) for one in modules}
+    if to == "event":
+        more, refused = _events(found.changes, rewritings)
+    else:
+        to_task.rewrite(found.changes, rewritings)
+        more, refused = {}, []
+    files = [*_changed(rewritings), *_added(more)]
+    listed = sorted([*unread, *found.listed, *refused])
+    return Adoption(files, len(found.changes) - len(refused), listed)
+
+
+def _read_all(files: Sequence[Path]) -> tuple[list[Module], list[Finding]]:
+    modules: list[Module] = []
+    unread: list[Finding] = []
+    for path in files:
+        try:
+            modules.append(read(path))
+        except (cst.ParserSyntaxError, UnicodeDecodeError) as error:
+            line = getattr(error, "raw_line", 1)
+            step = "Correct it, and run this again."
+            unread.append(Finding(path, line, "the file is no valid Python", step))
+    return modules, unread
+
+
+def _events(
+    changes: Sequence[Change], rewritings: dict[str, Rewriting]
+) -> tuple[dict[Path, bytes], list[Finding]]:
+    made: list[tuple[Change, to_event.Plan, str]] = []
+    refused: list[Finding] = []
+    for change in changes:
+        try:
+            plan = to_event.plan_of(change.task)
+            made.append((change, plan, to_event.statement_of(change, plan)))
+            to_event.files_of([plan])
+        except to_event.NotPossible as error:
+            made = [one for one in made if one[0] is not change]
+            sending = change.sending
+            step = "Write the event and its handler by hand, or use --to task."
+            line = sending.module.line(sending.node)
+            refused.append(Finding(sending.module.path, line, str(error), step))
+    to_event.rewrite(made, rewritings)
+    plans = {plan.task.name: plan for _change, plan, _text in made}
+    return to_event.files_of(plans.values()), refused
+
+
+def _changed(rewritings: dict[str, Rewriting]) -> Iterator[ChangedFile]:
+    for one in rewritings.values():
+        if one.calls or one.statements or one.decorators:
+            path = one.module.path
+            try:
+                yield ChangedFile(path, path.read_bytes(), one.text())
+            except (cst.ParserSyntaxError, SyntaxError) as error:
+                raise AdoptionFailed(
+                    f"The new text of {shown(path)} would be no valid Python ({error}). Change its "
+                    "calls by hand, and leave it out. No file was written."
+                ) from error
+
+
+def _added(files: dict[Path, bytes]) -> Iterator[ChangedFile]:
+    for path, text in files.items():
+        before = path.read_bytes() if path.exists() else b""
+        if before != text:
+            yield ChangedFile(path, before, text)
+
+
+def shown(path: Path) -> Path:
+    """Return a path from the current folder, if it is below it."""
+    whole = path.resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+
+def _ended(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

@@ -1,0 +1,353 @@
+"""The change to an event: the call becomes `emit()`, and a new handler calls the task's function.
+
+The handler is not atomic, because the function of a task may call external systems. So it runs as
+in Celery: outside of a transaction, and again after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+
+from outbox.events import FACTS, app_label
+
+from .calls import surroundings
+from .findings import Change
+from .imports import with_import
+from .lateness import substituted
+from .modules import Module, module_name
+from .rewriting import Rewriting
+from .tasks import Task
+
+#: Modules from which a type of an argument is imported. Other types are written as Any.
+_TYPES_FROM = frozenset({"collections.abc", "datetime", "decimal", "typing", "uuid"})
+_BUILTINS = frozenset({"bool", "dict", "float", "int", "list", "None", "str"})
+_LITERALS = {"Integer": "int", "Float": "float", "SimpleString": "str"}
+#: Longest line of a statement that is written in one line.
+_LONGEST = 88
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the event: a parameter of the task's function.
+
+    Attributes:
+        default: text of the default, or "".
+        imports: (module, name) of the type's names.
+    """
+
+    name: str
+    type: str
+    default: str
+    imports: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The field as it stands in a class or in the head of a function."""
+        return f"{self.name}: {self.type}" + (f" = {self.default}" if self.default else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The event and the handler of a task."""
+
+    task: Task
+    fields: tuple[Field, ...]
+
+    @property
+    def event(self) -> str:
+        """The name of the event's class: `SendLabelRequested` for `send_label`."""
+        words = self.task.function.name.value.split("_")
+        return "".join(word[:1].upper() + word[1:] for word in words) + "Requested"
+
+    @property
+    def key(self) -> str:
+        """The first field with an id, or else the first field."""
+        ids = [one.name for one in self.fields if one.name in ("id", "pk")]
+        ids += [one.name for one in self.fields if one.name.endswith(("_id", "_pk"))]
+        return [*ids, self.fields[0].name][0]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the task's app."""
+        start = folder = self.task.module.path.resolve().parent
+        while (folder / "__init__.py").exists():
+            if (folder / "apps.py").exists() or (folder / "models.py").exists():
+                return folder
+            folder = folder.parent
+        return start
+
+
+class NotPossible(Exception):
+    """A call or its task does not fit an event. The text is the reason."""
+
+
+def plan_of(task: Task) -> Plan:
+    """Return the event and the handler of a task.
+
+    Raises:
+        NotPossible: its parameters do not fit the fields of an event.
+    """
+    if task.function.asynchronous is not None:
+        raise NotPossible("the task is async")
+    if "bind" in task.options:
+        raise NotPossible("the task is bound: its function takes the running task")
+    if "." not in task.module.name:
+        raise NotPossible("the module of the task is in no package")
+    params = task.function.params
+    if isinstance(params.star_arg, cst.Param) or params.star_kwarg is not None:
+        raise NotPossible("the task takes any number of arguments")
+    given = [*params.posonly_params, *params.params, *params.kwonly_params]
+    if not given:
+        raise NotPossible("the task has no argument that could be the event's key")
+    if taken := [one.name.value for one in given if one.name.value in FACTS]:
+        raise NotPossible(f"{taken[0]} is the name of a fact of each event")
+    return Plan(task, tuple(_field(task.module, one) for one in given))
+
+
+def _field(module: Module, param: cst.Param) -> Field:
+    default = ""
+    if param.default is not None:
+        if not _is_literal(param.default):
+            raise NotPossible(f"the default of {param.name.value} is no literal")
+        default = module.code(param.default)
+    if param.annotation is not None:
+        found = _imports_of(module, param.annotation.annotation)
+        if found is not None:
+            return Field(
+                param.name.value, module.code(param.annotation.annotation), default, tuple(found)
+            )
+    kind = _LITERALS.get(type(param.default).__name__, "")
+    if default in ("True", "False"):
+        kind = "bool"
+    imports = () if kind else (("typing", "Any"),)
+    return Field(param.name.value, kind or "Any", default, imports)
+
+
+def _is_literal(node: cst.BaseExpression) -> bool:
+    if isinstance(node, cst.Name):
+        return node.value in ("None", "True", "False")
+    return isinstance(node, cst.Integer | cst.Float | cst.SimpleString)
+
+
+def _imports_of(module: Module, node: cst.CSTNode) -> list[tuple[str, str]] | None:
+    """Return the imports of a type's names; None if one of them cannot be imported."""
+    if isinstance(node, cst.Attribute | cst.SimpleString | cst.ConcatenatedString):
+        return None
+    if isinstance(node, cst.Name):
+        if node.value in _BUILTINS:
+            return []
+        owner, _dot, name = module.full_name(node).rpartition(".")
+        return [(owner, name)] if owner in _TYPES_FROM and name == node.value else None
+    found: list[tuple[str, str]] = []
+    for child in node.children:
+        more = _imports_of(module, child)
+        if more is None:
+            return None
+        found += more
+    return found
+
+
+def statement_of(change: Change, plan: Plan) -> str:
+    """Return the text of the statement that emits the event.
+
+    Raises:
+        NotPossible: an argument of the call has no place in the event.
+    """
+    sending = change.sending
+    around = surroundings(sending.module, sending.node, atomic_requests=False)
+    if around.statement is None or len(around.statement.body) > 1:
+        raise NotPossible("the value of the call is used")
+    given, delay = _arguments(change, plan)
+    text = _emission(plan.event, given, delay)
+    if change.is_atomic:
+        return text
+    indented = text.replace("\n", "\n    ")
+    return f"with transaction.atomic():\n    {indented}"
+
+
+def _emission(event: str, given: Mapping[str, str], delay: str) -> str:
+    values = [f"{name}={value}" for name, value in given.items()]
+    later = f", delay=timedelta(seconds={delay})" if delay else ""
+    line = f"emit({event}({', '.join(values)}){later})"
+    if len(line) <= _LONGEST and "\n" not in line:
+        return line
+    lines = "".join(f"        {value},\n" for value in values)
+    return f"emit(\n    {event}(\n{lines}    ){later}\n)"
+
+
+def _arguments(change: Change, plan: Plan) -> tuple[dict[str, str], str]:
+    """Return the text of each field, and that of the delay in seconds, or ""."""
+    sending = change.sending
+    code = sending.module.code
+    args = substituted(sending.args, sending.callback)
+    if sending.method.startswith("apply_async"):
+        ordered, named, delay = _of_apply_async(args, code=sending.module.code)
+    else:
+        _refuse_stars(args)
+        ordered = [one.value for one in args if one.keyword is None]
+        named = {one.keyword.value: one.value for one in args if one.keyword is not None}
+        delay = ""
+    names = [one.name for one in plan.fields]
+    if len(ordered) > len(names):
+        raise NotPossible("the call has more arguments than the task")
+    values = dict(zip(names, ordered, strict=False)) | named
+    if unknown := set(values) - set(names):
+        raise NotPossible(f"the task has no parameter {sorted(unknown)[0]}")
+    return {name: code(value) for name, value in values.items()}, delay
+
+
+def _refuse_stars(args: Sequence[cst.Arg]) -> None:
+    if any(one.star for one in args):
+        raise NotPossible("the call unpacks its arguments")
+
+
+def _of_apply_async(
+    args: Sequence[cst.Arg], *, code: object
+) -> tuple[list[cst.BaseExpression], dict[str, cst.BaseExpression], str]:
+    _refuse_stars(args)
+    positions = iter(("args", "kwargs", "task_id"))
+    given = {
+        one.keyword.value if one.keyword is not None else next(positions, "producer"): one.value
+        for one in args
+    }
+    ordered, named = given.pop("args", None), given.pop("kwargs", None)
+    countdown = given.pop("countdown", None)
+    if given:
+        raise NotPossible(f"the call has the option {min(given)}, which belongs to the handler")
+    assert callable(code)
+    delay = "" if countdown is None else str(code(countdown))
+    return list(_elements(ordered)), dict(_pairs(named)), delay
+
+
+def _elements(node: cst.BaseExpression | None) -> Iterator[cst.BaseExpression]:
+    if node is None:
+        return
+    if not isinstance(node, cst.List | cst.Tuple):
+        raise NotPossible("args= is no list in the text")
+    for one in node.elements:
+        if isinstance(one, cst.StarredElement):
+            raise NotPossible("the call unpacks its arguments")
+        yield one.value
+
+
+def _pairs(node: cst.BaseExpression | None) -> Iterator[tuple[str, cst.BaseExpression]]:
+    if node is None:
+        return
+    if not isinstance(node, cst.Dict):
+        raise NotPossible("kwargs= is no dict in the text")
+    for one in node.elements:
+        is_pair = isinstance(one, cst.DictElement) and isinstance(one.key, cst.SimpleString)
+        if not is_pair:
+            raise NotPossible("kwargs= is no dict with literal names")
+        assert isinstance(one, cst.DictElement)
+        assert isinstance(one.key, cst.SimpleString)
+        yield str(one.key.evaluated_value), one.value
+
+
+def rewrite(made: Iterable[tuple[Change, Plan, str]], rewritings: dict[str, Rewriting]) -> None:
+    """Add the statements that emit events to the rewritings, by the names of modules."""
+    for change, plan, text in made:
+        module = change.sending.module
+        mine = rewritings[module.name]
+        mine.statements[change.sending.node] = text
+        mine.imports["outbox", "emit"] = None
+        mine.imports[module_name(plan.folder / "events.py"), plan.event] = None
+        if "timedelta(" in text:
+            mine.imports["datetime", "timedelta"] = None
+        if not change.is_atomic:
+            mine.imports["django.db", "transaction"] = None
+        owner, _dot, name = change.task.module.name.rpartition(".")
+        mine.unused[change.task.module.name, change.task.function.name.value] = None
+        mine.unused[owner, name] = None
+
+
+def files_of(plans: Iterable[Plan]) -> dict[Path, bytes]:
+    """Return the new texts of `events.py` and `handlers.py` of the tasks' apps.
+
+    Raises:
+        NotPossible: `handlers.py` has another function of that name.
+        cst.ParserSyntaxError: a file that exists is no valid Python.
+    """
+    trees: dict[Path, cst.Module] = {}
+    for plan in plans:
+        for name, add in (("events.py", _with_event), ("handlers.py", _with_handler)):
+            path = plan.folder / name
+            tree = trees.get(path) or _tree(path)
+            trees[path] = add(tree, plan)
+    return {path: tree.bytes for path, tree in trees.items()}
+
+
+def _tree(path: Path) -> cst.Module:
+    return cst.parse_module(path.read_bytes() if path.exists() else b"")
+
+
+def _defines(tree: cst.Module, name: str) -> bool:
+    return any(
+        isinstance(one, cst.ClassDef | cst.FunctionDef) and one.name.value == name
+        for one in tree.body
+    )
+
+
+def _with_event(tree: cst.Module, plan: Plan) -> cst.Module:
+    if _defines(tree, plan.event):
+        return tree
+    required = [one for one in plan.fields if not one.default]
+    fields = [*required, *(one for one in plan.fields if one.default)]
+    lines = "".join(f"    {one.text}\n" for one in fields)
+    task = plan.task.function.name.value
+    text = (
+        f'class {plan.event}(DomainEvent, key="{plan.key}"):\n'
+        f'    """The work of the task {task} is requested."""\n\n{lines}'
+    )
+    tree = _appended(tree, text)
+    return _with_imports(tree, [("outbox", "DomainEvent"), *_types(plan)])
+
+
+def _with_handler(tree: cst.Module, plan: Plan) -> cst.Module:
+    name = plan.task.function.name.value
+    label = app_label(module_name(plan.folder / "events.py"))
+    event = f'"{label}.{plan.event}"'
+    if _defines(tree, name):
+        if event not in tree.code:
+            raise NotPossible(f"{plan.folder / 'handlers.py'} has another function {name}")
+        return tree
+    owner, _dot, module = plan.task.module.name.rpartition(".")
+    params = ", ".join(["receipt: Receipt", *(one.text for one in _in_order(plan))])
+    values = ", ".join(f"{one.name}={one.name}" for one in plan.fields)
+    text = (
+        f"@subscribe({event}, atomic=False)\n"
+        f"def {name}({params}) -> None:\n"
+        f'    """Do the work of the task {name}, then store the receipt."""\n'
+        f"    {module}.{name}({values})\n"
+        "    with receipt:\n"
+        "        pass\n"
+    )
+    tree = _appended(tree, text)
+    needed = [("outbox", "Receipt"), ("outbox", "subscribe"), (owner, module)]
+    return _with_imports(tree, [*needed, *_types(plan)])
+
+
+def _in_order(plan: Plan) -> list[Field]:
+    required = [one for one in plan.fields if not one.default]
+    return [*required, *(one for one in plan.fields if one.default)]
+
+
+def _types(plan: Plan) -> list[tuple[str, str]]:
+    return [imported for one in plan.fields for imported in one.imports]
+
+
+def _with_imports(tree: cst.Module, names: Iterable[tuple[str, str]]) -> cst.Module:
+    for owner, name in names:
+        tree = with_import(tree, owner, name)
+    return tree
+
+
+def _appended(tree: cst.Module, text: str) -> cst.Module:
+    code = tree.code
+    if code and not code.endswith("\n"):
+        code += "\n"
+    return cst.parse_module((code + ("\n\n" if code else "") + text).encode(tree.encoding))
