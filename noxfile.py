@@ -105,6 +105,18 @@ def shop(session: nox.Session, django: str) -> None:
     _pytest(session, [f"tests/{name}" for name in [*apps, "shop"] if _has_tests(name)])
 
 
+@nox.session(python="3.13")
+@nox.parametrize("django", DJANGOS)
+def projects(session: nox.Session, django: str) -> None:
+    """Follow the page about other projects in projects of each supported Django."""
+    session.install("-r", "requirements.txt")
+    session.run(
+        *("python", "-m", "pytest", "tests/docs/test_own_project.py", "-q", "-s"),
+        *("-p", "no:cacheprovider", *session.posargs),
+        env={"DJANGO_OF_PROJECTS": django, "TMPDIR": TMPDIR},
+    )
+
+
 def _has_tests(name: str) -> bool:
     return (ROOT / "tests" / name).is_dir()
 

@@ -26,7 +26,7 @@ FOLDERS = (
     "storefront",
     "webhooks",
 )
-PAGES = ("README.md", "docs/*.md", "docs/how-to/*.md", "docs/reference/*.md")
+PAGES = ("README.md", "docs/*.md", "docs/how-to/*.md", "docs/migrate/*.md", "docs/reference/*.md")
 #: Pages that are generated from the events' docstrings, or about figures and not about use.
 OTHER_PAGES = {"events.md", "performance.md", "reliability.md"}
 

@@ -59,11 +59,11 @@ class Page:
 
     def section(self, heading: str) -> str:
         """The text below a heading, down to the next one of its rank or a higher one."""
-        match = re.search(rf"^(#+) {re.escape(heading)}$", self.text, re.MULTILINE)
+        text, prose = self.text, _FENCE.sub(_blank, self.text)
+        match = re.search(rf"^(#+) {re.escape(heading)}$", prose, re.MULTILINE)
         assert match, f"{self.name} has no heading {heading!r}."
-        rest = self.text[match.end() :]
-        end = re.search(rf"^#{{1,{len(match[1])}}} ", rest, re.MULTILINE)
-        return rest[: end.start()] if end else rest
+        end = re.compile(rf"^#{{1,{len(match[1])}}} ", re.MULTILINE).search(prose, match.end())
+        return text[match.end() : end.start() if end else len(text)]
 
     def table(self, heading: str) -> list[list[str]]:
         """The cells of the first table below a heading, without its head."""
@@ -83,6 +83,11 @@ def pages() -> list[Page]:
 def names_in(cell: str) -> list[str]:
     """Return the texts in backticks in a cell of a table."""
     return _CODE.findall(cell)
+
+
+def _blank(block: re.Match[str]) -> str:
+    """Return a text of the same length, so that comments of code are no headings."""
+    return " " * len(block[0])
 
 
 def _rows(text: str) -> Iterator[list[str]]:

@@ -1,161 +1,147 @@
-"""The page about other projects, followed word for word in a project of `startproject`."""
+"""The page about other projects, followed word for word in a project of `startproject`.
+
+The project has an environment of its own, with the built wheel of the outbox. DJANGO_OF_PROJECTS
+names another release of Django; `nox -s projects` runs these tests with each that is supported.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from tests.docs.pages import ROOT, Page
-from tests.processes import Running
-from tests.servers import fixtures
+from tests.docs.environments import Environment
+from tests.docs.pages import Page
+from tests.docs.projects import BROKER, FILE, Project, blocks
+from tests.package.built import Distribution
+from tests.processes import eventually
 from tests.servers.brokers import ValkeyServer
 
 PAGE = Page("docs/how-to/use-outbox-in-your-project.md")
-BROKER = "redis://localhost:6379/0"
-
-_BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"\A# (\S+\.py)(, at its end)?\n")
+#: Both ends are tested without the variable: the pinned release, and the highest.
+PINNED, HIGHEST = "", "" if sys.version_info < (3, 12) else "6.1"
+GIVEN = os.environ.get("DJANGO_OF_PROJECTS")
 
 pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(600)]
 
+Begin = Callable[..., Project]
 
-valkey = fixtures.valkey
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the outbox in a project, as the page describes it.
+
+    Attributes:
+        name: the name in the page's table of lines and seconds.
+        worker: the command of the page that runs the handlers.
+        steps: returns the part of the page to follow.
+    """
+
+    name: str
+    worker: str
+    steps: Callable[[], str]
 
 
-class Project:
-    """A folder with a copy of the outbox and what the page creates there."""
-
-    def __init__(self, folder: Path, broker: str) -> None:
-        self.folder = folder
-        self.broker = broker
-        self.running: list[Running] = []
-        self.outputs: dict[str, str] = {}
-        ours = {"DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REDIS_URL", "SHOP_LOCAL_DIR"}
-        self.environment: dict[str, str] = {
-            **{name: value for name, value in os.environ.items() if name not in ours},
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    def follow(self, kind: str, text: str) -> None:
-        """Paste a Python file, or enter a command."""
-        if kind == "python":
-            self.paste(text)
-        else:
-            self.enter(text)
-
-    def paste(self, text: str) -> None:
-        match = _FILE.match(text)
-        assert match, f"No file is named: {text}"
-        path, code = self.folder / match[1], text[match.end() :].replace(BROKER, self.broker)
-        path.write_text(path.read_text() + code if match[2] else code)
-
-    def enter(self, command: str) -> None:
-        if command.startswith("pip install "):
-            return  # the environment of the tests has them
-        if command.startswith("celery "):
-            self.start(command).says("ready|beat: Starting")
-            return
-        self.outputs[command] = self.run(command)
-        if "create_parcel()" in command:
-            self.running[0].says(r"parcel \S+ was created")
-
-    def start(self, command: str) -> Running:
-        started = Running(
-            ["/bin/sh", "-c", f"exec {command}"],
-            folder=self.folder,
-            environment={**dict.fromkeys(os.environ), **self.environment},
-        )
-        self.running.append(started)
-        return started
-
-    def run(self, command: str, *, status: int = 0) -> str:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, f"{command}\n{done.stdout}"
-        return done.stdout
-
-    def stop(self) -> None:
-        for one in self.running:
-            one.end_for_sure()
-        self.running.clear()
+CELERY = Way(
+    "Celery and Valkey", "celery -A yourproject worker --loglevel INFO", steps=lambda: PAGE.text
+)
+WAYS = [CELERY]
 
 
 @pytest.fixture
-def project(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Project]:
-    made = Project(tmp_path, valkey.url)
-    without = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "outbox", tmp_path / "outbox", ignore=without)
-    try:
-        yield made
-    finally:
-        made.stop()
+def begin(tmp_path: Path, distribution: Distribution, valkey: ValkeyServer) -> Iterator[Begin]:
+    """Return a function that makes an empty folder, and an environment without any package."""
+    begun: list[Project] = []
+
+    def make(django: str) -> Project:
+        environment = Environment(tmp_path, wheels=distribution.wheel.parent, django=django)
+        (tmp_path / "project").mkdir()
+        begun.append(Project(tmp_path / "project", environment, {BROKER: valkey.url}))
+        return begun[-1]
+
+    yield make
+    for project in begun:
+        project.close()
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """Yield each Python file, and each line that is entered, in the order of the page."""
-    for kind, text in _BLOCK.findall(PAGE.text):
-        if kind == "python":
-            yield kind, text
-            continue
-        for line in text.splitlines():
-            assert line.startswith("$ "), line
-            yield kind, line.removeprefix("$ ")
+@pytest.fixture
+def project(begin: Begin) -> Project:
+    """Return the project of a test that needs no certain release of Django."""
+    return begin(PINNED if GIVEN is None else GIVEN)
 
 
+#: It opens all pages of the outbox in the admin that the others link to.
+OPEN_ADMIN = """
+import re
+from django.contrib.auth.models import User
+from django.test import Client
+
+client = Client(SERVER_NAME="localhost")
+client.force_login(User.objects.create_superuser("admin"))
+waiting, opened = ["/admin/outbox/"], {}
+while waiting:
+    page = waiting.pop()
+    answer = client.get(page)
+    opened[page] = answer.status_code
+    links = re.findall(r'href="(/admin/outbox/[a-z_/-]*)"', answer.content.decode())
+    waiting += {*links} - {*opened, *waiting}
+print(len(opened), {*opened.values()})
+"""
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 class TestThePage:
-    def test_leads_to_a_handled_event(self, project: Project):
-        for kind, text in blocks():
-            project.follow(kind, text)
+    def test_leads_to_a_handled_event(self, begin: Begin, way: Way):
+        django = HIGHEST if GIVEN is None else GIVEN
+        project = begin(django)
+        project.follow(way.steps())
 
         assert "Nothing is missing." in project.outputs["python manage.py outbox init"]
         assert "Ran 1 test" in project.outputs["python manage.py test parcels"]
-        [status] = re.findall(
-            r"^parcels\.log_parcel .*$", project.outputs["python manage.py outbox status"], re.M
-        )
-        assert status.split()[1:7] == ["0"] * 6
+        project.running[way.worker].says(r"parcel \S+ was created")
+        eventually(lambda: project.owes_nothing("parcels.log_parcel"), "a finished delivery")
         doctor = project.outputs["python manage.py outbox doctor"]
         assert "ERROR" not in doctor
         assert "worker_prefetch_multiplier is 4" in doctor
-        assert "check" not in project.outputs, "The checks run before each command."
+        opened = project.evaluate(OPEN_ADMIN).splitlines()[-1]
+        assert re.fullmatch(r"\d\d+ \{200\}", opened), opened
+        print(f"{way.name}: {project.seconds:.0f} seconds, Django {django or 'as pinned'}")
 
-    def test_shows_what_the_command_init_prints(self, project: Project):
+    def test_counts_its_lines(self, way: Way):
+        counted = sum(
+            len([line for line in FILE.sub("", text).splitlines() if line.strip()])
+            for _kind, text in blocks(way.steps())
+        )
+        [row] = [row for row in PAGE.table("How long it takes") if row[0] == way.name]
+
+        assert row[1] == str(counted)
+
+
+class TestTheCommandInit:
+    def test_prints_what_the_page_shows(self, project: Project):
         """In a new project the command prints each block that the page shows, in its order."""
-        files = [text for kind, text in blocks() if kind == "python"]
-        project.enter("django-admin startproject yourproject .")
-        with (project.folder / "yourproject/settings.py").open("a") as settings:
-            settings.write('INSTALLED_APPS = ["outbox", *INSTALLED_APPS]\n')
+        files = [text for kind, text in blocks(PAGE.text) if kind == "python"]
+        begin_with_the_app(project)
 
         printed = project.run("python manage.py outbox init")
 
         stripped = "\n".join(line.strip() for line in printed.splitlines())
         for text in files[1:4]:
-            code = _FILE.sub("", text)
+            code = FILE.sub("", text)
             assert "\n".join(line.strip() for line in code.splitlines()) in stripped
         assert 'CELERY_BROKER_URL = "redis://localhost:6379/0"' in printed
         assert "python manage.py migrate" in printed
         assert "6 parts are missing." in printed
 
-    def test_pastes_what_the_command_init_prints(self, project: Project):
-        project.enter("django-admin startproject yourproject .")
-        with (project.folder / "yourproject/settings.py").open("a") as settings:
-            settings.write('INSTALLED_APPS = ["outbox", *INSTALLED_APPS]\n')
+    def test_prints_what_can_be_pasted(self, project: Project):
+        begin_with_the_app(project)
 
         for place, text in pasted(project.run("python manage.py outbox init")):
             if place == "shell":
@@ -167,6 +153,16 @@ class TestThePage:
 
         assert "Nothing is missing." in project.run("python manage.py outbox init")
         project.run("python manage.py check --fail-level WARNING")
+
+
+def begin_with_the_app(project: Project) -> None:
+    """Do the first two steps of the page, and add only the app."""
+    for kind, text in blocks(PAGE.text):
+        if kind == "python":
+            break
+        project.enter(text)
+    with (project.folder / "yourproject/settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS = ["outbox", *INSTALLED_APPS]\n')
 
 
 def pasted(printed: str) -> Iterator[tuple[str, str]]:
@@ -308,10 +304,7 @@ class TestTasksOfTheProject:
         One worker process runs both. The outbox's handler exceeds the project's time limit, is
         acknowledged late, and keeps its connection to the database.
         """
-        for kind, text in blocks():
-            if "outbox startapp" in text:
-                break
-            project.follow(kind, text)
+        project.follow(PAGE.section("Install it"))
         project.paste(f"# yourproject/settings.py, at its end\n{LEGACY_SETTINGS}")
         (project.folder / "legacy").mkdir()
         for name, text in {

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from amqp.exceptions import NotFound
+from kombu import Connection
 
 from shop.up.errors import UpError
+from shop.up.ports import HOST, free_port
 from tests.chaos.broker import Valkey
 from tests.chaos.rabbitmq import PROGRAMS, GivenRabbitMQ, RabbitMQ
-from tests.servers.server import Server, ServerMissing
+from tests.servers.server import Server, ServerMissing, listens
 
-__all__ = ["PROGRAMS", "RabbitMQServer", "ValkeyServer"]
+__all__ = ["PROGRAMS", "RabbitMQServer", "StompServer", "ValkeyServer"]
 
 RABBITMQ_VARIABLE = "TEST_AMQP_URL"
 
@@ -32,6 +37,31 @@ class RabbitMQServer(Server):
 
     def answers(self) -> bool:
         return self.broker.answers()
+
+
+class StompServer(RabbitMQServer):
+    """An own RabbitMQ with its plugin for STOMP. `port` is the plugin's port."""
+
+    name: ClassVar[str] = "RabbitMQ with STOMP"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if self.given:
+            raise ServerMissing(f"{self.given} names a RabbitMQ, whose plugins are not known.")
+        self.port = free_port()
+        with (folder / "rabbitmq.conf").open("a") as configuration:
+            configuration.write(f"stomp.listeners.tcp.1 = {HOST}:{self.port}\n")
+        (folder / "plugins").write_text("[rabbitmq_stomp].\n")
+
+    def answers(self) -> bool:
+        return super().answers() and listens(HOST, self.port)
+
+    def has_queue(self, name: str) -> bool:
+        """Return whether a queue exists."""
+        with Connection(self.url, connect_timeout=2) as connection, suppress(NotFound):
+            channel: Any = connection.channel()  # the stubs lack queue_declare
+            return bool(channel.queue_declare(name, passive=True))
+        return False
 
 
 class ValkeyServer(Server):
