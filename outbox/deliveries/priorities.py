@@ -29,7 +29,10 @@ def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> li
         using: the outbox's database alias.
     """
     found: list[Claimed] = []
-    for condition, order in (("IS NOT NULL", "priority DESC, due_at, id"), ("IS NULL", "due_at, id")):
+    for condition, order in (
+        ("IS NOT NULL", "priority DESC, due_at, id"),
+        ("IS NULL", "due_at, id"),
+    ):
         if len(found) < limit:
             text = _DUE.format(condition=condition, order=order)
             text += locking(using=using, skip_locked=True)

@@ -15,7 +15,6 @@ from outbox.formatting import with_target
 from .events import Event
 from .rows import Row
 
-
 #: The names of tasks' events begin with it: "outbox.TaskEnqueued.default.mail".
 TASK_EVENTS = "outbox.TaskEnqueued."
 

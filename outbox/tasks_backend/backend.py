@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -95,7 +95,7 @@ class OutboxBackend(BaseTaskBackend):
 
         return stored_result(result_id, using=databases.alias())
 
-    def check(self, **_kwargs: Any) -> Iterable[CheckMessage]:
+    def check(self, **_kwargs: Any) -> list[CheckMessage]:
         """Report a project without the app `outbox`."""
         if apps.is_installed("outbox"):
             return []

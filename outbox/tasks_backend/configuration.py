@@ -113,10 +113,11 @@ def _options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_bad_names(where: str, alias: str, queue: str) -> None:
-    for what, name in (("alias", alias), ("queue", queue)):
+    parts: tuple[tuple[str, object], ...] = (("alias", alias), ("queue", queue))
+    for part, name in parts:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ImproperlyConfigured(
-                f"{where}: the {what} {name!r} must consist of letters, digits, _, - and dots "
+                f"{where}: the {part} {name!r} must consist of letters, digits, _, - and dots "
                 "between them. It is part of an event's name."
             )
     if len(alias) + len(queue) > _LONGEST_NAMES:
@@ -129,6 +130,5 @@ def _refuse_bad_names(where: str, alias: str, queue: str) -> None:
 def _refuse_unknown(where: str, given: Mapping[str, Any]) -> None:
     if unknown := sorted(set(given) - _OPTIONS):
         raise ImproperlyConfigured(
-            f"{where} has no option {unknown[0]!r}. The options are "
-            f"{', '.join(sorted(_OPTIONS))}."
+            f"{where} has no option {unknown[0]!r}. The options are {', '.join(sorted(_OPTIONS))}."
         )

@@ -46,6 +46,9 @@ def event_name(backend: str, queue: str) -> str:
 @cache
 def event_class(backend: str, queue: str) -> type[TaskEnqueued]:
     """Return the class of the events of a queue. It is not registered: its base class is."""
-    made = type("TaskEnqueued", (TaskEnqueued,), {"__module__": __name__})
-    made.event_name = event_name(backend, queue)
-    return made
+
+    class TaskEnqueuedInQueue(TaskEnqueued):
+        """A task of this queue."""
+
+    TaskEnqueuedInQueue.event_name = event_name(backend, queue)
+    return TaskEnqueuedInQueue

@@ -57,7 +57,7 @@ def result_of(
     """
     failures = list(delivery.failures.all()) if delivery else []
     starts = _starts(delivery, failures)
-    result = TaskResult(
+    result: TaskResult[Any, Any] = TaskResult(
         task=task_of(fact),
         id=str(event_id),
         status=_status(delivery),
@@ -128,13 +128,9 @@ def _status(delivery: Delivery | None) -> TaskResultStatus:
     return TaskResultStatus.RUNNING if delivery.is_started else TaskResultStatus.READY
 
 
-def _starts(
-    delivery: Delivery | None, failures: Sequence[Attempt]
-) -> list[tuple[datetime, str]]:
+def _starts(delivery: Delivery | None, failures: Sequence[Attempt]) -> list[tuple[datetime, str]]:
     """Return time and worker of each start. The latest one may have no attempt's row."""
-    starts = [
-        (one.started_at, one.worker) for one in failures if one.outcome != Outcome.LEASE_LOST
-    ]
+    starts = [(one.started_at, one.worker) for one in failures if one.outcome != Outcome.LEASE_LOST]
     if delivery and delivery.started_at and (delivery.started_at, delivery.worker) not in starts:
         starts.append((delivery.started_at, delivery.worker))
     return starts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +36,10 @@ class TaskMissing(Exception):
     retry_after = _DEPLOY_WAIT
 
 
+class TaskExited(Exception):
+    """The task raised SystemExit or CancelledError, which would end the worker."""
+
+
 @dataclass(frozen=True)
 class Returned:
     """The return value of a task, and its delivery."""
@@ -56,6 +61,7 @@ def run(
         kwargs: its named arguments.
 
     Raises:
+        TaskExited: the task raised SystemExit or CancelledError.
         TaskMissing: this code has no such task. It is tried again for ten minutes.
         PermanentFailure: this code still has no such task, or its return value is no JSON.
     """
@@ -65,7 +71,11 @@ def run(
     task_started.send(sender=type(backend), task_result=result)
     task = result.task
     given = [TaskContext(task_result=result), *args] if task.takes_context else args
-    return Returned(delivery, _storable(path, task.call(*given, **kwargs)))
+    try:
+        value = task.call(*given, **kwargs)
+    except (SystemExit, CancelledError) as error:
+        raise TaskExited(f"{path} raised {type(error).__name__}: {error}") from error
+    return Returned(delivery, _storable(path, value))
 
 
 def store(returned: Returned) -> None:
