@@ -29,7 +29,7 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import `events`, then `handlers`, of every app. Register the sinks of the settings.
+        """Import `events`, then `handlers`, of every app. Register sinks and queues of tasks.
 
         `migrate` syncs the subscriptions afterwards.
         """
@@ -41,11 +41,13 @@ class OutboxConfig(AppConfig):
         from .settlements import events  # noqa: F401  the import registers `Settled`
         from .sinks.publishing import register_sinks
         from .sources import configuration, unreadable  # noqa: F401  it registers its events
+        from .tasks_backend.registration import register_tasks
         from .transports.celery_app import is_importable
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
         register_sinks()
+        register_tasks()
         if configuration.names():
             from .sources.reading_again import subscribe_reader
 

@@ -193,9 +193,18 @@ def register(event: type[DomainEvent]) -> None:
 
 
 def find(name: str) -> type[DomainEvent] | None:
-    """Return the event class with this name, or None."""
-    known = registry.get(name)
+    """Return the event class with this name, or None.
+
+    A name may have more parts than its class's, for subscriptions of their own: the events of
+    `outbox.TaskEnqueued` are named "outbox.TaskEnqueued.default.mail".
+    """
+    known = registry.get(name) or registry.get(class_name_of(name))
     return known[-1] if known else None
+
+
+def class_name_of(name: str) -> str:
+    """Return "app.ClassName" of an event's name that may have more parts."""
+    return ".".join(name.split(".", 2)[:2])
 
 
 #: Separates the parts of a selector.
@@ -238,7 +247,7 @@ def _fits(part: str, name: str) -> bool:
 
 def words_of_name(name: str) -> str:
     """Return an event's name as words: "Order ready to ship" for "orders.OrderReadyToShip"."""
-    return " ".join(_HUMP.split(name.rpartition(".")[2])).capitalize()
+    return " ".join(_HUMP.split(class_name_of(name).rpartition(".")[2])).capitalize()
 
 
 def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:

@@ -126,7 +126,7 @@ def schema_of(*, name: str, version: int) -> Mapping[str, Any] | None:
     label = label_of(known) if known else name.partition(".")[0]
     try:
         config = apps.get_app_config(label)
-        recorded = read(config).get(name, {}).get(str(version))
+        recorded = read(config).get(known.event_name if known else name, {}).get(str(version))
     except (LookupError, ValueError):
         return None
     return recorded["schema"] if recorded else None

@@ -21,6 +21,7 @@ _MESSAGE_LENGTH = 2_000
 NOTE_LENGTH = 300
 _NAME_LENGTH = 200
 _PLACE_LENGTH = 300
+_PATH_LENGTH = 300
 
 #: The outbox's own code that runs around a handler.
 _PROCESS_ROOMS = ("outbox.relay.", "outbox.worker.", "outbox.deliveries.", "outbox.transports.")
@@ -34,12 +35,14 @@ class Failure:
 
     Attributes:
         exception: the name of its class.
+        exception_path: the dotted path of its class.
         message: its text.
         traceback: the end of its traceback.
         place: the innermost line of the project's own code: "orders.services:42 place_order".
     """
 
     exception: str
+    exception_path: str
     message: str
     traceback: str
     place: str
@@ -58,6 +61,7 @@ def describe(error: BaseException, *events: Event, using: str | None = None) -> 
     cleaner = cleaner_for(*events, using=using)
     return Failure(
         exception=_storable(type(error).__name__)[:_NAME_LENGTH],
+        exception_path=_storable(_path(type(error)))[:_PATH_LENGTH],
         message=_storable(cleaner.clean(_text_of(error), longest=_MESSAGE_LENGTH)),
         traceback=_storable(cleaner.clean_end(_formatted(error), longest=_TRACEBACK_LENGTH)),
         place=_storable(_place(error))[:_PLACE_LENGTH],
@@ -77,6 +81,7 @@ def remember(
         worker=row.worker,
         outcome=outcome,
         exception=failure.exception if failure else "",
+        exception_path=failure.exception_path if failure else "",
         message=failure.message if failure else "",
         traceback=failure.traceback if failure else "",
         place=failure.place if failure else "",
@@ -107,6 +112,10 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its text cannot be read)"
+
+
+def _path(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _storable(text: str) -> str:

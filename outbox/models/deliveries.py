@@ -15,6 +15,9 @@ from outbox.formatting import with_target
 from .events import Event
 from .rows import Row
 
+#: The names of tasks' events begin with it: "outbox.TaskEnqueued.default.mail".
+TASK_EVENTS = "outbox.TaskEnqueued."
+
 
 class Subscription(Row):
     """The connection of events to a handler. Rows, not the running code, decide the fan-out.
@@ -137,6 +140,11 @@ class Subscription(Row):
         return has_several_events(self.event)
 
     @property
+    def has_priorities(self) -> bool:
+        """Whether its deliveries have a priority: those of tasks do."""
+        return self.event.startswith(TASK_EVENTS)
+
+    @property
     def consumer_names(self) -> tuple[str, ...]:
         """The names of the systems that report each event as settled."""
         return tuple(self.consumers.split(",")) if self.consumers else ()
@@ -253,6 +261,16 @@ class Delivery(Row):
         help_text=_("The event's share, if the handler limits deliveries in flight per share."),
     )
 
+    priority = models.SmallIntegerField(
+        _("priority"),
+        null=True,
+        blank=True,
+        help_text=_("Of a task: those of a higher priority are sent first."),
+    )
+    returned = models.JSONField(
+        _("return value"), null=True, blank=True, help_text=_("The return value of a task.")
+    )
+
     class Meta:
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
@@ -311,6 +329,12 @@ class Delivery(Row):
                 fields=["subscription", "share", "due_at"],
                 condition=Q(state="pending", share__isnull=False),
                 name="outbox_delivery_share",
+            ),
+            # Empty without tasks.
+            models.Index(
+                fields=["subscription", "-priority", "due_at"],
+                condition=Q(state="pending", priority__isnull=False),
+                name="outbox_delivery_priority",
             ),
             # Empty without ordered handlers.
             models.Index(
@@ -372,6 +396,9 @@ class Attempt(Row):
     worker = models.CharField(_("worker"), max_length=150, blank=True)
     outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
     exception = models.CharField(_("exception"), max_length=200, blank=True)
+    exception_path = models.CharField(
+        _("path of the exception"), max_length=300, blank=True, default="", db_default=""
+    )
     message = models.TextField(_("message"), blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
     place = models.CharField(

@@ -11,7 +11,7 @@ from functools import cached_property
 from django.db.models import QuerySet
 
 from outbox.conf import conf
-from outbox.deliveries import heartbeat, ordering, settlement, shares
+from outbox.deliveries import heartbeat, ordering, priorities, settlement, shares
 from outbox.deliveries.breaker import circuit_of
 from outbox.deliveries.decisions import (
     Claimed,
@@ -99,6 +99,8 @@ class SubscriptionPass:
         return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
 
     def _due(self, limit: int) -> list[Claimed]:
+        if self.row.has_priorities:
+            return priorities.claimable(self.row, limit=limit, now=self.now, using=self.using)
         if self.row.share_window is None:
             due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
             return list(due[:limit].values_list("id", "token", "attempts"))

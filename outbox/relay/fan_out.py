@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
-from outbox.deliveries import ordering, settlement
+from outbox.deliveries import ordering, priorities, settlement
 from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Statement,
@@ -45,13 +45,15 @@ class NewDelivery(NamedTuple):
     note: str = ""
     order_key: str | None = None
     share: str | None = None
+    #: Whether its event has a priority, which the statement reads from the payload.
+    has_priority: bool = False
     #: Worker that has already started it, or "".
     worker: str = ""
 
     @property
     def shared(self) -> tuple[object, ...]:
         """Columns that most other deliveries of the same page share with it."""
-        given = (self.order_key is not None, self.share is not None)
+        given = (self.order_key is not None, self.share is not None, self.has_priority)
         return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
 
 
@@ -138,7 +140,15 @@ def _new(event: Waiting, row: Subscription, *, now: datetime, is_behind: bool) -
     """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
     order_key = event.key if row.ordered else None
     share = event.share if row.share_window else None
-    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
+    made = NewDelivery(
+        event.seq,
+        row.pk,
+        State.PENDING,
+        now,
+        order_key=order_key,
+        share=share,
+        has_priority=row.has_priorities,
+    )
     if is_behind:
         due_at, note = ordering.first_check(now), ordering.NOTE
         return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
@@ -159,6 +169,8 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
             number = subscription_pass.whole(number)
         else:
             pending = [one for one in pending if subscription_pass.has_share(one.share)]
+        if row.has_priorities and number < len(pending):
+            number = 0  # the next pass claims them by priority
         chosen = pending[:number]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
@@ -212,6 +224,7 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
         "%s",
         place.get("order_key", "NULL"),
         place.get("share", "NULL"),
+        priorities.of_event("column1" if one.has_priority else "", using=using),
         "1, 1" if one.worker else "0, 0",
         "%s",
         instant(now if one.worker else None, using=using),
@@ -242,7 +255,7 @@ def _hand_over(
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (
-    event_id, subscription_id, state, due_at, token, note, order_key, share,
+    event_id, subscription_id, state, due_at, token, note, order_key, share, priority,
     started_token, attempts, worker, started_at
 )"""
 _RETURNING = "RETURNING subscription_id, id, state, share"

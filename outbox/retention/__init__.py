@@ -13,6 +13,7 @@ from django.db import transaction
 
 from outbox import clock, databases
 from outbox.conf import conf
+from outbox.events import class_name_of
 from outbox.models import Event, Horizon
 
 from .archive import archive_in
@@ -85,7 +86,8 @@ def horizons(
     using = using or databases.alias()
     retention, now = conf().RETENTION, clock.now(using=using)
     for name in _names(using=using):
-        days = retention.get(name, retention.get("default"))
+        by_class = retention.get(class_name_of(name), retention.get("default"))
+        days = retention.get(name, by_class)
         if older_than is not None:
             yield name, now - older_than
         elif days is not None:

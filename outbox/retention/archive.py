@@ -90,7 +90,12 @@ def _line(event: Event, *, using: str) -> str:
         **_columns(event),
         **_payload(event),
         "deliveries": [
-            {**_columns(row), "handler": row.subscription.handler, "failures": failures[row.pk]}
+            {
+                **_columns(row),
+                **_returned(row),
+                "handler": row.subscription.handler,
+                "failures": failures[row.pk],
+            }
             for row in rows.select_related("subscription")
         ],
     }
@@ -100,6 +105,11 @@ def _line(event: Event, *, using: str) -> str:
 def _payload(event: Event) -> dict[str, Any]:
     """Return the payload, blanked unless `ARCHIVE_SENSITIVE`: redaction does not reach archives."""
     return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)}
+
+
+def _returned(row: Delivery) -> dict[str, Any]:
+    """Return the return value of a task, which may be personal data as its arguments may."""
+    return {"returned": row.returned if conf().ARCHIVE_SENSITIVE else None}
 
 
 def _columns(row: Any) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def deliver(
         pairs: (delivery id, token) of each delivery.
         worker: name of the worker, which is stored.
         subscription: run only deliveries of this subscription; None: all of the message.
-        is_counted: count the results for charts and metrics.
+        is_counted: count the results for charts and metrics, and announce them.
         using: the outbox's database alias.
 
     Returns:
@@ -84,6 +84,7 @@ def deliver(
         results = _run_all(handler, started, began=began, access=access)
     if is_counted:
         outcome.count(handler, results)
+        outcome.announce(handler, results)
     return results
 
 
@@ -110,6 +111,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)
     outcome.count(handler, results)
+    outcome.announce(handler, results)
     return results
 
 

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.dispatch import Signal
+
 from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
 from outbox.formatting import format_time, with_target
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
+
+#: Sent after the deliveries of a message have ended: `handler`, and `results`. What a receiver
+#: raises is logged.
+ended = Signal()
 
 #: The worker's log of all its deliveries, successful or not.
 logger = logging.getLogger("outbox.delivery")
@@ -122,6 +128,11 @@ def _of_a_call(handler: Handler, results: Sequence[Result]) -> dict[str, object]
         "state": results[0].state,
         "seconds": round(sum(result.seconds for result in results), 6),
     }
+
+
+def announce(handler: Handler, results: Sequence[Result]) -> None:
+    """Send `ended`."""
+    ended.send_robust(None, handler=handler, results=results)
 
 
 def count(handler: Handler, results: Sequence[Result]) -> None:

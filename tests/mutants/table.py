@@ -22,6 +22,7 @@ from tests.mutants.settlements import SETTLEMENTS
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
+from tests.mutants.tasks import TASKS
 
 MUTANTS: list[Mutant] = [
     *ENGINE,
@@ -43,4 +44,5 @@ MUTANTS: list[Mutant] = [
     *BROKERS,
     *AMQP_REDIS_HTTP,
     *CONTRACTS,
+    *TASKS,
 ]

@@ -1,0 +1,54 @@
+"""The event that a task is stored as."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from django.utils.translation import gettext as _
+from pydantic import Field
+
+from outbox.events import DomainEvent
+from outbox.privacy.marks import Sensitive
+
+#: Width of the column of an event's key.
+_LONGEST_KEY = 100
+
+
+class TaskEnqueued(DomainEvent, key="task"):
+    """A task was enqueued. The name of a stored one ends with its backend and its queue."""
+
+    task: str = Field(description="Dotted path of the task's function.")
+    args: Sensitive[list[Any]]
+    kwargs: Sensitive[dict[str, Any]]
+    backend: str = Field(description="Alias of the backend in TASKS.")
+    queue: str
+    priority: int = Field(default=0, description="-100 to 100. Higher ones run first.")
+    run_after: datetime | None = None
+    enqueued_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The task's path, or the end of a long one."""
+        return self.task[-_LONGEST_KEY:]
+
+    def in_words(self) -> str:
+        """Name the task."""
+        return _("Task %(task)s enqueued") % {"task": self.task}
+
+
+def event_name(backend: str, queue: str) -> str:
+    """Return the name of the events of a queue, to which only its handler subscribes."""
+    return f"{TaskEnqueued.event_name}.{backend}.{queue}"
+
+
+@cache
+def event_class(backend: str, queue: str) -> type[TaskEnqueued]:
+    """Return the class of the events of a queue. It is not registered: its base class is."""
+
+    class TaskEnqueuedInQueue(TaskEnqueued):
+        """A task of this queue."""
+
+    TaskEnqueuedInQueue.event_name = event_name(backend, queue)
+    return TaskEnqueuedInQueue

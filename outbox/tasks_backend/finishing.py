@@ -1,0 +1,37 @@
+"""Send `task_finished` once the end of a task is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from outbox import databases
+from outbox.models import Delivery
+from outbox.subscriptions import Handler
+from outbox.worker.outcome import Result
+
+from .api import TaskResult, task_backends, task_finished
+from .events import TaskEnqueued
+from .results import result_of
+
+_FINISHED = (Delivery.State.DONE, Delivery.State.DEAD, Delivery.State.DISCARDED)
+
+
+def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> None:
+    """Send `task_finished` for each task of a message that has succeeded or failed for good.
+
+    Receivers run after the transaction of the receipt or of the failure. A task whose last worker
+    died sends no signal: a relay records that, which runs no task's code.
+    """
+    if handler.function.__module__ != "outbox.tasks_backend.registration":
+        return
+    ended = [one.delivery_id for one in results if one.outcome in _FINISHED]
+    rows = Delivery.objects.using(databases.alias()).filter(pk__in=ended, state__in=_FINISHED)
+    for delivery in rows.select_related("event").prefetch_related("failures"):
+        _send(delivery)
+
+
+def _send(delivery: Delivery) -> None:
+    fact = TaskEnqueued.model_validate(delivery.event.payload)
+    result: TaskResult[Any, Any] = result_of(delivery.event.id, fact, delivery)
+    task_finished.send_robust(type(task_backends[fact.backend]), task_result=result)
