@@ -160,6 +160,7 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
         else:
             pending = [one for one in pending if subscription_pass.has_share(one.share)]
         chosen = pending[:number]
+        chosen = chosen[: subscription_pass.fitting([(one.share, 0) for one in chosen])]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
 

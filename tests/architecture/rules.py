@@ -37,7 +37,7 @@ LAYERS = (
 
 # In the outbox, relay and worker run without the rooms that show or repair, and without each other.
 # `outbox.tasks` joins them. A sink is a bulk handler to them, and a source stores events.
-_JOINED = {"tasks", "sinks", "sources"}
+_JOINED = {"tasks", "local", "sinks", "sources"}
 ENGINE = {
     "relay": {"worker", *_JOINED},
     "worker": {"relay", *_JOINED},
