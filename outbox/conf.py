@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -36,6 +36,8 @@ class Conf:
     """Longest wait of the relay for a nudge, in seconds. Then it polls."""
     HEARTBEAT_SECONDS: float = 10.0
     """Seconds between heartbeats of a relay, worker or beat. Three missed ones mean silence."""
+    TRANSPORTS: Sequence[str] = ()
+    """Transports in use: "celery", and "local" for `outbox work`. Empty: Celery if installed."""
     NUDGE: bool = True
     """Nudge the relay after each commit. Off: it polls every POLL_SECONDS."""
     GUARDS: bool | None = None

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from outbox.transports import names
 from outbox.transports.celery_app import find_app, has_outbox
 
 _SUBCLASS = "outbox.transports.celery_consumer:Consumer"
@@ -24,8 +25,8 @@ _SUBCLASS = "outbox.transports.celery_consumer:Consumer"
 
 @register("outbox")
 def check_celery(**_kwargs: Any) -> list[CheckMessage]:
-    """Compare the settings of the Celery app with what the outbox needs; nothing without Celery."""
-    app = find_app()
+    """Compare the settings of the Celery app with what the outbox needs, if the project uses it."""
+    app = find_app() if names.uses(names.CELERY) else None
     if app is None:
         return []
     if not has_outbox(app):
@@ -41,7 +42,8 @@ def without_outbox(app: Any) -> tuple[str, str]:
         f"The current Celery app ({app.main or 'the default app'}) does not have the outbox. "
         "Nudges and messages of this process go to that app's broker, or nowhere.",
         "Call install(app) of outbox.celery in the module that creates your Celery app, and import "
-        'the app in the __init__.py of its package: "from .celery import app as celery_app".',
+        'the app in the __init__.py of its package: "from .celery import app as celery_app". '
+        'Without a broker, set OUTBOX["TRANSPORTS"] = ["local"] and run manage.py outbox work.',
     )
 
 

@@ -23,6 +23,8 @@ from outbox import databases, events
 from outbox.conf import Conf
 from outbox.formatting import did_you_mean
 from outbox.sinks import configuration
+from outbox.transports import names
+from outbox.transports.celery_app import is_importable
 
 _PROPER = {
     bool: "True or False",
@@ -54,6 +56,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _unknown_settings()
     yield from _wrong_settings()
     yield from _wrong_sinks()
+    yield from _wrong_transports()
     yield from _unknown_events()
     yield from _database()
     yield from _missing_packages()
@@ -73,7 +76,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        if field.name in ("SINKS", "SOURCES"):  # checked elsewhere, which quotes no value
+        if field.name in ("SINKS", "SOURCES", "TRANSPORTS"):  # checked elsewhere
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
@@ -106,6 +109,26 @@ def _is_proper(value: Any, kind: type[Any]) -> bool:
             one is None or _is_proper(one, float) for one in value.values()
         )
     return isinstance(value, (int, kind)) and value > 0
+
+
+def _wrong_transports() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {}).get("TRANSPORTS", ())
+    is_proper = isinstance(given, (list, tuple)) and all(one in names.NAMES for one in given)
+    if not is_proper:
+        yield Error(
+            f'OUTBOX["TRANSPORTS"] has the invalid value {given!r}.',
+            hint='Set it to a list of "celery" (a broker carries messages) and "local" '
+            "(processes of outbox work), or remove it.",
+            obj="settings",
+            id="outbox.E012",
+        )
+    elif names.CELERY in given and not is_importable():
+        yield Error(
+            'OUTBOX["TRANSPORTS"] has "celery", which needs the package celery.',
+            hint='Install it (extra "celery"), or set TRANSPORTS to ["local"].',
+            obj="settings",
+            id="outbox.E026",
+        )
 
 
 def _unknown_events() -> Iterator[CheckMessage]:

@@ -139,14 +139,20 @@ def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
 
 
 def hand_back(
-    pairs: Sequence[tuple[int, int]], *, note: str, subscription: int | None = None, using: str
+    pairs: Sequence[tuple[int, int]],
+    *,
+    note: str,
+    subscription: int | None = None,
+    wait: float = _HAND_BACK_SECONDS,
+    using: str,
 ) -> None:
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
-    With a subscription, only its deliveries: after a crash, an id may be another delivery's.
+    With a subscription, only its deliveries: after a crash, an id may be another delivery's. They
+    are due again after `wait` seconds.
     """
     only = {} if subscription is None else {"subscription_id": subscription}
-    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
+    due_at = clock.now(using=using) + timedelta(seconds=wait)
     for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
             id__in=ids, token=token, started_token__lt=token, state=State.SENT, **only

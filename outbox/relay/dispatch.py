@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -28,7 +29,7 @@ from outbox.deliveries.statements import (
     timestamp,
 )
 from outbox.models import Delivery, Subscription
-from outbox.transports.base import Message
+from outbox.transports.base import Intake, Message
 
 from .backlog import Locked, PendingWork
 
@@ -37,6 +38,13 @@ State = Delivery.State
 _LAPSED_PER_PASS = 500
 _PARKED_PER_PASS = 1000
 _QUICK = timedelta(seconds=1)
+
+
+@dataclass
+class Slots:
+    """Messages that a pass may still claim for its own process."""
+
+    left: int
 
 
 @dataclass
@@ -50,10 +58,17 @@ class SubscriptionPass:
     claimed: list[Claimed] = field(default_factory=list)
     #: The shares of claimed deliveries by id, where the handler has a `share_window`.
     share_of: dict[int, str | None] = field(default_factory=dict)
+    #: The free messages of the relay's own process. None: the workers of all queues take messages.
+    slots: Slots | None = None
 
     @property
     def room(self) -> int:
         """Number of deliveries that may still be sent."""
+        free = self._free_of_window
+        return free if self.slots is None else min(free, self.slots.left * self._per_message)
+
+    @property
+    def _free_of_window(self) -> int:
         if circuit_of(self.row).is_open:
             return 0
         in_flight = self.work.in_flight + len(self.claimed)
@@ -80,11 +95,12 @@ class SubscriptionPass:
         """Claim due deliveries, oldest first, as far as there is room, or one probe."""
         is_probe = circuit_of(self.row).may_probe(self.now)
         limit = 1 if is_probe else self.room
-        if not self._has_due() or not limit:
+        if not self.has_due or not limit or (self.slots and not self.slots.left):
             return
         found = self._due(limit)
         if self.row.share_window is None:  # a whole message of one share would delay another one
             found = found[: self.whole(len(found))]
+        found = found[: self.fitting([(self.share_of.get(id), tries) for id, _, tries in found])]
         if found:
             ids = numbers(row[0] for row in found)
             until = timestamp(self.lease_until, using=self.using)
@@ -93,7 +109,9 @@ class SubscriptionPass:
         if found and is_probe:
             self._note_probe(found[0][0])
 
-    def _has_due(self) -> bool:
+    @property
+    def has_due(self) -> bool:
+        """Whether it may have deliveries to send."""
         # Read when the row was locked. Lost or parked deliveries have become due since.
         work = self.work
         return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
@@ -139,10 +157,7 @@ class SubscriptionPass:
         The worker of the last one nudges the relay afterwards, and those of enough earlier ones
         that the window does not run dry.
         """
-        row = self.row
-        # If one death makes a delivery dead, it must not end a whole batch.
-        is_alone = row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
-        batch = 1 if is_alone else self.batch
+        row, batch = self.row, self._per_message
         # One message has one share: its deliveries run one after the other.
         by_share: dict[str | None, list[Claimed]] = {}
         for one in self.claimed:
@@ -154,6 +169,29 @@ class SubscriptionPass:
             # A full share may have a backlog even if the window has room.
             is_last = left % per_refill == 0 or row.share_window is not None
             yield Message(row.handler, row.queue, row.pk, pairs, refill=may_more_wait and is_last)
+
+    @property
+    def _per_message(self) -> int:
+        # If one death makes a delivery dead, it must not end a whole batch.
+        is_alone = self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
+        return 1 if is_alone else self.batch
+
+    def fitting(self, chosen: Sequence[tuple[str | None, int]]) -> int:
+        """Return how many of the first deliveries fit into the free slots, and take these slots.
+
+        Args:
+            chosen: share and number of attempts of each delivery, as `messages` cuts them.
+        """
+        if self.slots is None:
+            return len(chosen)
+        fresh: Counter[str | None] = Counter()
+        for number, (share, attempts) in enumerate(chosen):
+            if attempts or fresh[share] % self._per_message == 0:
+                if not self.slots.left:
+                    return number
+                self.slots.left -= 1
+            fresh[share] += not attempts
+        return len(chosen)
 
     @property
     def may_more_wait(self) -> bool:
@@ -199,7 +237,7 @@ class SubscriptionPass:
             window_now=self.row.window_now,
             batch=self.row.batch,
             lost=lost,
-            room=self.room,
+            room=self._free_of_window,
             has_due=self.work.has_due,
             is_quick=self._is_quick,
             first=conf().FIRST_WINDOW,
@@ -235,6 +273,31 @@ def open_passes(
         for row in locked.subscriptions
         if row.pk in locked.work and (only is None or row.handler in only)
     }
+
+
+def claim_each(passes: Collection[SubscriptionPass], intake: Intake | None) -> Slots | None:
+    """Claim for each subscription; return the messages that it may still claim.
+
+    With an intake, subscriptions share its free messages in a random order, so that a backlog of
+    one delays no other. A queue that it does not serve is left to other processes.
+    """
+    if intake is None:
+        for one in passes:
+            one.claim()
+        return None
+    slots, none = Slots(intake.free()), Slots(0)
+    served = []
+    for one in passes:
+        one.slots = slots if intake.serves(one.row.queue) else none
+        served += [one] if one.slots is slots and one.has_due else []
+    random.shuffle(served)
+    for left, one in zip(range(len(served), 0, -1), served, strict=True):
+        given = -(-slots.left // left)
+        one.slots = Slots(given)
+        one.claim()
+        slots.left -= given - one.slots.left
+        one.slots = slots
+    return slots
 
 
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

@@ -172,6 +172,7 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
         if row.has_priorities and number < len(pending):
             number = 0  # the next pass claims them by priority
         chosen = pending[:number]
+        chosen = chosen[: subscription_pass.fitting([(one.share, 0) for one in chosen])]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
 

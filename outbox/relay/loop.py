@@ -1,4 +1,4 @@
-"""The relay's waiting loop: two threads in one process.
+"""The relay's waiting loop: two threads in one process, or one where a pool runs deliveries.
 
 One thread relays until a pass has started a delivery of an inline handler. It then runs this
 delivery itself, on an open connection, and the other thread relays. Meanwhile all other deliveries
@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from django.db import connections
@@ -23,7 +25,7 @@ from outbox.deliveries.connections import drop_all
 from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
 from outbox.fork_safety import apart_from_forks
 from outbox.models import Delivery
-from outbox.transports.base import Message, Transport
+from outbox.transports.base import Intake, Message, Transport
 from outbox.transports.inline import InlineTransport
 
 from .passes import BrokerUnavailable, Pace, relay
@@ -47,12 +49,25 @@ class RelayLoop:
         name: the process's name in heartbeats.
         transport: carries the messages.
         inline: runs the deliveries that a pass has started.
+        intake: limits the claims to what this process can start soon. None: workers elsewhere run
+            the messages, and get them through a broker.
+        around: the context of each use of the database. By default the process may fork.
     """
 
-    def __init__(self, name: str, *, transport: Transport, inline: InlineTransport) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        transport: Transport,
+        inline: InlineTransport,
+        intake: Intake | None = None,
+        around: Callable[..., AbstractContextManager[object]] = apart_from_forks,
+    ) -> None:
         self._name = name
         self._transport = transport
         self._inline = inline
+        self._intake = intake
+        self._around = around
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         #: Held by the thread that relays.
@@ -60,7 +75,7 @@ class RelayLoop:
         self._pace = Pace(self._rest)
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
-            for number in (1, 2)
+            for number in ((1, 2) if intake is None else (1,))
         ]
 
     def start(self) -> None:
@@ -123,8 +138,9 @@ class RelayLoop:
                 is_nudged=is_nudged,
                 is_wanted=self._may_continue,
                 pace=self._pace,
-                around=apart_from_forks,  # a worker of all queues forks its pool's children
+                around=self._around,  # a worker of all queues forks its pool's children
                 inline=self._inline,
+                intake=self._intake,
             )
         except BrokerUnavailable as error:
             logger.warning(
@@ -153,7 +169,7 @@ class RelayLoop:
 
     def _wait_for_database(self, access: DatabaseAccess) -> None:
         # Only where this is SQLite: a fork must not wait for the end of an outage.
-        with apart_from_forks(access.using):
+        with self._around(access.using):
             try:
                 access.recover()
             except WaitGivenUp as error:
@@ -166,6 +182,7 @@ class RelayLoop:
 
     def _may_continue(self) -> bool:
         """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
+        self._inline.pass_on()
         if self._inline.started is not None:
             return False
         self._beat()
@@ -178,12 +195,13 @@ class RelayLoop:
         return is_nudged
 
     def _beat(self) -> None:
-        with apart_from_forks():
+        with self._around():
             heartbeat.beat(heartbeat.Kind.RELAY, self._name)
 
     def _publish(self, message: Message) -> None:
         self._transport.dispatch(message)
-        heartbeat.beat(heartbeat.Kind.BROKER, self._name)
+        if self._intake is None:
+            heartbeat.beat(heartbeat.Kind.BROKER, self._name)
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().POLL_SECONDS):

@@ -25,11 +25,11 @@ from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient, retry_transient
 from outbox.settlements.overdue import pursue
 from outbox.settlements.reporting import report
-from outbox.transports.base import Message, StartingTransport
+from outbox.transports.base import Intake, Message, StartingTransport
 
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
-from .dispatch import open_passes
+from .dispatch import claim_each, open_passes
 from .fan_out import fan_out
 
 logger = logging.getLogger("outbox.relay")
@@ -141,6 +141,7 @@ def relay(
     pace: Pace | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
     inline: StartingTransport | None = None,
+    intake: Intake | None = None,
 ) -> int:
     """Run passes until one finds nothing; return the number of published messages.
 
@@ -157,7 +158,9 @@ def relay(
     is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
         with around():
-            done = relay_pass(publish=publish, using=using, is_nudged=is_nudged, inline=inline)
+            done = relay_pass(
+                publish=publish, using=using, is_nudged=is_nudged, inline=inline, intake=intake
+            )
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -178,6 +181,7 @@ def relay_pass(
     only: Collection[str] | None = None,
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
+    intake: Intake | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -188,13 +192,14 @@ def relay_pass(
         is_nudged: begin without reading the backlog, and read it briefly. Delayed events, and
             lapsed, parked or blocked deliveries, wait for a pass without it.
         inline: the transport for which it may start a delivery, which the caller then must run.
+        intake: limits the claims to what the relay's own process can start soon.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
             within a few seconds.
     """
     using = using or databases.alias()
-    planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline)
+    planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline, intake=intake)
     started = inline.started if inline else None
     if started is not None:
         counters.count("sent", started.subscription.handler)
@@ -258,6 +263,7 @@ def plan(
     only: Collection[str] | None = None,
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
+    intake: Intake | None = None,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
@@ -284,7 +290,7 @@ def plan(
         others = [work for pk, work in locked.work.items() if pk not in passes]
         for subscription_pass in passes.values():
             subscription_pass.housekeep()
-            subscription_pass.claim()
+        slots = claim_each(passes.values(), intake)
         if locked.events:
             are_all = not others
             fan_out(locked.events, passes, now, are_all=are_all, inline=inline, using=using)
@@ -292,7 +298,10 @@ def plan(
     traces = [(one.name, one.traceparent, one.emitted_at) for one in locked.events]
     tracing.relayed(traces, now)
     messages = [message for one in passes.values() for message in one.messages()]
-    is_contended = only is None and any(work.is_any for work in others)
+    has_run_out = slots is not None and not slots.left
+    if intake and has_run_out:
+        intake.note_run_out()
+    is_contended = not has_run_out and only is None and any(work.is_any for work in others)
     return Plan(messages, len(locked.events), is_contended=is_contended, has_more=has_more)
 
 

@@ -44,6 +44,22 @@ class Transport(Protocol):
         """Return whether it takes messages now. Never raises."""
 
 
+class Intake(Protocol):
+    """Limits what a relay claims to what its own process can start soon.
+
+    Without it, a relay claims for the workers of all queues, within each handler's window.
+    """
+
+    def serves(self, queue: str) -> bool:
+        """Return whether it takes messages of this queue."""
+
+    def free(self) -> int:
+        """Return the number of messages that it takes now."""
+
+    def note_run_out(self) -> None:
+        """Note that a pass has used all of them, so that more deliveries may be due."""
+
+
 class StartingTransport(Protocol):
     """A transport whose deliveries the claim also stores as started, which saves a commit.
 

@@ -51,6 +51,9 @@ class InlineTransport:
         """Take a started delivery, before its commit. With `refill`, others wait for its slot."""
         self.started, self._refill = delivery, refill
 
+    def pass_on(self) -> None:
+        """Pass the started delivery to another thread, if the transport has one for it."""
+
     def take(self) -> Delivery | None:
         """Return the started delivery, if any. The caller must `run` it."""
         delivery, self.started = self.started, None

@@ -5,40 +5,62 @@ a send, or within milliseconds after it, are merged into one. Sending one takes 
 time as storing an event, and the relay finds everything that is committed by then. Nudges are
 dropped while the broker is away. The relay also polls every `OUTBOX["POLL_SECONDS"]`, so a lost
 nudge costs latency, never data.
+
+Each transport in use gets them: Celery's broker, or PostgreSQL for the local one. A process of
+`manage.py outbox work` nudges its own relay without the thread.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Protocol
 
+from outbox import databases
 from outbox.conf import conf
 
-from . import celery_app
-from .base import Transport
+from . import names, notifications
 
 logger = logging.getLogger("outbox.nudge")
 
 #: Seconds between two nudges: shortest, and longest under steady traffic.
 _PAUSES = (0.002, 0.02)
 _PAUSE_AFTER_FAILURE = 1.0
+#: Seconds without a nudge after which the thread closes its database connection.
+_IDLE_SECONDS = 60.0
+
+#: Nudges the relay of this process, and returns whether no other one is needed.
+_own_relay: Callable[[], bool] | None = None
+
+
+class _Sender(Protocol):
+    """The part of a transport that this module uses."""
+
+    def nudge(self) -> None: ...
 
 
 def nudge() -> None:
     """Nudge the relay soon. Returns at once, never raises, never waits for the broker.
 
-    Without Celery there is no broker, so the relay polls.
+    Without a broker and PostgreSQL nothing is sent, so relays of other processes poll.
     """
-    if conf().NUDGE and _has_broker():
+    if not conf().NUDGE or (_own_relay is not None and _own_relay()):
+        return
+    if any(map(_can_send, names.in_use())):
         _nudger.request()
 
 
-@functools.cache
-def _has_broker() -> bool:
-    return celery_app.is_importable()
+def attach(own_relay: Callable[[], bool] | None) -> None:
+    """Nudge the relay of this process directly from now on. None ends that.
+
+    Args:
+        own_relay: nudges it, and returns whether it can run all that is due soon.
+    """
+    global _own_relay
+    _own_relay = own_relay
 
 
 class _Nudger:
@@ -61,17 +83,16 @@ class _Nudger:
                 self._thread.start()
 
     def _run(self) -> None:
-        transport: Transport | None = None
+        senders: dict[str, _Sender] = {}
         pause = _PAUSES[0]
         while True:
-            self._wanted.wait()
+            if not self._wanted.wait(_IDLE_SECONDS):
+                _close(senders)
+                self._wanted.wait()
             self._wanted.clear()
-            try:
-                transport = transport or _transport()
-                transport.nudge()
+            if _send_each(senders):
                 pause = self._rest(pause)
-            except Exception as error:  # the broker is away: drop it, the relay polls
-                logger.debug("nudge dropped: %s", error)
+            else:
                 time.sleep(_PAUSE_AFTER_FAILURE)
 
     def _rest(self, pause: float) -> float:
@@ -80,19 +101,47 @@ class _Nudger:
         return min(pause * 2, _PAUSES[1]) if self._wanted.is_set() else _PAUSES[0]
 
 
-def _transport() -> Transport:
-    """Return a transport with its own connection, for this thread."""
+def _send_each(senders: dict[str, _Sender]) -> bool:
+    """Send a nudge by each transport in use; return whether one took it, or none is needed."""
+    failed = 0
+    in_use = [name for name in names.in_use() if _can_send(name)]
+    for name in in_use:
+        try:
+            if name not in senders:
+                senders[name] = _sender(name)
+            senders[name].nudge()
+        except Exception as error:  # the broker is away: drop it, the relay polls
+            failed += 1
+            logger.debug("nudge by %s dropped: %s", name, error)
+    return not failed or failed < len(in_use)
+
+
+def _can_send(name: str) -> bool:
+    return name == names.CELERY or notifications.is_possible(databases.alias())
+
+
+def _sender(name: str) -> _Sender:
+    """Return a transport's sender with its own connection, for this thread."""
+    if name == names.LOCAL:
+        return notifications.NotifyTransport(databases.alias())
     from .celery_broker import CeleryTransport  # only a process that sends nudges needs Celery
 
     return CeleryTransport()
+
+
+def _close(senders: dict[str, _Sender]) -> None:
+    for sender in senders.values():
+        if isinstance(sender, notifications.NotifyTransport):
+            sender.close()
 
 
 _nudger = _Nudger()
 
 
 def _renew() -> None:
-    # A forked child has the flag but not the thread, and may have a lock that is never released.
-    global _nudger
+    # A forked child has the flag but not the threads, and may have a lock that is never released.
+    global _nudger, _own_relay
+    _own_relay = None
     _nudger = _Nudger()
 
 

@@ -36,9 +36,9 @@ LAYERS = (
 )
 
 # In the outbox, relay and worker run without the rooms that show or repair, and without each other.
-# `outbox.tasks` joins them. A sink is a bulk handler to them, and a source stores events. So is the
+# `outbox.tasks` and `outbox.local` join them. A sink is a bulk handler to them, and a source stores events. So is the
 # sender of stored calls a bulk handler.
-_JOINED = {"tasks", "sinks", "sources", "celery_tasks"}
+_JOINED = {"tasks", "local", "sinks", "sources", "celery_tasks"}
 ENGINE = {
     "relay": {"worker", *_JOINED},
     "worker": {"relay", *_JOINED},

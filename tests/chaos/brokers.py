@@ -1,5 +1,7 @@
 """The broker under test: Valkey; with TEST_BROKER=rabbitmq the system's RabbitMQ; with =sqs moto's.
 
+With TEST_BROKER=none there is no broker: processes of `outbox work` relay and deliver.
+
 TEST_AMQP_URL gives the URL of a RabbitMQ that runs already, which `make test-rabbitmq` takes from
 AMQP_URL. Tests that stop the broker are skipped then.
 """
@@ -15,9 +17,10 @@ import pytest
 from tests.chaos.broker import Broker, Valkey
 from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
 from tests.chaos.sqs import Sqs
+from tests.chaos.without_broker import NoBroker
 from tests.servers.server import ServerMissing
 
-NAMES = ("valkey", "rabbitmq", "sqs")
+NAMES = ("valkey", "rabbitmq", "sqs", "none")
 #: Those of a chaos run, which repeats and shuffles messages: SQS lets no third party read them.
 OF_CHAOS = NAMES[:2]
 
@@ -46,4 +49,6 @@ def broker_under_test(folder: Path, *, queues: Sequence[str]) -> Broker:
             return Sqs(folder, queues=queues)
         except ServerMissing as reason:
             pytest.skip(str(reason))
+    if name_under_test() == "none":
+        return NoBroker()
     return Valkey(folder)

@@ -4,10 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.brokers import broker_under_test, is_given
+from tests.chaos.brokers import broker_under_test, is_given, name_under_test
 from tests.chaos.stack import Stack, running_stack
 
 QUEUES = ["outbox", "ground", "ground.outside", "ground.slow"]
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_a_broker(request: pytest.FixtureRequest) -> None:
+    needs_one = map(request.node.get_closest_marker, ("broker", "own_broker"))
+    if name_under_test() == "none" and any(needs_one):
+        pytest.skip("it is about the broker, and there is none")
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ import psycopg
 
 from tests.chaos.broker import Broker, Valkey
 from tests.chaos.forks import Forks
+from tests.chaos.without_broker import NoBroker
 from tests.databases import fresh_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,17 +99,37 @@ class Stack:
 
     def start_relay(self, name: str = "relay", **environment: str) -> None:
         """Start a relay, unless one of this name runs."""
+        if self.is_local:
+            self._start_work(name, "outbox", **environment)
+            return
         self._start_celery(name, ["-Q", "outbox", "--pool", "solo"], **environment)
 
     def start_worker(
         self, name: str = "worker", *, queues: str, concurrency: int = 2, **environment: str
     ) -> None:
         """Start a worker, unless one of this name runs."""
+        if self.is_local:
+            self._start_work(name, queues, "--processes", str(concurrency), **environment)
+            return
         options = ["-Q", queues, "-c", str(concurrency)]
         self._start_celery(name, options, **environment)
 
     def start_beat(self, name: str = "beat") -> None:
         self.start(name, [*self._celery("beat"), "--loglevel", "INFO", "--pidfile", ""])
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether processes of `outbox work` relay and deliver, without a broker."""
+        return isinstance(self.broker, NoBroker)
+
+    def _start_work(self, name: str, queues: str, *options: str, **environment: str) -> None:
+        if self.is_running(name):
+            return
+        before = len(self.log(name))
+        served = [part for queue in queues.split(",") for part in ("--queue", queue)]
+        command = [sys.executable, "manage.py", "outbox", "work", *served, *options]
+        self.start(name, command, **environment)
+        self.wait_until(lambda: "Working: " in self.log(name)[before:], f"{name} works")
 
     def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:
         if self.is_running(name):
@@ -181,6 +202,10 @@ class Stack:
             self.kill(name)
         while self._forks and not but:
             self._forks.popitem()[1].end()
+
+    def stop_relays(self) -> None:
+        """Stop everything that relays. Without a broker that includes each worker."""
+        self.stop_all(but={"broker"} if self.is_local else {"broker", "worker"})
 
     # --- what is stored -------------------------------------------------------------------------
 

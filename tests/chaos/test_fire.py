@@ -71,7 +71,7 @@ class TestTwoRelays:
 class TestARelayThatIsKilled:
     def test_loses_nothing(self, ground: Stack):
         """Without the lease: what was claimed and not published stays sent for ever."""
-        ground.stop_all(but={"broker", "worker"})
+        ground.stop_relays()
         ground.start_worker(queues=QUEUES)
         number = 0
         for round_ in range(3):
@@ -133,7 +133,7 @@ class TestAWorkerThatIsKilledInABatch:
         self, ground: Stack, point: str
     ):
         """Without the receipts in the batch's transaction: effects twice, or never."""
-        ground.stop_all(but={"broker", "worker"})
+        ground.stop_relays()
         strike(ground, 30)
         asked_for = ground.folder / f"die-{point}"
         asked_for.touch()
@@ -149,7 +149,7 @@ class TestAWorkerThatIsKilledInABatch:
 class TestAnEventThatKillsItsWorker:
     def test_ends_as_dead_and_its_batch_neighbours_do_not(self, ground: Stack):
         """Without the start marker: no attempt is counted, and it kills workers for ever."""
-        ground.stop_all(but={"broker", "worker"})
+        ground.stop_relays()
         strike(ground, 4)
         [poison] = strike(ground, 1, "die_always")
         strike(ground, 4)
@@ -184,6 +184,7 @@ class TestAHandlerThatHangs:
         assert ground.value(interrupted) >= 1
 
 
+@pytest.mark.broker
 class TestABrokerThatIsWiped:
     def test_loses_nothing(self, ground: Stack):
         """Without the lease: messages that were in the queue never come."""
@@ -297,6 +298,7 @@ class TestAnOldRelay:
         assert ground.value(attempts, "ground.newcomer") == 1
 
 
+@pytest.mark.broker
 class TestTwoBeatProcesses:
     def test_repeat_no_effect(self, ground: Stack):
         """Without the token check and the unique delivery: effects twice."""
@@ -361,6 +363,7 @@ class TestAWorkerOfAllQueues:
         assert_each_once(ground, 48)
 
 
+@pytest.mark.broker
 class TestARelayWithAnInlineHandler:
     def test_needs_no_worker_for_a_single_event(self, ground: Stack):
         """Without `inline`: nothing is recorded until a worker comes."""

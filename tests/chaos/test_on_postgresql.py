@@ -109,7 +109,7 @@ class TestPgBouncerInTransactionMode:
 class TestAnyNumberOfRelays:
     def test_has_the_same_effects(self, ground: Stack):
         """Without the locks in `open_passes`: windows are exceeded."""
-        ground.stop_all(but={"broker", "worker"})
+        ground.stop_relays()
         ground.start_worker(queues=QUEUES)
         before = self.deadlocks(ground)
         for turn, relays in enumerate((1, 2, 8), start=1):

@@ -14,6 +14,7 @@ from . import (
     relay,
     sinks,
     startapp,
+    work,
 )
 from .common import Subcommand
 
@@ -44,6 +45,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "rehearse": checks.Rehearse(),
     "asyncapi": contracts.Asyncapi(),
     "diff": contracts.Diff(),
+    "work": work.Work(),
     "relay": relay.Relay(),
     "sinks": sinks.Sinks(),
     "receive": receiving.Receive(),

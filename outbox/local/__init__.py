@@ -1,0 +1,1 @@
+"""Processes of `manage.py outbox work`: each relays and delivers, without a broker."""

@@ -1,0 +1,80 @@
+"""Periodic jobs without beat: each runs once per interval, in one of the working processes.
+
+The row of a job in `outbox_heartbeat` has the time of its last run. The process that moves this
+time forward, in one statement, runs the job.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from threading import Event
+
+from django.db import connections
+
+from outbox import clock, operations
+from outbox.conf import conf
+from outbox.deliveries.connections import drop_all
+from outbox.models import Heartbeat
+from outbox.sources.forgetting import forget_received
+
+logger = logging.getLogger("outbox.local")
+
+#: Longest duration of one run of pruning. The next run continues.
+_PRUNING = timedelta(seconds=2)
+_LOOK_SECONDS = 10.0
+
+
+def prune() -> None:
+    """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages."""
+    if conf().RETENTION:
+        operations.prune(at_most=_PRUNING, by="outbox.prune")
+    forget_received(at_most=_PRUNING)
+
+
+#: Each job by its name, with the time between two runs.
+JOBS: Mapping[str, tuple[timedelta, Callable[[], None]]] = {
+    "outbox.prune": (timedelta(seconds=300), prune)
+}
+
+
+class PeriodicJobs:
+    """Runs the jobs that are due, until stopped. It runs in one thread.
+
+    Args:
+        stopping: ends the loop.
+        using: the outbox's database alias.
+    """
+
+    def __init__(self, stopping: Event, *, using: str) -> None:
+        self._stopping = stopping
+        self._using = using
+
+    def run(self) -> None:
+        """Look for due jobs every ten seconds, until stopped."""
+        try:
+            while not self._stopping.wait(_LOOK_SECONDS):
+                for name, (every, job) in JOBS.items():
+                    self._run_if_due(name, every, job)
+                connections.close_all()  # seldom used, and the server may end it meanwhile
+        finally:
+            connections.close_all()
+
+    def _run_if_due(self, name: str, every: timedelta, job: Callable[[], None]) -> None:
+        try:
+            if claim(name, every=every, using=self._using):
+                job()
+        except Exception:
+            logger.exception("The periodic job %s failed. It runs again in %s.", name, every)
+            drop_all()
+
+
+def claim(name: str, *, every: timedelta, using: str) -> bool:
+    """Return whether this process has to run a job now: no other one did within `every`."""
+    now = clock.now(using=using)
+    rows = Heartbeat.objects.using(using)
+    values = {"kind": Heartbeat.Kind.BEAT, "name": name, "started_at": now, "seen_at": now - every}
+    rows.bulk_create([Heartbeat(**values)], ignore_conflicts=True)
+    mine = rows.filter(kind=Heartbeat.Kind.BEAT, name=name, seen_at__lte=now - every)
+    return bool(mine.update(seen_at=now))

@@ -1,0 +1,105 @@
+"""The subcommand work: relay and deliver without a broker."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from functools import partial
+
+from django.core.management.base import CommandError
+
+from outbox.formatting import did_you_mean
+from outbox.local.process import WorkProcess
+from outbox.local.supervisor import Supervisor
+from outbox.subscriptions import queues as queues_of_code
+from outbox.transports import names
+from outbox.transports.base import QUEUE
+
+from .common import Options, Write, count
+
+
+class Work:
+    """Relay and deliver events in this process, without a broker, until SIGINT or SIGTERM."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the number of processes and threads, the queues and the stop time."""
+        parser.add_argument(
+            "--processes", type=_number, default=1, metavar="N", help="number of processes (1)"
+        )
+        parser.add_argument(
+            "--threads",
+            type=_number,
+            default=1,
+            metavar="N",
+            help="most messages that a process runs at the same time (1)",
+        )
+        parser.add_argument(
+            "--queue",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="serve only this queue; can be repeated; default: those of all handlers",
+        )
+        parser.add_argument(
+            "--stop-seconds",
+            type=_seconds,
+            default=30.0,
+            metavar="SECONDS",
+            help="time for running deliveries after SIGTERM (30)",
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Work until stopped. Raise `CommandError` if the settings or a queue are wrong."""
+        _check(options["queue"])
+        given = {name: options[name] for name in ("threads", "stop_seconds")}
+        given["queues"] = options["queue"]
+        served = ", ".join(sorted(options["queue"])) or "all queues"
+        processes, threads = options["processes"], options["threads"]
+        write(
+            f"Working: {served}, {count(processes, 'process', 'processes')} with "
+            f"{count(threads, 'thread')}. Ctrl-C or SIGTERM stops it."
+        )
+        sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
+        if processes == 1:
+            WorkProcess(**given).run()
+        else:
+            work = partial(_work, **given)
+            Supervisor(processes, work, stop_seconds=options["stop_seconds"]).run()
+        write("Working has stopped.")
+
+
+def _work(**given: object) -> None:
+    WorkProcess(**given, is_child=True).run()  # type: ignore[arg-type]  # parsed options
+
+
+def _check(queues: list[str]) -> None:
+    if not names.uses(names.LOCAL):
+        in_use = ", ".join(names.in_use())
+        raise CommandError(
+            f"This project uses the transport {in_use}, so commits do not nudge processes of "
+            'outbox work. Set OUTBOX["TRANSPORTS"] = ["local"], or ["celery", "local"] to run '
+            "them beside Celery's workers."
+        )
+    known = {QUEUE}.union(*queues_of_code().values())
+    for name in queues:
+        if name not in known:
+            hint = (
+                did_you_mean(name, sorted(known)) or f"The queues are {', '.join(sorted(known))}."
+            )
+            raise CommandError(f"No handler has the queue {name}. {hint}")
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1000:
+        raise ArgumentTypeError(f"invalid number {text!r}; give one from 1 to 1000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise ArgumentTypeError(f"invalid number of seconds {text!r}; give one from 0")
+    return seconds
