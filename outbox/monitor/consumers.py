@@ -42,19 +42,17 @@ class ConsumerStatus:
 
 
 def consumer_statuses(
-    rows: Iterable[Subscription] | None = None, *, using: str | None = None
+    rows: Iterable[Subscription], *, using: str | None = None
 ) -> list[ConsumerStatus]:
     """Return the settlements that consumers owe, by consumer and sink.
 
     Cost: two queries that read open and missing settlements only. Without consumers, none.
 
     Args:
-        rows: the active subscriptions, if the caller has read them.
+        rows: the active subscriptions.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    if rows is None:
-        rows = Subscription.objects.using(using).filter(active=True).exclude(consumers="")
     expected = {(name, row.pk): row.handler for row in rows for name in row.consumer_names}
     if not expected:
         return []

@@ -15,6 +15,7 @@ from outbox.models import Delivery, Settlement
 from outbox.monitor.consumers import consumer_statuses
 from outbox.monitor.groups import groups
 from outbox.monitor.health import health_of_parts
+from outbox.monitor.status import status
 from outbox.reconciliation.examination import reconcile
 from tests.outbox.command import outbox_command
 from tests.outbox.settlements.world import (
@@ -49,7 +50,7 @@ def health() -> tuple[str, bool, str]:
 
 class TestAConsumerThatOwesSettlements:
     def test_is_counted(self, owing):
-        [one] = consumer_statuses()
+        [one] = status().consumers
 
         assert (one.consumer, one.handler) == ("billing", "sinks.log")
         assert (one.open, one.late, one.missing) == (2, 1, 1)
