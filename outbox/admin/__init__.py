@@ -13,6 +13,7 @@ from .deliveries import DeliveryAdmin
 from .events import DelayedEventAdmin, EventAdmin
 from .operations import OperationAdmin
 from .overview import OverviewAdmin
+from .settlements import SettlementAdmin
 from .strict_lookups import StrictAdminMixin
 from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
@@ -23,6 +24,7 @@ __all__ = [
     "EventAdmin",
     "OperationAdmin",
     "OverviewAdmin",
+    "SettlementAdmin",
     "StrictAdminMixin",
     "SubscriptionAdmin",
     "TimelineMixin",

@@ -15,7 +15,7 @@ from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 
-from .links import dead_url, events_url, handlers_url, operation_url
+from .links import dead_url, events_url, handlers_url, operation_url, settlements_url
 
 #: An owed delivery older than this needs attention.
 _LONG = timedelta(minutes=1)
@@ -64,7 +64,8 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
             yield Advice(text % {"source": queue, "health": part.text})
         elif kind == "consumer":
             text = _("%(consumer)s does not settle events in time (%(health)s). Check that system.")
-            yield Advice(text % {"consumer": queue, "health": part.text})
+            url = settlements_url(consumer=queue)
+            yield Advice(text % {"consumer": queue, "health": part.text}, url, _("Settlements"))
         elif queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "

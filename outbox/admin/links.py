@@ -37,6 +37,11 @@ def operation_url(pk: int) -> str:
     return reverse("admin:outbox_operation_change", args=[pk])
 
 
+def settlements_url(**query: str) -> str:
+    """Return the URL of the list of settlements, filtered."""
+    return _with_query(reverse("admin:outbox_settlement_changelist"), query)
+
+
 def handlers_url() -> str:
     """Return the URL of the page of handlers."""
     return reverse("admin:outbox_subscription_handlers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -35,7 +35,7 @@ from outbox.templatetags.outbox_display import span, span_of_seconds
 from .advice import Advice, advice
 from .base import ReadOnlyAdmin, may
 from .contracts import contracts_download, contracts_view
-from .links import dead_url, deliveries_url, events_url
+from .links import dead_url, deliveries_url, events_url, settlements_url
 from .pages import show
 from .periodic import periodic_view
 
@@ -126,6 +126,7 @@ class Overview:
             Tile(_("pending"), _number(pending), deliveries_url(state="pending")),
             Tile(_("retrying"), _number(retrying), deliveries_url(due="later")),
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
+            *self._late(),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
             Tile(_("events per second"), _rate(recent.events / _RECENT.total_seconds())),
             Tile(_("median time to done"), span_of_seconds(recent.lag(0.5))),
@@ -141,6 +142,13 @@ class Overview:
             Span(_("The last hour"), _charts(minutes.series(end=self.now, **hour))),
             Span(_("The last day"), _charts(minutes.series(end=self.now, **day))),
         ]
+
+    def _late(self) -> Iterator[Tile]:
+        """Yield the number of late settlements, if other systems owe any."""
+        if consumers := self.status.consumers:
+            late = sum(one.late for one in consumers)
+            url = settlements_url(state="late")
+            yield Tile(_("late settlements"), _number(late), url, is_bad=bool(late))
 
     def _oldest(self) -> str:
         owed = [one.oldest for one in self.status.handlers if one.oldest]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,14 @@ class Page:
         title: its title.
         permission: the required permission.
         setting: the key of `OUTBOX` without which the page is empty, and not in the navigation.
+        entry_key: the key that an entry of that setting needs for it.
     """
 
     name: str
     title: str | Promise
     permission: str
     setting: str = ""
+    entry_key: str = ""
 
     @property
     def url(self) -> str:
@@ -39,7 +41,12 @@ class Page:
     @property
     def is_used(self) -> bool:
         """Whether it belongs into the navigation of this project."""
-        return not self.setting or bool(getattr(settings, "OUTBOX", {}).get(self.setting))
+        if not self.setting:
+            return True
+        entries = getattr(settings, "OUTBOX", {}).get(self.setting) or {}
+        if not self.entry_key:
+            return bool(entries)
+        return any(isinstance(one, Mapping) and one.get(self.entry_key) for one in entries.values())
 
 
 PAGES: Sequence[Page] = (
@@ -50,6 +57,13 @@ PAGES: Sequence[Page] = (
     Page("outbox_subscription_handlers", _("Handlers"), "outbox.view_subscription"),
     Page("outbox_event_sinks", _("Sinks"), "outbox.view_event", "SINKS"),
     Page("outbox_event_sources", _("Sources"), "outbox.view_event", "SOURCES"),
+    Page(
+        "outbox_settlement_changelist",
+        _("Settlements"),
+        "outbox.view_settlement",
+        "SINKS",
+        "CONSUMERS",
+    ),
     Page("outbox_delivery_changelist", _("Deliveries"), "outbox.view_delivery"),
     Page("outbox_delivery_blocked", _("Blocked keys"), "outbox.view_delivery"),
     Page("outbox_delayedevent_changelist", _("Delayed events"), "outbox.view_delayedevent"),

@@ -24,6 +24,9 @@ from .statements import SENT, Columns, Statement, numbers, read, stored, timesta
 #: Maximum number of stored characters of a worker's name.
 MAX_WORKER_NAME = 150
 
+#: A delivery in a message: its id and the token under which it was sent.
+Pair = tuple[int, int]
+
 _RENEWED_AFTER = 1 / 3
 
 #: Columns of an event for a handler or its trace. Others are read only when a call fails.
@@ -181,7 +184,7 @@ def by_start(rows: Iterable[Delivery]) -> dict[Start, set[int]]:
     return ids
 
 
-def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+def by_token(pairs: Iterable[Pair]) -> dict[int, list[int]]:
     """Return delivery ids by token; one message nearly always has one token."""
     ids: dict[int, list[int]] = {}
     for delivery_id, token in pairs:
@@ -192,6 +195,30 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 def event_of(seq: int) -> Statement:
     """Return the statement that reads the columns of an event for a handler."""
     return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
+
+
+def reads_after_start(
+    pairs: Sequence[Pair], subscription: int | None, *, using: str
+) -> tuple[Statement, Statement]:
+    """Return the reads that follow the UPDATE of a start: held subscriptions, then events.
+
+    A held one is paused, or has an open breaker. The UPDATE may have read it before it waited for a
+    lock. The events are those of the whole message, since most deliveries start.
+    """
+    whose = f"FROM outbox_delivery d WHERE d.id IN ({numbers(pk for pk, _token in pairs)})"
+    subscriptions = f"SELECT d.subscription_id {whose}"
+    if subscription is not None:
+        subscriptions = f"{subscription:d}"
+    held = (
+        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
+        "WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) "
+        f"AND s.id IN ({subscriptions})"
+    )
+    # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
+    seqs = f"SELECT d.event_id {whose}"
+    given = f"= ANY(ARRAY({seqs}))" if connections[using].vendor == "postgresql" else f"IN ({seqs})"
+    events = f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq {given}"  # noqa: S608  ours
+    return Statement(held), Statement(events)
 
 
 def started(

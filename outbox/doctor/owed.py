@@ -16,7 +16,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from outbox import clock, events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
-from outbox.monitor.consumers import consumer_statuses
+from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
@@ -33,7 +33,8 @@ def examine(*, using: str) -> Iterator[Finding]:
 
     An open breaker is a finding even if no delivery waits for it.
     """
-    handlers = status(using=using).handlers
+    now = status(using=using)
+    handlers = now.handlers
     found = [
         *_dead(handlers),
         *_paused(handlers),
@@ -42,7 +43,7 @@ def examine(*, using: str) -> Iterator[Finding]:
         *_unknown_handlers(using=using),
         *_unknown_events(using=using),
         *_waiting_events(using=using),
-        *_late_consumers(using=using),
+        *_late_consumers(now.consumers),
         *_operations(using=using),
     ]
     yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
@@ -159,8 +160,8 @@ def _waiting_events(*, using: str) -> Iterator[Finding]:
         )
 
 
-def _late_consumers(*, using: str) -> Iterator[Finding]:
-    for one in consumer_statuses(using=using):
+def _late_consumers(consumers: Sequence[ConsumerStatus]) -> Iterator[Finding]:
+    for one in consumers:
         if not one.is_on:
             yield warning(
                 _PART,

@@ -12,7 +12,7 @@ from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.models import Attempt, Heartbeat, Subscription
-from outbox.monitor.consumers import ConsumerStatus, consumer_statuses
+from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
@@ -167,7 +167,7 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_events(found),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
         *_of_sources(source_statuses(using=using)),
-        _of_consumers(consumer_statuses(rows, using=using)),
+        _of_consumers(found.consumers),
         *_counted({row.handler for row in rows}, using=using),
     ]
 

@@ -62,6 +62,7 @@ class Settlement(Row):
                 name="outbox_settlement_missing",
             ),
             models.Index(fields=["event"], name="outbox_settlement_event"),
+            models.Index(fields=["consumer", "id"], name="outbox_settlement_consumer"),
         ]
 
     def __str__(self) -> str:

@@ -42,19 +42,17 @@ class ConsumerStatus:
 
 
 def consumer_statuses(
-    rows: Iterable[Subscription] | None = None, *, using: str | None = None
+    rows: Iterable[Subscription], *, using: str | None = None
 ) -> list[ConsumerStatus]:
     """Return the settlements that consumers owe, by consumer and sink.
 
     Cost: two queries that read open and missing settlements only. Without consumers, none.
 
     Args:
-        rows: the active subscriptions, if the caller has read them.
+        rows: the active subscriptions.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    if rows is None:
-        rows = Subscription.objects.using(using).filter(active=True).exclude(consumers="")
     expected = {(name, row.pk): row.handler for row in rows for name in row.consumer_names}
     if not expected:
         return []
@@ -65,14 +63,18 @@ def consumer_statuses(
     ]
 
 
+def is_late(now: datetime) -> Q:
+    """Return the condition that an open settlement has missed a deadline."""
+    return Q(due_at__lte=now) | Q(replays__gt=0)
+
+
 def _counts(using: str) -> dict[tuple[str, int], dict[str, Any]]:
     settlements = Settlement.objects.using(using)
     now = clock.now(using=using)
-    is_late = Q(due_at__lte=now) | Q(replays__gt=0)
     found: dict[tuple[str, int], dict[str, Any]] = {}
     opened = settlements.filter(state=State.OPEN).values("consumer", "delivery__subscription")
     opened = opened.annotate(
-        open=Count("pk"), late=Count(Case(When(is_late, then=1))), next_due=Min("due_at")
+        open=Count("pk"), late=Count(Case(When(is_late(now), then=1))), next_due=Min("due_at")
     )
     missing = settlements.filter(state=State.MISSING).values("consumer", "delivery__subscription")
     missing = missing.annotate(missing=Count("pk"))

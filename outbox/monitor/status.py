@@ -13,6 +13,7 @@ from outbox.counting import minutes
 from outbox.deliveries.pauses import with_backfills
 from outbox.models import Delivery, Event, Operation, Subscription
 
+from .consumers import ConsumerStatus, consumer_statuses
 from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
 
 State = Delivery.State
@@ -94,12 +95,14 @@ class Status:
         handlers: one for each handler, by name.
         waiting_events: number of events that wait for fan-out.
         oldest_waiting: emission time of the oldest of these.
+        consumers: the settlements that consumers of sinks owe.
     """
 
     at: datetime
     handlers: list[HandlerStatus] = field(default_factory=list)
     waiting_events: int = 0
     oldest_waiting: datetime | None = None
+    consumers: list[ConsumerStatus] = field(default_factory=list)
 
     def age(self, when: datetime | None) -> timedelta | None:
         """Return the time from `when` to `at`, at least 0; None for None."""
@@ -109,8 +112,8 @@ class Status:
 def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     """Count the outstanding deliveries.
 
-    Cost: nine queries, whatever the number of handlers. They read no settled delivery, so the cost
-    does not grow with history.
+    Cost: nine queries, whatever the number of handlers, and two more if a sink has consumers. They
+    read no settled delivery, so the cost does not grow with history.
 
     Args:
         using: the outbox's database alias.
@@ -134,6 +137,7 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
         handlers=list(handlers.values()),
         waiting_events=found["number"],
         oldest_waiting=found["oldest"],
+        consumers=consumer_statuses([row for row in subscriptions if row.active], using=using),
     )
 
 

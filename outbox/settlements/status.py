@@ -164,13 +164,14 @@ def _statuses(rows: QuerySet[Settlement], *, using: str) -> dict[int, list[Settl
             due_at=row.due_at,
             settled_at=row.settled_at,
             replays=row.replays,
-            text=f"{row.consumer}: {_in_words(row, now)}",
+            text=f"{row.consumer}: {in_words(row, now)}",
         )
         found.setdefault(row.delivery_id, []).append(status)
     return found
 
 
-def _in_words(row: Settlement, now: datetime) -> str:
+def in_words(row: Settlement, now: datetime) -> str:
+    """Return the state of a settlement: "done after 1.2 s", "settlement due in 40 s"."""
     if row.state == "settled" and row.settled_at:
         return _("done after %s") % _seconds(row.settled_at - row.delivery.event.emitted_at)
     if row.state == "withdrawn":

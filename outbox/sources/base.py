@@ -14,7 +14,23 @@ class SourceUnavailable(Exception):
 
 
 class NotReadable(ValueError):
-    """A message cannot be read. The text names the cause, and quotes no value of the message."""
+    """A message cannot be read. The text names the cause, and quotes no value of the message.
+
+    Dead letters with the same text are one group. So a position in the message is not in the text.
+
+    Args:
+        reason: the cause.
+        where: position of the problem in the message, "line 1, column 7", or "".
+    """
+
+    def __init__(self, reason: str, *, where: str = "") -> None:
+        super().__init__(reason)
+        self.where = where
+
+    @property
+    def with_position(self) -> str:
+        """The cause and the position."""
+        return f"{self} ({self.where})" if self.where else str(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def from_cloudevent(
             message.headers, message.body, prefix=prefix, percent_encoded=percent_encoded
         )
     except cloudevents.InvalidCloudEvent as error:
-        raise NotReadable(str(error).removesuffix(".")) from error
+        raise NotReadable(str(error).removesuffix("."), where=error.where) from error
     return _content(event)
 
 

@@ -83,9 +83,15 @@ def read(message: ReceivedMessage, source: SourceConfig) -> Reading | None:
             "%s: the message %s cannot be read, and becomes a dead letter: %s.",
             source.name,
             message.position,
-            error if isinstance(error, NotReadable) else f"{type(error).__name__} was raised",
+            _described(error),
         )
         return unreadable(message, source, content)
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, NotReadable):
+        return error.with_position
+    return f"{type(error).__name__} was raised"
 
 
 def content_of(message: ReceivedMessage, source: SourceConfig) -> ExternalMessage | None:
@@ -139,7 +145,7 @@ def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | N
         # As JSON, a value also fits a strict type.
         return known.model_validate_json(to_json(content.data), by_alias=True, by_name=True)
     except ValidationError as error:
-        raise NotReadable(f"It does not fit {known.event_name}: {_problems(error)}") from None
+        raise _unfit(known, error) from None
     except PydanticSerializationError as error:
         raise NotReadable("Its data has a value that JSON does not have") from error
     except Exception as error:  # a validator is code of the project
@@ -239,7 +245,16 @@ def _unknown(message: ReceivedMessage, source: SourceConfig, content: ExternalMe
     )
 
 
-def _problems(error: ValidationError) -> str:
-    # str(error) quotes the values.
+def _unfit(event: type[ExternalEvent], error: ValidationError) -> NotReadable:
+    """Return the reason, with "*" for the position in a list. str(error) quotes the values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+    places = [one["loc"] for one in found]
+    fields = [".".join("*" if isinstance(part, int) else part for part in loc) for loc in places]
+    problems = dict.fromkeys(
+        f"{field}: {one['msg']}" for field, one in zip(fields, found, strict=True)
+    )
+    exact = [".".join(map(str, loc)) for loc in places]
+    return NotReadable(
+        f"It does not fit {event.event_name}: {'; '.join(problems)}",
+        where=", ".join(exact) if exact != fields else "",
+    )

@@ -58,7 +58,10 @@ def read_message(
         headers=headers,
         body=_decoded(body, encoding, source=known),
     )
-    found = _read(message, known, unknown_type=unknown_type)
+    try:
+        found = _read(message, known, unknown_type=unknown_type)
+    except NotReadable as error:
+        raise PermanentFailure(_cannot_be_read(source, str(error))) from error
     if found is None:
         return
     content, fact = found
@@ -69,7 +72,7 @@ def read_message(
 
 
 def require_readable(stored: StoredMessage) -> None:
-    """Raise `PermanentFailure` if `read_message` would. Store nothing."""
+    """Raise `PermanentFailure` if `read_message` would, with the position. Store nothing."""
     source = _source(stored.source)
     message = ReceivedMessage(
         position=stored.position,
@@ -78,7 +81,14 @@ def require_readable(stored: StoredMessage) -> None:
         headers=stored.headers,
         body=_decoded(stored.body, stored.encoding, source=source),
     )
-    _read(message, source, unknown_type=stored.unknown_type)
+    try:
+        _read(message, source, unknown_type=stored.unknown_type)
+    except NotReadable as error:
+        raise PermanentFailure(_cannot_be_read(source.name, error.with_position)) from error
+
+
+def _cannot_be_read(source: str, reason: str) -> str:
+    return f"A message of {source} cannot be read: {reason}."
 
 
 def _source(name: str) -> SourceConfig:
@@ -109,15 +119,17 @@ def _decoded(body: str, encoding: Encoding, *, source: SourceConfig) -> bytes:
 def _read(
     message: ReceivedMessage, source: SourceConfig, *, unknown_type: str
 ) -> tuple[ExternalMessage, ExternalEvent | None] | None:
-    """Return a message's content, and its event if it has one; None: nothing is to be stored."""
-    try:
-        content = content_of(message, source)
-        fact = fact_of(content, source) if content else None
-        if content is not None and content.type == SETTLED_TYPE:
-            report_of(content)
-            return content, fact
-    except NotReadable as error:
-        raise PermanentFailure(f"A message of {source.name} cannot be read: {error}.") from error
+    """Return a message's content, and its event if it has one; None: nothing is to be stored.
+
+    Raises:
+        NotReadable: as `content_of`, `fact_of` and `report_of`.
+        PermanentFailure: no external event declares its type any more.
+    """
+    content = content_of(message, source)
+    fact = fact_of(content, source) if content else None
+    if content is not None and content.type == SETTLED_TYPE:
+        report_of(content)
+        return content, fact
     if content is None or (fact is None and content.type == unknown_type):
         return None  # the mapper drops it, or the type is still unknown
     if fact is None:

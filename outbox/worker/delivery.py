@@ -21,7 +21,7 @@ from outbox.context import caused_by
 from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.lease import MAX_WORKER_NAME, Lease
+from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, Pair
 from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
@@ -34,7 +34,6 @@ from .callbacks import Callbacks
 from .calls import SessionWatch
 from .outcome import Refusal, Result
 from .start import hand_back_unfit, start
-from .start_sql import Pair
 
 
 class ReceiptNotGiven(RuntimeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -26,8 +26,10 @@ from outbox.deliveries.key_locks import lock_all_keys
 from outbox.deliveries.lease import (
     EVENT,
     SUBSCRIPTION,
+    Pair,
     by_token,
     duration,
+    reads_after_start,
     started,
     unhindered,
 )
@@ -48,17 +50,7 @@ from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery, Subscription
 from outbox.subscriptions import Handler
 
-from .start_sql import (
-    FREE,
-    FREE_OR_OURS,
-    IN_TURN,
-    RETURNING,
-    STARTED,
-    UNORDERED,
-    Pair,
-    events_of,
-    held_of,
-)
+from .start_sql import FREE, FREE_OR_OURS, IN_TURN, RETURNING, STARTED, UNORDERED
 
 logger = logging.getLogger("outbox.start")
 
@@ -78,9 +70,7 @@ class _Start:
     lasts: timedelta
     subscription: int | None = None
     is_doubtful: bool = False
-
-    def __post_init__(self) -> None:
-        self.until = self.at + self.lasts
+    until: datetime = field(init=False, repr=False)
 
     @contextmanager
     def tried(self, *, using: str) -> Iterator[None]:
@@ -176,7 +166,7 @@ def _start_free(
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
-    rest = (held_of(pairs, this.subscription), events_of(pairs, using=using))
+    rest = reads_after_start(pairs, this.subscription, using=using)
 
     def send() -> list[Rows]:
         with this.tried(using=using), _start_transaction(handler, using=using):

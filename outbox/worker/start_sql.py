@@ -1,44 +1,9 @@
-"""The statements of a start that one UPDATE makes, without a lock beforehand."""
+"""The SQL of a start that one UPDATE makes, without a lock beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from django.db import connections
-
-from outbox.deliveries.lease import EVENT
-from outbox.deliveries.statements import SENT, Statement, numbers
+from outbox.deliveries.statements import SENT
 from outbox.models import Delivery
-
-#: A delivery in a message: its id and the token under which it was sent.
-Pair = tuple[int, int]
-
-
-def events_of(pairs: Sequence[Pair], *, using: str) -> Statement:
-    """Return the statement that reads the events of a message: of all, since most start."""
-    ids = numbers(pk for pk, _token in pairs)
-    seqs = f"SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids})"  # noqa: S608  ours
-    # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
-    is_array = connections[using].vendor == "postgresql"
-    given = f"= ANY(ARRAY({seqs}))" if is_array else f"IN ({seqs})"
-    return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq {given}")  # noqa: S608  ours
-
-
-def held_of(pairs: Sequence[Pair], subscription: int | None) -> Statement:
-    """Return the statement that reads which subscriptions of a message are held.
-
-    They are paused, or have an open breaker. It runs after the UPDATE, which may have read them
-    before it waited for a lock.
-    """
-    ids = numbers(pk for pk, _token in pairs)
-    whose = f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"  # noqa: S608  ours
-    if subscription is not None:
-        whose = f"({subscription:d})"
-    return Statement(
-        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
-        f"WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN {whose}"
-    )
-
 
 STARTED = """
 UPDATE outbox_delivery

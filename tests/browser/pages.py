@@ -33,6 +33,7 @@ _DONE = "SELECT min(id) FROM outbox_delivery WHERE state = 'done'"
 _PARKED = "SELECT min(id) FROM outbox_delivery WHERE state = 'parked'"
 _HANDLER = "SELECT min(id) FROM outbox_subscription WHERE handler = ?"
 _OPERATION = "SELECT min(id) FROM outbox_operation"
+_SETTLEMENT = "SELECT min(id) FROM outbox_settlement"
 _LATER = "SELECT id FROM outbox_delayedevent"
 
 #: By what each is called in a test's name.
@@ -72,6 +73,9 @@ PAGES: Mapping[str, Address] = {
     "the sources": _at(f"{OUTBOX}/event/sources/"),
     "the message that cannot be read": _row(f"{OUTBOX}/delivery/{{}}/correct/", _UNREADABLE),
     "the contracts": _at(f"{OUTBOX}/minute/contracts/"),
+    "the settlements": _at(f"{OUTBOX}/settlement/"),
+    "the late settlements": _at(f"{OUTBOX}/settlement/?state=late"),
+    "a settlement": _row(f"{OUTBOX}/settlement/{{}}/change/", _SETTLEMENT),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
     "the orders": _at("/admin/orders/order/"),

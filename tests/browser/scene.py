@@ -48,6 +48,20 @@ found = [ReceivedMessage(position=f"message {n}", topic="/carrier", body=body) f
 store(configured()["carrier"], found)
 flush()
 """
+#: Their deadlines are in the future: a relay withdraws those of a consumer that no sink names.
+_SETTLEMENTS = """
+from datetime import timedelta
+from django.utils import timezone
+from outbox.models import Delivery, Settlement
+now = timezone.now()
+ways = (("done", "open", 0), ("done", "open", 1), ("dead", "missing", 3), ("done", "settled", 0))
+for number, (delivery, state, replays) in enumerate(ways):
+    row = Delivery.objects.filter(state=delivery).order_by("id")[number]
+    Settlement.objects.create(
+        delivery=row, event=row.event.id, consumer="billing", state=state, replays=replays,
+        due_at=now + timedelta(hours=1), settled_at=now if state == "settled" else None,
+    )
+"""
 _LATER = """
 from datetime import timedelta
 from uuid import uuid4
@@ -80,6 +94,6 @@ def furnish(site: Site) -> Scene:
         site.run(_SHIP.format(order=well.id) + _LATER)
         site.wait_until_settled()
     stuck = [site.place() for _ in range(3)][-1]
-    site.run(_PAUSE + _UNREADABLE)
+    site.run(_PAUSE + _UNREADABLE + _SETTLEMENTS)
     site.wait_until_settled()
     return Scene(well=well, stuck=stuck)

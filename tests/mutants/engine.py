@@ -499,7 +499,7 @@ DELIVERY = [
                 "held = {row.pk for row in rows if breaker.holds(row)}",
                 "held: set[int] = set()",
             ),
-            Edit("outbox/worker/start_sql.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
+            Edit("outbox/deliveries/lease.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
         ),
         noticed_by=(
             f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank::test_gets_no_call_from_deliveries_that_were_in_flight",

@@ -13,12 +13,14 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 
-from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.models import Attempt, Delivery, Event, Settlement, Subscription
 
 #: Number of consecutive events of one key.
 EVENTS_PER_KEY = 8
 #: Number of events that wait for the relay.
 WAITING = 20
+#: The consumer that settles the deliveries of all handlers but the rare one, and of that one.
+CONSUMER, RARE_CONSUMER = "billing", "archive"
 
 _NUMBERS = """
 WITH RECURSIVE numbers(n) AS (
@@ -46,6 +48,17 @@ SELECT event.seq, subscription.id, 'done', event.emitted_at, 1, 1, 1, 'worker', 
 FROM outbox_event event JOIN outbox_subscription subscription ON subscription.event = event.name
 WHERE event.fanned_out_at IS NOT NULL
 ORDER BY event.seq
+"""
+
+_SETTLEMENTS = """
+INSERT INTO outbox_settlement (delivery_id, event, consumer, state, due_at, seconds, most_replays,
+                               replays, settled_at)
+SELECT delivery.id, event.id, subscription.consumers, 'settled', event.emitted_at, 300, 3, 0,
+       event.emitted_at
+FROM outbox_delivery delivery
+JOIN outbox_event event ON event.seq = delivery.event_id
+JOIN outbox_subscription subscription ON subscription.id = delivery.subscription_id
+ORDER BY delivery.id
 """
 
 _DIALECT = {
@@ -105,6 +118,7 @@ def store(events: int, *, names: Sequence[str], rare: str) -> History:
         _leave_newest_waiting()
         cursor.execute(_DELIVERIES)
     _mark_owed_and_discarded()
+    _expect_settlements(rare)
     _update_statistics()
     return known(rare)
 
@@ -136,6 +150,21 @@ def _mark_owed_and_discarded() -> None:
         )
         for delivery in Delivery.objects.filter(state="dead")
     )  # fmt: skip
+
+
+def _expect_settlements(rare: str) -> None:
+    """Give each delivery a settlement. Some are open or missing, and the rare ones the oldest."""
+    Subscription.objects.exclude(event=rare).update(consumers=CONSUMER)
+    Subscription.objects.filter(event=rare).update(consumers=RARE_CONSUMER)
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTLEMENTS)
+    now, newest = timezone.now(), Settlement.objects.latest("id").id
+    spread = {"open": range(10, newest, max(1, newest // 50)), "missing": range(11, newest, 200)}
+    for state, some in spread.items():
+        rows = Settlement.objects.filter(id__in=list(some))
+        rows.update(state=state, settled_at=None, due_at=now + timedelta(minutes=5))
+    late = Settlement.objects.filter(id__in=list(spread["open"])[::2])
+    late.update(due_at=now - timedelta(minutes=5))
 
 
 def _update_statistics() -> None:

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from django.urls import reverse
 
-from outbox.models import Delivery
-from tests.outbox.history import History
+from outbox.models import Delivery, Settlement
+from tests.outbox.history import CONSUMER, RARE_CONSUMER, History
 
 
 def pages(history: History) -> dict[str, str]:
@@ -38,6 +38,7 @@ def pages(history: History) -> dict[str, str]:
         "map": _url("subscription_map"),
         "delayed events": _url("delayedevent_changelist"),
         "operations": _url("operation_changelist"),
+        **_settlements(history, delivery.pk),
     }
 
 
@@ -83,6 +84,27 @@ def _deliveries(history: History, delivery: int) -> Mapping[str, str]:
     }
     return {
         _named("deliveries", text): _url("delivery_changelist", **query)
+        for text, query in filters.items()
+    }
+
+
+def _settlements(history: History, delivery: int) -> Mapping[str, str]:
+    filters: dict[str, dict[str, object]] = {
+        "": {},
+        "a page in the middle": {"older": Settlement.objects.get(delivery=delivery).pk},
+        **{state: {"state": state} for state in ("waiting", "late", "missing", "settled")},
+        "of a consumer": {"consumer": CONSUMER},
+        "of a consumer, late": {"consumer": CONSUMER, "state": "late"},
+        "of a seldom consumer": {"consumer": RARE_CONSUMER},
+        "of a seldom consumer, settled": {"consumer": RARE_CONSUMER, "state": "settled"},
+        "of a seldom consumer, missing": {"consumer": RARE_CONSUMER, "state": "missing"},
+        "of a seldom sink": {"sink": history.rare_handler},
+        "of a seldom sink, settled": {"sink": history.rare_handler, "state": "settled"},
+        "of a delivery": {"q": delivery},
+        "of nothing": {"q": str(uuid4())},
+    }
+    return {
+        _named("settlements", text): _url("settlement_changelist", **query)
         for text, query in filters.items()
     }
 

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-BIG = ("outbox_event", "outbox_delivery")
+BIG = ("outbox_event", "outbox_delivery", "outbox_settlement")
 _EVERY = 100
 
 

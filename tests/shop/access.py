@@ -61,6 +61,7 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "outbox.event": (),
     "outbox.minute": (),
     "outbox.operation": (),
+    "outbox.settlement": (),
     "outbox.subscription": (),
     "orders.order": (),
     "inventory.product": ("change",),

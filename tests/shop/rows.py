@@ -30,6 +30,7 @@ from outbox.models import (
     Event,
     Minute,
     Operation,
+    Settlement,
     Subscription,
 )
 from payments.models import BankReport, Payment
@@ -122,7 +123,10 @@ def _outbox(order: Order) -> list[Model]:
         action="retry", by="user:1", reason=FAILURES["operation"], started_at=now, seen_at=now
     )
     minute = Minute.objects.create(minute=now, handler=subscription.handler)
-    return [event, subscription, delivery, attempt, delayed, operation, minute]
+    settlement = Settlement.objects.create(
+        delivery=delivery, event=event.id, consumer="billing", due_at=now
+    )
+    return [event, subscription, delivery, attempt, delayed, operation, minute, settlement]
 
 
 def _order() -> Order:

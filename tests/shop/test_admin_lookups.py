@@ -65,6 +65,7 @@ ADMINS = [pytest.param(one, id=model._meta.label) for model, one in admin.site._
 def root() -> User:
     Group.objects.create(name="clerks")
     Group.objects.create(name="packers")  # a filter of a single choice is not offered
+    Subscription.objects.update(consumers="billing")  # nor one without a choice
     return User.objects.create_superuser("root")
 
 

@@ -158,8 +158,9 @@ def _json(body: bytes, kind: str) -> Any:
     try:
         return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
+        reason, where = _problem(error)
         raise InvalidCloudEvent(
-            f"The body is no JSON text in UTF-8 ({_reason(error)}). Send valid JSON."
+            f"The body is no JSON text in UTF-8 ({reason}). Send valid JSON.", where=where
         ) from error
 
 
@@ -167,11 +168,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _reason(error: Exception) -> str:
-    """Return why a body is invalid; the texts of other errors may quote data."""
+def _problem(error: Exception) -> tuple[str, str]:
+    """Return why a body is invalid, and where; the texts of other errors may quote data."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg}, line {error.lineno}, column {error.colno}"
-    return type(error).__name__
+        return error.msg, f"line {error.lineno}, column {error.colno}"
+    return type(error).__name__, ""
 
 
 def _text(name: str, value: object) -> str:

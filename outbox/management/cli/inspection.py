@@ -18,7 +18,7 @@ from outbox.deliveries.outstanding import owed_events
 from outbox.formatting import format_time, span
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import blocked, groups, status
-from outbox.monitor.consumers import ConsumerStatus, consumer_statuses
+from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
@@ -76,8 +76,8 @@ class Status:
         write(_waiting_events(found))
         if sources := source_statuses():
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
-        if consumers := consumer_statuses():
-            write(table(_CONSUMERS_HEAD, [_consumer_row(one) for one in consumers]))
+        if found.consumers:
+            write(table(_CONSUMERS_HEAD, [_consumer_row(one) for one in found.consumers]))
 
 
 class Why:
@@ -220,7 +220,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
-        "consumers": [asdict(one) for one in consumer_statuses()],
+        "consumers": [asdict(one) for one in found.consumers],
     }
 
 

@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 from django.utils import timezone
 
 from outbox import Breaker, DomainEvent, Pause, PermanentFailure, Sensitive, subscribe
-from outbox.models import DelayedEvent, Delivery, Event, Operation, Subscription
+from outbox.models import DelayedEvent, Delivery, Event, Operation, Settlement, Subscription
 from outbox.policy import Action
 from outbox.testing import Outbox
 
@@ -50,6 +50,9 @@ PAGES = {
     "outbox_operation_change": "view_operation",
     "outbox_operation_history": "view_operation",
     "outbox_operation_part": "view_operation",
+    "outbox_settlement_changelist": "view_settlement",
+    "outbox_settlement_change": "view_settlement",
+    "outbox_settlement_history": "view_settlement",
 }
 #: What changes something or shows a secret: the permission beyond seeing, and a form that does it.
 DEEDS = {
@@ -104,6 +107,9 @@ def rows(own_registry: None, no_nudge: None) -> dict[str, object]:
         "delayedevent": DelayedEvent.objects.create(
             due_at=now, name="tests.Crated", key="1", payload={}, stored_at=now,
             correlation_id=uuid4(),
+        ),
+        "settlement": Settlement.objects.create(
+            delivery=Delivery.objects.get(), event=uuid4(), consumer="billing", due_at=now
         ),
     }  # fmt: skip
 
@@ -268,7 +274,9 @@ class TestTheMatrix:
             clients[kind].post(url, form)
             assert self.state() == before, kind
 
-    @pytest.mark.parametrize("model", ["event", "delivery", "subscription", "operation"])
+    @pytest.mark.parametrize(
+        "model", ["event", "delivery", "subscription", "operation", "settlement"]
+    )
     def test_allows_no_user_to_add_or_delete_a_row(self, rows, clients, model):
         pages = [address(f"outbox_{model}_{what}", rows) for what in NOBODYS]
 

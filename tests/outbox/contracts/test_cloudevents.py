@@ -324,7 +324,7 @@ INVALID: list[tuple[Mapping[str, str | bytes], bytes, str]] = [
     ({}, b"", "The body is no JSON text in UTF-8"),
     ({}, b"[]", "neither a CloudEvent in binary encoding.*nor in structured encoding"),
     ({}, b'{"a": "ann@example.com"}', "has no attribute specversion"),
-    (STRUCTURED_TYPE, b'{"a": ann@example.com}', "Expecting value, line 1, column 7.*Send valid"),
+    (STRUCTURED_TYPE, b'{"a": ann@example.com}', r"Expecting value\). Send valid JSON"),
     (STRUCTURED_TYPE, b"\xff ann@example.com", r"UnicodeDecodeError\). Send valid JSON"),
     (STRUCTURED_TYPE, b'{"a": NaN}', "no JSON text"),
     (STRUCTURED_TYPE, b"[" * 200_000, r"RecursionError|Expecting value"),
@@ -361,8 +361,10 @@ class TestAMessageThatIsNoCloudEvent:
         assert SECRET not in str(caught.value)
 
     def test_is_refused_for_text_that_is_no_json(self):
-        with pytest.raises(InvalidCloudEvent, match="Expecting value, line 1, column 7"):
+        with pytest.raises(InvalidCloudEvent, match="Expecting value") as caught:
             parse(STRUCTURED_TYPE, b'{"a": x}')
+
+        assert caught.value.where == "line 1, column 7"
 
     @pytest.mark.parametrize("value", ["%C0%A0", "a%ff"])
     def test_is_refused_for_a_header_of_invalid_utf_8(self, value):

@@ -11,15 +11,16 @@ from pytest_django import DjangoAssertNumQueries
 from outbox.admin.handlers import network
 from outbox.doctor import owed
 from outbox.metrics.families import families
-from outbox.models import Delivery, Settlement
+from outbox.models import Delivery
 from outbox.monitor.consumers import consumer_statuses
 from outbox.monitor.groups import groups
 from outbox.monitor.health import health_of_parts
+from outbox.monitor.status import status
 from outbox.reconciliation.examination import reconcile
 from tests.outbox.command import outbox_command
 from tests.outbox.settlements.world import (
     emit_order,
-    let_deadlines_pass,
+    owe_settlements,
     publish,
     report,
 )
@@ -30,16 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def owing(sink: MemorySink) -> None:
-    """Billing owes one settlement in time, one late, and one whose delivery is dead."""
-    dead = emit_order()
-    publish()
-    Settlement.objects.filter(event=dead).update(most_replays=0)
-    emit_order()
-    publish()
-    let_deadlines_pass()
-    publish()
-    emit_order()
-    publish()
+    owe_settlements()
 
 
 def health() -> tuple[str, bool, str]:
@@ -49,7 +41,7 @@ def health() -> tuple[str, bool, str]:
 
 class TestAConsumerThatOwesSettlements:
     def test_is_counted(self, owing):
-        [one] = consumer_statuses()
+        [one] = status().consumers
 
         assert (one.consumer, one.handler) == ("billing", "sinks.log")
         assert (one.open, one.late, one.missing) == (2, 1, 1)

@@ -96,6 +96,19 @@ def let_deadlines_pass(seconds: float = 86400) -> None:
     Settlement.objects.update(due_at=F("due_at") - timedelta(seconds=seconds))
 
 
+def owe_settlements() -> None:
+    """Let billing owe one settlement in time, one late, and one whose delivery is dead."""
+    dead = emit_order()
+    publish()
+    Settlement.objects.filter(event=dead).update(most_replays=0)
+    emit_order()
+    publish()
+    let_deadlines_pass()
+    publish()
+    emit_order()
+    publish()
+
+
 def make_reports_due() -> None:
     SettlementReport.objects.update(check_at=F("check_at") - timedelta(days=1))
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -25,7 +26,7 @@ from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.parcels import client_with, page_of, text_of
 
-from .messages import ORDER, cloudevent, configure, declare_invoice_paid, message
+from .messages import ORDER, PAID, cloudevent, configure, declare_invoice_paid, message
 
 DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")
@@ -154,6 +155,17 @@ class TestTheCommand:
         assert "cannot be read: No such file" in said
 
 
+class TestARefusedCorrection:
+    def test_names_the_position_of_invalid_json(self, billing, tmp_path: Path):
+        receive(billing, message(data=WRONG))
+        file = tmp_path / "body"
+        file.write_text('{"a" 1}')
+
+        text = refused("correct", str(dead().pk), "--body", str(file), "--reason", "typo")
+
+        assert "(Expecting ':' delimiter). Send valid JSON (line 1, column 6)." in text
+
+
 class TestTheGroups:
     def test_of_unreadable_messages_have_one_reason_each(self, billing):
         bad = [message(1, data=WRONG), message(2, data=WRONG), message(3, body=b"[1]")]
@@ -164,6 +176,29 @@ class TestTheGroups:
         assert [one.number for one in found] == [2, 1]
         assert "order_id" in found[0].cause
         assert "since its body is no JSON object" in found[1].cause
+
+    def test_are_one_for_invalid_json_at_different_columns(self, billing):
+        receive(billing, message(1, body=b'{"a" 1}'), message(2, body=b'{"abc": 1, "d" 2}'))
+
+        [group] = groups()
+
+        assert group.number == 2
+        assert "(Expecting ':' delimiter)" in group.cause
+
+    def test_are_one_for_a_problem_at_different_positions_of_a_list(self, own_registry, settings):
+        class ParcelsBooked(ExternalEvent, source="billing", type=PAID, key="order_id"):
+            order_id: UUID
+            weights: list[int]
+
+        subscribe_reader()
+        source = configure(settings)
+        bad = [["x", 1], [1, 2, "y"], ["x", "y"]]
+        receive(source, *(message(n, data={**RIGHT, "weights": one}) for n, one in enumerate(bad)))
+
+        [group] = groups()
+
+        assert group.number == 3
+        assert "weights.*: Input should be a valid integer" in group.cause
 
     def test_name_the_command_that_corrects_one(self, billing, tmp_path: Path):
         receive(billing, message(data=WRONG))
