@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +118,39 @@ class TestALimit:
         run(work)
 
 
+class TestAVeryShortLimit:
+    def test_interrupts_a_run(self):
+        """Ended the process with a stack overflow: each alarm interrupted the one before."""
+        with pytest.raises(TimeLimitExceeded), time_limit(0.000_001):
+            spin()
+
+
+#: A process that clears a pending interruption in a thread, then calls a function while it traces.
+TRACE_AFTER_A_LIMIT = """
+import faulthandler, sys, threading
+from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
+
+def work():
+    try:
+        with time_limit(60) as limit:
+            limit.is_over = True
+    except TimeLimitExceeded:
+        pass
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+faulthandler.dump_traceback_later(20, exit=True)
+sys.settrace(lambda frame, event, argument: None)
+(lambda: None)()
+"""
+
+
 class TestLimitsOfThreads:
+    def test_leave_no_interruption_pending_in_the_process(self):
+        """Failed on Python 3.11, whose traced calls then never ended."""
+        subprocess.run([sys.executable, "-c", TRACE_AFTER_A_LIMIT], check=True)
+
     def test_end_the_shortest_first(self):
         """Seen to fail without `_is_sooner`: the watch sleeps until the long one would be due."""
         is_long_on, may_end = threading.Event(), threading.Event()
