@@ -17,6 +17,8 @@ import psycopg
 from tests.package.built import Distribution
 from tests.processes import NOTHING_GIVEN, Running, eventually
 
+#: Seconds until a program or a condition counts as failed; only a busy machine comes near.
+CEILING = 240.0
 PROJECT = Path(__file__).with_name("project")
 LEFT_OUT = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "SHOP_LOCAL_DIR")
 
@@ -49,11 +51,11 @@ class Site:
 
     def waits_for(self, name: str) -> None:
         """Wait until a handler gives this signal."""
-        eventually((self.folder / name).exists, f"the signal {name}")
+        eventually((self.folder / name).exists, f"the signal {name}", within=CEILING)
 
     def waits_until(self, condition: str, what: str) -> None:
         """Wait until a SELECT returns a row."""
-        eventually(lambda: self.rows(condition), what, within=180)
+        eventually(lambda: self.rows(condition), what, within=CEILING)
 
     def message(self, which: str) -> tuple[int, int]:
         """Return id and token of the delivery of the first event ("min") or the last ("max")."""
@@ -65,7 +67,7 @@ class Site:
 
     def settles(self) -> None:
         """Wait until no event and no delivery waits for anything but a person."""
-        eventually(lambda: not self.outstanding(), "all deliveries are settled", within=180)
+        eventually(lambda: not self.outstanding(), "all deliveries are settled", within=CEILING)
 
     def outstanding(self) -> list[tuple[Any, ...]]:
         """Return the owed work by state."""
@@ -113,9 +115,9 @@ class Deployment:
             check=False,
         )
 
-    def emit(self, event: str, *parcels: str, options: tuple[str, ...] = ()) -> None:
-        """Emit an event of each parcel."""
-        self.manage("emit_parcels", event, *parcels, *options)
+    def emit(self, events: str, *parcels: str, options: tuple[str, ...] = ()) -> None:
+        """Emit an event of each kind, such as "Moved Held", for each parcel."""
+        self.manage("emit_parcels", events, *parcels, *options)
 
     def start(self, *arguments: str) -> Running:
         """Start a program of Python, such as "-m", "django", and its arguments."""
@@ -140,7 +142,7 @@ class Deployment:
             *("-m", "celery", "-A", "depot", "worker", "--pool", "solo", "-Q", queue),
             *("-n", name, "--loglevel", "INFO", "--without-mingle", "--without-gossip"),
         )
-        worker.says(r"\bready\b")
+        worker.says(r"\bready\b", within=CEILING)
         return worker
 
     def deliver(self, name: str, handler: str, message: tuple[int, int]) -> Running:

@@ -15,7 +15,7 @@ from outbox import emit
 
 class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("event")
+        parser.add_argument("events")
         parser.add_argument("parcels", nargs="+")
         parser.add_argument("--times", type=int, default=1)
         parser.add_argument("--delay", type=float)
@@ -24,7 +24,8 @@ class Command(BaseCommand):
         delay = None if options["delay"] is None else timedelta(seconds=options["delay"])
         for _ in range(options["times"]):
             for parcel in options["parcels"]:
-                self.emit(options["event"], parcel, delay=delay)
+                for event in options["events"].split():
+                    self.emit(event, parcel, delay=delay)
 
     def emit(self, event: str, parcel: str, *, delay: timedelta | None) -> None:
         with transaction.atomic():
