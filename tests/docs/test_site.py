@@ -44,7 +44,8 @@ def listed() -> list[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documentation")
     built = build(folder)
-    assert (built.returncode, built.stdout) == (0, "")
+    assert built.stdout == ""
+    assert built.returncode == 0
     return folder
 
 
