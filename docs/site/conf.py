@@ -40,6 +40,7 @@ root_doc = contents.INDEX
 include_patterns = contents.files()
 
 myst_heading_anchors = 4  # the anchors of code hosts, for links to headings
+myst_enable_extensions = ["html_image"]  # an image with a width, which plain Markdown lacks
 default_role = "code"  # docstrings have names in single backticks
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -54,10 +55,26 @@ def _directive(module: str, name: str) -> str:
     """Return the directive of autodoc for an object, by its kind."""
     found = getattr(import_module(module), name)
     if isinstance(found, type):
-        return f".. autoclass:: {module}.{name}\n   :members:\n"
+        members = _members(found)
+        shown = f"   :members: {', '.join(members)}\n" if members else ""
+        return f".. autoclass:: {module}.{name}\n{shown}"
     if callable(found) and hasattr(found, "__name__"):
         return f".. autofunction:: {module}.{name}\n"
     return f".. autodata:: {module}.{name}\n   :no-value:\n"
+
+
+def _members(kind: type) -> list[str]:
+    """Return the public names in a class's own body.
+
+    A library may set further attributes on it, whose docstrings have that library's markup.
+    """
+    declared = inspect.get_annotations(kind)
+    public = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    return [one for one, value in public.items() if one in declared or _is_function(value)]
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
 
 
 def resolve_repository_links(app: Sphinx, document: nodes.document) -> None:

@@ -63,8 +63,9 @@ def exec_start(unit: Path) -> list[str]:
 
 def console_commands() -> Iterator[list[str]]:
     """Return the commands of the pages that start a program of this project."""
-    for name in ("README.md", "docs/how-to/run-for-real.md", "docs/how-to/scale-one-consumer.md"):
-        for block in Page(name).blocks("console"):
+    names = ("run-for-real", "run-in-production", "scale-one-consumer")
+    for page in (Page("README.md"), *(Page(f"docs/how-to/{name}.md") for name in names)):
+        for block in page.blocks("console"):
             for line in re.findall(r"^\$ ((?:gunicorn|celery|python manage\.py) .*)$", block, re.M):
                 yield shlex.split(line, comments=True)
 
@@ -80,7 +81,7 @@ def refuse_unknown_options(command: list[str]) -> None:
                 configuration.set(name, value)
         assert configuration.worker_class
     elif program == "celery":
-        assert arguments[:2] == ["-A", "shop"]
+        assert arguments[:2] in (["-A", "shop"], ["-A", "yourproject"])
         subcommand = {"worker": worker, "beat": beat}[arguments[2]]
         subcommand.make_parser(click.Context(subcommand)).parse_args(arguments[3:])
     elif arguments[0] == "manage.py":

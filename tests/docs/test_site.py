@@ -44,7 +44,8 @@ def listed() -> list[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documentation")
     built = build(folder)
-    assert (built.returncode, built.stdout) == (0, "")
+    assert built.stdout == ""
+    assert built.returncode == 0
     return folder
 
 
@@ -64,6 +65,12 @@ class TestTheSite:
 
         assert len(loaded) > len(pages)
         assert outside([*loaded, *addresses_in_styles(site)]) == []
+
+    def test_has_each_file_that_a_page_loads(self, pages: list[Document]):
+        loaded = [(page.path.parent, urlsplit(one).path) for page in pages for one in page.loaded]
+
+        needed = [folder / path for folder, path in loaded if path]
+        assert [path for path in needed if not path.is_file()] == []
 
     def test_has_the_target_and_the_anchor_of_each_link(self, site: Path, pages: list[Document]):
         by_path = {page.path: page for page in pages}
