@@ -70,7 +70,7 @@ def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
 
     @functools.wraps(send)
     def guarded(*args: Any, **options: Any) -> Any:
-        if guards.are_on() and open_aliases() and _is_covered() and not _is_stored(args, options):
+        if guards.are_on() and not _is_stored(args, options) and open_aliases() and _is_covered():
             _refuse_to_send(name_of(*args, **options))
         return send(*args, **options)
 
