@@ -7,6 +7,7 @@ from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
 from tests.mutants.carriers import CARRIERS
+from tests.mutants.celery_tasks import CELERY_TASKS
 from tests.mutants.contracts import CONTRACTS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
@@ -37,6 +38,7 @@ MUTANTS: list[Mutant] = [
     *RECEIVERS,
     *SETTLEMENTS,
     *CARRIERS,
+    *CELERY_TASKS,
     *EDGES,
     *MESSAGES,
     *KAFKA,

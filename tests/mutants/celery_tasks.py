@@ -1,0 +1,96 @@
+"""The safety parts of tasks that are stored with the transaction, and of their adoption."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+TASK = "tests/outbox/celery_tasks/test_task.py::"
+SENDING = "tests/outbox/celery_tasks/test_sending.py::"
+ADOPTION = "tests/outbox/adoption/"
+
+CELERY_TASKS = [
+    Mutant(
+        name="stored-call",
+        without="a call in a transaction sends the task at once",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/task.py",
+                'if options.get("retries") or app.conf.task_always_eager:',
+                "if True:",
+            ),
+        ),
+        noticed_by=(
+            f"{TASK}TestACallInATransaction::test_is_sent_after_the_commit",
+            f"{TASK}TestACallInATransaction::test_is_not_sent_after_a_rollback",
+        ),
+    ),
+    Mutant(
+        name="id-of-a-stored-call",
+        without="each message of a stored call has a task id of its own",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/sending.py",
+                '            task_id=stored["task_id"],\n',
+                "",
+            ),
+        ),
+        noticed_by=(f"{TASK}TestASecondDelivery::test_has_the_same_task_id",),
+    ),
+    Mutant(
+        name="retry-of-a-task",
+        without="a retry is stored, so the rollback around it removes it",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/task.py",
+                'if options.get("retries") or app.conf.task_always_eager:',
+                "if app.conf.task_always_eager:",
+            ),
+        ),
+        noticed_by=(f"{SENDING}TestARetry::test_is_sent_at_once",),
+    ),
+    Mutant(
+        name="chord-of-stored-calls",
+        without="a chord may count the messages of stored calls, which may be sent twice",
+        edits=(Edit("outbox/celery_tasks/options.py", '    "chord": (', '    "no chord": ('),),
+        noticed_by=(f"{TASK}TestACanvas::test_refuses_a_chord_of_stored_tasks",),
+    ),
+    Mutant(
+        name="refused-queue",
+        without="a queue that the broker refuses counts as an outage of the broker",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/sending.py",
+                "    if isinstance(cause, connection.channel_errors):\n        return False\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{SENDING}TestAQueueThatIsRefused::test_fails_only_its_own_calls",),
+    ),
+    Mutant(
+        name="late-variables",
+        without="outbox adopt evaluates the variables of a lambda earlier, although they change",
+        edits=(
+            Edit(
+                "outbox/adoption/lateness.py",
+                '    return next(_problems(sending), "")\n',
+                '    return ""\n',
+            ),
+        ),
+        noticed_by=(
+            f"{ADOPTION}test_listed_calls.py::TestACallThatIsNotSafe::"
+            "test_is_listed_with_its_line_and_the_reason",
+        ),
+    ),
+    Mutant(
+        name="adopted-text",
+        without="outbox adopt writes a file that is no valid Python",
+        edits=(
+            Edit(
+                "outbox/adoption/rewriting.py",
+                '        compile(made, str(self.module.path), "exec", dont_inherit=True)\n',
+                "",
+            ),
+        ),
+        noticed_by=(f"{ADOPTION}test_command.py::TestANewTextThatIsNoPython::test_is_not_written",),
+    ),
+]
