@@ -135,8 +135,8 @@ class TestTheGuideFromOutboxPattern:
         replaced = {"amqp://guest:guest@localhost:5672//": stomp.url, "61613": str(stomp.port)}
         project = begin(self.PAGE, "django", "django-outbox-pattern", replaced=replaced)
         step = self.PAGE.section
-        project.invoices = "SELECT total FROM orders_invoice ORDER BY total"
         other = project.copy()
+        project.invoices = other.invoices = "SELECT total FROM orders_invoice ORDER BY total"
         other.start("python manage.py publish")
         other.start(self.SUBSCRIBE.format(queue="others"))
         eventually(lambda: stomp.has_queue("invoicing"), "the project's queue")
