@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-import libcst as cst
 import pytest
 
 from outbox.adoption import rewriting
@@ -83,11 +83,8 @@ class TestANewTextThatIsNoPython:
         """Seen to fail without the compilation of the new text."""
         project.services(SENDS)
         before = project.texts()
-        monkeypatch.setattr(
-            rewriting,
-            "with_import",
-            lambda tree, *_: tree.with_changes(header=[cst.EmptyLine(comment=cst.Comment("#\n)"))]),
-        )
+        broken = SimpleNamespace(bytes=b"def (:")
+        monkeypatch.setattr(rewriting, "with_import", lambda *_: broken)
 
         assert "would be no valid Python" in refused("adopt", "parcels", "--write")
 

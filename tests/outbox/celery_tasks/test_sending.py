@@ -11,6 +11,7 @@ import pytest
 from celery import Celery, shared_task
 from celery.exceptions import Retry
 from django.db import transaction
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from outbox.celery import OutboxTask
@@ -18,6 +19,7 @@ from outbox.celery_tasks import context, sending
 from outbox.context import Cause, caused_by
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
+from tests.servers.brokers import RabbitMQServer
 
 from .conftest import Broker
 
@@ -129,6 +131,30 @@ class TestAQueueThatIsRefused:
         assert list(states) == [Delivery.State.PENDING, Delivery.State.DONE]
         assert len(broker.received("accepted")) == 1
         assert Subscription.objects.get(handler=sending.HANDLER).breaker_failures == 0
+
+    @pytest.mark.processes
+    @pytest.mark.servers
+    @pytest.mark.once
+    def test_of_rabbitmq_fails_only_its_own_calls(
+        self, label: Any, sender: Outbox, rabbitmq: RabbitMQServer
+    ):
+        """RabbitMQ closes the channel, since the queue was declared with another argument."""
+        app = Celery("rabbit", broker=rabbitmq.url, set_as_current=False)
+        app.set_current()
+        refused, accepted = f"refused-{uuid4()}", f"accepted-{uuid4()}"
+        with app.connection_for_write() as connection:
+            other = Queue(refused, queue_arguments={"x-max-length": 5})
+            other(connection.default_channel).declare()
+        for queue in (accepted, refused, accepted):
+            label.apply_async(args=[7], queue=queue)
+
+        sender.deliver_all(raise_errors=False)
+
+        states = Delivery.objects.order_by("event").values_list("state", flat=True)
+        assert list(states) == [Delivery.State.DONE, Delivery.State.PENDING, Delivery.State.DONE]
+        assert len(Broker(app).received(accepted)) == 2
+        assert Subscription.objects.get(handler=sending.HANDLER).breaker_failures == 0
+        app.close()
 
 
 class TestADeadLetter:
