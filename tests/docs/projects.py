@@ -182,6 +182,11 @@ class Project:
         for command in reversed([one for one in self.running if part in one]):
             self.running.pop(command).end_for_sure()
 
+    def restart(self, command: str) -> None:
+        """Stop a program of the page and start it again, as a deploy does."""
+        self.stop(command)
+        self.enter(command)
+
     def close(self) -> None:
         """End all programs, also those of copies."""
         for copied in self._copies:

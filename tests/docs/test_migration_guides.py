@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(300)]
 begin = migrating.begin
 
 INIT = "python manage.py outbox init"
+ADOPT = "python manage.py outbox adopt orders"
+WORKER = "celery -A shop worker --loglevel INFO"
 
 
 class TestTheGuideFromOnCommit:
@@ -37,23 +39,30 @@ class TestTheGuideFromOnCommit:
         project.evaluate(self.LOSE)
 
         project.follow(step("1. Install the outbox"))
-        project.follow(step("2. Add the event and its handler"))
         assert "Nothing is missing." in project.outputs[INIT]
         project.eventually_has_invoices_of(1)
 
-        project.follow(step("3. Emit the event instead"))
+        project.follow(step("2. Store the tasks with the transaction"))
+        assert all(text in project.outputs[ADOPT] for text in self.PAGE.blocks("text")[1:])
+        project.restart(WORKER)
         project.place(3)
         project.eventually_has_invoices_of(1, 3)
-        project.follow(step("4. Look at it"))
 
-        project.change(step("3. Emit the event instead"), reverse=True)
+        project.follow(step("3. Add an event and its handler"))
+        project.restart(WORKER)
+        project.follow(step("4. Emit the event instead"))
         project.place(4)
-        project.follow(step("Roll back"))
         project.eventually_has_invoices_of(1, 3, 4)
-        project.follow(step("3. Emit the event instead"))
+        project.follow(step("5. Look at it"))
 
-        project.follow(step("5. Remove the task"))
-        project.eventually_has_invoices_of(1, 2, 3, 4)
+        project.change(step("4. Emit the event instead"), reverse=True)
+        project.place(5)
+        project.follow(step("Roll back"))
+        project.eventually_has_invoices_of(1, 3, 4, 5)
+        project.change(step("4. Emit the event instead"))
+
+        project.follow(step("6. Remove the task"))
+        project.eventually_has_invoices_of(1, 2, 3, 4, 5)
         assert project.owes_nothing("orders.invoice_order")
 
 
@@ -117,7 +126,6 @@ Published.objects.update(status=1)
 
 class TestTheGuideFromOutboxPattern:
     PAGE = Page("docs/migrate/from-django-outbox-pattern.md")
-    WORKER = "celery -A shop worker --loglevel INFO"
     SUBSCRIBE = "python manage.py subscribe orders.callbacks.create_invoice /topic/orders {queue}"
     NOT_SENT = "SELECT count(*) FROM published WHERE status = 1"
 
@@ -127,8 +135,8 @@ class TestTheGuideFromOutboxPattern:
         replaced = {"amqp://guest:guest@localhost:5672//": stomp.url, "61613": str(stomp.port)}
         project = begin(self.PAGE, "django", "django-outbox-pattern", replaced=replaced)
         step = self.PAGE.section
-        project.invoices = "SELECT total FROM orders_invoice ORDER BY total"
         other = project.copy()
+        project.invoices = other.invoices = "SELECT total FROM orders_invoice ORDER BY total"
         other.start("python manage.py publish")
         other.start(self.SUBSCRIBE.format(queue="others"))
         eventually(lambda: stomp.has_queue("invoicing"), "the project's queue")
@@ -154,18 +162,15 @@ class TestTheGuideFromOutboxPattern:
         other.place(4)  # it waits in the queue
         project.evaluate(SEND_AGAIN)
         project.follow(step("5. Receive the queue by a source"))
-        project.stop(self.WORKER)
-        project.enter(self.WORKER)
+        project.restart(WORKER)
         project.eventually_has_invoices_of(1, 2, 3, 4)
         project.follow(step("6. Look at it"))
         eventually(lambda: project.select(self.NOT_SENT) == [0], "an empty table")
         project.stop("publish")
 
         project.follow(step("7. Remove django-outbox-pattern"))
-        project.stop("outbox receive")
-        project.enter("python manage.py outbox receive")
-        project.stop(self.WORKER)
-        project.enter(self.WORKER)
+        project.restart("python manage.py outbox receive")
+        project.restart(WORKER)
         project.place(5)
         for one in (project, other):
             one.eventually_has_invoices_of(1, 2, 3, 4, 5)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,16 @@ class TestTheMetadata:
             f">={min(noxfile.PYTHONS, key=lambda one: int(one.partition('.')[2]))}"
             == (PROJECT["requires-python"])
         )
+
+
+class TestTheReadme:
+    def test_imports_names_that_exist(self):
+        readme = (OUTBOX / "README.md").read_text()
+        imports = re.findall(r"^from (outbox\S*) import (\w+)$", readme, re.MULTILINE)
+
+        assert imports
+        for module, name in imports:
+            assert hasattr(import_module(module), name), f"{module} has no {name}."
 
 
 class TestTheWorkflow:
