@@ -16,6 +16,7 @@ from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
 from outbox.operations import Choice
 from outbox.tasks_backend import WorkerDied
+from outbox.tasks_backend.errors import TaskExited, TaskMissing
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     Died,
@@ -27,7 +28,7 @@ from tests.outbox.drive import (
 )
 from tests.outbox.tasks_backend import jobs
 from tests.outbox.tasks_backend.conftest import Configure
-from tests.outbox.tasks_backend.jobs import TaskExited, TaskMissing, TaskResultStatus, api
+from tests.outbox.tasks_backend.jobs import TaskResultStatus, api
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -188,6 +189,20 @@ class TestATaskThatFails:
         assert [one[:2] for one in signals if one[0] == "finished"] == [
             ("finished", TaskResultStatus.FAILED)
         ]
+
+    def test_is_logged_with_a_masked_text(
+        self, configure: Configure, caplog: pytest.LogCaptureFixture
+    ):
+        outbox = configure(attempts=1)
+
+        jobs.fail_until.enqueue(2)
+        outbox.deliver_all(raise_errors=False)
+
+        (logged,) = [
+            one for one in caplog.records if one.name == jobs.LOGGER and one.levelname == "ERROR"
+        ]
+        assert logged.exc_info is not None
+        assert str(logged.exc_info[1]) == "LookupError: the shelf of *** is empty"
 
     def test_is_ready_again_when_staff_retry_it(self, configure: Configure):
         outbox = configure(attempts=1)
