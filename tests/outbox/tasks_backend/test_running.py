@@ -217,6 +217,20 @@ class TestATaskThatFails:
 
         assert (result.return_value, result.attempts) == ("found", 2)
 
+    def test_runs_with_corrected_arguments(self, configure: Configure):
+        outbox = configure(attempts=1)
+        jobs.add.using(priority=3).enqueue(1, "two")
+        outbox.deliver_all(raise_errors=False)
+        dead = Delivery.objects.get(state="dead")
+        payload = {**dead.event.payload, "args": [1, 2]}
+
+        event = operations.correct(dead.pk, payload, by="staff", reason="a number")
+        outbox.deliver_all()
+
+        assert event.name == dead.event.name
+        assert jobs.add.get_result(str(event.id)).return_value == 3
+        assert event.deliveries.get().priority == 3
+
     def test_for_good_is_not_tried_again(self, configure: Configure):
         outbox = configure()
 
