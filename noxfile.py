@@ -35,7 +35,7 @@ CELERYS = ("5.4", "5.5", "5.6", "5.7")
 
 EXTRAS = (
     *("adopt", "celery", "metrics", "opentelemetry", "postgresql", "sqs"),
-    *("amqp", "aws", "http", "kafka", "nats", "redis"),
+    *("amqp", "aws", "http", "kafka", "nats", "redis", "tasks"),
 )
 #: What the tests import, at the releases of requirements.txt.
 TOOLS = (

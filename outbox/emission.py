@@ -83,7 +83,7 @@ def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UU
 
     Called by `emit()`, by sources, by the correction of an event, and by the test kit.
     """
-    is_ordered = is_ordered_event(event.event_name)
+    is_ordered = is_ordered_event(event.stored_name())
     facts = _facts(event, using=using, event_id=event_id)
     with tracing.emitting(facts):
         _insert(facts, is_ordered=is_ordered, using=using)
@@ -151,7 +151,7 @@ def _facts(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> d
     cause = current_cause()
     facts = {
         "id": event_id or uuid7(),
-        "name": event.event_name,
+        "name": event.stored_name(),
         "version": event.event_version,
         "key": event.key,
         "subject": event.subject_name() or None,

@@ -155,6 +155,10 @@ class DomainEvent(BaseModel):
         """The id of the aggregate that the event is about, as text."""
         return str(getattr(self, self.event_key))
 
+    def stored_name(self) -> str:
+        """Return the name to store it with: that of its class, and for tasks their queue's."""
+        return self.event_name
+
     def subject_name(self) -> str:
         """Return the person of its data, "customer:7", or "" if its class has no subject."""
         return self._filled(self.event_subject)

@@ -190,6 +190,7 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
         note=f"corrected by {by}"[:300],
         order_key=event.key if row.subscription.ordered else None,
         share=_share_of(row, event) if row.subscription.share_window else None,
+        priority=row.priority,
     )
     return event
 

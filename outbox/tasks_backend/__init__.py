@@ -10,17 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .errors import WorkerDied
+
 if TYPE_CHECKING:
     from .backend import OutboxBackend
 
 __all__ = ["OutboxBackend", "WorkerDied"]
-
-
-class WorkerDied(Exception):
-    """The worker died while it ran the task, so no exception was recorded.
-
-    `TaskResult.errors` names it. Nothing raises it.
-    """
 
 
 def __getattr__(name: str) -> Any:

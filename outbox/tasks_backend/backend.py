@@ -17,7 +17,7 @@ from outbox.emission import emit
 
 from .api import BaseTaskBackend, InvalidTask, Task, TaskResult, normalize_json, task_enqueued
 from .configuration import TaskQueue, queues_of
-from .events import event_class
+from .events import TaskEnqueued
 
 #: Subscriptions that this process has found, by database and handler. Only staff end one.
 _found: set[tuple[str, str]] = set()
@@ -65,7 +65,7 @@ class OutboxBackend(BaseTaskBackend):
         using = databases.alias()
         queue = self._queues[task.queue_name]
         now = clock.now(using=using)
-        event = event_class(self.alias, queue.name)(
+        event = TaskEnqueued(
             task=task.module_path,
             args=_as_json(task, "args", list(args)),
             kwargs=_as_json(task, "kwargs", dict(kwargs)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -28,6 +27,10 @@ class TaskEnqueued(DomainEvent, key="task"):
     run_after: datetime | None = None
     enqueued_at: datetime
 
+    def stored_name(self) -> str:
+        """Return the name of its queue's events, to which only the queue's handler subscribes."""
+        return event_name(self.backend, self.queue)
+
     @property
     def key(self) -> str:
         """The task's path, or the end of a long one."""
@@ -39,16 +42,5 @@ class TaskEnqueued(DomainEvent, key="task"):
 
 
 def event_name(backend: str, queue: str) -> str:
-    """Return the name of the events of a queue, to which only its handler subscribes."""
+    """Return the name of the events of a queue."""
     return f"{TaskEnqueued.event_name}.{backend}.{queue}"
-
-
-@cache
-def event_class(backend: str, queue: str) -> type[TaskEnqueued]:
-    """Return the class of the events of a queue. It is not registered: its base class is."""
-
-    class TaskEnqueuedInQueue(TaskEnqueued):
-        """A task of this queue."""
-
-    TaskEnqueuedInQueue.event_name = event_name(backend, queue)
-    return TaskEnqueuedInQueue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from outbox import databases
@@ -11,6 +12,7 @@ from outbox.subscriptions import Handler
 from outbox.worker.outcome import Result
 
 from .api import TaskResult, task_backends, task_finished
+from .errors import TaskFailed
 from .events import TaskEnqueued
 from .results import result_of
 
@@ -34,4 +36,12 @@ def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> No
 def _send(delivery: Delivery) -> None:
     fact = TaskEnqueued.model_validate(delivery.event.payload)
     result: TaskResult[Any, Any] = result_of(delivery.event.id, fact, delivery)
-    task_finished.send_robust(type(task_backends[fact.backend]), task_result=result)
+    send = partial(task_finished.send_robust, type(task_backends[fact.backend]))
+    if delivery.state == Delivery.State.DONE:
+        send(task_result=result)
+        return
+    # Receivers log the exception that is handled, as those of Django and of the package do.
+    try:
+        raise TaskFailed(delivery.note)
+    except TaskFailed:
+        send(task_result=result)

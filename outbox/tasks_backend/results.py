@@ -11,7 +11,6 @@ from django.utils.module_loading import import_string
 
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 
-from . import WorkerDied
 from .api import (
     InvalidTask,
     Task,
@@ -21,6 +20,7 @@ from .api import (
     TaskResultStatus,
 )
 from .configuration import handler_name
+from .errors import WorkerDied
 from .events import TaskEnqueued
 
 State = Delivery.State

@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,21 +22,12 @@ from .api import (
     task_started,
 )
 from .configuration import TaskQueue
+from .errors import TaskExited, TaskMissing
 from .events import TaskEnqueued
 from .results import result_of
 
-#: A deploy may take so long. Meanwhile, workers of the release before lack a new task.
-_DEPLOY_ATTEMPTS, _DEPLOY_WAIT = 10, timedelta(minutes=1)
-
-
-class TaskMissing(Exception):
-    """This code has no such task: another release may have it."""
-
-    retry_after = _DEPLOY_WAIT
-
-
-class TaskExited(Exception):
-    """The task raised SystemExit or CancelledError, which would end the worker."""
+#: A deploy may take so many minutes. Meanwhile, workers of the release before lack a new task.
+_DEPLOY_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)

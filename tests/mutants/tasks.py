@@ -121,7 +121,9 @@ TASKS = [
                 '"due_at, id"',
             ),
         ),
-        noticed_by=(f"{_PRIORITIES}TestATaskOfAHigherPriority",),
+        noticed_by=(
+            f"{_PRIORITIES}TestATaskOfAHigherPriority::test_is_claimed_before_earlier_ones",
+        ),
     ),
     Mutant(
         name="task-priority-of-new-deliveries",

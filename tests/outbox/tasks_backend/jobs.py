@@ -20,10 +20,11 @@ from outbox.databases import is_open
 from tests.outbox.project.depot.events import PlaceAssigned
 
 LIBRARY = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+LOGGER = LIBRARY
 pytest.importorskip(LIBRARY, reason="Django 5.2 without the package django-tasks has no tasks")
 
 from outbox.tasks_backend import api as api  # noqa: E402  it needs the library
-from outbox.tasks_backend import backend, running  # noqa: E402  they need the library
+from outbox.tasks_backend import backend  # noqa: E402  as above
 
 task = import_module(LIBRARY).task
 
@@ -117,7 +118,6 @@ def not_needed() -> None:
 
 RULES = {NotNeeded: Discard("the parcel has arrived")}
 TaskResultStatus = api.TaskResultStatus
-TaskExited, TaskMissing = running.TaskExited, running.TaskMissing
 
 
 def leave_out_the_app(monkeypatch: pytest.MonkeyPatch) -> None:

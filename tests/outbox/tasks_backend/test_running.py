@@ -16,6 +16,7 @@ from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
 from outbox.operations import Choice
 from outbox.tasks_backend import WorkerDied
+from outbox.tasks_backend.errors import TaskExited, TaskMissing
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     Died,
@@ -27,7 +28,7 @@ from tests.outbox.drive import (
 )
 from tests.outbox.tasks_backend import jobs
 from tests.outbox.tasks_backend.conftest import Configure
-from tests.outbox.tasks_backend.jobs import TaskExited, TaskMissing, TaskResultStatus, api
+from tests.outbox.tasks_backend.jobs import TaskResultStatus, api
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -189,6 +190,20 @@ class TestATaskThatFails:
             ("finished", TaskResultStatus.FAILED)
         ]
 
+    def test_is_logged_with_a_masked_text(
+        self, configure: Configure, caplog: pytest.LogCaptureFixture
+    ):
+        outbox = configure(attempts=1)
+
+        jobs.fail_until.enqueue(2)
+        outbox.deliver_all(raise_errors=False)
+
+        (logged,) = [
+            one for one in caplog.records if one.name == jobs.LOGGER and one.levelname == "ERROR"
+        ]
+        assert logged.exc_info is not None
+        assert str(logged.exc_info[1]) == "LookupError: the shelf of *** is empty"
+
     def test_is_ready_again_when_staff_retry_it(self, configure: Configure):
         outbox = configure(attempts=1)
         result = jobs.fail_until.enqueue(2)
@@ -201,6 +216,20 @@ class TestATaskThatFails:
         result.refresh()
 
         assert (result.return_value, result.attempts) == ("found", 2)
+
+    def test_runs_with_corrected_arguments(self, configure: Configure):
+        outbox = configure(attempts=1)
+        jobs.add.using(priority=3).enqueue(1, "two")
+        outbox.deliver_all(raise_errors=False)
+        dead = Delivery.objects.get(state="dead")
+        payload = {**dead.event.payload, "args": [1, 2]}
+
+        event = operations.correct(dead.pk, payload, by="staff", reason="a number")
+        outbox.deliver_all()
+
+        assert event.name == dead.event.name
+        assert jobs.add.get_result(str(event.id)).return_value == 3
+        assert event.deliveries.get().priority == 3
 
     def test_for_good_is_not_tried_again(self, configure: Configure):
         outbox = configure()

@@ -1,0 +1,26 @@
+"""Exceptions of tasks: of an attempt, and those that results and logs name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class WorkerDied(Exception):
+    """The worker died while it ran the task, so no exception was recorded.
+
+    `TaskResult.errors` names it. Nothing raises it.
+    """
+
+
+class TaskExited(Exception):
+    """The task raised SystemExit or CancelledError, which would end the worker."""
+
+
+class TaskMissing(Exception):
+    """This code has no such task: another release may have it."""
+
+    retry_after = timedelta(minutes=1)
+
+
+class TaskFailed(Exception):
+    """The last failure of a task, with its masked text, for those who log the signal."""
