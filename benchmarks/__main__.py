@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
     if machine.is_busy():
         print(
-            "\n**This machine has other work.** Ratios of several processes are of no worth then."
+            "\n**Other programs use this machine.** Then do not compare rows of several processes."
         )
     outcomes: list[Outcome] = []
     with Ground() as ground:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measured(rows: Iterable[Row], ground: Ground, *, quick: bool) -> Iterator[Outcome]:
-    """Measure row by row; one that fails is told as failed, and the next one is measured."""
+    """Measure row by row; if one fails, yield its failure, and measure the next one."""
     for row in rows:
         began, result, error = time.monotonic(), None, ""
         try:

@@ -112,7 +112,7 @@ def _expecting() -> QuerySet[Subscription]:
 class SettlementAdmin(ReadOnlyAdmin):
     """All settlements. Search is exact: an event id or the number of a delivery."""
 
-    list_display = ["consumer", "sink", "state_shown", "about", "delivery_shown", "due", "settled"]
+    list_display = ["by", "state_shown", "about", "delivery_shown", "due", "settled"]
     list_display_links = None
     list_filter = [StateFilter, SinkFilter, ConsumerFilter]
     list_per_page = 50
@@ -153,6 +153,12 @@ class SettlementAdmin(ReadOnlyAdmin):
             return queryset.filter(delivery=int(term)), False
         uuid = as_uuid(term)
         return (queryset.filter(event=uuid) if uuid else queryset.none()), False
+
+    @admin.display(description=gettext_lazy("consumer"))
+    def by(self, row: Settlement) -> str:
+        """Name the consumer and the sink's handler."""
+        html = '{}<br><span class="outbox-quiet">{}</span>'
+        return format_html(html, row.consumer, self.sink(row))
 
     @admin.display(description=gettext_lazy("sink"))
     def sink(self, row: Settlement) -> str:

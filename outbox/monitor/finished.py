@@ -101,9 +101,9 @@ def dead(delivery: Delivery, _now: datetime) -> str:
 def _unsettled(delivery: Delivery, last: Attempt) -> str:
     """Explain a delivery that was published, and that a consumer has not settled."""
     text = _(
-        "Dead: it was published, and at %(when)s %(error)s. Check the consumer and the topic on "
-        "which it reports. A late report makes it done. To publish it again: `manage.py outbox "
-        "retry %(id)d`."
+        "Dead since %(when)s: it was published, and %(error)s. Check whether the consumer receives "
+        "the event, and whether a source receives its reports. A late report makes it done. To "
+        "publish it again: `manage.py outbox retry %(id)d`."
     )
     return text % {
         "when": format_time(last.ended_at),

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from outbox import databases
 from outbox.models import Attempt, Delivery
 from outbox.receipt import PermanentFailure
+from outbox.settlements.overdue import MISSING
 from outbox.sources.unreadable import HANDLER
 
 
@@ -49,7 +50,14 @@ class Group:
             return _("a later event of its key ran before it")
         if self.reason:
             return self.reason
+        if self.is_unsettled:
+            return _("published, and not settled by a consumer in time")
         return self.exception or _("the worker died")
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a sink has published them, and a consumer has not settled them."""
+        return self.exception == MISSING
 
     @property
     def retry(self) -> str:

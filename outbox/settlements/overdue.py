@@ -93,8 +93,9 @@ def _replay(row: Delivery, late: Sequence[Settlement], *, using: str) -> None:
     Settlement.objects.using(using).bulk_update(late, ["replays"])
     reason = _sentence(late)
     replays.replay(_delivery(row, using), by=BY, reason=reason)
-    text = "%s: delivery %s is published again: %s."
-    _log(text, row.subscription.handler, row.pk, reason, using=using)
+    text = "%s: delivery %s is published again, replay %d of %d: %s."
+    number, most = max((one.replays, one.most_replays) for one in late)
+    _log(text, row.subscription.handler, row.pk, number, most, reason, using=using)
 
 
 def _give_up(row: Delivery, late: Sequence[Settlement], *, now: datetime, using: str) -> None:
@@ -116,8 +117,8 @@ def _give_up(row: Delivery, late: Sequence[Settlement], *, now: datetime, using:
     _delivery(row, using).update(
         state=Delivery.State.DEAD, due_at=now, settled_at=None, note=reason[:NOTE_LENGTH]
     )
-    text = "%s: delivery %s is dead: %s."
-    _log(text, row.subscription.handler, row.pk, reason, using=using)
+    text = "%s: delivery %s is dead: %s. See `manage.py outbox why %s`."
+    _log(text, row.subscription.handler, row.pk, reason, row.pk, using=using)
 
 
 def _sentence(late: Iterable[Settlement]) -> str:

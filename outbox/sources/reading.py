@@ -22,7 +22,12 @@ from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig
 from .events import ExternalEvent, find_external
 from .mapping import id_without_content
-from .unreadable import UnknownMessageReceived, UnreadableMessageReceived, as_received
+from .unreadable import (
+    StoredMessage,
+    UnknownMessageReceived,
+    UnreadableMessageReceived,
+    as_received,
+)
 
 logger = logging.getLogger("outbox.sources")
 
@@ -158,13 +163,7 @@ def unreadable(
 ) -> Reading:
     """Return the event that holds an unreadable message. Of its content, it uses the id only."""
     own_id = external_id(content.id if content else id_without_content(message))
-    event = as_received(
-        UnreadableMessageReceived,
-        message,
-        source=source.name,
-        external_id=own_id,
-        max_bytes=source.max_bytes,
-    )
+    event = _whole(UnreadableMessageReceived, message, source, own_id)
     return Reading(
         message=message,
         external_id=own_id,
@@ -200,48 +199,52 @@ def _known_or_unknown(
             content=content,
             report=report_of(content),
         )
-    if fact is None and source.unknown == "drop":
-        return _dropped(message, content) if source.settles_as else None
-    if fact is None:
-        return _unknown(message, source, content)
-    return Reading(
-        message=message,
-        external_id=external_id(content.id),
-        event=fact,
-        outcome="stored",
-        content=content,
-        reported_id=reported_id(content),
-    )
-
-
-def _dropped(message: ReceivedMessage, content: ExternalMessage) -> Reading:
-    return Reading(
-        message=message,
-        external_id=external_id(content.id),
-        event=None,
-        outcome="dropped",
-        content=content,
-        reported_id=reported_id(content),
-    )
-
-
-def _unknown(message: ReceivedMessage, source: SourceConfig, content: ExternalMessage) -> Reading:
     own_id = external_id(content.id)
-    event = as_received(
-        UnknownMessageReceived,
-        message,
-        source=source.name,
-        external_id=own_id,
-        max_bytes=source.max_bytes,
-        unknown_type=content.type,
-    )
+    event, outcome = _event_of(message, source, content, fact=fact, own_id=own_id)
+    if outcome == "dropped" and not source.settles_as:
+        return None
     return Reading(
         message=message,
         external_id=own_id,
         event=event,
-        outcome="unknown",
+        outcome=outcome,
         content=content,
         reported_id=reported_id(content),
+    )
+
+
+def _event_of(
+    message: ReceivedMessage,
+    source: SourceConfig,
+    content: ExternalMessage,
+    *,
+    fact: ExternalEvent | None,
+    own_id: str,
+) -> tuple[DomainEvent | None, Outcome]:
+    if fact is not None:
+        return fact, "stored"
+    if source.unknown == "drop":
+        return None, "dropped"
+    kept = _whole(UnknownMessageReceived, message, source, own_id, unknown_type=content.type)
+    return kept, "unknown"
+
+
+def _whole(
+    event: type[StoredMessage],
+    message: ReceivedMessage,
+    source: SourceConfig,
+    own_id: str,
+    *,
+    unknown_type: str = "",
+) -> StoredMessage:
+    """Return the event that holds the message as it was received."""
+    return as_received(
+        event,
+        message,
+        source=source.name,
+        external_id=own_id,
+        max_bytes=source.max_bytes,
+        unknown_type=unknown_type,
     )
 
 

@@ -91,6 +91,7 @@ PICTURES = (
     Picture("processes", "the orders under way"),
     Picture("operation", "an operation", height=720),
     Picture("health-checks", "the health checks", height=720),
+    Picture("sources", "the sources", height=500),
 )
 
 

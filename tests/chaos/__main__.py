@@ -10,9 +10,6 @@ The last line is JSON. Exit 1, with the seed and the schedule, if anything is wr
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import shutil
 import sys
 import tempfile
 import time
@@ -23,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import brokers
-from tests.chaos.checker import Finding, check
+from tests.chaos.checker import check
 from tests.chaos.customers import Client, Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
 from tests.chaos.faults import SHOP
@@ -32,15 +29,18 @@ from tests.chaos.nemesis import Nemesis
 from tests.chaos.reconcile import reconcile
 from tests.chaos.recovery import OLDEST_OWED, Recovery
 from tests.chaos.schedule import Act, schedule
+from tests.chaos.verdict import (
+    OWED,
+    Verdict,
+    chosen_kinds,
+    conclude,
+    say,
+    wait_until_settled,
+)
 from tests.chaos.whole_shop import WholeShop, whole_shop
 
 CUSTOMERS = 3
 STALL = 120.0  # seconds in which less is not owed; far more than is needed
-OWED = """
-SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
-     + (SELECT count(*) FROM outbox_delivery
-        WHERE state IN ('pending', 'sent', 'blocked', 'parked'))
-"""
 POISON_IS_LEFT = """
 SELECT count(*) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id
 WHERE s.handler = 'proving.swallow' AND d.state NOT IN ('dead', 'done', 'discarded')
@@ -48,18 +48,16 @@ WHERE s.handler = 'proving.swallow' AND d.state NOT IN ('dead', 'done', 'discard
 
 
 @dataclass
-class Outcome:
-    """The result of a run."""
+class Outcome(Verdict):
+    """The result of a run of the whole shop."""
 
-    history: History
+    history: History = field(kw_only=True)
     facts: Facts = field(default_factory=Facts)
-    findings: list[Finding] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
     books_balanced: bool = False
 
     @property
     def is_well(self) -> bool:
-        return self.books_balanced and not self.findings and not self.troubles
+        return self.books_balanced and super().is_well
 
 
 def main() -> int:
@@ -68,11 +66,8 @@ def main() -> int:
         from tests.chaos.edges import run as edges  # only here: it needs all client libraries
 
         return edges.main(options)
-    try:
-        kinds = SHOP.chosen(options.faults, database=options.database)
-    except KeyError as unknown:
-        known = ", ".join([*SHOP.groups, *SHOP.by_name])
-        print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
+    kinds = chosen_kinds(SHOP, options)
+    if kinds is None:
         return 2
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
     say(f"seed {options.seed}, {options.database}, {options.broker}, {len(acts)} faults:", *acts)
@@ -82,19 +77,21 @@ def main() -> int:
         recovery = Recovery(shop.stack)
         outcome = run(shop, recovery, acts, options)
     say(*_about(shop, outcome), f"slowest recoveries: {', '.join(recovery.slowest())}")
-    if outcome.is_well and not options.keep:
-        shutil.rmtree(folder)
-    elif not outcome.is_well:
-        _explain(options, acts, outcome, folder)
-    print(json.dumps(_result(options, shop, recovery, outcome)), flush=True)
-    return 0 if outcome.is_well else 1
+    return conclude(
+        outcome,
+        options,
+        acts,
+        folder=folder,
+        named=("database", "broker", "faults", "sabotage"),
+        result=_result(options, shop, recovery, outcome),
+    )
 
 
 def run(
     shop: WholeShop, recovery: Recovery, acts: Sequence[Act], options: argparse.Namespace
 ) -> Outcome:
     """Run load and faults, stop the faults, then check."""
-    outcome = Outcome(History(shop.folder / "history.jsonl"))
+    outcome = Outcome(history=History(shop.folder / "history.jsonl"))
     shop.open()
     workers = _people(shop, outcome.history, options)
     nemesis = Nemesis(shop, recovery, acts, faults=SHOP)
@@ -141,15 +138,7 @@ def _drain(shop: WholeShop) -> list[str]:
         moving = shop.stack.value(OLDEST_OWED) is not None
         return not moving and not shop.stack.value(POISON_IS_LEFT)
 
-    least, end = math.inf, time.monotonic() + STALL
-    while not is_still():
-        owed = shop.stack.value(OWED)
-        if owed < least:
-            least, end = owed, time.monotonic() + STALL
-        if time.monotonic() > end:
-            return [f"Not settled: {owed} are owed, and it was no less for {STALL:.0f} s."]
-        time.sleep(0.2)
-    return []
+    return wait_until_settled(lambda: int(shop.stack.value(OWED)), is_still, stall=STALL)
 
 
 def _about(shop: WholeShop, outcome: Outcome) -> list[str]:
@@ -163,26 +152,13 @@ def _about(shop: WholeShop, outcome: Outcome) -> list[str]:
         f" {facts.bank_requests - facts.bank_keys} of {facts.bank_requests} requests to the bank"
         " came again under one key",
         *([] if facts.is_ordered else ["order per key: not asked for"]),
-        *(f"of its own accord: {text}" for text in shop.surprises),
+        *(f"without a fault: {text}" for text in shop.surprises),
     ]
-
-
-def _explain(
-    options: argparse.Namespace, acts: Sequence[Act], outcome: Outcome, folder: Path
-) -> None:
-    say("FAILED. The schedule was:", *acts)
-    say(*outcome.troubles, *outcome.findings[:50])
-    again = [f"--seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
-    for name in ("database", "broker", "faults", "sabotage"):
-        if given := getattr(options, name):
-            again.append(f"--{name} {given}")
-    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and history.jsonl: {folder}")
 
 
 def _result(
     options: argparse.Namespace, shop: WholeShop, recovery: Recovery, outcome: Outcome
 ) -> dict[str, Any]:
-    kinds = Counter(finding.kind for finding in outcome.findings)
     return {
         "seed": options.seed,
         "seconds": options.seconds,
@@ -190,19 +166,15 @@ def _result(
         "kills": shop.kills,
         "flushes": shop.flushes,
         "restarts": shop.restarts,
-        **{kind: kinds[kind] for kind in ("lost", "duplicated", "out_of_order")},
+        **outcome.counts(),
         "books_balanced": outcome.books_balanced,
         "p99_recovery_s": recovery.p99(),
     }
 
 
-def say(*lines: object) -> None:
-    print(*lines, sep="\n", flush=True)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("chaos", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--seconds", type=float, default=60, help="of fire (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=60, help="duration (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="decides the schedule (%(default)s)")
     parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
@@ -210,12 +182,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--faults", default="", help=f"names or groups with commas: {', '.join(SHOP.groups)}"
     )
-    parser.add_argument("--sabotage", default="", help="to see that it is noticed")
+    parser.add_argument("--sabotage", default="", help="a defect that the checker has to find")
     parser.add_argument(
         "--edges", action="store_true", help="sinks and sources with their systems, not the shop"
     )
     parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
-    parser.add_argument("--keep", action="store_true", help="logs and books, if all is well, too")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     return parser.parse_args()
 
 

@@ -71,7 +71,7 @@ def placed(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:
         if there and not promised and not any(call.is_ambiguous for call in tries):
             yield Finding(DUPLICATED, f"{key} was refused, and {there} is there")
     for address, orders in of_address.items():
-        yield Finding(DUPLICATED, f"nobody asked for {orders} of {address}")
+        yield Finding(DUPLICATED, f"no request created {orders} of {address}")
 
 
 def cancelled(calls: Sequence[Call], facts: Facts) -> Iterator[Finding]:

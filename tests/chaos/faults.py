@@ -6,19 +6,18 @@ import contextlib
 import os
 import random
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 
 from tests.chaos import mailbox, wiretap
+from tests.chaos.common_faults import add_common_faults, add_crashes
 from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults
-from tests.chaos.schedule import Kind
 from tests.chaos.whole_shop import WholeShop
 
 #: Those of the whole shop.
 SHOP = Faults()
+add_common_faults(SHOP)
+add_crashes(SHOP, crashes.ALL, longest=1.0)
 
 
 # --- processes that are killed --------------------------------------------------------------------
@@ -35,13 +34,6 @@ def kill_worker(shop: WholeShop, rng: random.Random) -> Iterator[None]:
 def kill_worker_parent(shop: WholeShop, rng: random.Random) -> Iterator[None]:
     """Kill only the parent. Its pool finishes its deliveries while the new worker runs."""
     shop.kill_pid(shop.pid(rng.choice(shop.names("worker"))))
-    yield
-
-
-@SHOP.fault("kill", lane="processes")
-def kill_pool_child(shop: WholeShop, rng: random.Random) -> Iterator[None]:
-    children = shop.children(rng.choice(shop.names("worker")))
-    shop.kill_pid(rng.choice(children) if children else None)
     yield
 
 
@@ -65,20 +57,6 @@ def kill_web(shop: WholeShop, rng: random.Random) -> Iterator[None]:
     yield
 
 
-# --- crash points ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def _crash(point: str, shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """The next process that reaches the point dies there."""
-    crashes.ask_for(shop.folder, point)
-    yield
-    shop.kills += not crashes.take_back(shop.folder, point)
-
-
-for _point in crashes.ALL:
-    _kind = Kind(lane="processes", shortest=0.5, longest=1.0)
-    SHOP.add(f"crash_{_point}", partial(_crash, _point), "crash", _kind)
 # --- one too many ---------------------------------------------------------------------------------
 
 
@@ -172,16 +150,6 @@ def cut_broker_clients(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 # --- the database ---------------------------------------------------------------------------------
 
 
-@SHOP.fault("database", lane="surroundings", databases=("postgresql",))
-def cut_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """pg_terminate_backend, all of them."""
-    shop.stack.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    yield
-
-
 @SHOP.fault("database", lane="surroundings", lasts=(0.2, 1.5), databases=("postgresql",))
 def restart_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
     """SIGQUIT, as a crash: it recovers from its write-ahead log."""
@@ -192,16 +160,6 @@ def restart_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
     shop.postgres.stop()
     shop.postgres.start()
     shop.restarts += 1
-
-
-@SHOP.fault("database", lane="surroundings", lasts=(0.5, 2.0), databases=("sqlite",))
-def lock_database(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """Another connection holds the only write lock."""
-    path = shop.stack.database_url.removeprefix("sqlite:///")
-    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as lite:
-        lite.execute("BEGIN IMMEDIATE")
-        yield
-        lite.execute("ROLLBACK")
 
 
 # --- outside --------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`make mutants`: take each safety part away, and see that its tests notice.
 
-First the tests run as things are: a test that fails by itself could notice nothing. The last line
+First the tests run without a mutant: a test that fails then could notice nothing. The last line
 is "N killed, N survived". Exit 0 only if none survived.
 """
 
@@ -27,7 +27,7 @@ def main() -> int:
     if any(one.database == POSTGRESQL for one in mutants):
         postgresql_url()  # one server for all, before threads ask for it
     if failing := _failing(mutants):
-        print("These fail as things are, so nothing can be told by them:", *failing, sep="\n  ")
+        print("These tests fail without a mutant, so they detect none:", *failing, sep="\n  ")
         return 2
     with ThreadPoolExecutor(options.jobs) as pool:
         outcomes = [_shown(outcome) for outcome in pool.map(try_mutant, mutants)]
@@ -37,12 +37,12 @@ def main() -> int:
 
 
 def _failing(mutants: Sequence[Mutant]) -> list[str]:
-    """Run the tests of all mutants once for each database, as things are."""
+    """Run the tests of all mutants once for each database, without a mutant."""
     failing: list[str] = []
     for database in sorted({one.database for one in mutants}):
         mine = (one for one in mutants if one.database == database)
         tests = {test for one in mine for test in one.noticed_by}
-        print(f"{len(tests)} tests on {database} as things are ...", flush=True)
+        print(f"{len(tests)} tests on {database} without a mutant ...", flush=True)
         found, tail = baseline(tests, database=database)
         failing += [*found, tail] if found else []
     return failing
@@ -59,8 +59,8 @@ def _shown(outcome: Outcome) -> Outcome:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", choices=_names(MUTANTS))
-    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (default 2)")
+    parser.add_argument("--list", action="store_true", help="list the mutants, and run nothing")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default 2)")
     return parser.parse_args()
 
 

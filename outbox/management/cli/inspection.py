@@ -307,7 +307,11 @@ def _write_group(one: groups.Group, write: Write) -> None:
         write(f"    if the handler can run out of order: {one.retry}")
         write(f"    otherwise: {one.discard}")
         return
-    if one.reason:
+    if one.is_unsettled:
+        write(f"    first check the consumer: manage.py outbox why {one.example}")
+        write(f"    to publish them again: {one.retry}")
+        write(f"    if the settlement is not needed: {one.discard}")
+    elif one.reason:
         write(f"    to correct one: {one.correct}")
         write(f"    after a release that can read them: {one.retry}")
         write(f"    otherwise: {one.discard}")

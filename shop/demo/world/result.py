@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shop.demo.result import ReconcileResult
+from shop.demo.result import DemoResult
 
 READY, BOOKED, SHIPPED = "orders.OrderReadyToShip", "carrier.ParcelBooked", "orders.OrderShipped"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldResult:
-    """The result of the demo.
+class WorldResult(DemoResult):
+    """The result of the demo with a carrier.
 
     Attributes:
         answers: events that the source has stored.
         repeated: messages that it has dropped, since it knew their ids.
         settlements: events that the carrier has reported as settled.
         unreported: published events that it has not reported.
-        emails: how many were sent, counting each Message-ID once.
-        unsettled: deliveries and events that are still owed.
         problems: a sentence for each order whose timeline is not as required.
     """
 
@@ -32,19 +29,22 @@ class WorldResult:
     repeated: int
     settlements: int
     unreported: int
-    emails: int
-    unsettled: int
-    books: ReconcileResult
     problems: Sequence[str] = field(default_factory=list)
 
     @property
-    def trouble(self) -> str:
+    def counts(self) -> Mapping[str, int]:
+        """The numbers of orders, answers and settlements."""
+        return {
+            "orders": self.orders,
+            "shipped": self.shipped,
+            "answers": self.answers,
+            "settlements": self.settlements,
+            "repeated_messages": self.repeated,
+        }
+
+    @property
+    def problem(self) -> str:
         """The problem and the next step; "" if there is none."""
-        if self.unsettled:
-            return (
-                f"{self.unsettled} deliveries or events are still owed. The lines above give the "
-                "reasons. Run the demo with --keep, then `manage.py outbox why`."
-            )
         if self.problems:
             return " ".join(self.problems)
         if self.unreported:
@@ -60,26 +60,6 @@ class WorldResult:
         if not self.books.balanced:
             return f"Reconciliation found differences. {self.books.report}"
         return ""
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.trouble else 0
-
-    def line(self, *, seconds: float) -> str:
-        """Return the last line: one JSON object."""
-        return json.dumps(
-            {
-                "orders": self.orders,
-                "shipped": self.shipped,
-                "answers": self.answers,
-                "settlements": self.settlements,
-                "repeated_messages": self.repeated,
-                "emails": self.emails,
-                "unsettled": self.unsettled,
-                "books_balanced": self.books.balanced,
-                "seconds": round(seconds, 1),
-            }
-        )
 
 
 def problem_of(reference: str, events: Sequence[Mapping[str, Any]]) -> str:

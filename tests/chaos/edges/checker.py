@@ -56,9 +56,9 @@ def reached(facts: Facts) -> Iterator[Finding]:
         due = {event.id for event in facts.published if event.name == SAILED or not is_limited}
         arrived = {_hex(one.id) for sequence in sequences for one in sequence}
         for id in sorted(due - arrived)[:20]:
-            yield Finding(LOST, f"{sink} never got the event {id}")
+            yield Finding(LOST, f"{sink} never received the event {id}")
         for id in sorted(arrived - due)[:20]:
-            yield Finding(DUPLICATED, f"{sink} got {id}, which is no event for it")
+            yield Finding(DUPLICATED, f"{sink} received {id}, which is no event for it")
 
 
 def one_id(facts: Facts) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def one_id(facts: Facts) -> Iterator[Finding]:
     for sink, arrival in _arrivals(facts):
         if arrival.name == SAILED and _hex(arrival.id) != ids.get((arrival.ship, arrival.number)):
             place = (arrival.ship, arrival.number)
-            yield Finding(DUPLICATED, f"{sink} got {place} under the id {arrival.id}")
+            yield Finding(DUPLICATED, f"{sink} received {place} under the id {arrival.id}")
 
 
 def order_of_arrivals(facts: Facts) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def dead_letters(facts: Facts) -> Iterator[Finding]:
     for handler, id in sorted(due - set(facts.dead)):
         yield Finding(LOST, f"the dead letter of {handler} for {id}")
     for handler, id in sorted(set(facts.dead) - due):
-        yield Finding(LOST, f"{handler} gave up {id}")
+        yield Finding(LOST, f"{id} of {handler} is a dead letter")
 
 
 # --- inbound --------------------------------------------------------------------------------------

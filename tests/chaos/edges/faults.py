@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from outbox.deliveries import failpoints
+from tests.chaos.common_faults import add_common_faults, add_crashes
 from tests.chaos.edges import systems
 from tests.chaos.edges.modes import Mode
 from tests.chaos.edges.system import System
 from tests.chaos.edges.world import RECEIVERS, EdgeWorld
-from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults
 from tests.chaos.schedule import Kind
 from tests.servers.server import Server
@@ -53,14 +51,6 @@ for _kind in ("worker", "relay", "receiver", "web", "emitter"):
     _add_process(_kind)
 
 
-@EDGES.fault("kill", lane="processes")
-def kill_pool_child(world: EdgeWorld, rng: random.Random) -> Iterator[None]:
-    """Kill a child of a worker, with the calls that it has in hand."""
-    children = world.children(rng.choice(world.names("worker")))
-    world.kill_pid(rng.choice(children) if children else None)
-    yield
-
-
 @EDGES.fault("rebalance", lane="processes", lasts=(3.0, 7.0))
 def third_receiver(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
     """A receiver joins and leaves: the groups of the sources rebalance twice."""
@@ -88,22 +78,13 @@ def poison(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def _crash(point: str, world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
-    """The next process that reaches the point dies there."""
-    crashes.ask_for(world.folder, point)
-    yield
-    world.kills += not crashes.take_back(world.folder, point)
-
-
 #: The points that sinks and sources pass through.
 POINTS = (
     *(failpoints.AFTER_CLAIM, failpoints.AFTER_START, failpoints.BEFORE_COMMIT),
     *(failpoints.AFTER_RECEIPT, failpoints.BEFORE_STORE, failpoints.AFTER_STORE),
 )
-for _point in POINTS:
-    _lasting = Kind(lane="processes", shortest=0.5, longest=1.5)
-    EDGES.add(f"crash_{_point}", partial(_crash, _point), "crash", _lasting)
+add_common_faults(EDGES)
+add_crashes(EDGES, POINTS, longest=1.5)
 
 
 # --- servers --------------------------------------------------------------------------------------
@@ -146,26 +127,6 @@ def flush_broker(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
     """FLUSHALL of Celery's broker."""
     world.stack.wipe_broker()
     yield
-
-
-@EDGES.fault("database", lane="surroundings", databases=("postgresql",))
-def cut_database(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
-    """pg_terminate_backend, all of them."""
-    world.stack.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    yield
-
-
-@EDGES.fault("database", lane="surroundings", lasts=(0.5, 2.0), databases=("sqlite",))
-def lock_database(world: EdgeWorld, _rng: random.Random) -> Iterator[None]:
-    """Another connection holds the only write lock."""
-    path = world.stack.database_url.removeprefix("sqlite:///")
-    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as lite:
-        lite.execute("BEGIN IMMEDIATE")
-        yield
-        lite.execute("ROLLBACK")
 
 
 # --- answers --------------------------------------------------------------------------------------

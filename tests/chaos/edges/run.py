@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -15,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.checker import Finding
 from tests.chaos.edges.checker import check
 from tests.chaos.edges.facts import Facts, read_facts
 from tests.chaos.edges.faults import EDGES, GAPS, repaired
@@ -25,36 +21,30 @@ from tests.chaos.edges.world import EdgeWorld, edge_world
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.recovery import OLDEST_OWED, Recovery
 from tests.chaos.schedule import Act, schedule
+from tests.chaos.verdict import (
+    OWED,
+    Verdict,
+    chosen_kinds,
+    conclude,
+    say,
+    wait_until_settled,
+)
 
 STALL = 60.0  # seconds in which less is not owed; far more than is needed
-OWED = """
-SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
-     + (SELECT count(*) FROM outbox_delivery
-        WHERE state IN ('pending', 'sent', 'blocked', 'parked'))
-"""
 STORED_IDS = "SELECT external_id FROM outbox_received"
 
 
 @dataclass
-class Outcome:
-    """The result of a run."""
+class Outcome(Verdict):
+    """The result of a run at the edges."""
 
     facts: Facts = field(default_factory=Facts)
-    findings: list[Finding] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-
-    @property
-    def is_well(self) -> bool:
-        return not self.findings and not self.troubles
 
 
 def main(options: argparse.Namespace) -> int:
     """Run with the options of `python -m tests.chaos --edges`; return the exit code."""
-    try:
-        kinds = EDGES.chosen(options.faults, database=options.database)
-    except KeyError as unknown:
-        known = ", ".join([*EDGES.groups, *EDGES.by_name])
-        print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
+    kinds = chosen_kinds(EDGES, options)
+    if kinds is None:
         return 2
     folder = Path(tempfile.mkdtemp(prefix="shop-edges-"))
     wanted = options.systems.split(",") if options.systems else []
@@ -66,12 +56,16 @@ def main(options: argparse.Namespace) -> int:
         recovery = Recovery(world.stack)
         outcome = run(world, recovery, acts, options)
     say(*_about(world, outcome), f"slowest recoveries: {', '.join(recovery.slowest())}")
-    if outcome.is_well and not options.keep:
-        shutil.rmtree(folder)
-    elif not outcome.is_well:
-        _explain(options, acts, outcome, folder)
-    print(json.dumps(_result(options, world, recovery, outcome)), flush=True)
-    return 0 if outcome.is_well else 1
+    if not outcome.is_well:
+        _record_events(outcome.facts, folder)
+    return conclude(
+        outcome,
+        options,
+        acts,
+        folder=folder,
+        named=("database", "systems", "faults", "sabotage"),
+        result=_result(options, world, recovery, outcome),
+    )
 
 
 def run(
@@ -103,10 +97,6 @@ def run(
     return outcome
 
 
-def say(*lines: object) -> None:
-    print(*lines, sep="\n", flush=True)
-
-
 def _concerns(fault: str, systems: Sequence[str]) -> bool:
     """Return whether a fault is of no system, or of one that takes part."""
     names = {"kafka", "aws", "nats", "amqp", "redis", "http"}
@@ -131,14 +121,7 @@ def _settle(world: EdgeWorld, sent: Sequence[Sent]) -> list[str]:
     def is_still() -> bool:
         return missing() == 0 and world.stack.value(OLDEST_OWED) is None
 
-    least, end = math.inf, time.monotonic() + STALL
-    while not is_still():
-        if (left := missing()) < least:
-            least, end = left, time.monotonic() + STALL
-        if time.monotonic() > end:
-            return [f"Not settled: {left} are missing, and it was no less for {STALL:.0f} s."]
-        time.sleep(0.2)
-    return []
+    return wait_until_settled(missing, is_still, stall=STALL)
 
 
 def _not_received(world: EdgeWorld, sent: Sequence[Sent]) -> int:
@@ -180,26 +163,14 @@ def _about_sources(facts: Facts) -> list[str]:
     return lines
 
 
-def _explain(
-    options: argparse.Namespace, acts: Sequence[Act], outcome: Outcome, folder: Path
-) -> None:
-    say("FAILED. The schedule was:", *acts)
-    lines = (
-        f"{event.name} {event.id} {json.dumps(event.fields)}" for event in outcome.facts.events
-    )
+def _record_events(facts: Facts, folder: Path) -> None:
+    lines = (f"{event.name} {event.id} {json.dumps(event.fields)}" for event in facts.events)
     (folder / "events.txt").write_text("\n".join(lines))  # their ids have the time
-    say(*outcome.troubles, *outcome.findings[:50])
-    again = [f"--edges --seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
-    for name in ("database", "systems", "faults", "sabotage"):
-        if given := getattr(options, name):
-            again.append(f"--{name} {given}")
-    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and events: {folder}")
 
 
 def _result(
     options: argparse.Namespace, world: EdgeWorld, recovery: Recovery, outcome: Outcome
 ) -> dict[str, Any]:
-    kinds = Counter(finding.kind for finding in outcome.findings)
     facts = outcome.facts
     return {
         "seed": options.seed,
@@ -212,6 +183,6 @@ def _result(
         "kills": world.kills,
         "freezes": world.freezes,
         "restarts": world.restarts,
-        **{kind: kinds[kind] for kind in ("lost", "duplicated", "out_of_order")},
+        **outcome.counts(),
         "p99_recovery_s": recovery.p99(),
     }

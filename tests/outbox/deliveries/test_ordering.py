@@ -26,7 +26,7 @@ from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.outbox.drive import Died, die, run_messages, run_pass, states
-from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers
+from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers, start_beside_replay
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -409,23 +409,7 @@ class TestAReplay:
 
     def test_does_not_run_during_a_delivery_that_starts_at_the_same_time(self, overlap: Overlap):
         """Failed without the lock of the line: neither start sees the other."""
-        messages = run_pass()
-        is_started, may_commit = threading.Event(), threading.Event()
-
-        def pause() -> None:
-            if threading.current_thread().name == "later":
-                is_started.set()
-                assert may_commit.wait(30)
-
-        with failpoints.armed(failpoints.BEFORE_START, pause):
-            later = in_thread(partial(run_messages, messages), name="later")
-            assert is_started.wait(30)
-            replays = self.replay()
-            replayed = in_thread(partial(run_messages, replays))
-            wait_until_blocked(1)
-            may_commit.set()
-            assert overlap.is_running.wait(30)
-            replayed()
+        later = start_beside_replay(run_pass(), self.replay, is_running=overlap.is_running)
         overlap.may_end.set()
         later()
         Outbox().deliver_all()

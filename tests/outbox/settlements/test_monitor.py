@@ -76,7 +76,16 @@ class TestAConsumerThatOwesSettlements:
     def test_is_named_by_the_group_of_dead_letters(self, owing):
         [group] = groups()
 
-        assert (group.handler, group.cause) == ("sinks.log", "SettlementMissing")
+        assert group.handler == "sinks.log"
+        assert group.cause == "published, and not settled by a consumer in time"
+
+    def test_is_checked_before_a_retry(self, owing):
+        [group] = groups()
+
+        text = outbox_command("groups")
+
+        assert f"first check the consumer: manage.py outbox why {group.example}" in text
+        assert f"to publish them again: {group.retry}" in text
 
 
 class TestAConsumerThatSettlesInTime:

@@ -20,7 +20,7 @@ from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from tests.outbox.drive import run_message, run_messages, run_pass, states
-from tests.outbox.ordered import A, emit_numbers
+from tests.outbox.ordered import A, emit_numbers, start_beside_replay
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -174,22 +174,7 @@ class TestAReplay:
         assert exporter.numbers == [2, 1]
 
     def test_does_not_run_during_a_delivery_that_starts_at_the_same_time(self, exporter: Exporter):
-        messages = run_pass()
-        is_started, may_commit = threading.Event(), threading.Event()
-
-        def pause() -> None:
-            if threading.current_thread().name == "later":
-                is_started.set()
-                assert may_commit.wait(30)
-
-        with failpoints.armed(failpoints.BEFORE_START, pause):
-            later = in_thread(partial(run_messages, messages), name="later")
-            assert is_started.wait(30)
-            replayed = in_thread(partial(run_messages, self.replay()))
-            wait_until_blocked(1)
-            may_commit.set()
-            assert exporter.is_running.wait(30)
-            replayed()
+        later = start_beside_replay(run_pass(), self.replay, is_running=exporter.is_running)
         assert exporter.calls == [[2]]
         exporter.may_end.set()
         later()
