@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ from django.db import connection
 
 from outbox import BulkDelivery, DomainEvent, Receipt, emit, subscribe
 from outbox.context import current_cause
+from outbox.deliveries.time_limit import time_limit
 from outbox.emission import aemit
 from outbox.models import Attempt, Delivery, Event
 from outbox.testing import Outbox
+from outbox.worker import coroutines
 from tests.outbox.drive import emit_orders, run_messages, run_pass
 from tests.threads import aside
 
@@ -345,6 +348,27 @@ class TestTheEventLoop:
         deliver(2)
 
         assert states() == ["done", "done"]
+
+    def test_is_another_one_after_a_fork(self):
+        """A fork copies the loop, but not its thread."""
+
+        @subscribe("shops.Ordered")
+        async def pack() -> None:
+            await asyncio.sleep(0)
+
+        async def answer() -> None:
+            await asyncio.to_thread(os.write, write, b"done")
+
+        deliver()
+        read, write = os.pipe()
+
+        if not (child := os.fork()):
+            with time_limit(10) as limit:
+                coroutines.run(answer, {}, limit)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+        assert os.read(read, 20) == b"done"
 
     def test_ends_with_its_thread(self):
         loops = []
