@@ -363,9 +363,12 @@ class TestTheEventLoop:
         read, write = os.pipe()
 
         if not (child := os.fork()):
-            with time_limit(10) as limit:
-                coroutines.run(answer, {}, limit)
-            os._exit(0)
+            try:
+                with time_limit(10) as limit:
+                    coroutines.run(answer, {}, limit)
+            finally:
+                os._exit(0)
+        os.close(write)
         os.waitpid(child, 0)
 
         assert os.read(read, 20) == b"done"
