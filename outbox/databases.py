@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import ContextVar
+
 from django.apps import apps
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: In a coroutine: the connections of the thread that waits for it, and that its queries use.
+waiting_for: ContextVar[tuple[BaseDatabaseWrapper, ...]] = ContextVar("outbox_waiting_for")
 
 
 def alias() -> str:
@@ -14,6 +20,15 @@ def alias() -> str:
     app `outbox` moves all of them.
     """
     return router.db_for_write(apps.get_model("outbox", "Event"))
+
+
+def is_in_coroutine() -> bool:
+    """Return whether an event loop runs in this thread, which a query would block."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_open(connection: BaseDatabaseWrapper) -> bool:
@@ -28,8 +43,12 @@ def is_its_own(connection: BaseDatabaseWrapper) -> bool:
 
 
 def open_aliases() -> list[str]:
-    """Return the aliases of the databases with an open transaction."""
-    return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]
+    """Return the aliases of the databases with an open transaction.
+
+    In a coroutine of a handler: those of the thread that waits for it.
+    """
+    used = waiting_for.get(None) or connections.all(initialized_only=True)
+    return [one.alias for one in used if is_open(one)]
 
 
 def is_open_in_view(connection: BaseDatabaseWrapper) -> bool:

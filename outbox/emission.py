@@ -1,4 +1,4 @@
-"""emit(): one INSERT in the caller's transaction. Without a transaction it raises."""
+"""emit() and aemit(): one INSERT in the caller's transaction. Without a transaction they raise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import connections, transaction
 
 from . import clock, databases, guards, tracing
 from .context import check_correlation, current_cause
-from .databases import is_open, is_open_in_view, open_aliases
+from .databases import is_in_coroutine, is_open, is_open_in_view, open_aliases
+from .deduplication import claim
 from .deliveries.key_locks import LOCKED_KEY, has_key_locks, key_number
 from .events import DomainEvent
 from .ids import uuid7
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from .models import DelayedEvent, Event
 
+__all__ = ["NotInTransaction", "aemit", "emit"]
+
 
 class NotInTransaction(RuntimeError):
     """emit() needs an open transaction. Put the change and emit() into one transaction.atomic()."""
@@ -35,7 +39,9 @@ class EmittedBesideTransaction(guards.RuleBroken):
     """An event was emitted while a transaction was open on a database other than the outbox's."""
 
 
-def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
+def emit(
+    event: DomainEvent, *, delay: timedelta | None = None, dedupe_key: str | None = None
+) -> UUID:
     """Store an event in the caller's transaction: it exists if and only if the change commits.
 
     Correlation id, causation id and actor are taken from the running handler or request.
@@ -45,15 +51,19 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
         event: an instance of a `DomainEvent` subclass that has a `key`.
         delay: emit the event that much later. Until then it is no fact: it has no `seq` and no
             deliveries, and `cancel_delayed` removes it.
+        dedupe_key: store one event of this name for this key, while that event exists. A second
+            `emit` stores nothing. It waits for a transaction that has emitted with the key and is
+            not over. A hash of the key is stored.
 
     Returns:
-        The event's id (UUIDv7).
+        The event's id (UUIDv7). With a `dedupe_key` that was used: the id of the first event.
 
     Raises:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
         TypeError: the event's class is abstract (it has no `key`), or a source stores its events.
-        ValueError: the delay is negative.
+        ValueError: the delay is negative, or the `dedupe_key` is empty.
+        DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.
     """
     if not event.event_name:
@@ -71,11 +81,28 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
         raise NotInTransaction(_why_not(using))
     if guards.are_on():
         _refuse_other_transactions(using)
+    if delay is not None and delay < timedelta(0):
+        raise ValueError(f"emit(delay={delay}): the delay must not be negative.")
+    facts = _facts(event, using=using)
+    if dedupe_key is not None and (first := claim(dedupe_key, facts, using=using)):
+        return first
     if delay:
-        return _store_for_later(event, delay, using=using)
-    event_id = store(event, using=using)
+        return _insert_delayed(facts, delay, using=using)
+    event_id = _insert_traced(facts, using=using)
     transaction.on_commit(nudge, using=using, robust=True)
     return event_id
+
+
+async def aemit(
+    event: DomainEvent, *, delay: timedelta | None = None, dedupe_key: str | None = None
+) -> UUID:
+    """Emit an event from async code, as `emit`, in the transaction of the thread for queries.
+
+    Django's asynchronous ORM methods use the same thread: `sync_to_async` chooses it. In an async
+    handler it is that of the delivery's transaction. An async view has no transaction, so let it
+    call a sync service: `await sync_to_async(service)()`.
+    """
+    return await sync_to_async(emit)(event, delay=delay, dedupe_key=dedupe_key)
 
 
 def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UUID:
@@ -83,10 +110,12 @@ def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UU
 
     Called by `emit()`, by sources, by the correction of an event, and by the test kit.
     """
-    is_ordered = is_ordered_event(event.stored_name())
-    facts = _facts(event, using=using, event_id=event_id)
+    return _insert_traced(_facts(event, using=using, event_id=event_id), using=using)
+
+
+def _insert_traced(facts: dict[str, Any], *, using: str) -> UUID:
     with tracing.emitting(facts):
-        _insert(facts, is_ordered=is_ordered, using=using)
+        _insert(facts, is_ordered=is_ordered_event(facts["name"]), using=using)
     stored_id: UUID = facts["id"]
     return stored_id
 
@@ -134,12 +163,9 @@ def _type(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
     return "text" if kind.startswith("varchar") else kind
 
 
-def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUID:
-    if delay < timedelta(0):
-        raise ValueError(f"emit(delay={delay}): the delay must not be negative.")
+def _insert_delayed(facts: dict[str, Any], delay: timedelta, *, using: str) -> UUID:
     now = clock.now(using=using)
     model = apps.get_model("outbox", "DelayedEvent")
-    facts = _facts(event, using=using)
     with tracing.emitting(facts):
         row: DelayedEvent = model(due_at=now + delay, stored_at=now, **facts)
         row.save(using=using, force_insert=True)
@@ -184,6 +210,12 @@ def _event_model() -> type[Event]:
 
 
 def _why_not(using: str) -> str:
+    if is_in_coroutine():
+        return (
+            "emit() is called in async code, whose thread has no transaction. In an async handler "
+            "use `await aemit(event)` of outbox.emission. In an async view put the change and "
+            "emit() into one function with transaction.atomic(), and call it by sync_to_async."
+        )
     text = str(NotInTransaction.__doc__)
     if beside := open_aliases():
         text += f" One is open on {beside[0]!r}, but the outbox is on {using!r}."

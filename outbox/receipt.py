@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
+from asgiref.sync import sync_to_async
+
+from .databases import is_in_coroutine
 from .events import EventRecord
 
 _Transaction = AbstractContextManager[None]
@@ -26,6 +29,8 @@ class LeaseLost(Exception):
 
 class Receipt:
     """The receipt of an `atomic=False` handler: `with receipt:` opens its one transaction.
+
+    In an `async def` handler it is `async with receipt:`.
 
     Effects in the database, events emitted inside the block and the delivery's move to done
     commit in this transaction, or not at all. Entering raises `LeaseLost` if another worker has
@@ -52,7 +57,25 @@ class Receipt:
         """
         self._extend()
 
+    async def aextend(self) -> None:
+        """Restart the lease and the time limit, as `extend()`, in an async handler."""
+        await sync_to_async(self.extend)()
+
+    async def __aenter__(self) -> Receipt:
+        await sync_to_async(self.__enter__)()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return await sync_to_async(self.__exit__)(kind, error, trace)
+
     def __enter__(self) -> Receipt:
+        if is_in_coroutine():
+            raise RuntimeError("In an async handler enter the receipt by `async with receipt:`.")
         if self._transaction is not None:
             raise RuntimeError("A handler enters its receipt once. This one entered it twice.")
         transaction = self._open_transaction()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from asgiref.sync import iscoroutinefunction
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
@@ -17,14 +18,15 @@ from .policy import Breaker, Rules, SettledBy, refuse_bad_numbers, refuse_bad_ru
 from .receipt import PermanentFailure, Target
 
 OnDead = Literal["hold", "pass"]
-#: Returns the targets of an event. Its parameters are like those of a handler.
-TargetsFunction = Callable[..., Iterable[str | Target]]
+_Targets = Iterable[str | Target]
+#: Returns the targets of an event. Its parameters are like those of a handler. It may be async.
+TargetsFunction = Callable[..., _Targets | Coroutine[Any, Any, _Targets]]
 
 #: A handler that hangs is interrupted before its lease passes. So it does not look like a dead
 #: worker.
 _LIMIT_WITHIN_LEASE = 0.9
 
-Function = TypeVar("Function", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., Coroutine[Any, Any, None] | None])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,12 @@ class Handler:
     def handles(self, event: str) -> bool:
         """Return whether it subscribes to the event with this name."""
         return any(selects(selector, event) for selector in self.selectors)
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether a call returns a coroutine: the function is declared by `async def`."""
+        # `__call__` of an object; that of a function is the interpreter's.
+        return any(map(iscoroutinefunction, (self.function, type(self.function).__call__)))
 
     @property
     def app_label(self) -> str:
@@ -156,6 +164,9 @@ def subscribe(
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
+    The function may be declared by `async def`. Its coroutine runs on an event loop, and Django's
+    asynchronous ORM methods use the transaction of the delivery.
+
     Its parameters are event fields, in the handler's own types, and any of the event's facts:
     `event_id`, `emitted_at`, `correlation_id`, `causation_id`, `actor`, `key`, `attempt`,
     `receipt`, `event`. `manage.py check` compares them with the fields that the producer declares.
@@ -212,7 +223,7 @@ def subscribe(
             setting `CONSUMERS` it is.
 
     Raises:
-        TypeError: the function is async or a generator, no event is named, the names of the events
+        TypeError: the function is a generator, no event is named, the names of the events
             are too long for one subscription, `receipt` and `atomic` do not match, `target` and
             `targets` do not match, `settled_by` has no `bulk`, `inline` is combined with
             `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the function
@@ -290,21 +301,17 @@ def queues() -> dict[str, set[str]]:
     return found
 
 
-def _refuse_async_and_generators(handler: Handler) -> None:
-    # A wrapped function is not checked: it may be async, and called by async_to_sync.
+def _refuse_generators(handler: Handler) -> None:
     function = handler.function
     for one in (function, type(function).__call__):
-        is_async = inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
-        if is_async or inspect.isgeneratorfunction(one):
-            kind = "async" if is_async else "a generator"
+        if inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one):
             raise TypeError(
-                f"{handler.name} is {kind}, so a call does not run it. Write a plain function. "
-                "It can call async code with asgiref's async_to_sync."
+                f"{handler.name} is a generator, so a call does not run it. Remove its `yield`."
             )
 
 
 def _refuse_bad_signature(handler: Handler) -> None:
-    _refuse_async_and_generators(handler)
+    _refuse_generators(handler)
     if not handler.events:
         raise TypeError(f'{handler.name} has no event. Name one: @subscribe("app.Event").')
     _refuse_long_selectors(handler)

@@ -6,6 +6,9 @@ next bytecode. So a call into C is interrupted only when it returns.
 
 An interruption can be swallowed: by an `except:` in the handler, by a library that converts all
 exceptions, or by a finalizer, whose exceptions Python drops. So it repeats until the block ends.
+
+A thread that waits for a coroutine diverts its interruptions: `worker/coroutines.py` cancels the
+coroutine instead.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class TimeLimitExceeded(Exception):
     """The handler ran longer than its `time_limit`; its database changes are rolled back."""
 
 
-class _Interrupt(BaseException):
+class Interrupt(BaseException):
     """The interruption; an `except Exception` in a handler does not catch it."""
 
 
@@ -49,6 +52,15 @@ class Limit:
         self._is_on = True
         self._due = math.inf
         self._left = seconds
+        self._diversion: Callable[[], None] | None = None
+
+    def divert(self, diversion: Callable[[], None]) -> None:
+        """Call `diversion` at each interruption from now on, in any thread, and raise nothing."""
+        self._diversion = diversion
+
+    def undivert(self) -> None:
+        """Raise at each interruption again."""
+        self._diversion = None
 
     def restart(self) -> None:
         """Restart the time now; raise `TimeLimitExceeded` if it is already up."""
@@ -100,14 +112,14 @@ def time_limit(seconds: float) -> Iterator[Limit]:
             the block has raised another exception instead, that one is the cause.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    limit = _SignalLimit(seconds) if in_main_thread else _ThreadLimit(seconds)
+    limit = _SignalLimit(seconds) if in_main_thread else ThreadLimit(seconds)
     try:
         try:
             limit.restart()
             yield limit
         finally:
             limit.stop()
-    except _Interrupt as interrupt:
+    except Interrupt as interrupt:
         limit.stop()  # if the interruption hit during the other stop()
         raise limit.exceeded().with_traceback(interrupt.__traceback__) from None
     except Exception as error:
@@ -151,15 +163,22 @@ class _SignalLimit(Limit):
     def _ring(self, _number: int, _frame: object) -> None:
         if self._is_on:
             self.is_over = True
-            raise _Interrupt
+            if self._diversion is None:
+                raise Interrupt
+            self._diversion()
 
 
-class _ThreadLimit(Limit):
-    """Limit for other threads: the watch has Python raise an exception in this thread."""
+class ThreadLimit(Limit):
+    """Limit of a thread: the watch has Python raise `Interrupt` in it.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: after which it is interrupted.
+        thread: identifier of the thread. None: the current one. Only that thread may call `stop`.
+    """
+
+    def __init__(self, seconds: float, thread: int | None = None) -> None:
         super().__init__(seconds)
-        self._target = ctypes.c_ulong(threading.get_ident())
+        self._target = ctypes.c_ulong(thread or threading.get_ident())
         # Reentrant: an interruption between acquiring and entering the block leaves it acquired.
         self._lock = threading.RLock()
         self._watch = _watch
@@ -172,10 +191,22 @@ class _ThreadLimit(Limit):
         super()._count(seconds)
         self._watch.schedule(self, seconds)
 
+    def divert(self, diversion: Callable[[], None]) -> None:
+        with self._lock:
+            super().divert(diversion)
+            if self.is_over:
+                self._receive_pending()
+
     def _halt(self) -> None:
         with self._lock:
             super()._halt()
             self._watch.cancel(self)
+
+    def expire(self) -> None:
+        """End the time now. Any thread may call it."""
+        with self._lock:
+            if self._is_on:
+                self._watch.schedule(self, 0)
 
     def stop(self) -> None:
         with self._lock:
@@ -192,10 +223,10 @@ class _ThreadLimit(Limit):
         call that a trace function observes: of a debugger, or of a coverage report.
         """
         try:
-            _raise_in(self._target, _Interrupt)  # replaces a pending one
+            _raise_in(self._target, Interrupt)  # replaces a pending one
             while True:
                 pass
-        except _Interrupt:
+        except Interrupt:
             return
 
     def interrupt(self, now: float) -> None:
@@ -205,8 +236,11 @@ class _ThreadLimit(Limit):
         try:
             if self._is_on and self._watch.is_due(self, now):
                 self.is_over = True
-                _raise_in(self._target, _Interrupt)
                 self._watch.schedule(self, self.again)
+                if self._diversion is not None:
+                    self._diversion()
+                else:
+                    _raise_in(self._target, Interrupt)
         finally:
             self._lock.release()
 
@@ -220,13 +254,13 @@ class _Watch:
     """
 
     def __init__(self) -> None:
-        self._due: dict[_ThreadLimit, float] = {}  # each change is atomic in the interpreter
+        self._due: dict[ThreadLimit, float] = {}  # each change is atomic in the interpreter
         self._wakes_at = math.inf
         self._is_sooner = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def schedule(self, limit: _ThreadLimit, seconds: float) -> None:
+    def schedule(self, limit: ThreadLimit, seconds: float) -> None:
         """Schedule an interruption in `seconds` from now."""
         if self._thread is None:
             self._start()
@@ -234,11 +268,11 @@ class _Watch:
         if at < self._wakes_at:
             self._is_sooner.set()
 
-    def is_due(self, limit: _ThreadLimit, now: float) -> bool:
+    def is_due(self, limit: ThreadLimit, now: float) -> bool:
         """Return whether the limit's time is up."""
         return self._due.get(limit, math.inf) <= now
 
-    def cancel(self, limit: _ThreadLimit) -> None:
+    def cancel(self, limit: ThreadLimit) -> None:
         """Cancel the scheduled interruption."""
         self._due.pop(limit, None)
 

@@ -8,7 +8,7 @@ them is written under a lock or by a conditional update.
 from __future__ import annotations
 
 from .deliveries import Attempt, Delivery, Subscription
-from .events import DelayedEvent, Event, Horizon
+from .events import DedupeKey, DelayedEvent, Event, Horizon
 from .operations import Operation
 from .received import Received, SourceState
 from .settlements import Settlement, SettlementReport
@@ -17,6 +17,7 @@ from .telemetry import Counter, Heartbeat, Minute
 __all__ = [
     "Attempt",
     "Counter",
+    "DedupeKey",
     "DelayedEvent",
     "Delivery",
     "Event",

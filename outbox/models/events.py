@@ -164,6 +164,29 @@ class DelayedEvent(Row):
         return f"{self.name} {self.key}"
 
 
+class DedupeKey(models.Model):
+    """A `dedupe_key` of `emit`, while its event or delayed event exists.
+
+    `event` has no foreign key: it is the id of an event or of a delayed event. An earlier release
+    prunes events and leaves their keys. Such a key counts as unused.
+    """
+
+    digest = models.CharField(
+        _("digest"),
+        max_length=64,
+        primary_key=True,
+        help_text=_("SHA-256 of the event's name and the key."),
+    )
+    event = models.UUIDField(_("event id"), unique=True)
+
+    class Meta:
+        verbose_name = _("deduplication key")
+        verbose_name_plural = _("deduplication keys")
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class Horizon(models.Model):
     """The time since which no event was pruned. Older events may be missing.
 

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from outbox import tracing
 from outbox.conf import conf
+from outbox.deduplication import forget
 from outbox.deliveries.key_locks import lock_free_keys
 from outbox.subscriptions import is_ordered_event
 
@@ -36,6 +37,8 @@ _FACTS = (
 def cancel_delayed(event_id: UUID) -> bool:
     """Cancel an event that was emitted with a delay, in the caller's transaction if one is open.
 
+    Its `dedupe_key` may be used again.
+
     Args:
         event_id: the id that `emit` returned.
 
@@ -45,6 +48,8 @@ def cancel_delayed(event_id: UUID) -> bool:
     model = apps.get_model("outbox", "DelayedEvent")
     rows = model._default_manager.using(router.db_for_write(model))
     deleted, _ = rows.filter(pk=event_id).delete()
+    if deleted:
+        forget([event_id], using=rows.db)
     return bool(deleted)
 
 

@@ -18,6 +18,7 @@ from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import databases
 from outbox.databases import is_its_own
+from outbox.deduplication import forget
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction, execute, numbers
 from outbox.models import Delivery, Event, Settlement, SettlementReport
@@ -108,7 +109,7 @@ def prune_some(
         if archive:
             events = Event.objects.using(using).filter(seq__in=locked).order_by("seq")
             archive.add(list(events), using=using)
-        _forget_reports(locked, using=using)
+        _forget_by_id(locked, using=using)
         _remove(locked, [id for id, event, _ in deliveries if event in locked], using=using)
     return len(locked)
 
@@ -173,10 +174,14 @@ def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -
     _delete("outbox_event", "seq", seqs, using=using)
 
 
-def _forget_reports(seqs: Collection[int], *, using: str) -> None:
-    """Delete the reports of events. By ids as values: a join may scan the events' primary key."""
-    ids = Event.objects.using(using).filter(seq__in=seqs).values_list("id", flat=True)
-    SettlementReport.objects.using(using).filter(event__in=list(ids)).delete()
+def _forget_by_id(seqs: Collection[int], *, using: str) -> None:
+    """Delete the reports and deduplication keys of events.
+
+    By ids as values: a join may scan the events' primary key.
+    """
+    ids = list(Event.objects.using(using).filter(seq__in=seqs).values_list("id", flat=True))
+    SettlementReport.objects.using(using).filter(event__in=ids).delete()
+    forget(ids, using=using)
 
 
 def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:

@@ -28,7 +28,7 @@ from outbox.deliveries import breaker, failpoints, receipts
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
 from outbox.deliveries.lease import Lease
 from outbox.deliveries.statements import Statement, bounds, read_each
-from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
+from outbox.deliveries.time_limit import Limit, TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess, drop_broken_connection, is_transient
 from outbox.models import Delivery
 from outbox.subscriptions import Handler
@@ -174,7 +174,7 @@ def _call_each(
         for call in left:
             batch.running = call.delivery
             limit.restart()
-            traced = _call(handler, call, callbacks, using=using)
+            traced = _call(handler, call, callbacks, limit, using=using)
             # Django sets it after any error that may leave the connection unusable.
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
@@ -190,7 +190,9 @@ def _call_each(
             failpoints.reach(failpoints.BETWEEN_DELIVERIES)
 
 
-def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) -> Traced:
+def _call(
+    handler: Handler, call: _Call, callbacks: Callbacks, limit: Limit, *, using: str
+) -> Traced:
     delivery = call.delivery
     with (
         tracing.handling(delivery, handler=handler.name, using=using, ends=False) as traced,
@@ -199,7 +201,7 @@ def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) ->
         arguments = call.arguments
         if arguments is None:
             arguments = calls.arguments(handler, delivery)
-        calls.call(handler, arguments)
+        calls.call(handler, arguments, limit)
         callbacks.guard(delivery.event)
     return traced
 

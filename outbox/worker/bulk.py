@@ -183,8 +183,8 @@ def _raised_by(handler: Handler, given: Sequence[BulkDelivery]) -> Exception | N
     watch = SessionWatch()
     try:
         cause = caused_by(Cause(emitted_by=handler.name))
-        with cause, watch, unchanged_connections(), time_limit(handler.time_limit):
-            calls.call(handler, {"deliveries": given})
+        with cause, watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
+            calls.call(handler, {"deliveries": given}, limit)
     except Exception as error:
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()

@@ -21,10 +21,12 @@ from outbox import events
 from outbox.context import Cause
 from outbox.contracts import upcasting
 from outbox.deliveries.connections import drop
+from outbox.deliveries.time_limit import Limit
 from outbox.events import EventRecord
 from outbox.models import Delivery, Event
 from outbox.subscriptions import Handler
 
+from . import coroutines
 from .session_sql import Scope, scope_of
 
 logger = logging.getLogger("outbox.isolation")
@@ -93,19 +95,27 @@ def cause(handler: Handler, delivery: Delivery) -> Cause:
     )
 
 
-def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
+def call(handler: Handler, arguments: Mapping[str, Any], limit: Limit) -> None:
     """Call a handler in a copy of the context, so that its context variables end with it.
+
+    Args:
+        handler: the handler. If it is async, its coroutine runs to its end.
+        arguments: its keyword arguments.
+        limit: the running time limit.
 
     Raises:
         TypeError: it returned a coroutine or a generator, so its body has not run.
     """
+    if handler.is_async:
+        coroutines.run(handler.function, arguments, limit)
+        return
     returned = copy_context().run(handler.function, **arguments)
     if returned is not None and any(is_one(returned) for is_one in _LAZY):
         if hasattr(returned, "close"):  # avoids the warning "never awaited"
             returned.close()
         raise TypeError(
-            f"{handler.name} returned {type(returned).__name__}, so its body has not run. Call "
-            "async code by asgiref's async_to_sync."
+            f"{handler.name} returned {type(returned).__name__}, so its body has not run. Declare "
+            "it by `async def`, or return nothing."
         )
 
 

@@ -256,9 +256,9 @@ def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: st
     with (
         transaction_with_receipt(handler, delivery, after_effects=guard, using=using),
         unchanged_connections(),
-        time_limit(handler.time_limit),
+        time_limit(handler.time_limit) as limit,
     ):
-        calls.call(handler, arguments)
+        calls.call(handler, arguments, limit)
 
 
 def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
@@ -267,6 +267,6 @@ def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, usi
         receipt = receipt_of(
             handler, delivery, limit, lease=lease, after_effects=guard, using=using
         )
-        calls.call(handler, calls.arguments(handler, delivery, receipt=receipt))
+        calls.call(handler, calls.arguments(handler, delivery, receipt=receipt), limit)
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")

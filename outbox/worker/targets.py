@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial, wraps
+from typing import Any
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import transaction
 
 from outbox import clock
 from outbox.deliveries.locks import share_subscriptions
 from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
-from outbox.subscriptions import Handler, TargetsFunction
+from outbox.subscriptions import Handler
 from outbox.transports.nudge import nudge
 
 _LONGEST = 200
@@ -38,13 +40,20 @@ def finder(handler: Handler, delivery: Delivery, *, using: str) -> Handler:
 
 
 def _storing(
-    targets: TargetsFunction, store: Callable[[Iterable[str | Target]], None]
-) -> Callable[..., None]:
+    targets: Callable[..., Any], store: Callable[[Iterable[str | Target]], None]
+) -> Callable[..., object]:
     @wraps(targets)
     def run(**arguments: object) -> None:
         store(targets(**arguments))
 
-    return run
+    if not iscoroutinefunction(targets):
+        return run
+
+    @wraps(targets)
+    async def run_async(**arguments: object) -> None:
+        await sync_to_async(store)(await targets(**arguments))
+
+    return run_async
 
 
 def _store(

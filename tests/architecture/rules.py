@@ -18,9 +18,9 @@ OFFERED_TO = {"admin": "admin", "invariants": "reconciliation", "events": "sourc
 #: Modules of a library for every app. Migrations refer to ids and secrets by these paths. The
 #: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
 OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}
-#: Rooms whose names in `__all__` every app may use. Models use the guards of rows, and code that
-#: waits for other systems uses settlements.
-OFFERED_TO_ALL = ("guards", "guards.locks", "settlements")
+#: Rooms whose names in `__all__` every app may use. Models use the guards of rows, code that waits
+#: for other systems uses settlements, and async code emits by `emission.aemit`.
+OFFERED_TO_ALL = ("emission", "guards", "guards.locks", "settlements")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}

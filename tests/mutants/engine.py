@@ -685,9 +685,9 @@ SHARED_TRANSACTION = [
         edits=(
             Edit(
                 "outbox/worker/batch.py",
-                "            traced = _call(handler, call, callbacks, using=using)\n",
+                "            traced = _call(handler, call, callbacks, limit, using=using)\n",
                 "            try:\n"
-                "                traced = _call(handler, call, callbacks, using=using)\n"
+                "                traced = _call(handler, call, callbacks, limit, using=using)\n"
                 "            except Exception:\n"
                 "                break\n",
             ),
@@ -815,8 +815,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                "    is_ordered = is_ordered_event(event.event_name)\n",
-                "    is_ordered = False\n",
+                'is_ordered=is_ordered_event(facts["name"])',
+                "is_ordered=False",
             ),
         ),
         noticed_by=(

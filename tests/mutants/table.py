@@ -9,6 +9,7 @@ from tests.mutants.brokers import BROKERS
 from tests.mutants.carriers import CARRIERS
 from tests.mutants.celery_tasks import CELERY_TASKS
 from tests.mutants.contracts import CONTRACTS
+from tests.mutants.coroutines import COROUTINES
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
@@ -31,6 +32,7 @@ MUTANTS: list[Mutant] = [
     *OUTAGES,
     *PEOPLE,
     *SIGNS,
+    *COROUTINES,
     *SHOP,
     *ADMIN,
     *API,

@@ -3,7 +3,7 @@
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -320,11 +320,19 @@ class TestAParameter:
 class TestAFunction:
     """Failed while `check` alone reported it: the receipt was written, and nothing had run."""
 
-    def test_must_not_be_async(self):
-        with pytest.raises(TypeError, match=r"tests\.file_parcel is async, so a call"):
+    def test_may_be_async(self):
+        @subscribe("tests.ParcelSent")
+        async def file_parcel(parcel_id: UUID) -> None: ...
+
+        assert subscriptions.registry[0].is_async
+        assert complaints() == []
+
+    def test_must_not_be_an_async_generator(self):
+        with pytest.raises(TypeError, match=r"tests\.file_parcel is a generator, so a call"):
 
             @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
-            async def file_parcel(parcel_id: UUID): ...
+            async def file_parcel(parcel_id: UUID) -> AsyncIterator[None]:
+                yield
 
         assert subscriptions.registry == []
 
@@ -335,11 +343,12 @@ class TestAFunction:
             def file_parcel(parcel_id: UUID) -> Iterator[None]:
                 yield
 
-    def test_must_not_be_an_object_whose_call_is_async(self):
+    def test_must_not_be_an_object_whose_call_is_a_generator(self):
         class FileParcel:
-            async def __call__(self, parcel_id: UUID) -> None: ...
+            def __call__(self, parcel_id: UUID) -> Iterator[None]:
+                yield
 
-        with pytest.raises(TypeError, match="is async"):
+        with pytest.raises(TypeError, match="is a generator"):
             subscribe("tests.ParcelSent", name="tests.file_parcel")(FileParcel())  # type: ignore[type-var]  # on purpose
 
     def test_may_wrap_an_async_function(self):
@@ -351,6 +360,7 @@ class TestAFunction:
             async_to_sync(file_parcel)(parcel_id)
 
         assert [handler.name for handler in subscriptions.registry] == ["tests.file_parcel"]
+        assert not subscriptions.registry[0].is_async
 
 
 @pytest.mark.usefixtures("parcel_sent")

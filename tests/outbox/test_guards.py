@@ -5,6 +5,7 @@ Each `..._is_found` was seen to fail with its guard taken out of `start()`, or o
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from outbox.guards import guards_lifted
 from outbox.guards.hooks import ConnectedInTransaction, SentInTransaction
 from outbox.models import Attempt
 from outbox.testing import Outbox
+from tests.outbox.drive import emit_orders
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests/outbox/test_guards.py"
@@ -368,3 +370,17 @@ class TestTheGuards:
             list(map(pack.apply_async, [()]))
 
         assert line_named(found.value) == "list(map(pack.apply_async, [()]))"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAnAsyncHandler:
+    def test_must_not_connect_inside_its_transaction(self, own_registry: None, no_nudge: None):
+        """The event loop's thread has no transaction; the thread that waits for it has one."""
+
+        @subscribe("shops.Ordered", attempts=1)
+        async def fetch() -> None:
+            await asyncio.open_connection("127.0.0.1", 9)
+
+        emit_orders().deliver_all(raise_errors=False)
+
+        assert Attempt.objects.get().exception == "ConnectedInTransaction"

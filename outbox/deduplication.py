@@ -1,0 +1,110 @@
+"""Deduplication keys of `emit`: one event of a name for each key, while that event exists.
+
+A key has a row of its own, since its event may be in the table of events or of delayed events. The
+row is inserted before the event. On PostgreSQL a second transaction waits there for the first one:
+if that commits, the key is used; if it rolls back, the second one stores its event.
+https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import apps
+from django.db import connections
+
+from .deliveries.statements import execute
+
+if TYPE_CHECKING:
+    from .models import DelayedEvent, Event
+
+logger = logging.getLogger("outbox.emission")
+
+
+class DedupeKeyReused(ValueError):
+    """A `dedupe_key` was used for another aggregate, so the event is not a repetition."""
+
+
+def claim(dedupe_key: str, facts: Mapping[str, Any], *, using: str) -> UUID | None:
+    """Claim a key for an event, in the caller's transaction.
+
+    Args:
+        dedupe_key: the caller's key. Keys of different event names are different.
+        facts: the facts of the event that is to be stored.
+        using: the database alias.
+
+    Returns:
+        None: it is claimed, and the caller stores the event. Otherwise the id of the first event.
+
+    Raises:
+        ValueError: the key is empty.
+        DedupeKeyReused: the first event has another `key`.
+    """
+    if not dedupe_key:
+        raise ValueError(f"{facts['name']}: dedupe_key= is empty. Pass a text, or leave it out.")
+    keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
+    digest = _digest(facts["name"], dedupe_key)
+    while not _insert(digest, facts["id"], using=using):
+        used_by = keys.filter(pk=digest).values_list("event", flat=True).first()
+        if used_by is None:  # removed since the INSERT
+            continue
+        first = _stored(used_by, using=using)
+        if first is not None:
+            _compare(first, facts)
+            return first.id
+        if keys.filter(pk=digest, event=used_by).update(event=facts["id"]):
+            return None
+    return None
+
+
+def forget(events: Sequence[UUID], *, using: str) -> None:
+    """Delete the keys of events that are removed, in the caller's transaction."""
+    keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
+    keys.filter(event__in=events).delete()
+
+
+def _digest(name: str, dedupe_key: str) -> str:
+    return sha256(f"{name}\0{dedupe_key}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _insert(digest: str, event_id: UUID, *, using: str) -> bool:
+    field = apps.get_model("outbox", "DedupeKey")._meta.get_field("event")
+    value = field.get_db_prep_save(event_id, connections[using])
+    return execute(_INSERT, digest, value, using=using) == 1
+
+
+def _stored(event_id: UUID, *, using: str) -> Event | DelayedEvent | None:
+    for name in ("Event", "DelayedEvent"):
+        rows = apps.get_model("outbox", name)._default_manager.using(using)
+        row: Event | DelayedEvent | None = rows.filter(id=event_id).first()
+        if row is not None:
+            return row
+    return None
+
+
+def _compare(first: Event | DelayedEvent, facts: Mapping[str, Any]) -> None:
+    """Refuse an event of another aggregate; log the names of fields with other values."""
+    if first.key != facts["key"]:
+        raise DedupeKeyReused(
+            f"{facts['name']} {facts['key']}: its dedupe_key belongs to event {first.id} of "
+            f"{first.key}. Include the key of the aggregate in dedupe_key=."
+        )
+    if first.version != facts["version"] or getattr(first, "redacted_at", None):
+        return
+    payload = facts["payload"]
+    names = [name for name in payload if payload[name] != first.payload.get(name)]
+    if names:
+        logger.warning(
+            "%s %s is not stored: its dedupe_key was used by event %s, with other values of %s.",
+            facts["name"],
+            facts["key"],
+            first.id,
+            ", ".join(names),
+        )
+
+
+_INSERT = "INSERT INTO outbox_dedupekey (digest, event) VALUES (%s, %s) ON CONFLICT DO NOTHING"

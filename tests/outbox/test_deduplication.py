@@ -1,0 +1,230 @@
+"""`emit(..., dedupe_key=)` stores one event of a name for a key, while that event exists."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, transaction
+from django.utils import timezone
+
+from outbox import DomainEvent, NotInTransaction, cancel_delayed, emit, operations
+from outbox.deduplication import DedupeKeyReused
+from outbox.emission import aemit
+from outbox.models import DedupeKey, DelayedEvent, Event
+from outbox.storable import UnstorableValue
+from outbox.testing import Outbox
+from tests.outbox.drive import run_pass
+from tests.threads import in_thread, wait_until_blocked
+
+
+class ParcelSent(DomainEvent, key="parcel_id"):
+    parcel_id: str
+    note: str = ""
+
+
+class ParcelLost(DomainEvent, key="parcel_id"):
+    parcel_id: str
+
+
+def send(
+    parcel_id: str = "7", *, note: str = "", dedupe_key: str = "k", delay: timedelta | None = None
+) -> UUID:
+    with transaction.atomic():
+        return emit(ParcelSent(parcel_id=parcel_id, note=note), dedupe_key=dedupe_key, delay=delay)
+
+
+@pytest.mark.django_db
+class TestADedupeKey:
+    def test_stores_one_event_and_returns_its_id(self):
+        first = send()
+
+        assert send() == first
+        assert [row.id for row in Event.objects.all()] == [first]
+
+    def test_belongs_to_the_name_of_the_event(self):
+        first = send()
+
+        with transaction.atomic():
+            second = emit(ParcelLost(parcel_id="7"), dedupe_key="k")
+
+        assert second != first
+        assert Event.objects.count() == 2
+
+    def test_is_stored_as_a_hash(self):
+        send(dedupe_key="ada@example.org")
+
+        assert "ada" not in DedupeKey.objects.get().digest
+
+    @pytest.mark.parametrize("key", ["x" * 10_000, "a\x00b", "\ud800"])
+    def test_may_be_any_text(self, key: str):
+        assert send(dedupe_key=key) == send(dedupe_key=key)
+
+    def test_must_not_be_empty(self):
+        with pytest.raises(ValueError, match="dedupe_key= is empty"):
+            send(dedupe_key="")
+
+        assert not Event.objects.exists()
+
+    def test_costs_one_statement_more(self, django_assert_num_queries):
+        with transaction.atomic(), django_assert_num_queries(2):
+            emit(ParcelSent(parcel_id="7"), dedupe_key="k")
+
+    def test_is_unused_after_a_rollback(self):
+        with pytest.raises(ValueError, match="undo"), transaction.atomic():
+            first = emit(ParcelSent(parcel_id="7"), dedupe_key="k")
+            raise ValueError("undo")
+
+        assert send() != first
+        assert Event.objects.count() == 1
+
+    def test_is_unused_if_the_event_cannot_be_stored(self):
+        with transaction.atomic(), pytest.raises(UnstorableValue):
+            emit(ParcelSent(parcel_id="7", note="a\x00b"), dedupe_key="k")
+
+        assert not DedupeKey.objects.exists()
+
+    def test_is_unused_once_its_event_is_pruned(self):
+        first = send()
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=9))
+        run_pass()
+
+        operations.prune(older_than=timedelta(days=1), by="test")
+
+        assert not DedupeKey.objects.exists()
+        assert send() != first
+
+    def test_is_unused_if_an_earlier_release_has_pruned_its_event(self):
+        """An earlier release knows no keys, and leaves them."""
+        first = send()
+        Event.objects.all().delete()
+
+        second = send()
+
+        assert second != first
+        assert send() == second
+
+
+@pytest.mark.django_db
+class TestAKeyOfADelayedEvent:
+    DELAY = timedelta(days=1)
+
+    def test_stops_a_direct_event(self):
+        first = send(delay=self.DELAY)
+
+        assert send() == first
+        assert not Event.objects.exists()
+
+    def test_is_stopped_by_a_direct_event(self):
+        first = send()
+
+        assert send(delay=self.DELAY) == first
+        assert not DelayedEvent.objects.exists()
+
+    def test_is_used_after_its_event_became_due(self):
+        first = send(delay=self.DELAY)
+        outbox = Outbox()
+        outbox.let_pass(self.DELAY)
+        outbox.deliver_all()
+
+        assert send() == first
+        assert [row.id for row in Event.objects.all()] == [first]
+
+    def test_is_unused_once_it_is_cancelled(self):
+        first = send(delay=self.DELAY)
+        assert cancel_delayed(first)
+
+        assert send() != first
+
+
+@pytest.mark.django_db
+class TestAnotherEventWithTheKey:
+    def test_of_another_aggregate_is_refused(self):
+        first = send("7")
+
+        with pytest.raises(DedupeKeyReused, match=f"belongs to event {first} of 7"):
+            send("8")
+
+        assert Event.objects.count() == 1
+
+    def test_with_other_values_is_dropped_and_logged_without_them(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        first = send(note="fragile")
+
+        with caplog.at_level(logging.WARNING, "outbox.emission"):
+            assert send(note="heavy") == first
+
+        [line] = caplog.messages
+        assert "with other values of note" in line
+        assert "fragile" not in line
+        assert "heavy" not in line
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTwoTransactionsWithAKey:
+    @pytest.mark.parametrize("commits", [True, False])
+    def test_store_one_event(self, commits: bool):
+        """The second waits for the first one. It stores its event if the first rolls back."""
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite has one writer at a time.")
+        is_emitted, may_end = threading.Event(), threading.Event()
+        firsts: list[UUID] = []
+
+        def emit_first() -> None:
+            with transaction.atomic():
+                firsts.append(emit(ParcelSent(parcel_id="7"), dedupe_key="k"))
+                is_emitted.set()
+                may_end.wait(30)
+                transaction.set_rollback(not commits)
+
+        first = in_thread(emit_first)
+        assert is_emitted.wait(30)
+        second = in_thread(send)
+        wait_until_blocked(1)
+        may_end.set()
+        first()
+
+        assert (second() == firsts[0]) is commits
+        assert Event.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAemit:
+    def test_joins_the_transaction_of_the_thread_for_queries(self):
+        def place() -> None:
+            with transaction.atomic():
+                async_to_sync(aemit)(ParcelSent(parcel_id="7"), dedupe_key="k")
+                raise ValueError("undo")
+
+        with pytest.raises(ValueError, match="undo"):
+            place()
+        assert not Event.objects.exists()
+
+    def test_needs_a_transaction_as_emit(self):
+        with pytest.raises(NotInTransaction, match="Put the change and emit"):
+            async_to_sync(aemit)(ParcelSent(parcel_id="7"))
+
+    def test_is_named_where_emit_is_called_in_a_coroutine(self):
+        async def view() -> None:
+            emit(ParcelSent(parcel_id="7"))
+
+        with pytest.raises(NotInTransaction, match=r"`await aemit\(event\)`"):
+            asyncio.run(view())
+
+    def test_is_not_needed_where_an_async_view_calls_a_service(self):
+        def place(parcel_id: str) -> UUID:
+            with transaction.atomic():
+                return emit(ParcelSent(parcel_id=parcel_id))
+
+        async def view() -> UUID:
+            return await sync_to_async(place)(str(uuid4()))
+
+        event_id = async_to_sync(view)()
+
+        assert Event.objects.get().id == event_id
