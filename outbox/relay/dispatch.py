@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import compress
 
 from django.db.models import QuerySet
 
@@ -100,7 +101,8 @@ class SubscriptionPass:
         found = self._due(limit)
         if self.row.share_window is None:  # a whole message of one share would delay another one
             found = found[: self.whole(len(found))]
-        found = found[: self.fitting([(self.share_of.get(id), tries) for id, _, tries in found])]
+        fits = self.fitting([(self.share_of.get(id), attempts) for id, _, attempts in found])
+        found = [*compress(found, fits)]
         if found:
             ids = numbers(row[0] for row in found)
             until = timestamp(self.lease_until, using=self.using)
@@ -174,22 +176,24 @@ class SubscriptionPass:
         is_alone = self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
         return 1 if is_alone else self.batch
 
-    def fitting(self, chosen: Sequence[tuple[str | None, int]]) -> int:
-        """Return how many of the first deliveries fit into the free slots, and take these slots.
+    def fitting(self, chosen: Sequence[tuple[str | None, int]]) -> list[bool]:
+        """Return which deliveries fit into the free slots, and take the slots of their messages.
 
         Args:
             chosen: share and number of attempts of each delivery, as `messages` cuts them.
         """
-        if self.slots is None:
-            return len(chosen)
         fresh: Counter[str | None] = Counter()
-        for number, (share, attempts) in enumerate(chosen):
-            if attempts or fresh[share] % self._per_message == 0:
-                if not self.slots.left:
-                    return number
-                self.slots.left -= 1
-            fresh[share] += not attempts
-        return len(chosen)
+        return [self._fits(share, attempts, fresh) for share, attempts in chosen]
+
+    def _fits(self, share: str | None, attempts: int, fresh: Counter[str | None]) -> bool:
+        if self.slots is None:
+            return True
+        if attempts or fresh[share] % self._per_message == 0:  # it begins a message
+            if not self.slots.left:
+                return False
+            self.slots.left -= 1
+        fresh[share] += not attempts
+        return True
 
     @property
     def may_more_wait(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 from outbox.deliveries import ordering, settlement
@@ -160,7 +160,8 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
         else:
             pending = [one for one in pending if subscription_pass.has_share(one.share)]
         chosen = pending[:number]
-        chosen = chosen[: subscription_pass.fitting([(one.share, 0) for one in chosen])]
+        fits = subscription_pass.fitting([(one.share, 0) for one in chosen])
+        chosen = [*compress(chosen, fits)]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
 
