@@ -160,8 +160,9 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
         else:
             pending = [one for one in pending if subscription_pass.has_share(one.share)]
         chosen = pending[:number]
-        fits = subscription_pass.fitting([(one.share, 0) for one in chosen])
-        chosen = [*compress(chosen, fits)]
+        if slots := subscription_pass.slots:
+            fits = subscription_pass.fitting([(one.share, 0) for one in chosen], slots)
+            chosen = [*compress(chosen, fits)]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
 

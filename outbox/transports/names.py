@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import Any
 
 from outbox.conf import conf
 
 from . import celery_app
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 #: Messages go through the broker of the project's Celery app to Celery's workers.
 CELERY = "celery"
@@ -30,7 +27,7 @@ def uses(name: str) -> bool:
     return name in in_use()
 
 
-def celery_in_use() -> Celery | None:
+def celery_in_use() -> Any:
     """Return Celery's current app, or None if the project does not use it as a transport."""
     return celery_app.find_app() if uses(CELERY) else None
 

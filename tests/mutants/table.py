@@ -11,6 +11,7 @@ from tests.mutants.contracts import CONTRACTS
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
+from tests.mutants.local import LOCAL
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -43,4 +44,5 @@ MUTANTS: list[Mutant] = [
     *BROKERS,
     *AMQP_REDIS_HTTP,
     *CONTRACTS,
+    *LOCAL,
 ]
