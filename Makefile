@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs test-local package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -108,6 +108,12 @@ SQS_TESTS := tests/chaos/test_sqs.py tests/chaos/test_fire.py tests/chaos/test_h
 test-sqs: install  ## run the delivery tests with Celery over SQS, on SQLite
 	TEST_DATABASE=sqlite TEST_BROKER=sqs $(RUN) -m pytest $(SQS_TESTS) $(DELIVERY) \
 		-k "not InlineHandler" $(ARGS)
+
+# Processes of `outbox work`. Tests of the broker are skipped.
+LOCAL_TESTS := tests/chaos/test_fire.py tests/chaos/test_on_postgresql.py
+test-local: install  ## run the delivery tests without a broker, on SQLite and PostgreSQL
+	TEST_DATABASE=sqlite TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
+	TEST_DATABASE=postgresql TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
 
 package: install  ## build the outbox's distribution into dist/, and check it
 	@rm -rf dist

@@ -39,6 +39,16 @@ def ours(**outbox: object) -> Side:
     return Side("outbox", "benchmarks.project.ours", {**TUNED, "OUTBOX": json.dumps(outbox)})
 
 
+def local(*, processes: int) -> Side:
+    """Return the outbox without a broker: `outbox work` with so many processes."""
+    return replace(
+        ours(TRANSPORTS=["local"]),
+        name="outbox, no broker",
+        has_worker=False,
+        commands=[("outbox", "work", "--processes", str(processes))],
+    )
+
+
 #: The outbox where its relay runs the handler itself: `@subscribe(..., inline=True)`.
 INLINE = replace(ours().having(BENCHMARK_INLINE="1"), name="outbox, express")
 

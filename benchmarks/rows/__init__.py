@@ -9,7 +9,7 @@ from benchmarks.row import Row
 
 #: As they are read; a row that is not named here comes last.
 ORDER = (
-    *("relay", "drain", "sustained", "latency", "chain", "peers"),
+    *("relay", "drain", "sustained", "latency", "chain", "peers", "brokerless"),
     *("sinks", "emit", "post", "attack", "growth", "hot_key", "memory", "storage"),
 )
 

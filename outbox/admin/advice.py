@@ -14,6 +14,7 @@ from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
+from outbox.transports import names
 
 from .links import dead_url, events_url, handlers_url, operation_url, settlements_url
 
@@ -53,9 +54,12 @@ def advice(
 
 
 def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]:
+    is_local = not names.uses(names.CELERY)
     off = {(part.part, part.queue): part for part in health if not part.is_on}
     if relay := off.get(("relay", "")):
         text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
+        if is_local:
+            text = _("The relay is %s, so no delivery is sent. Start `manage.py outbox work`.")
         yield Advice(text % relay.text)
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
     for (kind, queue), part in off.items():
@@ -71,6 +75,11 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "
                 "with `-Q %(queue)s`."
             )
+            if is_local:
+                text = _(
+                    "No process serves the queue %(queue)s (%(health)s), and deliveries wait for "
+                    "it. Start `manage.py outbox work --queue %(queue)s`."
+                )
             yield Advice(text % {"queue": queue, "health": part.text})
     if broker := off.get(("broker", "")):
         text = _("The broker is %s. Deliveries wait in the database. Check that it is running.")

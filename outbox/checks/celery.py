@@ -17,8 +17,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from outbox.transports import names
-from outbox.transports.celery_app import find_app, has_outbox
+from outbox.transports.celery_app import has_outbox
+from outbox.transports.names import celery_in_use
 
 _SUBCLASS = "outbox.transports.celery_consumer:Consumer"
 
@@ -26,7 +26,7 @@ _SUBCLASS = "outbox.transports.celery_consumer:Consumer"
 @register("outbox")
 def check_celery(**_kwargs: Any) -> list[CheckMessage]:
     """Compare the settings of the Celery app with what the outbox needs, if the project uses it."""
-    app = find_app() if names.uses(names.CELERY) else None
+    app = celery_in_use()
     if app is None:
         return []
     if not has_outbox(app):

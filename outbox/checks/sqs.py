@@ -17,7 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from outbox import subscriptions
 from outbox.transports import sqs
 from outbox.transports.base import QUEUE
-from outbox.transports.celery_app import find_app
+from outbox.transports.names import celery_in_use
 
 _OPTIONS = "broker_transport_options"
 
@@ -33,7 +33,7 @@ def check_sqs(**_kwargs: Any) -> list[CheckMessage]:
 
 def _transport_options() -> Mapping[str, Any] | None:
     """Return the transport's options if the broker of the Celery app is SQS, else None."""
-    app = find_app()
+    app = celery_in_use()
     if app is None:
         return None
     conf = app.conf

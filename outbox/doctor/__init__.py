@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from outbox import databases
 from outbox.transports.base import QUEUE
-from outbox.transports.celery_app import find_app, has_outbox
+from outbox.transports.celery_app import has_outbox
+from outbox.transports.names import celery_in_use
 
-from . import broker, connected, database, owed, processes, sources
+from . import broker, connected, database, local, owed, processes, sources
 from .findings import ERROR, OK, WARNING, Finding, error
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
@@ -30,6 +31,7 @@ def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]
     using = using or databases.alias()
     far: _Parts = {
         "broker": broker.examine_broker,
+        "wake-up": lambda: local.examine_wake_up(using=using),
         "external systems of sources": lambda: sources.examine_systems(timeout=timeout),
     }
     return _examine({**far, **_here(using), **_canaries(None, timeout=timeout, using=using)})
@@ -51,6 +53,7 @@ def probe(
     """
     using = using or databases.alias()
     parts = _canaries(wanted, timeout=timeout, using=using)
+    parts["processes"] = lambda: local.examine_queues(wanted, using=using)
     if QUEUE in wanted:
         parts["relay"] = lambda: processes.examine_relay(using=using)
     if worker:
@@ -70,7 +73,7 @@ def _canaries(
     """Return the part that sends canaries through the wanted queues; None: through all."""
 
     def part() -> Iterable[Finding]:
-        app = find_app()
+        app = celery_in_use()
         if app is None or not has_outbox(app):  # a finding of the broker or the settings
             return ()
         names = processes.all_queues(using=using) if wanted is None else wanted
@@ -84,6 +87,7 @@ def _here(using: str) -> _Parts:
         "settings": broker.examine_settings,
         "database": lambda: database.examine(using=using),
         "heartbeats": lambda: processes.examine_heartbeats(using=using),
+        "processes": lambda: local.examine_queues(None, using=using),
         "sources": lambda: sources.examine(using=using),
         "subscriptions": lambda: connected.examine(using=using),
         "owed deliveries": lambda: owed.examine(using=using),

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from outbox.checks.celery import without_outbox
-from outbox.transports.celery_app import find_app, has_outbox
+from outbox.transports.celery_app import has_outbox
+from outbox.transports.names import celery_in_use
 
 from .findings import Finding, error, ok, warning
 from .sqs import examine_queues
@@ -19,16 +20,9 @@ _FULL = 0.8
 
 
 def examine_broker() -> Iterator[Finding]:
-    """Connect to the broker, and examine how it stores messages."""
-    app = find_app()
-    if app is None:
-        yield warning(
-            _PART,
-            "Celery is not installed, so no relay sends messages to workers.",
-            'Install celery (extra "celery"), and follow '
-            "docs/how-to/use-outbox-in-your-project.md.",
-        )
-    elif has_outbox(app):
+    """Connect to the broker, and examine how it stores messages; nothing without a broker."""
+    app = celery_in_use()
+    if app is not None and has_outbox(app):
         yield from _of_broker(app)
 
 
@@ -107,7 +101,7 @@ def _of_rabbitmq(app: Any) -> Iterator[Finding]:
 
 def examine_settings() -> Iterator[Finding]:
     """Examine whether the app has the outbox, its prefetch count, and what its workers accept."""
-    app = find_app()
+    app = celery_in_use()
     if app is None:
         return
     if not has_outbox(app):

@@ -16,6 +16,7 @@ from outbox import clock
 from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats
 from outbox.subscriptions import queues as queues_of_code
+from outbox.transports import names
 from outbox.transports.base import QUEUE
 
 from .findings import Finding, error, ok, warning
@@ -32,7 +33,8 @@ def examine_heartbeats(*, using: str) -> Iterator[Finding]:
     """Examine the heartbeats of relay and beat, and the hosts' clocks."""
     found = Heartbeats(using=using)
     yield _relay(found)
-    yield _beat(found)
+    if names.uses(names.CELERY):
+        yield _beat(found)
     yield from _clocks(found)
 
 
@@ -48,8 +50,14 @@ def _relay(found: Heartbeats) -> Finding:
     return error(
         "relay",
         f"The relay was last seen {seen.age(found.now)} ago." if seen.at else "No relay was seen.",
-        f"Start a worker of the queue {QUEUE}. Until then no delivery is sent.",
+        f"{_to_start_relay()} Until then no delivery is sent.",
     )
+
+
+def _to_start_relay() -> str:
+    if names.uses(names.CELERY):
+        return f"Start a worker of the queue {QUEUE}."
+    return "Start manage.py outbox work."
 
 
 def _beat(found: Heartbeats) -> Finding:
@@ -117,7 +125,7 @@ def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterato
         yield error(part, text, "Start it, or restart it if it runs.")
     elif missing := sorted(set(queues) - set(seen.queues)):
         text = f"It runs, but does not consume {', '.join(missing)}."
-        yield error(part, text, "Restart it, with each queue in its -Q.")
+        yield error(part, text, "Restart it, with each queue in its -Q or --queue.")
     else:
         yield ok(part, f"It runs and consumes {', '.join(sorted(queues))}.")
 

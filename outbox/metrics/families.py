@@ -16,12 +16,15 @@ from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
+from outbox.transports import names
 from outbox.transports.base import QUEUE
 
 Kind = Literal["gauge", "counter", "histogram"]
 
 #: Parts of the system with a heartbeat of their kind. Workers have one by queue.
 PARTS = (Heartbeat.Kind.RELAY, Heartbeat.Kind.BEAT, Heartbeat.Kind.BROKER)
+#: Those of a project without a broker.
+LOCAL_PARTS = (Heartbeat.Kind.RELAY,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,12 +227,13 @@ def _of_events(found: Status) -> Iterator[Family]:
 
 def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
     found = Heartbeats(using=using)
+    parts = PARTS if names.uses(names.CELERY) else LOCAL_PARTS
     yield Family(
         "outbox_last_seen_seconds",
         "gauge",
         "Seconds since the latest heartbeat; +Inf without one.",
         ("part",),
-        [((part.value,), _age(found.latest(part))) for part in PARTS],
+        [((part.value,), _age(found.latest(part))) for part in parts],
     )
     yield Family(
         "outbox_worker_last_seen_seconds",

@@ -17,6 +17,7 @@ from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Heartbeat, Subscription
 from outbox.sources.configuration import received_sources
+from outbox.transports import names
 from outbox.transports.base import QUEUE
 
 from .consumers import ConsumerStatus, consumer_statuses
@@ -92,8 +93,10 @@ class Heartbeats:
             text = _("A relay was seen %(age)s ago: check with `manage.py outbox doctor`.")
         elif seen.at:
             text = _("The relay was last seen %(age)s ago: check the worker of the queue outbox.")
-        else:
+        elif names.uses(names.CELERY):
             text = _("No relay was ever seen: start a worker of the queue outbox.")
+        else:
+            text = _("No relay was ever seen: start `manage.py outbox work`.")
         return text % {"age": seen.age(self.now)}
 
     def worker_clue(self, queue: str) -> str:
@@ -153,11 +156,13 @@ def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
     found = Heartbeats(using=using)
     rows = Subscription.objects.using(using).filter(active=True)
     active = list(rows.only("pk", "handler", "queue", "consumers"))
-    queues = {QUEUE, *(row.queue for row in active)}
+    queues = {row.queue for row in active}
+    parts = [Kind.RELAY]
+    if names.uses(names.CELERY):
+        queues.add(QUEUE)
+        parts += [Kind.BEAT, Kind.BROKER]
     return [
-        _part("relay", found),
-        _part("beat", found),
-        _part("broker", found),
+        *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *(_queue(queue, found) for queue in sorted(queues)),
         *(_source(name, found) for name in received_sources()),

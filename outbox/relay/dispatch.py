@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import compress
 
 from django.db.models import QuerySet
 
@@ -64,11 +65,6 @@ class SubscriptionPass:
     @property
     def room(self) -> int:
         """Number of deliveries that may still be sent."""
-        free = self._free_of_window
-        return free if self.slots is None else min(free, self.slots.left * self._per_message)
-
-    @property
-    def _free_of_window(self) -> int:
         if circuit_of(self.row).is_open:
             return 0
         in_flight = self.work.in_flight + len(self.claimed)
@@ -95,12 +91,16 @@ class SubscriptionPass:
         """Claim due deliveries, oldest first, as far as there is room, or one probe."""
         is_probe = circuit_of(self.row).may_probe(self.now)
         limit = 1 if is_probe else self.room
-        if not self.has_due or not limit or (self.slots and not self.slots.left):
+        if self.slots is not None:
+            limit = min(limit, self.slots.left * self._per_message)
+        if not self.has_due or not limit:
             return
         found = self._due(limit)
         if self.row.share_window is None:  # a whole message of one share would delay another one
             found = found[: self.whole(len(found))]
-        found = found[: self.fitting([(self.share_of.get(id), tries) for id, _, tries in found])]
+        if self.slots is not None:
+            facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]
+            found = [*compress(found, self.fitting(facts, self.slots))]
         if found:
             ids = numbers(row[0] for row in found)
             until = timestamp(self.lease_until, using=self.using)
@@ -157,7 +157,10 @@ class SubscriptionPass:
         The worker of the last one nudges the relay afterwards, and those of enough earlier ones
         that the window does not run dry.
         """
-        row, batch = self.row, self._per_message
+        row = self.row
+        # If one death makes a delivery dead, it must not end a whole batch.
+        is_alone = row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
+        batch = 1 if is_alone else self.batch
         # One message has one share: its deliveries run one after the other.
         by_share: dict[str | None, list[Claimed]] = {}
         for one in self.claimed:
@@ -172,26 +175,25 @@ class SubscriptionPass:
 
     @property
     def _per_message(self) -> int:
-        # If one death makes a delivery dead, it must not end a whole batch.
+        """As `messages` cuts them."""
         is_alone = self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
         return 1 if is_alone else self.batch
 
-    def fitting(self, chosen: Sequence[tuple[str | None, int]]) -> int:
-        """Return how many of the first deliveries fit into the free slots, and take these slots.
+    def fitting(self, chosen: Sequence[tuple[str | None, int]], slots: Slots) -> list[bool]:
+        """Return which deliveries fit into the free slots, and take the slots of their messages.
 
         Args:
             chosen: share and number of attempts of each delivery, as `messages` cuts them.
+            slots: the free messages.
         """
-        if self.slots is None:
-            return len(chosen)
-        fresh: Counter[str | None] = Counter()
-        for number, (share, attempts) in enumerate(chosen):
-            if attempts or fresh[share] % self._per_message == 0:
-                if not self.slots.left:
-                    return number
-                self.slots.left -= 1
-            fresh[share] += not attempts
-        return len(chosen)
+        fits, fresh, size = [], Counter[str | None](), self._per_message
+        for share, attempts in chosen:
+            needed = int(bool(attempts) or fresh[share] % size == 0)  # it begins a message
+            fits.append(slots.left >= needed)
+            if fits[-1]:
+                slots.left -= needed
+                fresh[share] += not attempts
+        return fits
 
     @property
     def may_more_wait(self) -> bool:
@@ -237,7 +239,7 @@ class SubscriptionPass:
             window_now=self.row.window_now,
             batch=self.row.batch,
             lost=lost,
-            room=self._free_of_window,
+            room=self.room,
             has_due=self.work.has_due,
             is_quick=self._is_quick,
             first=conf().FIRST_WINDOW,
@@ -275,16 +277,12 @@ def open_passes(
     }
 
 
-def claim_each(passes: Collection[SubscriptionPass], intake: Intake | None) -> Slots | None:
-    """Claim for each subscription; return the messages that it may still claim.
+def claim_for(intake: Intake, passes: Collection[SubscriptionPass]) -> Slots:
+    """Claim for a process that delivers itself; return the messages that it may still claim.
 
-    With an intake, subscriptions share its free messages in a random order, so that a backlog of
-    one delays no other. A queue that it does not serve is left to other processes.
+    Subscriptions share its free messages in a random order, so that a backlog of one delays no
+    other. A queue that it does not serve is left to other processes.
     """
-    if intake is None:
-        for one in passes:
-            one.claim()
-        return None
     slots, none = Slots(intake.free()), Slots(0)
     served = []
     for one in passes:

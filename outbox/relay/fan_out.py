@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 from outbox.deliveries import ordering, priorities, settlement
@@ -172,7 +172,9 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
         if row.has_priorities and number < len(pending):
             number = 0  # the next pass claims them by priority
         chosen = pending[:number]
-        chosen = chosen[: subscription_pass.fitting([(one.share, 0) for one in chosen])]
+        if slots := subscription_pass.slots:
+            fits = subscription_pass.fitting([(one.share, 0) for one in chosen], slots)
+            chosen = [*compress(chosen, fits)]
     seqs = {one.seq for one in chosen}
     return [one._replace(**values) if one.seq in seqs else one for one in new]
 

@@ -29,7 +29,7 @@ from outbox.transports.base import Intake, Message, StartingTransport
 
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
-from .dispatch import claim_each, open_passes
+from .dispatch import claim_for, open_passes
 from .fan_out import fan_out
 
 logger = logging.getLogger("outbox.relay")
@@ -290,7 +290,9 @@ def plan(
         others = [work for pk, work in locked.work.items() if pk not in passes]
         for subscription_pass in passes.values():
             subscription_pass.housekeep()
-        slots = claim_each(passes.values(), intake)
+            if intake is None:
+                subscription_pass.claim()
+        slots = claim_for(intake, passes.values()) if intake else None
         if locked.events:
             are_all = not others
             fan_out(locked.events, passes, now, are_all=are_all, inline=inline, using=using)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from outbox.conf import conf
 
@@ -17,12 +18,18 @@ NAMES = (CELERY, LOCAL)
 
 def in_use() -> tuple[str, ...]:
     """Return the names of the transports: Celery's if it is installed, otherwise the local one."""
-    return tuple(conf(lenient=True).TRANSPORTS) or _installed()
+    given = conf(lenient=True).TRANSPORTS
+    return tuple(given) if given and isinstance(given, (list, tuple)) else _installed()
 
 
 def uses(name: str) -> bool:
     """Return whether the project uses the transport of this name."""
     return name in in_use()
+
+
+def celery_in_use() -> Any:
+    """Return Celery's current app, or None if the project does not use it as a transport."""
+    return celery_app.find_app() if uses(CELERY) else None
 
 
 @functools.cache

@@ -11,12 +11,11 @@ INSTALLED_APPS = [
     if app not in {"orders", "inventory", "payments", "notifications", "webhooks"}
 ] + ["tests.chaos.ground"]
 ROOT_URLCONF = "tests.chaos.urls"
-_TRANSPORTS = OUTBOX.get("TRANSPORTS", ())  # noqa: F405
 OUTBOX = {
     "LEASE_SECONDS": 2.0,
     "MAX_WORKER_CRASHES": 3,
     "HEARTBEAT_SECONDS": 2.0,
-    "TRANSPORTS": _TRANSPORTS,
+    **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
 }
 CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}
 celery_worker.ACKNOWLEDGE_AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))

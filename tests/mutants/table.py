@@ -13,6 +13,7 @@ from tests.mutants.coroutines import COROUTINES
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
+from tests.mutants.local import LOCAL
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -49,4 +50,5 @@ MUTANTS: list[Mutant] = [
     *AMQP_REDIS_HTTP,
     *CONTRACTS,
     *TASKS,
+    *LOCAL,
 ]

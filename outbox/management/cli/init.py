@@ -17,7 +17,8 @@ from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from outbox import databases
-from outbox.transports.celery_app import find_app, has_outbox
+from outbox.transports.celery_app import has_outbox
+from outbox.transports.names import celery_in_use
 
 from .common import Options, Write, count
 
@@ -91,13 +92,8 @@ def _database() -> Iterator[Step]:
 
 
 def _celery() -> Iterator[Step]:
-    app = find_app()
-    if app is None:
-        yield Step(
-            "Celery is not installed. It carries messages to the workers.",
-            "shell",
-            'pip install "celery[redis]"',
-        )
+    app = celery_in_use()
+    if app is None:  # processes of outbox work need nothing
         return
     if not has_outbox(app):
         yield from _celery_app()
@@ -182,12 +178,23 @@ def _is_unmigrated(using: str) -> bool:
         return True
 
 
-def _run() -> str:
+def _processes() -> str:
+    if celery_in_use() is None:
+        return (
+            "Run a process that relays and delivers, without a broker:\n\n"
+            "       python manage.py outbox work\n\n"
+        )
     package = _package()
     return (
         "Run a worker, which is also the relay, and beat:\n\n"
         f"       celery -A {package} worker --loglevel INFO\n"
         f"       celery -A {package} beat --loglevel INFO\n\n"
+    )
+
+
+def _run() -> str:
+    return (
+        f"{_processes()}"
         "Create an app with an event, a handler and a test:\n\n"
         "       python manage.py outbox startapp parcels\n\n"
         "Examine the running system:\n\n"

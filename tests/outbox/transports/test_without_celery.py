@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import Running
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -102,6 +105,19 @@ for message in messages:
     deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
 """
 
+EMIT = """
+import django
+
+django.setup()
+
+from django.db import transaction
+from outbox import emit
+from plain.events import Placed
+
+with transaction.atomic():
+    emit(Placed(order_id="7"))
+"""
+
 VISIT = """
 import django
 
@@ -138,11 +154,15 @@ class Project:
         }.items():
             (folder / name).write_text(text)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"DJANGO_SETTINGS_MODULE": "plain_settings", "PYTHONPATH": f"{ROOT}:."}
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env={"DJANGO_SETTINGS_MODULE": "plain_settings", "PYTHONPATH": f"{ROOT}:."},
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -187,11 +207,30 @@ class TestAProjectWithoutCelery:
 
         found = json.loads(done.stdout)
         assert not [one for one in found if "could not be examined" in one["text"]]
-        [broker] = [one for one in found if one["part"] in ("broker", "queues", "settings")]
-        assert broker["severity"] == "warning"
-        assert broker["text"].startswith("Celery is not installed")
-        errors = [one["part"] for one in found if one["severity"] == "error"]
-        assert errors == ["relay"], "No relay was started."
+        assert not [one for one in found if one["part"] in ("broker", "queues", "settings", "beat")]
+        errors = {one["part"]: one["advice"] for one in found if one["severity"] == "error"}
+        assert errors.keys() == {"relay", "queue plain"}, "No process was started."
+        assert errors["relay"].startswith("Start manage.py outbox work.")
+
+    def test_relays_and_delivers_in_one_process(self, project: Project):
+        """Seen to fail with an import of `outbox.tasks`."""
+        working = Running(
+            [sys.executable, "-m", "django", "outbox", "work"],
+            environment={**project.environment, "PYTHONUNBUFFERED": "1"},
+            folder=project.folder,
+        )
+        try:
+            working.says("Working: all queues, 1 process with 1 thread")
+            done = project.run("-c", EMIT)
+            assert done.returncode == 0, done.stderr
+            working.says("counted 7")
+            working.send(signal.SIGTERM)
+            assert working.ends() == 0, working.output
+        finally:
+            working.end_for_sure()
+
+        assert "Working has stopped." in working.output
+        assert "Traceback" not in working.output
 
     @pytest.mark.parametrize("arguments", [("--once",), ()], ids=["once", "loop"])
     def test_has_no_relay_for_celery(self, project: Project, arguments: tuple[str, ...]):

@@ -1,0 +1,82 @@
+"""Findings about processes of `manage.py outbox work`: which queues they serve, and how they wake.
+
+No canary is needed: the process that claims a delivery also runs it. So its heartbeat and the age
+of what is owed show whether it works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from django.db import connections
+
+from outbox.conf import conf
+from outbox.models import Heartbeat, Subscription
+from outbox.monitor.health import Heartbeats
+from outbox.subscriptions import queues as queues_of_code
+from outbox.transports import names, notifications
+from outbox.transports.base import QUEUE
+
+from .findings import Finding, error, ok, warning
+
+_WAKE_UP = "wake-up"
+
+
+def examine_queues(wanted: Collection[str] | None, *, using: str) -> Iterator[Finding]:
+    """Examine whether a running process serves each queue; nothing where Celery's workers may.
+
+    Args:
+        wanted: names of queues; None: those of all handlers.
+        using: the outbox's database alias.
+    """
+    if names.uses(names.CELERY):  # its canaries show which queues are consumed
+        return
+    known, found = handlers_queues(using=using), Heartbeats(using=using)
+    # The relay's own queue has no messages here. The part "relay" examines it.
+    relays = {QUEUE} - known
+    for queue in sorted(set(known if wanted is None else wanted) - relays):
+        yield _queue(queue, found)
+
+
+def handlers_queues(*, using: str) -> set[str]:
+    """Return the queues of all handlers, of the code and of the database."""
+    rows = Subscription.objects.using(using).filter(active=True)
+    return {*rows.values_list("queue", flat=True)}.union(*queues_of_code().values())
+
+
+def _queue(queue: str, found: Heartbeats) -> Finding:
+    part = f"queue {queue}"
+    number = found.workers(queue)
+    if number:
+        return ok(part, f"Processes of outbox work that serve it: {number}.")
+    age = found.latest(Heartbeat.Kind.WORKER, queue=queue).age(found.now)
+    text = "No process serves it."
+    if age:
+        text = f"The last process that served it was seen {age} ago."
+    step = f"Start manage.py outbox work, or one with --queue {queue}."
+    return error(part, text, f"{step} Its deliveries wait in the database.")
+
+
+def examine_wake_up(*, using: str) -> Iterator[Finding]:
+    """Examine whether a commit wakes the processes at once, or whether they poll."""
+    if not names.uses(names.LOCAL):
+        return
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        yield ok(_WAKE_UP, "Processes see the commits of others in the database file.")
+    elif not notifications.is_possible(using):
+        yield warning(
+            _WAKE_UP,
+            f"Processes poll every {conf().POLL_SECONDS:g} s: psycopg 3 is not in use.",
+            "Install psycopg 3, so that a commit wakes them (LISTEN and NOTIFY).",
+        )
+    elif not notifications.can_listen(using):
+        yield warning(
+            _WAKE_UP,
+            f"Processes poll every {conf().POLL_SECONDS:g} s: the database passes on no "
+            "notification, as behind a pooler in transaction mode.",
+            "Connect processes of outbox work to PostgreSQL itself or through a pooler in session "
+            'mode, or lower OUTBOX["POLL_SECONDS"].',
+        )
+    else:
+        yield ok(_WAKE_UP, "A commit wakes the processes (LISTEN and NOTIFY).")

@@ -1,0 +1,142 @@
+"""Mutants of processes without a broker: what they claim, hand back and wake for."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+OUTBOX = "tests/outbox/"
+POOL = f"{OUTBOX}transports/test_pool.py::TestAPool::"
+INTAKE = f"{OUTBOX}relay/test_intake.py::TestARelayWithAnIntake::"
+PROCESS = f"{OUTBOX}transports/test_local.py::TestAProcessWithoutABroker::"
+WAKE_UP = f"{OUTBOX}transports/test_wake_up.py::"
+
+LOCAL = [
+    Mutant(
+        name="slots-of-a-process",
+        without="a process claims more messages than its threads can start soon",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "fits.append(slots.left >= needed)",
+                "fits.append(True)",
+            ),
+        ),
+        noticed_by=(
+            f"{INTAKE}test_counts_a_message_for_each_delivery_that_has_failed_before",
+            f"{INTAKE}test_counts_a_message_for_each_share",
+        ),
+    ),
+    Mutant(
+        name="queues-of-a-process",
+        without="a process claims deliveries of a queue that it does not serve",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "slots if intake.serves(one.row.queue) else none",
+                "slots",
+            ),
+        ),
+        noticed_by=(f"{INTAKE}test_leaves_a_queue_that_it_does_not_serve_to_others",),
+    ),
+    Mutant(
+        name="backlogs-of-a-process",
+        without="the backlog of one handler takes all messages of a process",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "        given = -(-slots.left // left)\n",
+                "        given = slots.left\n",
+            ),
+        ),
+        noticed_by=(f"{INTAKE}test_shares_its_messages_between_backlogs",),
+    ),
+    Mutant(
+        name="thread-of-a-start",
+        without="a delivery that a pass has started waits behind a message",
+        edits=(
+            Edit(
+                "outbox/transports/pool.py",
+                "self._running + self._reserved < self.size",
+                "self._running < self.size",
+            ),
+        ),
+        noticed_by=(f"{POOL}test_keeps_a_reserved_thread_idle_for_its_item",),
+    ),
+    Mutant(
+        name="thread-of-a-lost-start",
+        without="the thread of a start that was rolled back stays reserved",
+        edits=(
+            Edit(
+                "outbox/transports/local.py",
+                "        if was_started and self.started is None:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(f"{PROCESS}test_releases_the_thread_of_a_start_that_was_rolled_back",),
+    ),
+    Mutant(
+        name="ahead-of-slow-messages",
+        without="messages wait for a thread that runs a slow one",
+        edits=(
+            Edit("outbox/transports/pool.py", "ahead = 0 if is_still else min(", "ahead = min("),
+        ),
+        noticed_by=(f"{POOL}test_takes_none_while_its_threads_do_not_move",),
+    ),
+    Mutant(
+        name="hand-back-at-a-stop",
+        without="what waits in a stopped process is due only after its lease",
+        edits=(
+            Edit(
+                "outbox/transports/local.py",
+                "            retry_transient(back, using=self._using)\n",
+                "            back.keywords.clear()\n",
+            ),
+        ),
+        noticed_by=(f"{PROCESS}test_hands_back_what_waits_when_it_stops",),
+    ),
+    Mutant(
+        name="own-relay",
+        without="an event of a handler waits for the next poll of its own process",
+        edits=(
+            Edit(
+                "outbox/transports/nudge.py",
+                "(_own_relay is not None and _own_relay())",
+                "_own_relay is not None",
+            ),
+        ),
+        noticed_by=(f"{PROCESS}test_finds_events_of_its_own_handlers_without_a_poll",),
+    ),
+    Mutant(
+        name="listen-again",
+        without="a process whose session was cut is never woken again",
+        edits=(
+            Edit(
+                "outbox/transports/notifications.py",
+                "                    self._stopping.wait(_PAUSE_SECONDS)\n",
+                "                    self._stopping.wait()\n",
+            ),
+        ),
+        noticed_by=(f"{WAKE_UP}TestAListener::test_listens_again_after_its_connection_was_cut",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="commits-of-others",
+        without="on SQLite a commit of another process waits for the poll",
+        edits=(
+            Edit(
+                "outbox/transports/commits.py", "version != before and self._has_waiting()", "False"
+            ),
+        ),
+        noticed_by=(
+            f"{WAKE_UP}TestACommitWatcher::test_is_woken_by_an_event_of_another_connection",
+        ),
+    ),
+    Mutant(
+        name="one-periodic-job",
+        without="every process runs a periodic job",
+        edits=(Edit("outbox/local/periodic.py", ", seen_at__lte=now - every)", ")"),),
+        noticed_by=(
+            f"{OUTBOX}local/test_periodic.py::TestAPeriodicJob::test_runs_again_after_its_interval",
+        ),
+    ),
+]

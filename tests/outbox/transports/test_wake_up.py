@@ -1,0 +1,220 @@
+"""What wakes a process without a broker: NOTIFY on PostgreSQL, the file's version on SQLite."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connection, connections, transaction
+
+from outbox import DomainEvent, databases, emit
+from outbox.transports import notifications
+from outbox.transports import nudge as nudge_module
+from outbox.transports.commits import CommitWatcher
+from outbox.transports.notifications import Listener, can_listen
+from outbox.transports.nudge import nudge
+from tests.processes import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Rung(DomainEvent, key="bell_id"):
+    bell_id: UUID
+
+
+class Woken(list[int]):
+    """Counts how often a relay was woken."""
+
+    def wake(self) -> None:
+        self.append(1)
+
+    def wait_for(self, number: int) -> None:
+        eventually(lambda: len(self) >= number, f"woken {number} times", within=30)
+
+
+@pytest.fixture
+def woken() -> Woken:
+    return Woken()
+
+
+@pytest.fixture(autouse=True)
+def _local(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The transport without a broker, and a new thread of nudges."""
+    settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"], "NUDGE": True}
+    monkeypatch.setattr(nudge_module, "_nudger", nudge_module._Nudger())
+    yield
+    if connection.vendor == "postgresql":
+        cut("NOTIFY %")
+
+
+def value(statement: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+def cut(query: str) -> None:
+    """End the sessions whose last statement was like this."""
+    value(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '{query}'"
+    )
+
+
+@contextmanager
+def running(helper: Listener | CommitWatcher, stopping: threading.Event) -> Iterator[None]:
+    thread = threading.Thread(target=helper.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(30)
+
+
+@contextmanager
+def listening(woken: Woken) -> Iterator[Listener]:
+    stopping = threading.Event()
+    listener = Listener(woken.wake, stopping=stopping, using=databases.alias())
+    with running(listener, stopping):
+        woken.wait_for(1)  # it nudges once when it listens
+        yield listener
+
+
+@pytest.mark.postgresql
+class TestAListener:
+    def test_is_woken_by_a_commit_of_another_connection(self, woken: Woken):
+        """Seen to fail without LISTEN."""
+        with listening(woken):
+            with transaction.atomic():
+                emit(Rung(bell_id=uuid4()))
+                assert len(woken) == 1
+
+            woken.wait_for(2)
+
+    def test_listens_again_after_its_connection_was_cut(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without the loop in `run`."""
+        monkeypatch.setattr(notifications, "_PAUSE_SECONDS", 0.05)
+        with listening(woken):
+            cut("LISTEN %")
+            woken.wait_for(2)
+
+            nudge()
+
+            woken.wait_for(3)
+
+    def test_polls_where_no_notification_arrives(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """As behind PgBouncer, see tests/chaos/test_on_postgresql.py."""
+        monkeypatch.setattr(notifications, "can_listen", lambda using: False)
+        stopping = threading.Event()
+        listener = Listener(woken.wake, stopping=stopping, using=databases.alias())
+
+        with running(listener, stopping):
+            eventually(lambda: listener.listens is False, "it knows", within=30)
+
+        assert "passes on no notification" in caplog.text
+        assert not woken
+
+    def test_finds_out_that_notifications_arrive(self):
+        assert can_listen(databases.alias())
+
+
+@pytest.mark.postgresql
+class TestANudgeThroughPostgreSQL:
+    def test_is_no_part_of_the_transaction(self):
+        """In it, NOTIFY lets transactions commit only one after the other."""
+        statements: list[str] = []
+
+        def note(execute: Any, sql: str, *rest: Any) -> Any:
+            statements.append(sql)
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(note), transaction.atomic():
+            emit(Rung(bell_id=uuid4()))
+
+        assert statements
+        assert not [sql for sql in statements if "NOTIFY" in sql]
+
+    def test_is_sent_again_after_its_connection_was_cut(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(nudge_module, "_PAUSE_AFTER_FAILURE", 0.05)
+        with listening(woken):
+            nudge()
+            woken.wait_for(2)
+            cut("NOTIFY %")
+
+            def is_woken() -> bool:
+                nudge()
+                return len(woken) > 2
+
+            eventually(is_woken, "a later nudge arrives", within=30)
+
+
+class TestAnEventOfAHandler:
+    def test_nudges_the_relay_of_its_process_and_no_other_one(self, woken: Woken):
+        """Seen to fail without `_own_relay`: it would wait for the database."""
+
+        def own() -> bool:
+            woken.wake()
+            return True
+
+        nudge_module.attach(own)
+        try:
+            with transaction.atomic():
+                emit(Rung(bell_id=uuid4()))
+        finally:
+            nudge_module.attach(None)
+
+        assert len(woken) == 1
+        assert nudge_module._nudger._thread is None
+
+
+@pytest.mark.sqlite
+class TestACommitWatcher:
+    def test_is_woken_by_an_event_of_another_connection(self, woken: Woken):
+        """Seen to fail without `data_version`."""
+        stopping = threading.Event()
+        with running(CommitWatcher(woken.wake, stopping=stopping, using="default"), stopping):
+            with transaction.atomic():
+                emit(Rung(bell_id=uuid4()))
+
+            woken.wait_for(1)
+
+    def test_is_not_woken_by_a_commit_without_an_event(self, woken: Woken):
+        stopping = threading.Event()
+        watcher = CommitWatcher(woken.wake, stopping=stopping, using="default")
+        try:
+            watcher._version()
+            value("SELECT 1")
+
+            assert not watcher._has_waiting()
+        finally:
+            connections.close_all()
+
+
+@pytest.mark.postgresql
+class TestTheThreadOfNudges:
+    def test_closes_its_connection_if_it_is_not_used(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail without `_close`: each web process keeps a session for ever."""
+        closed: list[int] = []
+        close = notifications.NotifyTransport.close
+
+        def closing(transport: notifications.NotifyTransport) -> None:
+            close(transport)
+            closed.append(1)
+
+        monkeypatch.setattr(notifications.NotifyTransport, "close", closing)
+        monkeypatch.setattr(nudge_module, "_IDLE_SECONDS", 0.05)
+
+        nudge()
+
+        eventually(lambda: closed, "it closes the session", within=30)
