@@ -1,4 +1,4 @@
-"""Columns of tasks: priority and return value of a delivery, path of an attempt's exception."""
+"""Columns of a task's delivery: its priority and its return value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name='attempt',
-            name='exception_path',
-            field=models.CharField(blank=True, db_default='', default='', max_length=300, verbose_name='path of the exception'),
-        ),
         migrations.AddField(
             model_name='delivery',
             name='priority',

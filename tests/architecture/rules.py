@@ -36,8 +36,8 @@ LAYERS = (
 )
 
 # In the outbox, relay and worker run without the rooms that show or repair, and without each other.
-# `outbox.tasks` and `outbox.local` join them. A sink is a bulk handler to them, and so is the sender
-# of stored calls. A source stores events.
+# `outbox.tasks` and `outbox.local` join them. A sink is a bulk handler to them, and so is the
+# sender of stored calls. A source stores events.
 _JOINED = {"tasks", "local", "sinks", "sources", "celery_tasks"}
 ENGINE = {
     "relay": {"worker", *_JOINED},

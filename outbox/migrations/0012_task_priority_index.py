@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('outbox', '0010_task_columns'),
+        ('outbox', '0011_exception_path'),
     ]
 
     operations = [

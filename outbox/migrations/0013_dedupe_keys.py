@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('outbox', '0009_correction_index'),
+        ('outbox', '0012_task_priority_index'),
     ]
 
     operations = [
