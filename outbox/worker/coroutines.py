@@ -54,15 +54,20 @@ def run(function: Callable[..., Any], arguments: Mapping[str, Any], limit: Limit
         TimeLimitExceeded: the time is up. The coroutine was cancelled and has ended.
         HandlerCancelled: the coroutine was cancelled for another reason.
     """
-    thread = _loop_of_this_thread()
-    call = _Call(function, arguments, limit, thread)
+    loop = _loop_of_this_thread()
+    call = _Call(function, arguments, limit, loop)
     try:
         call.run()
     finally:
         # Otherwise a later async_to_sync in this thread would use this loop.
         SyncToAsync.threadlocal.main_event_loop = None
-        if thread.is_spoiled:
-            del _threads.loop
+        if loop.is_spoiled:
+            del _threads.owner
+            logger.warning(
+                "A call of %s has blocked its event loop. The next one has another loop, and needs "
+                "other clients. Use asynchronous clients, or asyncio.to_thread.",
+                getattr(function, "__qualname__", type(function).__qualname__),
+            )
     call.raise_error()
 
 
@@ -192,11 +197,12 @@ class _Pool(ThreadPoolExecutor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submit a call, from the loop's thread."""
-        future = super().submit(self._interruptible, partial(function, *args, **kwargs))
         call = _call.get()
-        if call is not None:
-            self.calls.add(future)
-            future.add_done_callback(partial(self._loop.soon, self._end, call))
+        if call is None:  # of a task that lasts
+            return super().submit(function, *args, **kwargs)
+        future = super().submit(self._interruptible, partial(function, *args, **kwargs))
+        self.calls.add(future)
+        future.add_done_callback(partial(self._loop.soon, self._end, call))
         return future
 
     def _end(self, call: _Call, future: Future[Any]) -> None:
@@ -323,7 +329,7 @@ class _Owner:
 
 
 class _Threads(threading.local):
-    loop: _Owner
+    owner: _Owner
 
 
 _call: ContextVar[_Call | None] = ContextVar("outbox_call", default=None)
@@ -331,9 +337,9 @@ _threads = _Threads()
 
 
 def _loop_of_this_thread() -> _Loop:
-    if not hasattr(_threads, "loop"):
-        _threads.loop = _Owner()
-    return _threads.loop.loop
+    if not hasattr(_threads, "owner"):
+        _threads.owner = _Owner()
+    return _threads.owner.loop
 
 
 def _renew() -> None:

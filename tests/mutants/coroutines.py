@@ -38,7 +38,6 @@ COROUTINES = [
             ),
         ),
         noticed_by=(f"{HANGS}test_is_cancelled_again_after_a_swallowed_cancellation[main thread]",),
-        hangs=True,
     ),
     Mutant(
         name="tasks-of-a-coroutine",
@@ -66,7 +65,6 @@ COROUTINES = [
         without="a coroutine that blocks its event loop is never interrupted",
         edits=(Edit(SOURCE, "        guard.restart()\n", ""),),
         noticed_by=(f"{HANGS}test_is_interrupted_while_it_blocks_the_loop[main thread]",),
-        hangs=True,
     ),
     Mutant(
         name="loop-of-an-async-handler",

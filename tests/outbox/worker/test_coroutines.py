@@ -432,9 +432,10 @@ class TestAnAsyncHandlerThatHangs:
 
         @subscribe("shops.Ordered", time_limit=0.1, attempts=1)
         async def pack() -> None:
-            while len(cancelled) < 3:
+            end = time.monotonic() + 15
+            while len(cancelled) < 3 and time.monotonic() < end:
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.sleep(1)
                 except asyncio.CancelledError:
                     cancelled.append(1)
             await Group.objects.acreate(name="rolled back")
@@ -513,6 +514,22 @@ class TestAnAsyncHandlerThatHangs:
         assert Attempt.objects.get().place.endswith(" block")
         assert not Group.objects.exists()
 
+    def test_gets_another_loop_if_it_blocked_the_first(
+        self, run: Run, caplog: pytest.LogCaptureFixture
+    ):
+        loops = []
+
+        @subscribe("shops.Ordered", time_limit=0.2, attempts=1, shared_transaction=False)
+        async def pack(number: int) -> None:
+            loops.append(asyncio.get_running_loop())
+            if number == 0:
+                block()
+
+        deliver(2, run)
+
+        assert len(set(loops)) == 2
+        assert "has blocked its event loop" in caplog.text
+
     def test_within_its_receipt_leaves_nothing(self, run: Run):
         @subscribe("shops.Ordered", atomic=False, time_limit=0.2, attempts=1)
         async def charge(receipt: Receipt) -> None:
@@ -525,6 +542,22 @@ class TestAnAsyncHandlerThatHangs:
         assert states() == ["dead"]
         assert the_error() == "TimeLimitExceeded"
         assert not Group.objects.exists()
+
+    def test_after_its_receipt_is_done(self, run: Run):
+        went_on = []
+
+        @subscribe("shops.Ordered", atomic=False, time_limit=1, attempts=1)
+        async def charge(receipt: Receipt) -> None:
+            async with receipt:
+                await Group.objects.acreate(name="charged")
+            await asyncio.sleep(60)
+            went_on.append(True)
+
+        deliver(1, run)
+
+        assert states() == ["done"]
+        assert names() == {"charged"}
+        assert went_on == []
 
     def test_does_not_delay_the_next_delivery(self, run: Run):
         @subscribe("shops.Ordered", time_limit=0.3, attempts=1)
