@@ -78,7 +78,11 @@ LOCAL = [
         name="ahead-of-slow-messages",
         without="messages wait for a thread that runs a slow one",
         edits=(
-            Edit("outbox/transports/pool.py", "ahead = 0 if is_still else min(", "ahead = min("),
+            Edit(
+                "outbox/transports/pool.py",
+                "ahead = 0 if is_still else self._ahead",
+                "ahead = self._ahead",
+            ),
         ),
         noticed_by=(f"{POOL}test_takes_none_while_its_threads_do_not_move",),
     ),
