@@ -34,7 +34,7 @@ from .pool import Pool
 logger = logging.getLogger("outbox.local")
 
 #: Seconds after which a message that waits for a thread is handed back, for other processes.
-WAIT_SECONDS = 1.0
+WAIT_SECONDS = 2.0
 #: Seconds that a thread keeps a connection if `CONN_MAX_AGE` is 0, Django's default.
 _KEPT_SECONDS = 60.0
 #: A connection that was unused for so many seconds is tried before a delivery that has started.

@@ -13,13 +13,15 @@ T = TypeVar("T")
 
 #: Weight of the latest item in the average duration.
 _WEIGHT = 0.2
-#: While the waiting items would take longer than this many seconds, the pool takes no more of them.
-#: Another process can then run what is due.
+#: Items may wait for each thread as long as they take no more than this many seconds.
 _AHEAD_SECONDS = 0.1
+#: While the average item takes less than this many seconds, one may wait for each thread at least.
+#: Otherwise the thread would be idle during a pass of the relay.
+_SHORT_SECONDS = 0.5
 #: Maximum number of items that wait for each thread.
 _MOST_AHEAD = 16
 #: While no thread has ended an item for so many seconds, the pool takes no more.
-_STILL_SECONDS = 0.25
+_STILL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,13 @@ class Pool(Generic[T]):
             if self._is_closed:
                 return 0
             is_still = self._running and time.monotonic() - self._moved_at > _STILL_SECONDS
-            ahead = 0 if is_still else min(_MOST_AHEAD, int(_AHEAD_SECONDS / self._seconds))
+            ahead = 0 if is_still else self._ahead
             return max(0, self.size * (1 + ahead) - self._used)
+
+    @property
+    def _ahead(self) -> int:
+        least = int(self._seconds < _SHORT_SECONDS)
+        return min(_MOST_AHEAD, max(least, int(_AHEAD_SECONDS / self._seconds)))
 
     def work(self) -> None:
         """Run items in the calling thread until the pool is closed."""

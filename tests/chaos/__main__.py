@@ -69,6 +69,9 @@ def main() -> int:
     kinds = chosen_kinds(SHOP, options)
     if kinds is None:
         return 2
+    if options.broker == "none":
+        needed = {*SHOP.groups["broker"], *SHOP.groups["messages"], "kill_beat", "second_beat"}
+        kinds = {name: kind for name, kind in kinds.items() if name not in needed}
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
     say(f"seed {options.seed}, {options.database}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-chaos-"))

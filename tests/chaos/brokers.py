@@ -22,7 +22,7 @@ from tests.servers.server import ServerMissing
 
 NAMES = ("valkey", "rabbitmq", "sqs", "none")
 #: Those of a chaos run, which repeats and shuffles messages: SQS lets no third party read them.
-OF_CHAOS = NAMES[:2]
+OF_CHAOS = (*NAMES[:2], "none")
 
 
 def name_under_test() -> str:

@@ -5,6 +5,7 @@ from tests.chaos.proving import sabotage
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos.proving"]  # noqa: F405
 OUTBOX = {
+    "TRANSPORTS": OUTBOX.get("TRANSPORTS", ()),  # noqa: F405
     "LEASE_SECONDS": 3600.0 if sabotage.is_chosen("endless_leases") else 4.0,
     # So little in flight that a slow machine, too, gets through it within a lease.
     "WINDOW": 20,

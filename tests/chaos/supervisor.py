@@ -137,13 +137,20 @@ class Supervisor:
     # --- commands ---------------------------------------------------------------------------------
 
     def worker_command(self, name: str) -> list[str]:
+        if self.stack.is_local:
+            return self._work("--processes", "3")
         return self._celery("worker", "-n", f"{name}@%h", "-X", "outbox", "-c", "3", *QUIET)
 
     def relay_command(self, name: str) -> list[str]:
+        if self.stack.is_local:
+            return self._work("--queue", "outbox")
         return self._celery("worker", "-n", f"{name}@%h", "-Q", "outbox", "--pool", "solo", *QUIET)
 
     def beat_command(self) -> list[str]:
         return self._celery("beat", "--loglevel", "INFO", "--pidfile", "")
+
+    def _work(self, *arguments: str) -> list[str]:
+        return [sys.executable, "manage.py", "outbox", "work", "--stop-seconds", "5", *arguments]
 
     def _celery(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "celery", "--quiet", "-A", "shop", *arguments]

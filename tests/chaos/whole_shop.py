@@ -21,6 +21,7 @@ from tests.chaos.broker import Broker
 from tests.chaos.rabbitmq import RabbitMQ
 from tests.chaos.stack import ROOT, Stack
 from tests.chaos.supervisor import Supervisor
+from tests.chaos.without_broker import NoBroker
 
 BANK_IS_SLOW = ("--slow-seconds", "0.9", "--processing-seconds", "2")
 BANK_PATIENCE = "0.5"
@@ -74,7 +75,8 @@ class WholeShop(Supervisor):
         for name in ("worker", "worker-2") if self.postgres else ("worker",):
             self.commands[name] = self.worker_command(name)
         self.commands["relay"] = self.relay_command("relay")
-        self.commands["beat"] = self.beat_command()
+        if not self.stack.is_local:
+            self.commands["beat"] = self.beat_command()
         if tellers:
             self.commands["teller"] = [sys.executable, "manage.py", "tell"]
         self.start_all()
@@ -86,8 +88,9 @@ class WholeShop(Supervisor):
         return str(found)
 
     def _is_open(self) -> bool:
+        sign = "Working: " if self.stack.is_local else " ready."
         ready = all(
-            " ready." in self.stack.log(name)
+            sign in self.stack.log(name)
             for name in self.commands
             if name.startswith(("worker", "relay"))
         )
@@ -120,6 +123,7 @@ def whole_shop(
         bank.start()
         cleanup.callback(bank.kill)
         own = _rabbitmq(folder / "broker") if broker == "rabbitmq" else None
+        own = NoBroker() if broker == "none" else own
         stack = Stack(folder=folder, database_url=url, settings=SETTINGS, broker=own)
         cleanup.callback(stack.broker.clean_up)
         stack.environment["CHAOS_SABOTAGE"] = sabotage

@@ -78,7 +78,11 @@ LOCAL = [
         name="ahead-of-slow-messages",
         without="messages wait for a thread that runs a slow one",
         edits=(
-            Edit("outbox/transports/pool.py", "ahead = 0 if is_still else min(", "ahead = min("),
+            Edit(
+                "outbox/transports/pool.py",
+                "ahead = 0 if is_still else self._ahead",
+                "ahead = self._ahead",
+            ),
         ),
         noticed_by=(f"{POOL}test_takes_none_while_its_threads_do_not_move",),
     ),
@@ -96,7 +100,7 @@ LOCAL = [
     ),
     Mutant(
         name="own-relay",
-        without="an event of a handler waits for the next poll of its own process",
+        without="an event of a handler does not nudge the relay of its own process",
         edits=(
             Edit(
                 "outbox/transports/nudge.py",
@@ -104,7 +108,10 @@ LOCAL = [
                 "_own_relay is not None",
             ),
         ),
-        noticed_by=(f"{PROCESS}test_finds_events_of_its_own_handlers_without_a_poll",),
+        noticed_by=(
+            f"{WAKE_UP}TestAnEventOfAHandler"
+            "::test_nudges_the_relay_of_its_process_and_no_other_one",
+        ),
     ),
     Mutant(
         name="listen-again",

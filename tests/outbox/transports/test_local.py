@@ -122,7 +122,6 @@ class TestAProcessWithoutABroker:
         assert not Attempt.objects.exists()
 
     def test_finds_events_of_its_own_handlers_without_a_poll(self, settings: Any):
-        """Seen to fail without `attach`: the second event waits for the next poll."""
         settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": HOUR, "NUDGE": True}
 
         @subscribe("tests.Ordered")

@@ -91,6 +91,7 @@ class TestAPool:
         with running(pool, work):
             pool.put("message")
             assert not pool.is_idle
+            assert not pool._may_take
             pool.put_reserved("started")
             work.wait_for(1)
             work.go_on.set()
