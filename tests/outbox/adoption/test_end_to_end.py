@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ class TestAnAdoptedProject:
 
         for copies in (1, 2):
             worker.says(f"parcel 2 has {copies} labels")
-        worker.send(15)
+        worker.send(signal.SIGTERM)
         worker.ends()
         assert "parcel 1 " not in worker.output
         rows = json.loads(project.run("-c", REPORT))
