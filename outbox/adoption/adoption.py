@@ -12,7 +12,7 @@ import libcst as cst
 
 from . import to_event, to_task
 from .findings import Change, Finding, find
-from .modules import Module, files_of, read
+from .modules import Module, files_of, may_matter, read
 from .rewriting import Rewriting
 from .tasks import Tasks
 
@@ -95,7 +95,7 @@ def adopt(paths: Sequence[Path], *, to: Kind = "task", atomic_requests: bool = F
 def _read_all(files: Sequence[Path]) -> tuple[list[Module], list[Finding]]:
     modules: list[Module] = []
     unread: list[Finding] = []
-    for path in files:
+    for path in filter(may_matter, files):
         try:
             modules.append(read(path))
         except (cst.ParserSyntaxError, UnicodeDecodeError) as error:

@@ -198,7 +198,7 @@ class TestATaskThatCannotBeChanged:
 
 class TestAFileThatIsNoPython:
     def test_is_listed_and_the_others_are_changed(self, project: Project):
-        project.given({"parcels/broken.py": "def (:\n"})
+        project.given({"parcels/broken.py": "send.delay(:\n"})
         project.services("def send():\n    transaction.on_commit(send_label.delay)\n")
 
         printed = project.adopt("--write")
