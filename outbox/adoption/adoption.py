@@ -10,7 +10,7 @@ from typing import Literal
 
 import libcst as cst
 
-from . import to_event, to_task
+from . import new_code, to_event, to_task
 from .findings import Change, Finding, find
 from .modules import Module, files_of, may_matter, read
 from .rewriting import Rewriting
@@ -114,7 +114,7 @@ def _events(
         try:
             plan = to_event.plan_of(change.task)
             made.append((change, plan, to_event.statement_of(change, plan)))
-            to_event.files_of([plan])
+            new_code.files_of([plan])
         except to_event.NotPossible as error:
             made = [one for one in made if one[0] is not change]
             sending = change.sending
@@ -123,7 +123,7 @@ def _events(
             refused.append(Finding(sending.module.path, line, str(error), step))
     to_event.rewrite(made, rewritings)
     plans = {plan.task.name: plan for _change, plan, _text in made}
-    return to_event.files_of(plans.values()), refused
+    return new_code.files_of(plans.values()), refused
 
 
 def _changed(rewritings: dict[str, Rewriting]) -> Iterator[ChangedFile]:
