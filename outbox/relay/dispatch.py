@@ -25,8 +25,11 @@ from outbox.deliveries.decisions import (
 )
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
+    Statement,
     execute,
+    locking,
     numbers,
+    read_each,
     timestamp,
 )
 from outbox.models import Delivery, Subscription
@@ -120,8 +123,10 @@ class SubscriptionPass:
         if self.row.has_priorities:
             return priorities.claimable(self.row, limit=limit, now=self.now, using=self.using)
         if self.row.share_window is None:
-            due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
-            return list(due[:limit].values_list("id", "token", "attempts"))
+            text = _DUE + locking(using=self.using, skip_locked=True)
+            values = (self.row.pk, timestamp(self.now, using=self.using), limit)
+            (rows,) = read_each(Statement(text, values, is_page=True), using=self.using)
+            return [(id, token, attempts) for id, token, attempts in rows]
         found = shares.claimable(
             self.row, self._of_shares, limit=limit, now=self.now, using=self.using
         )
@@ -299,3 +304,7 @@ def claim_for(intake: Intake, passes: Collection[SubscriptionPass]) -> Slots:
 
 
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"
+_DUE = """
+SELECT id, token, attempts FROM outbox_delivery
+WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s
+ORDER BY due_at, id LIMIT %s"""
