@@ -99,6 +99,20 @@ DOMAIN_EVENTS = Peer(
     ),
 )
 
+#: A queue of jobs in PostgreSQL. A worker is woken by NOTIFY, and runs jobs in threads. One thread
+#: is as quick at a single job, and more are quicker at many.
+PROCRASTINATE = Peer(
+    "procrastinate",
+    "3.10.0",
+    (),
+    Side(
+        "procrastinate",
+        "benchmarks.project.procrastinate_side",
+        has_worker=False,
+        commands=[("procrastinate", "worker", "--concurrency", "4")],
+    ),
+)
+
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)

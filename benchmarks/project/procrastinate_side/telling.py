@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from benchmarks.project.payload import Payload
+
+from .tasks import record_effect
+
+
+def tell(payload: Payload) -> None:
+    """Store the job in the caller's transaction."""
+    record_effect.defer(payload=payload)
