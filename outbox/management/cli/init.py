@@ -182,7 +182,7 @@ def _processes() -> str:
     if celery_in_use() is None:
         return (
             "Run a process that relays and delivers, without a broker:\n\n"
-            "       python manage.py outbox work\n\n"
+            "       python manage.py outbox work --loglevel INFO\n\n"
         )
     package = _package()
     return (
