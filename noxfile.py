@@ -108,13 +108,15 @@ def shop(session: nox.Session, django: str) -> None:
 @nox.session(python="3.13")
 @nox.parametrize("django", DJANGOS)
 def projects(session: nox.Session, django: str) -> None:
-    """Follow the page about other projects in projects of each supported Django."""
+    """Follow the page about other projects with each supported Django, in each way to run."""
     session.install("-r", "requirements.txt")
-    session.run(
-        *("python", "-m", "pytest", "tests/docs/test_own_project.py", "-q", "-s"),
-        *("-p", "no:cacheprovider", *session.posargs),
-        env={"DJANGO_OF_PROJECTS": django, "TMPDIR": TMPDIR},
-    )
+    for database in ("sqlite", "postgresql"):
+        session.run(
+            *("python", "-m", "pytest", "tests/docs/test_own_project.py"),
+            *("tests/docs/test_own_tasks.py", "-q", "-s", "-p", "no:cacheprovider"),
+            *session.posargs,
+            env={"DJANGO_OF_PROJECTS": django, "TEST_DATABASE": database, "TMPDIR": TMPDIR},
+        )
 
 
 def _has_tests(name: str) -> bool:

@@ -1,7 +1,8 @@
 """Projects that are not this one, in which a test follows a page word for word.
 
 A page's blocks of `python` are files, those of `diff` change files, and those of `console` are
-commands. All other blocks are only shown.
+commands. All other blocks are only shown. A paragraph such as "**With Celery, on SQLite:** ..."
+limits the block after it to readers who have chosen each of these.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,12 +26,15 @@ BROKER = "redis://localhost:6379/0"
 STARTED = {
     r"celery .* worker": "ready",
     r"celery .* beat": "beat: Starting",
+    r"python manage.py outbox work": "Working: ",
     r"python manage.py outbox receive": "Receiving",
     r"python manage.py celery_outbox_relay": "celery_outbox_relay_started",
 }
 
 FILE = re.compile(r"\A# (\S+\.py)(, at its end)?\n")
 _BLOCK = re.compile(r"^```(python|console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: The beginning of a paragraph that limits the block after it.
+_LIMIT = re.compile(r"\*\*((?:With|Without|On) [^*]+):\*\*")
 _DIFF = re.compile(r"\A--- (?P<path>\S+)\n\+\+\+ (?P=path)\n")
 #: Programs that run until they are stopped, and print nothing.
 _SILENT = re.compile(r"python manage.py (publish|subscribe)\b")
@@ -50,6 +54,29 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
         for line in block.splitlines():
             assert line.startswith("$ "), line
             yield kind, line.removeprefix("$ ")
+
+
+def limits(text: str) -> set[str]:
+    """Return the choices that limit blocks of a text, in lower case."""
+    found = re.findall(rf"^{_LIMIT.pattern}", text, re.MULTILINE)
+    return {name for names in found for name in names.casefold().split(", ")}
+
+
+def chosen(text: str, choices: Collection[str]) -> str:
+    """Return a text without the blocks for readers who choose otherwise.
+
+    Args:
+        text: a page, or a part of it.
+        choices: what the reader chooses, in the page's words: "with Celery".
+    """
+    given = {choice.casefold() for choice in choices}
+
+    def keep(block: re.Match[str]) -> str:
+        paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
+        names = limits(paragraph.partition("\n")[0])
+        return block[0] if given.issuperset(names) else ""
+
+    return _BLOCK.sub(keep, text)
 
 
 class Project:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.databases import fresh_database
 from tests.docs import migrating
 from tests.docs.migrating import Begin
 from tests.docs.pages import Page
@@ -20,21 +18,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.postgresql, pytest.mark.timeout
 begin = migrating.begin
 
 INIT = "python manage.py outbox init"
-
-
-@pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an empty database. The project's settings have its name, libpq the rest."""
-    with fresh_database("postgresql") as url:
-        parts = urlsplit(url)
-        for name, value in {
-            "PGHOST": parts.hostname,
-            "PGPORT": parts.port,
-            "PGUSER": parts.username,
-            "PGPASSWORD": parts.password,
-        }.items():
-            monkeypatch.setenv(name, str(value or ""))
-        yield url
 
 
 class TestTheGuideFromCeleryOutbox:

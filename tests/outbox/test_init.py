@@ -53,6 +53,7 @@ class TestInit:
 
         assert (app.place, package.place) == ("celery.py", "__init__.py")
         assert '"DJANGO_SETTINGS_MODULE", "tests.outbox.project.settings")' in app.text
+        assert 'OUTBOX = {"TRANSPORTS": ["local"]}' in app.reason, "Celery may be there for others."
         compile(app.text, "celery.py", "exec")
 
     def test_names_a_celery_app_without_the_outbox(

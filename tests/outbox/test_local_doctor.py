@@ -153,3 +153,6 @@ class TestTheCommand:
     @pytest.mark.parametrize("number", ["0", "-1", "x", "1001"])
     def test_refuses_a_wrong_number(self, number: str):
         assert f"invalid number '{number}'" in refused("work", f"--threads={number}")
+
+    def test_refuses_an_unknown_level_of_the_log(self):
+        assert "invalid choice: 'LOUD'" in refused("work", "--loglevel=LOUD")

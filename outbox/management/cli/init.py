@@ -115,7 +115,8 @@ def _celery_app() -> Iterator[Step]:
     module = _folder() / "celery.py"
     if not module.is_file():
         yield Step(
-            "The project has no Celery app.",
+            "The project has no Celery app. To run without a broker, set "
+            'OUTBOX = {"TRANSPORTS": ["local"]} instead.',
             str(_shown(module)),
             _NEW_APP.format(package=package, settings=settings.SETTINGS_MODULE),
         )
@@ -182,7 +183,7 @@ def _processes() -> str:
     if celery_in_use() is None:
         return (
             "Run a process that relays and delivers, without a broker:\n\n"
-            "       python manage.py outbox work\n\n"
+            "       python manage.py outbox work --loglevel INFO\n\n"
         )
     package = _package()
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
@@ -17,12 +18,15 @@ from outbox.transports.base import QUEUE
 
 from .common import Options, Write, count
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 
 class Work:
     """Relay and deliver events in this process, without a broker, until SIGINT or SIGTERM."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the number of processes and threads, the queues and the stop time."""
+        """Declare the number of processes and threads, the queues, the stop time and the log."""
         parser.add_argument(
             "--processes", type=_number, default=1, metavar="N", help="number of processes (1)"
         )
@@ -47,10 +51,18 @@ class Work:
             metavar="SECONDS",
             help="time for running deliveries after SIGTERM (30)",
         )
+        parser.add_argument(
+            "--loglevel",
+            type=str.upper,
+            choices=_LEVELS,
+            help="log from this level on; default: as LOGGING says",
+        )
 
     def run(self, options: Options, write: Write) -> None:
         """Work until stopped. Raise `CommandError` if the settings or a queue are wrong."""
         _check(options["queue"])
+        if options["loglevel"]:
+            _log_from(options["loglevel"])
         given = {name: options[name] for name in ("threads", "stop_seconds")}
         given["queues"] = options["queue"]
         served = ", ".join(sorted(options["queue"])) or "all queues"
@@ -66,6 +78,12 @@ class Work:
             work = partial(_work, **given)
             Supervisor(processes, work, stop_seconds=options["stop_seconds"]).run()
         write("Working has stopped.")
+
+
+def _log_from(level: str) -> None:
+    """Log from a level on, to stderr if the project's settings configure no root logger."""
+    logging.basicConfig(format=_LOG_FORMAT)
+    logging.getLogger().setLevel(level)
 
 
 def _work(**given: object) -> None:

@@ -78,12 +78,15 @@ class Placed(DomainEvent, key="order_id"):
 """
 
 HANDLERS = """
+import logging
+
 from outbox import subscribe
 
 
 @subscribe("plain.Placed")
 def count(order_id: str) -> None:
     print(f"counted {order_id}")
+    logging.getLogger(__name__).info("logged %s", order_id)
 """
 
 DELIVER = """
@@ -215,7 +218,7 @@ class TestAProjectWithoutCelery:
     def test_relays_and_delivers_in_one_process(self, project: Project):
         """Seen to fail with an import of `outbox.tasks`."""
         working = Running(
-            [sys.executable, "-m", "django", "outbox", "work"],
+            [sys.executable, "-m", "django", "outbox", "work", "--loglevel", "INFO"],
             environment={**project.environment, "PYTHONUNBUFFERED": "1"},
             folder=project.folder,
         )
@@ -224,6 +227,7 @@ class TestAProjectWithoutCelery:
             done = project.run("-c", EMIT)
             assert done.returncode == 0, done.stderr
             working.says("counted 7")
+            working.says(r"INFO plain.handlers: logged 7")
             working.send(signal.SIGTERM)
             assert working.ends() == 0, working.output
         finally:
