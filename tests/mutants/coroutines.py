@@ -67,6 +67,14 @@ COROUTINES = [
         noticed_by=(f"{HANGS}test_is_interrupted_while_it_blocks_the_loop[main thread]",),
     ),
     Mutant(
+        name="coroutine-within-a-query",
+        without="a coroutine that sync code of an async handler waits for is never cancelled",
+        edits=(
+            Edit(SOURCE, "for task in self._loop.tasks() - {self._main}:", "for task in set():"),
+        ),
+        noticed_by=(f"{HANGS}test_is_cancelled_within_a_call_of_async_to_sync[other thread]",),
+    ),
+    Mutant(
         name="loop-of-an-async-handler",
         without="async_to_sync in a sync handler uses the loop of async handlers",
         edits=(
