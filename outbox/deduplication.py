@@ -104,7 +104,8 @@ def forget_unused(*, before: datetime, until: float, using: str) -> int:
 
 def _ids(name: str, ids: Sequence[UUID], *, using: str) -> QuerySet[Any, UUID]:
     rows = apps.get_model("outbox", name)._default_manager.using(using)
-    return rows.filter(id__in=ids).values_list("id", flat=True)
+    found: QuerySet[Any, UUID] = rows.filter(id__in=ids).values_list("id", flat=True)
+    return found
 
 
 def _digest(name: str, dedupe_key: str) -> str:
