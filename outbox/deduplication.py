@@ -9,7 +9,9 @@ https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,9 +22,16 @@ from django.db import connections
 from .deliveries.statements import execute
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from .models import DelayedEvent, Event
 
 logger = logging.getLogger("outbox.emission")
+
+#: Keys that `forget_unused` reads at once.
+_PAGE = 500
+#: The last event id that `forget_unused` of this process has read, by database alias.
+_read_until: dict[str, UUID] = {}
 
 
 class DedupeKeyReused(ValueError):
@@ -67,6 +76,38 @@ def forget(events: Sequence[UUID], *, using: str) -> None:
     keys.filter(event__in=events).delete()
 
 
+def forget_unused(*, before: datetime, until: float, using: str) -> int:
+    """Delete the keys of events that an earlier release has removed; return how many.
+
+    It reads the keys whose event was emitted before a time: such an id begins with its time. A key
+    that another transaction claims meanwhile gets another event, and stays.
+
+    Args:
+        before: only keys of events that were emitted before it.
+        until: time of `time.monotonic` at which it ends. The next call in this process continues.
+        using: the database alias.
+    """
+    keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
+    old = keys.filter(event__lt=UUID(int=int(before.timestamp() * 1000) << 80)).order_by("event")
+    deleted = 0
+    while time.monotonic() < until:
+        after = _read_until.pop(using, UUID(int=0))
+        page = list(old.filter(event__gt=after).values_list("event", flat=True)[:_PAGE])
+        # One statement reads both tables, so a delayed event that moves is in one of them.
+        stored = _ids("Event", page, using=using).union(_ids("DelayedEvent", page, using=using))
+        deleted += keys.filter(event__in=set(page).difference(stored)).delete()[0]
+        if len(page) < _PAGE:
+            break
+        _read_until[using] = page[-1]
+    return deleted
+
+
+def _ids(name: str, ids: Sequence[UUID], *, using: str) -> QuerySet[Any, UUID]:
+    rows = apps.get_model("outbox", name)._default_manager.using(using)
+    found: QuerySet[Any, UUID] = rows.filter(id__in=ids).values_list("id", flat=True)
+    return found
+
+
 def _digest(name: str, dedupe_key: str) -> str:
     return sha256(f"{name}\0{dedupe_key}".encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -78,7 +119,8 @@ def _insert(digest: str, event_id: UUID, *, using: str) -> bool:
 
 
 def _stored(event_id: UUID, *, using: str) -> Event | DelayedEvent | None:
-    for name in ("Event", "DelayedEvent"):
+    # A due event moves from the first table to the second. In this order it is found.
+    for name in ("DelayedEvent", "Event"):
         rows = apps.get_model("outbox", name)._default_manager.using(using)
         row: Event | DelayedEvent | None = rows.filter(id=event_id).first()
         if row is not None:

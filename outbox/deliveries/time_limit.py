@@ -53,13 +53,20 @@ class Limit:
         self._due = math.inf
         self._left = seconds
         self._diversion: Callable[[], None] | None = None
+        self._beside: Callable[[], None] | None = None
 
     def divert(self, diversion: Callable[[], None]) -> None:
         """Call `diversion` at each interruption from now on, in any thread, and raise nothing."""
         self._diversion = diversion
 
-    def undivert(self) -> None:
-        """Raise at each interruption again."""
+    def undivert(self, *, beside: Callable[[], None] | None = None) -> None:
+        """Raise at each interruption again.
+
+        Args:
+            beside: also called at each interruption, in any thread. It ends what this thread may
+                wait for in a call into C, which no exception interrupts.
+        """
+        self._beside = beside
         self._diversion = None
 
     def restart(self) -> None:
@@ -163,9 +170,12 @@ class _SignalLimit(Limit):
     def _ring(self, _number: int, _frame: object) -> None:
         if self._is_on:
             self.is_over = True
-            if self._diversion is None:
-                raise Interrupt
-            self._diversion()
+            if self._diversion is not None:
+                self._diversion()
+                return
+            if self._beside is not None:
+                self._beside()
+            raise Interrupt
 
 
 class ThreadLimit(Limit):
@@ -240,6 +250,8 @@ class ThreadLimit(Limit):
                 if self._diversion is not None:
                     self._diversion()
                 else:
+                    if self._beside is not None:
+                        self._beside()
                     _raise_in(self._target, Interrupt)
         finally:
             self._lock.release()

@@ -29,7 +29,7 @@ from .periodic import PeriodicJobs
 
 logger = logging.getLogger("outbox.local")
 
-#: Seconds between two looks at messages that wait, and at the supervisor.
+#: Seconds between two looks at messages that wait, or at the supervisor.
 _LOOK_SECONDS = 0.5
 #: Exit status of a process that was stopped before its deliveries were done.
 INTERRUPTED = 1
@@ -45,8 +45,8 @@ class WorkProcess:
         threads: most messages that run at the same time.
         queues: the queues that it serves; empty: those of all handlers.
         stop_seconds: seconds for running messages after a signal; then the process ends.
-        is_child: a supervisor started it. It ends when the supervisor is gone, and ignores SIGINT,
-            which a terminal sends to all processes.
+        parent: the process id of its supervisor, if it has one. It ends when the supervisor is
+            gone, and ignores SIGINT, which a terminal sends to all processes.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class WorkProcess:
         threads: int,
         queues: Collection[str] = (),
         stop_seconds: float,
-        is_child: bool = False,
+        parent: int | None = None,
     ) -> None:
         self._using = databases.alias()
         self._threads = threads
         self._queues = frozenset(queues) or None
         self._stop_seconds = stop_seconds
-        self._parent = os.getppid() if is_child else None
+        self._parent = parent
         #: Signals that arrived. A signal's handler may put into this queue at any line.
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = threading.Event()
@@ -126,7 +126,7 @@ class WorkProcess:
         self._beats = heartbeat.HeartbeatThread(self._name, lambda: self.served)
         self._beats.start()
         nudge.attach(self._nudge_own)
-        targets = {"outbox-control": self._control}
+        targets = {"outbox-control": self._control, "outbox-hand-back": self._hand_back_some}
         if waking := self._waking():
             targets["outbox-wake-up"] = waking.run
         if not names.uses(names.CELERY):
@@ -165,10 +165,10 @@ class WorkProcess:
         self._signals.put(number)
 
     def _control(self) -> None:
-        """Hand back messages that wait for long; stop after a signal, at once after a second."""
+        """Stop after a signal, at once after a second. Until then it waits for no database."""
         try:
             while not self._is_stop_requested():
-                self._hand_back(seconds=WAIT_SECONDS)
+                pass
             threading.Thread(target=self._end_in_time, name="outbox-end", daemon=True).start()
             self._stop()
         finally:
@@ -188,6 +188,14 @@ class WorkProcess:
         self._transport.pool.close()
         self._relay.stop()
         self._hand_back()
+
+    def _hand_back_some(self) -> None:
+        """Hand back messages that wait for long, until stopped."""
+        try:
+            while not self._stopping.wait(_LOOK_SECONDS):
+                self._hand_back(seconds=WAIT_SECONDS)
+        finally:
+            connections.close_all()
 
     def _hand_back(self, *, seconds: float = 0.0) -> None:
         try:

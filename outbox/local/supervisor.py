@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -94,14 +95,24 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         connections.close_all()
-        sys.stdout.flush()
+        _flush()
         place.started_at = time.monotonic()
         # A signal to the child must not reach the parent's handler, which the child has copied.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        place.pid = os.fork()
-        if not place.pid:
-            self._run_child()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        try:
+            place.pid = os.fork()
+            if not place.pid:
+                self._run_child()
+        except OSError as error:  # the limit of processes or of memory
+            place.note_end()
+            logger.error(
+                "No working process could be started (%s). The next try is in %.1f s. Compare the "
+                "limits of processes and of memory with --processes.",
+                error,
+                place.wait,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
     def _run_child(self) -> None:
         """Work in a forked child, and end it without the parent's clean-up."""
@@ -115,6 +126,7 @@ class Supervisor:
         except Exception:
             logger.exception("A working process failed. It is started again.")
         finally:
+            _flush()  # os._exit drops what Python has buffered
             os._exit(status)
 
     def _reap(self) -> None:
@@ -156,3 +168,11 @@ class Supervisor:
     def _send(self, number: signal.Signals) -> None:
         for place in self._running():
             os.kill(place.pid, number)
+
+
+def _flush() -> None:
+    """Write what Python has buffered. An output that is closed ends no process."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()

@@ -168,7 +168,8 @@ class DedupeKey(models.Model):
     """A `dedupe_key` of `emit`, while its event or delayed event exists.
 
     `event` has no foreign key: it is the id of an event or of a delayed event. An earlier release
-    prunes events and leaves their keys. Such a key counts as unused.
+    prunes events and leaves their keys. Such a key counts as unused, and
+    retention deletes it.
     """
 
     digest = models.CharField(

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from outbox import clock, databases
 from outbox.conf import conf
+from outbox.deduplication import forget_unused
 from outbox.events import class_name_of
 from outbox.models import Event, Horizon
 
@@ -74,6 +75,8 @@ def prune(
                 if time.monotonic() > until:
                     break
                 removed += prune_some(seqs, before=before, archive=store, using=using)
+    if before := _latest_horizon(older_than, using=using):
+        forget_unused(before=before, until=until, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, removed, what)
     return removed
@@ -92,6 +95,14 @@ def horizons(
             yield name, now - older_than
         elif days is not None:
             yield name, now - timedelta(days=days)
+
+
+def _latest_horizon(older_than: timedelta | None, *, using: str) -> datetime | None:
+    """Return the time before which events of some type are pruned; None: of no type."""
+    ages = [timedelta(days=days) for days in conf().RETENTION.values() if days is not None]
+    if older_than is not None:
+        ages = [older_than]
+    return clock.now(using=using) - min(ages) if ages else None
 
 
 def countable(*, older_than: timedelta | None = None, using: str | None = None) -> int:

@@ -46,6 +46,7 @@ class CommitWatcher:
                 except Exception as error:
                     logger.debug("commits are not seen: %s", error)
                     connections[self._using].close()
+                    version = 0  # look again, since the change was not looked at
                     self._stopping.wait(_PAUSE_SECONDS)
         finally:
             connections.close_all()

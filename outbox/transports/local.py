@@ -74,12 +74,14 @@ class LocalTransport(InlineTransport):
         using: str,
     ) -> None:
         super().__init__(worker, deliver)
-        self.pool: Pool[Started | Message] = Pool(threads, self._run)
+        self.pool: Pool[Started | Message] = Pool(threads, self._run, after=self._refill_after)
         self.wake: Callable[[], object] = lambda: None
         self._queues = queues
         self._deliver_message = deliver_message
         self._using = using
         self._has_run_out = False
+        #: Items that had ended when the relay asked for free messages.
+        self._ended = 0
 
     # --- the intake of the relay ------------------------------------------------------------------
 
@@ -94,11 +96,17 @@ class LocalTransport(InlineTransport):
 
     def free(self) -> int:
         """Return the number of messages that the pool takes now."""
+        self._ended = self.pool.ended
         return self.pool.free()
 
     def note_run_out(self) -> None:
-        """Note that more deliveries may be due: the next thread that is idle nudges the relay."""
+        """Note that more deliveries may be due: the next thread that is idle nudges the relay.
+
+        If an item has ended since `free`, no other one may follow. It nudges the relay at once.
+        """
         self._has_run_out = True
+        if self.pool.ended != self._ended:
+            self.wake()
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -172,6 +180,7 @@ class LocalTransport(InlineTransport):
                     using=self._using,
                 )
             retry_transient(back, using=self._using)
+            self._has_run_out = True
 
     def _run(self, item: Started | Message) -> None:
         """Run a message or a started delivery. Never raises."""
@@ -189,6 +198,9 @@ class LocalTransport(InlineTransport):
             drop_all()
         finally:
             _thread.used_at = time.monotonic()
+
+    def _refill_after(self, item: Started | Message) -> None:
+        """Nudge the relay if others wait for the thread that is idle now."""
         if item.refill or self._has_run_out:
             self._has_run_out = False
             self.wake()

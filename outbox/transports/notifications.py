@@ -32,6 +32,10 @@ _WAIT_SECONDS = 1.0
 _LOOK_SECONDS, _PAUSE_SECONDS = 15.0, 1.0
 #: Seconds within which a notification of this process must arrive while it tries whether it can.
 _PROBE_SECONDS = 2.0
+#: Seconds after which a process that could not listen tries it again.
+_AGAIN_SECONDS = 300.0
+#: Seconds within which a silent server has to connect or to answer.
+_ANSWER_SECONDS = 5.0
 
 
 def is_possible(using: str) -> bool:
@@ -96,10 +100,9 @@ class Listener:
             connections.close_all()
 
     def _listen(self) -> None:
-        if self.listens is None:
-            self._note(can_listen(self._using))
+        self._note(can_listen(self._using))  # a pooler may have come since the last session
         if not self.listens:
-            self._stopping.wait()
+            self._stopping.wait(_AGAIN_SECONDS)
             return
         with closing(_listening(self._using, CHANNEL)) as session:
             self._wake()  # what was committed before LISTEN has sent its notification already
@@ -108,12 +111,12 @@ class Listener:
                 if _arrived(session, _WAIT_SECONDS):
                     self._wake()
                 elif time.monotonic() - looked > _LOOK_SECONDS:
-                    session.execute("SELECT 1")  # a silent network is found at all
+                    _require_answer(session)
                     looked = time.monotonic()
 
     def _note(self, listens: bool) -> None:
-        self.listens = listens
-        if not listens:
+        was, self.listens = self.listens, listens
+        if not listens and was is not False:
             logger.warning(
                 "The database %s passes on no notification, as behind a pooler in transaction "
                 'mode. This process polls every OUTBOX["POLL_SECONDS"].',
@@ -144,6 +147,7 @@ def _listening(using: str, channel: str) -> Any:
     connection.ensure_connection()  # it registers the types
     parameters = connection.get_connection_params()
     parameters.pop("pool", None)
+    parameters.setdefault("connect_timeout", int(_ANSWER_SECONDS))
     connection.close()
     session = connection.Database.connect(**parameters)
     session.autocommit = True
@@ -151,14 +155,36 @@ def _listening(using: str, channel: str) -> Any:
     return session
 
 
+def _require_answer(session: Any) -> None:
+    """Ask the server for an answer, since a network that is cut reports no end of a session.
+
+    Without a time limit, the system would wait a quarter of an hour for it.
+
+    Raises:
+        TimeoutError: none came in time.
+    """
+    session.pgconn.send_query(b"SELECT 1")
+    session.pgconn.flush()
+    until = time.monotonic() + _ANSWER_SECONDS
+    while session.pgconn.is_busy() or session.pgconn.get_result() is not None:
+        left = until - time.monotonic()
+        if session.pgconn.is_busy() and not _is_readable(session, max(0.0, left)):
+            raise TimeoutError(f"The database did not answer within {_ANSWER_SECONDS:g} s.")
+        session.pgconn.consume_input()
+
+
+def _is_readable(session: Any, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(session.fileno(), selectors.EVENT_READ)
+        return bool(selector.select(seconds))
+
+
 def _arrived(session: Any, seconds: float) -> bool:
     """Wait up to `seconds` for notifications; return whether some arrived, and read them all."""
     if _read(session):
         return True
-    with selectors.DefaultSelector() as selector:
-        selector.register(session.fileno(), selectors.EVENT_READ)
-        if not selector.select(seconds):
-            return False
+    if not _is_readable(session, seconds):
+        return False
     session.pgconn.consume_input()
     return _read(session) > 0
 

@@ -36,15 +36,25 @@ class Pool(Generic[T]):
     Args:
         size: number of threads.
         run: runs one item. It must not raise.
+        after: called after an item, when its thread is idle again.
     """
 
-    def __init__(self, size: int, run: Callable[[T], object]) -> None:
+    def __init__(
+        self,
+        size: int,
+        run: Callable[[T], object],
+        *,
+        after: Callable[[T], object] = lambda _: None,
+    ) -> None:
         self.size = size
         self._run = run
+        self._after = after
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting[T]] = deque()
         self._running = self._reserved = 0
         self._is_closed = False
+        #: Number of items that have ended.
+        self.ended = 0
         #: Average seconds of an item, and when a thread last took one.
         self._seconds = _AHEAD_SECONDS
         self._moved_at = time.monotonic()
@@ -108,6 +118,7 @@ class Pool(Generic[T]):
                 self._run(item)
             finally:
                 self._note(time.monotonic() - began)
+            self._after(item)
 
     def _next(self) -> T | None:
         with self._changed:
@@ -126,6 +137,7 @@ class Pool(Generic[T]):
     def _note(self, seconds: float) -> None:
         with self._changed:
             self._running -= 1
+            self.ended += 1
             self._moved_at = time.monotonic()
             self._seconds = max(1e-4, self._seconds + _WEIGHT * (seconds - self._seconds))
             self._changed.notify_all()

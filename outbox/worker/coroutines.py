@@ -87,7 +87,7 @@ class _Call:
         self._main: asyncio.Task[None] | None = None
         self._others: set[asyncio.Task[Any]] = set()
         self._error: BaseException | None = None
-        self._executor = _Executor(limit, self.cancel)
+        self._executor = _Executor(limit, self.cancel, beside=self._cancel_others)
         self.done: Future[None] = Future()
 
     def run(self) -> None:
@@ -138,6 +138,15 @@ class _Call:
         self._loop.soon(self._cancel, guard)
         self._loop.pool.interrupt()
 
+    def _cancel_others(self) -> None:
+        """Cancel all but the coroutine: a submitted call may wait for one by `async_to_sync`."""
+        self._loop.soon(self._cancel_each, self._loop.guard())
+
+    def _cancel_each(self, guard: ThreadLimit) -> None:
+        self._loop.responds(guard)
+        for task in self._loop.tasks() - {self._main}:
+            task.cancel()
+
     def _cancel(self, guard: ThreadLimit) -> None:
         self._loop.responds(guard)
         main = self._main
@@ -160,12 +169,14 @@ class _Call:
 class _Executor(CurrentThreadExecutor):
     """Runs what the coroutine submits to the waiting thread. Only that can be interrupted there."""
 
-    def __init__(self, limit: Limit, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, limit: Limit, cancel: Callable[[], None], *, beside: Callable[[], None]
+    ) -> None:
         try:
             super().__init__(None)
         except TypeError:  # asgiref before 3.9 has no executors within executors
             super().__init__()  # type: ignore[call-arg]
-        self._limit, self._cancel = limit, cancel
+        self._limit, self._cancel, self._beside = limit, cancel, beside
         self.interrupt: Interrupt | None = None
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -175,7 +186,7 @@ class _Executor(CurrentThreadExecutor):
     def _interruptible(self, function: Callable[[], Any]) -> Any:
         try:
             try:
-                self._limit.undivert()
+                self._limit.undivert(beside=self._beside)
                 return function()
             finally:
                 self._limit.divert(self._cancel)

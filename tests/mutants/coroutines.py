@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 RUN = "tests/outbox/worker/test_coroutines.py::"
 HANGS = f"{RUN}TestAnAsyncHandlerThatHangs::"
@@ -67,6 +67,14 @@ COROUTINES = [
         noticed_by=(f"{HANGS}test_is_interrupted_while_it_blocks_the_loop[main thread]",),
     ),
     Mutant(
+        name="coroutine-within-a-query",
+        without="a coroutine that sync code of an async handler waits for is never cancelled",
+        edits=(
+            Edit(SOURCE, "for task in self._loop.tasks() - {self._main}:", "for task in set():"),
+        ),
+        noticed_by=(f"{HANGS}test_is_cancelled_within_a_call_of_async_to_sync[other thread]",),
+    ),
+    Mutant(
         name="loop-of-an-async-handler",
         without="async_to_sync in a sync handler uses the loop of async handlers",
         edits=(
@@ -110,5 +118,23 @@ COROUTINES = [
             ),
         ),
         noticed_by=(f"{KEYS}TestADedupeKey::test_stores_one_event_and_returns_its_id",),
+    ),
+    Mutant(
+        name="dedupe-key-of-a-due-event",
+        without="a second event is stored for a key while its delayed event becomes due",
+        edits=(Edit(KEY_SOURCE, '("DelayedEvent", "Event")', '("Event", "DelayedEvent")'),),
+        noticed_by=(
+            f"{KEYS}TestTwoTransactionsWithAKey"
+            "::test_store_one_event_while_a_delayed_one_becomes_due",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="unused-dedupe-keys",
+        without="the keys of events that an earlier release pruned stay for ever",
+        edits=(Edit(KEY_SOURCE, "set(page).difference(stored)", "set()"),),
+        noticed_by=(
+            f"{KEYS}TestADedupeKey::test_is_deleted_if_an_earlier_release_has_pruned_its_event",
+        ),
     ),
 ]

@@ -99,6 +99,21 @@ LOCAL = [
         noticed_by=(f"{PROCESS}test_hands_back_what_waits_when_it_stops",),
     ),
     Mutant(
+        name="repeated-pass",
+        without="what is due waits for the poll if the last thread ended during the pass",
+        edits=(
+            Edit(
+                "outbox/transports/local.py",
+                "        if self.pool.ended != self._ended:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}transports/test_local.py::TestAPassThatFoundNoFreeThread"
+            "::test_is_repeated_if_the_last_item_ended_meanwhile",
+        ),
+    ),
+    Mutant(
         name="own-relay",
         without="an event of a handler does not nudge the relay of its own process",
         edits=(

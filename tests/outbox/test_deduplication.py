@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, NotInTransaction, cancel_delayed, emit, operations
-from outbox.deduplication import DedupeKeyReused
+from outbox import DomainEvent, NotInTransaction, cancel_delayed, deduplication, emit, operations
+from outbox.deduplication import DedupeKeyReused, forget_unused
+from outbox.deliveries.transient_errors import is_transient
 from outbox.emission import aemit
 from outbox.models import DedupeKey, DelayedEvent, Event
 from outbox.storable import UnstorableValue
 from outbox.testing import Outbox
 from tests.outbox.drive import run_pass
-from tests.threads import in_thread, wait_until_blocked
+from tests.threads import aside, in_thread, wait_until_blocked
 
 
 class ParcelSent(DomainEvent, key="parcel_id"):
@@ -37,6 +40,19 @@ def send(
 ) -> UUID:
     with transaction.atomic():
         return emit(ParcelSent(parcel_id=parcel_id, note=note), dedupe_key=dedupe_key, delay=delay)
+
+
+def uuid7_of(at: datetime) -> UUID:
+    """Return an id as of an event that was emitted at a time."""
+    return UUID(int=(int(at.timestamp() * 1000) << 80) | (uuid4().int & (1 << 80) - 1))
+
+
+def forget_one_page() -> None:
+    """Delete unused keys for as long as one page takes."""
+    times = iter([0.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deduplication.time, "monotonic", lambda: next(times, 2.0))
+        forget_unused(before=timezone.now() - timedelta(days=1), until=1.0, using="default")
 
 
 @pytest.mark.django_db
@@ -108,6 +124,43 @@ class TestADedupeKey:
 
         assert second != first
         assert send() == second
+
+    def test_is_deleted_if_an_earlier_release_has_pruned_its_event(self):
+        """Seen to fail without `forget_unused`: such keys would stay for ever."""
+        old = uuid7_of(timezone.now() - timedelta(days=9))
+        kept = [uuid7_of(timezone.now() - timedelta(days=9)) for _ in range(2)]
+        young = send(dedupe_key="young")
+        Event.objects.all().delete()
+        first = send(dedupe_key="stored")
+        delayed = send(dedupe_key="delayed", delay=timedelta(days=30))
+        for model, before, after in (
+            (Event, first, kept[0]),
+            (DelayedEvent, delayed, kept[1]),
+        ):
+            model._default_manager.filter(id=before).update(id=after)
+            DedupeKey.objects.filter(event=before).update(event=after)
+        DedupeKey.objects.create(digest="of a pruned event", event=old)
+
+        operations.prune(older_than=timedelta(days=1), by="test")
+
+        left = set(DedupeKey.objects.values_list("event", flat=True))
+        assert left == {*kept, young}
+
+    def test_of_many_that_are_unused_is_deleted_by_a_later_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail if each run begins with the oldest key."""
+        monkeypatch.setattr(deduplication, "_PAGE", 1)
+        event = send(dedupe_key="stored")
+        kept, old = sorted(uuid7_of(timezone.now() - timedelta(days=9)) for _ in range(2))
+        Event.objects.update(id=kept)
+        DedupeKey.objects.filter(event=event).update(event=kept)
+        DedupeKey.objects.create(digest="of a pruned event", event=old)
+
+        for _ in range(2):
+            forget_one_page()
+
+        assert [key.event for key in DedupeKey.objects.all()] == [kept]
 
 
 @pytest.mark.django_db
@@ -192,6 +245,52 @@ class TestTwoTransactionsWithAKey:
 
         assert (second() == firsts[0]) is commits
         assert Event.objects.count() == 1
+
+    def test_store_one_event_while_a_delayed_one_becomes_due(self):
+        """Seen to fail if the table of events is read before that of delayed events."""
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite has one writer at a time.")
+        first = send(delay=timedelta(days=1))
+        DelayedEvent.objects.update(due_at=timezone.now())
+        moved: list[int] = []
+
+        def move(execute: Any, sql: str, *rest: Any) -> Any:
+            found = execute(sql, *rest)
+            is_read = 'FROM "outbox_delayedevent"' in sql or 'FROM "outbox_event"' in sql
+            if is_read and not moved:
+                moved.append(1)
+                aside(run_pass)
+            return found
+
+        with connection.execute_wrapper(move):
+            second = send()
+
+        assert moved
+        assert second == first
+        assert Event.objects.count() == 1
+
+    def test_in_opposite_order_of_two_keys_end_with_a_deadlock_that_can_be_repeated(self):
+        """PostgreSQL ends one of them. It stores nothing, and its repetition stores no copy."""
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite has one writer at a time.")
+        both = threading.Barrier(2)
+
+        def emit_both(keys: str) -> None:
+            with transaction.atomic():
+                emit(ParcelSent(parcel_id="7"), dedupe_key=keys[0])
+                both.wait(30)
+                emit(ParcelSent(parcel_id="7"), dedupe_key=keys[1])
+
+        results = [
+            wait() for wait in [in_thread(partial(emit_both, keys)) for keys in ("ab", "ba")]
+        ]
+
+        [deadlock] = [one for one in results if one is not None]
+        assert isinstance(deadlock, OperationalError)
+        assert is_transient(deadlock, using="default")
+        assert Event.objects.count() == 2
+        assert send(dedupe_key="a") in Event.objects.values_list("id", flat=True)
+        assert Event.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)

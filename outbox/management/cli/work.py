@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
@@ -71,11 +72,12 @@ class Work:
             f"Working: {served}, {count(processes, 'process', 'processes')} with "
             f"{count(threads, 'thread')}. Ctrl-C or SIGTERM stops it."
         )
-        sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
+        if sys.stdout is not None:  # it is closed
+            sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
         if processes == 1:
             WorkProcess(**given).run()
         else:
-            work = partial(_work, **given)
+            work = partial(_work, parent=os.getpid(), **given)
             Supervisor(processes, work, stop_seconds=options["stop_seconds"]).run()
         write("Working has stopped.")
 
@@ -87,7 +89,7 @@ def _log_from(level: str) -> None:
 
 
 def _work(**given: object) -> None:
-    WorkProcess(**given, is_child=True).run()  # type: ignore[arg-type]  # parsed options
+    WorkProcess(**given).run()  # type: ignore[arg-type]  # parsed options
 
 
 def _check(queues: list[str]) -> None:

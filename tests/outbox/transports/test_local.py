@@ -21,6 +21,7 @@ from outbox.relay import fan_out as fan_out_module
 from outbox.relay import passes
 from outbox.testing import Outbox
 from outbox.transports import local, nudge
+from outbox.transports.base import Message
 from tests.outbox.drive import emit_events
 from tests.processes import eventually
 
@@ -257,6 +258,41 @@ class TestAProcessWithoutABroker:
         local._prepare_connections()
 
         assert dropped == [databases.alias()]
+
+
+class TestAPassThatFoundNoFreeThread:
+    """It leaves what is due to the next thread that is idle."""
+
+    def test_is_repeated_if_the_last_item_ended_meanwhile(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail if `note_run_out` relies on an item that ends later."""
+        transport = WorkProcess(threads=1, stop_seconds=1)._transport
+        woken: list[int] = []
+        transport.wake = lambda: woken.append(1)
+
+        transport.free()
+        transport.note_run_out()
+        assert not woken
+
+        transport.free()
+        transport.pool._note(0.1)
+        transport.note_run_out()
+        assert woken
+
+    def test_is_repeated_when_the_thread_is_idle_again(self):
+        """Seen to fail if the thread nudges before the pool counts it as idle."""
+        transport = WorkProcess(threads=1, stop_seconds=1)._transport
+        idle: list[bool] = []
+        transport.wake = lambda: idle.append(transport.pool.is_idle)
+        transport.note_run_out()
+        thread = threading.Thread(target=transport.work, daemon=True)
+        thread.start()
+
+        transport.pool.put(Message("tests.none", "outbox", 1, (), refill=True))
+
+        eventually(lambda: idle, "it nudges", within=30)
+        transport.pool.close()
+        thread.join(30)
+        assert idle == [True]
 
 
 class TestAStartThatIsNotStored:

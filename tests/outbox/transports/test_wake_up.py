@@ -9,14 +9,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from outbox import DomainEvent, databases, emit
-from outbox.transports import notifications
+from outbox.transports import commits, notifications
 from outbox.transports import nudge as nudge_module
 from outbox.transports.commits import CommitWatcher
 from outbox.transports.notifications import Listener, can_listen
 from outbox.transports.nudge import nudge
+from tests.link import Link
 from tests.processes import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,6 +110,66 @@ class TestAListener:
 
             woken.wait_for(3)
 
+    def test_listens_again_if_its_network_is_silent(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to hang without a time limit: its session waits a quarter of an hour."""
+        monkeypatch.setattr(notifications, "_PAUSE_SECONDS", 0.05)
+        monkeypatch.setattr(notifications, "_ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(notifications, "_WAIT_SECONDS", 0.05)
+        monkeypatch.setattr(notifications, "_LOOK_SECONDS", 0.1)
+        server = connection.get_connection_params()
+        with Link((server.get("host", "127.0.0.1"), int(server.get("port", 5432)))) as link:
+            host = {"host": "127.0.0.1", "port": link.port}
+            listening_at = notifications._listening
+
+            def through_link(using: str, channel: str) -> Any:
+                parameters = connections[using].get_connection_params
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(
+                        connections[using], "get_connection_params", lambda: parameters() | host
+                    )
+                    return listening_at(using, channel)
+
+            monkeypatch.setattr(notifications, "_listening", through_link)
+            with listening(woken):
+                link.silence()
+                monkeypatch.setattr(notifications, "_listening", listening_at)
+
+                woken.wait_for(2)
+
+    def test_goes_on_while_a_silent_server_answers(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(notifications, "_WAIT_SECONDS", 0.05)
+        monkeypatch.setattr(notifications, "_LOOK_SECONDS", 0.0)
+        looked: list[int] = []
+        require = notifications._require_answer
+
+        def count(session: Any) -> None:
+            require(session)
+            looked.append(1)
+
+        monkeypatch.setattr(notifications, "_require_answer", count)
+        with listening(woken):
+            eventually(lambda: len(looked) > 5, "it has looked", within=30)
+            assert len(woken) == 1
+
+            nudge()
+
+            woken.wait_for(2)
+
+    def test_tries_again_after_it_could_not_listen(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail if the first answer holds for ever."""
+        answers = iter([False])
+        monkeypatch.setattr(notifications, "can_listen", lambda using: next(answers, True))
+        monkeypatch.setattr(notifications, "_AGAIN_SECONDS", 0.05)
+
+        with listening(woken) as listener:
+            assert listener.listens
+
     def test_polls_where_no_notification_arrives(
         self, woken: Woken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ):
@@ -188,6 +249,29 @@ class TestACommitWatcher:
                 emit(Rung(bell_id=uuid4()))
 
             woken.wait_for(1)
+
+    def test_looks_again_after_a_look_that_failed(
+        self, woken: Woken, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail if it notes the version of a change at which it could not look."""
+        monkeypatch.setattr(commits, "_PAUSE_SECONDS", 0.05)
+        has_waiting, failed = CommitWatcher._has_waiting, list[int]()
+
+        def fail_once(watcher: CommitWatcher) -> bool:
+            if has_waiting(watcher) and not failed:
+                failed.append(1)
+                raise OperationalError("database is locked")
+            return has_waiting(watcher)
+
+        monkeypatch.setattr(CommitWatcher, "_has_waiting", fail_once)
+        stopping = threading.Event()
+        with running(CommitWatcher(woken.wake, stopping=stopping, using="default"), stopping):
+            with transaction.atomic():
+                emit(Rung(bell_id=uuid4()))
+
+            woken.wait_for(1)
+
+        assert failed
 
     def test_is_not_woken_by_a_commit_without_an_event(self, woken: Woken):
         stopping = threading.Event()

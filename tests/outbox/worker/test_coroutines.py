@@ -427,6 +427,24 @@ class TestAnAsyncHandlerThatHangs:
         assert not Group.objects.exists()
         assert Attempt.objects.get().place.endswith(" pack")
 
+    def test_is_cancelled_within_a_call_of_async_to_sync(self, run: Run):
+        """Seen to hang in the other thread: it waits for the inner coroutine in a call into C."""
+        cleaned = []
+
+        async def inner() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cleaned.append(1)
+
+        @subscribe("shops.Ordered", time_limit=0.2, attempts=1)
+        async def pack() -> None:
+            await sync_to_async(async_to_sync(inner))()
+
+        deliver(1, run)
+
+        assert (cleaned, the_error()) == ([1], "TimeLimitExceeded")
+
     def test_is_cancelled_again_after_a_swallowed_cancellation(self, run: Run):
         cancelled: list[int] = []
 

@@ -1,0 +1,125 @@
+"""The supervisor of working processes: what it survives, and what its processes leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from outbox.local import supervisor as supervisor_module
+from outbox.local.process import WorkProcess
+from outbox.local.supervisor import Supervisor
+from tests.processes import eventually
+
+pytestmark = [pytest.mark.once, pytest.mark.processes]
+
+RUN = """
+import os, signal, sys
+from outbox.local.supervisor import Supervisor
+
+def work():
+    {work}
+    os.kill(os.getppid(), signal.SIGTERM)
+
+Supervisor(1, work, stop_seconds=5).run()
+"""
+
+
+def supervise(work: str, *, shell: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a supervisor whose process runs a statement, and then asks it to stop."""
+    command = f'exec "$0" -c "$1" {shell}'
+    return subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, RUN.format(work=work)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class TestAProcessOfASupervisor:
+    def test_writes_what_it_has_printed(self):
+        """Seen to fail without the flush: `os._exit` drops it if the output is a pipe."""
+        assert supervise("print('printed', end='')").stdout == "printed"
+
+    def test_works_without_a_standard_output(self, tmp_path: Path):
+        """Seen to fail if the supervisor flushes an output that is closed."""
+        done = supervise(f"open({str(tmp_path / 'worked')!r}, 'w').close()", shell=">&-")
+
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "worked").exists()
+
+    @pytest.mark.django_db
+    def test_stops_if_its_supervisor_was_gone_before_it_began(self):
+        """Seen to fail if it takes the parent that it finds for its supervisor."""
+        ended = subprocess.Popen(["/bin/true"])
+        ended.wait()
+
+        assert WorkProcess(threads=1, stop_seconds=1, parent=ended.pid)._is_stop_requested()
+
+    @pytest.mark.django_db
+    def test_notices_a_signal_while_a_hand_back_waits_for_the_database(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail if one thread hands back and reads signals: it would not stop."""
+        process = WorkProcess(threads=1, stop_seconds=1e6)
+        waits, is_over = threading.Event(), threading.Event()
+
+        def wait(*, seconds: float) -> None:
+            waits.set()
+            assert is_over.wait(30)
+
+        monkeypatch.setattr(process._transport, "hand_back_waiting", wait)
+        monkeypatch.setattr(process, "_stop", process._stopping.set)
+        threads = [
+            threading.Thread(target=target, daemon=True)
+            for target in (process._control, process._hand_back_some)
+        ]
+        for thread in threads:
+            thread.start()
+        assert waits.wait(30)
+
+        process._note_signal(signal.SIGTERM, None)
+
+        assert process._stopping.wait(30)
+        is_over.set()
+        for thread in threads:
+            thread.join(30)
+
+
+class TestASupervisor:
+    def test_tries_again_if_no_process_can_be_started(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """Seen to fail without the `except`: a short lack of memory ends all its processes."""
+        monkeypatch.setattr(supervisor_module, "_FIRST_WAIT", 0.01)
+        fork: Callable[[], int] = os.fork
+        tries: list[int] = []
+
+        def fork_at_the_second_try() -> int:
+            tries.append(1)
+            if len(tries) == 1:
+                raise BlockingIOError("Resource temporarily unavailable")
+            return fork()
+
+        monkeypatch.setattr(os, "fork", fork_at_the_second_try)
+        stop_when_forked(tries)
+
+        Supervisor(1, signal.pause, stop_seconds=5).run()
+
+        assert len(tries) == 2
+        assert "No working process could be started" in caplog.text
+
+
+def stop_when_forked(tries: list[int]) -> None:
+    def stop() -> None:
+        eventually(lambda: len(tries) == 2, "it tries again", within=30)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
