@@ -61,7 +61,8 @@ def emit(
     Raises:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
-        TypeError: the event's class is abstract (it has no `key`), or a source stores its events.
+        TypeError: the event's class is abstract (it has no `key`), a source stores its events, or
+            the `dedupe_key` is no text.
         ValueError: the delay is negative or too long, or the `dedupe_key` is empty.
         DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.

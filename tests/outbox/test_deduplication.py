@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -64,6 +65,12 @@ class TestADedupeKey:
     @pytest.mark.parametrize("key", ["x" * 10_000, "a\x00b", "\ud800"])
     def test_may_be_any_text(self, key: str):
         assert send(dedupe_key=key) == send(dedupe_key=key)
+
+    @pytest.mark.parametrize("key", [object(), 7, b"k"])
+    def test_must_be_a_text(self, key: Any):
+        """The text of an object contains its address, so it would never repeat."""
+        with pytest.raises(TypeError, match=r"dedupe_key= is a \w+\. Pass a text"):
+            send(dedupe_key=key)
 
     def test_must_not_be_empty(self):
         with pytest.raises(ValueError, match="dedupe_key= is empty"):
