@@ -50,9 +50,15 @@ def claim(dedupe_key: str, facts: Mapping[str, Any], *, using: str) -> UUID | No
         None: it is claimed, and the caller stores the event. Otherwise the id of the first event.
 
     Raises:
+        TypeError: the key is no text.
         ValueError: the key is empty.
         DedupeKeyReused: the first event has another `key`.
     """
+    if not isinstance(dedupe_key, str):  # the text of an object may contain its address
+        raise TypeError(
+            f"{facts['name']}: dedupe_key= is a {type(dedupe_key).__name__}. Pass a text, such as "
+            "str() of an id."
+        )
     if not dedupe_key:
         raise ValueError(f"{facts['name']}: dedupe_key= is empty. Pass a text, or leave it out.")
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)

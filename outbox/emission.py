@@ -61,8 +61,9 @@ def emit(
     Raises:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
-        TypeError: the event's class is abstract (it has no `key`), or a source stores its events.
-        ValueError: the delay is negative, or the `dedupe_key` is empty.
+        TypeError: the event's class is abstract (it has no `key`), a source stores its events, or
+            the `dedupe_key` is no text.
+        ValueError: the delay is negative or too long, or the `dedupe_key` is empty.
         DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.
     """
@@ -165,9 +166,16 @@ def _type(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
 
 def _insert_delayed(facts: dict[str, Any], delay: timedelta, *, using: str) -> UUID:
     now = clock.now(using=using)
+    try:
+        due_at = now + delay
+    except OverflowError as error:
+        raise ValueError(
+            f"emit(delay={delay}): {facts['name']} would be due after the year 9999. Give a "
+            "shorter delay."
+        ) from error
     model = apps.get_model("outbox", "DelayedEvent")
     with tracing.emitting(facts):
-        row: DelayedEvent = model(due_at=now + delay, stored_at=now, **facts)
+        row: DelayedEvent = model(due_at=due_at, stored_at=now, **facts)
         row.save(using=using, force_insert=True)
     return row.id
 

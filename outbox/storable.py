@@ -12,6 +12,10 @@ from typing import Any
 
 from .receipt import PermanentFailure
 
+#: Levels of lists and objects. The JSON parser of a handler's arguments ends at 200.
+_DEEPEST = 100
+_SHORT = 40
+
 
 class UnstorableValue(PermanentFailure, ValueError):
     """A value of an event cannot be stored. Raised in a handler, it is a permanent failure."""
@@ -44,21 +48,23 @@ def _refuse(facts: Mapping[str, Any], path: str, problem: str) -> None:
     raise UnstorableValue(f"{facts['name']} cannot be stored: {path} {problem}.")
 
 
-def _problems(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+def _problems(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         if problem := _problem_of(value):
             yield path, problem
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield path, f"is {value}, which JSON does not have"
+    elif depth > _DEEPEST:
+        yield f"{path[:_SHORT]}...", f"is nested more than {_DEEPEST} levels deep"
     elif isinstance(value, Mapping):
         for name, one in value.items():
             if isinstance(name, str) and (problem := _problem_of(name)):
                 yield path, f"has a name that {problem}"
-            yield from _problems(one, f"{path}.{name}" if path else str(name))
+            yield from _problems(one, f"{path}.{name}" if path else str(name), depth + 1)
     elif isinstance(value, list):
         for number, one in enumerate(value):
-            yield from _problems(one, f"{path}[{number}]")
+            yield from _problems(one, f"{path}[{number}]", depth + 1)
 
 
 def _problem_of(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import libcst as cst
 
-from . import new_code, to_event, to_task
+from . import new_code, to_event, to_task, writing
 from .findings import Change, Finding, find
 from .modules import Module, files_of, may_matter, read
 from .rewriting import Rewriting
@@ -20,7 +20,7 @@ Kind = Literal["task", "event"]
 
 
 class AdoptionFailed(Exception):
-    """The new text of a file is no valid Python. The text names it. No file was written."""
+    """The new text of a file is no valid Python, or cannot be written. The text names the file."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,20 @@ class Adoption:
     listed: Sequence[Finding] = field(default_factory=list)
 
     def write(self) -> None:
-        """Write the new texts."""
-        for one in self.files:
-            one.path.write_bytes(one.after)
+        """Write the new texts, each file as a whole.
+
+        Raises:
+            AdoptionFailed: a file cannot be written. Its present text is kept.
+        """
+        for number, one in enumerate(self.files):
+            try:
+                writing.replace(one.path, one.after)
+            except OSError as error:
+                raise AdoptionFailed(
+                    f"{shown(one.path)} cannot be written ({error.strerror or error}). It has its "
+                    f"present text, and {number} of {len(self.files)} files have the new one. "
+                    "Correct its permissions or the disk, and run this again."
+                ) from error
 
 
 def adopt(paths: Sequence[Path], *, to: Kind = "task", atomic_requests: bool = False) -> Adoption:
@@ -81,7 +92,7 @@ def adopt(paths: Sequence[Path], *, to: Kind = "task", atomic_requests: bool = F
     modules, unread = _read_all(files_of(paths))
     tasks = Tasks(modules)
     found = find(modules, tasks, to_event=to == "event", atomic_requests=atomic_requests)
-    rewritings = {one.name: Rewriting(one) for one in modules}
+    rewritings = {one.path: Rewriting(one) for one in modules}
     if to == "event":
         more, refused = _events(found.changes, rewritings)
     else:
@@ -95,24 +106,37 @@ def adopt(paths: Sequence[Path], *, to: Kind = "task", atomic_requests: bool = F
 def _read_all(files: Sequence[Path]) -> tuple[list[Module], list[Finding]]:
     modules: list[Module] = []
     unread: list[Finding] = []
-    for path in filter(may_matter, files):
+    for path in files:
         try:
-            modules.append(read(path))
-        except (cst.ParserSyntaxError, UnicodeDecodeError) as error:
+            if may_matter(path):
+                modules.append(read(path))
+        except (cst.ParserSyntaxError, SyntaxError, UnicodeDecodeError) as error:
             line = getattr(error, "raw_line", 1)
-            step = "Correct it, and run this again."
-            unread.append(Finding(path, line, "the file is no valid Python", step))
+            unread.append(Finding(path, line, "the file is no valid Python", _READ_AGAIN))
+        except RecursionError:
+            step = "Split its longest expression, or leave the file out."
+            unread.append(Finding(path, 1, "the file is nested too deeply to be read", step))
+        except OSError as error:
+            reason = f"the file cannot be read ({error.strerror})"
+            unread.append(Finding(path, 1, reason, _READ_AGAIN))
     return modules, unread
 
 
+_READ_AGAIN = "Correct it, and run this again."
+
+
 def _events(
-    changes: Sequence[Change], rewritings: dict[str, Rewriting]
+    changes: Sequence[Change], rewritings: dict[Path, Rewriting]
 ) -> tuple[dict[Path, bytes], list[Finding]]:
     made: list[tuple[Change, to_event.Plan, str]] = []
     refused: list[Finding] = []
+    owners: dict[tuple[Path, str], str] = {}
     for change in changes:
         try:
             plan = to_event.plan_of(change.task)
+            owner = owners.setdefault((plan.folder, plan.event), plan.task.name)
+            if owner != plan.task.name:
+                raise to_event.NotPossible(f"the event {plan.event} belongs to {owner}")
             made.append((change, plan, to_event.statement_of(change, plan)))
             new_code.files_of([plan])
         except to_event.NotPossible as error:
@@ -126,7 +150,7 @@ def _events(
     return new_code.files_of(plans.values()), refused
 
 
-def _changed(rewritings: dict[str, Rewriting]) -> Iterator[ChangedFile]:
+def _changed(rewritings: dict[Path, Rewriting]) -> Iterator[ChangedFile]:
     for one in rewritings.values():
         if one.calls or one.statements or one.decorators:
             path = one.module.path

@@ -257,10 +257,13 @@ def _using_of_atomic(module: Module, node: cst.BaseExpression) -> str | None:
 
 
 def database_of(module: Module, call: cst.Call) -> str:
-    """Return the text of the argument `using` of a call; "" for the default database."""
+    """Return the text of the argument `using` of `atomic` or `on_commit`; "" for the default."""
+    position = 0 if module.full_name(call.func) in _ATOMIC else 1
     for number, one in enumerate(call.args):
-        is_first = number == 0 and one.keyword is None and module.full_name(call.func) in _ATOMIC
-        if is_first or (one.keyword is not None and one.keyword.value == "using"):
+        is_given = number == position and one.keyword is None
+        if one.star:
+            return f"{one.star}{module.code(one.value)}"
+        if is_given or (one.keyword is not None and one.keyword.value == "using"):
             text = module.code(one.value)
             return "" if text in ("None", '"default"', "'default'", "DEFAULT_DB_ALIAS") else text
     return ""

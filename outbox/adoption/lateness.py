@@ -7,33 +7,64 @@ evaluates it at once. The difference matters if a variable is assigned again, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import libcst as cst
 import libcst.matchers as m
 
 from .calls import Sending
+from .changes import PURE, Chain, chain_of, is_target, may_change
 from .modules import Module
 
-#: Functions without effects, whose result depends on their arguments only.
-_PURE = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict", "len", "sorted", "repr"})
-_LOGGERS = frozenset({"logger", "log", "logging"})
+_VALUE_STEP = "which may return another value before the commit"
 
 
 def problem_of(sending: Sending) -> str:
-    """Return why the arguments of a lambda must not be evaluated at once, or ""."""
+    """Return why the arguments of a callback must not be evaluated at once, or ""."""
     callback = sending.callback
     if callback is None:
-        return ""
+        return next(_kept_objects(sending, sending.args), "")
     if _without_default(callback):
         return "the lambda has a parameter without a value"
+    problems = chain(
+        _calls(sending),
+        _repeated(sending, callback),
+        _problems(sending),
+        _kept_objects(sending, list(parameters_of(callback).values())),
+    )
+    return next(problems, "")
+
+
+def _calls(sending: Sending) -> Iterator[str]:
+    """Yield the parts of the arguments that may have another value, or an effect."""
     for arg in sending.args:
         for call in m.findall(arg, m.Call()):
             if isinstance(call, cst.Call) and not _is_pure(call):
-                return (
-                    f"the lambda calls {sending.module.code(call.func)}(), which may return "
-                    "another value before the commit"
-                )
-    return next(_problems(sending), "")
+                yield f"the lambda calls {sending.module.code(call.func)}(), {_VALUE_STEP}"
+        if m.findall(arg, m.CompFor()):
+            yield f"the lambda reads a collection, {_VALUE_STEP}"
+        if m.findall(arg, m.NamedExpr()):
+            yield "the lambda assigns a variable"
+
+
+def _repeated(sending: Sending, callback: cst.Lambda) -> Iterator[str]:
+    """Yield the parameters whose values must be evaluated once, and would not be."""
+    for name, value in parameters_of(callback).items():
+        uses = [use for arg in sending.args for use in _names(arg) if use.value == name]
+        if m.findall(value, m.Call() | m.NamedExpr()) and len(uses) != 1:
+            yield f"the lambda uses its parameter {name} {len(uses)} times"
+
+
+def _kept_objects(sending: Sending, values: Sequence[cst.CSTNode]) -> Iterator[str]:
+    """Yield the variables that are evaluated at once, but whose object may change later."""
+    module = sending.module
+    for value in values:
+        for name in _names(value):
+            read = chain_of(module, name)
+            if len(read) == 1 and _is_local(module, name):
+                text = _change(sending, name, read, is_bound=True)
+                if text:
+                    yield text
 
 
 def parameters_of(callback: cst.Lambda) -> dict[str, cst.BaseExpression]:
@@ -51,7 +82,7 @@ def _without_default(callback: cst.Lambda) -> bool:
 
 
 def _is_pure(call: cst.Call) -> bool:
-    return isinstance(call.func, cst.Name) and call.func.value in _PURE
+    return isinstance(call.func, cst.Name) and call.func.value in PURE
 
 
 def _problems(sending: Sending) -> Iterator[str]:
@@ -60,12 +91,10 @@ def _problems(sending: Sending) -> Iterator[str]:
     bound = parameters_of(callback)
     for arg in sending.args:
         for name in _names(arg):
-            if name.value in bound or not _is_local(module, name):
-                continue
-            reads_attribute = isinstance(module.parent(name), cst.Attribute | cst.Subscript)
-            text = _change(sending, name, reads_attribute=reads_attribute)
-            if text:
-                yield text
+            if name.value not in bound and _is_local(module, name):
+                text = _change(sending, name, chain_of(module, name))
+                if text:
+                    yield text
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
@@ -101,27 +130,55 @@ def _outermost(module: Module, node: cst.CSTNode) -> cst.FunctionDef | None:
     return found
 
 
-def _change(sending: Sending, name: cst.Name, *, reads_attribute: bool) -> str:
-    """Return how the variable or its object changes between the call and the commit, or ""."""
+def _change(sending: Sending, name: cst.Name, read: Chain, *, is_bound: bool = False) -> str:
+    """Return how the variable or its object changes between the call and the commit, or "".
+
+    Args:
+        is_bound: the variable is evaluated at once, so only its object matters.
+    """
     module = sending.module
     function = _outermost(module, sending.node)
     if function is None:
         return ""
-    first = module.end_line(sending.node)
+    for use in _later_uses(sending, function, name.value):
+        place = f"before the commit (line {module.line(use)})"
+        if is_target(module, use) and not is_bound:
+            return f"the variable {name.value} is assigned again {place}"
+        if may_change(module, use, read):
+            return f"the variable {name.value} may change {place}"
+    return _hidden_change(sending, name.value) if len(read) > 1 else ""
+
+
+def _hidden_change(sending: Sending, name: str) -> str:
+    """Return how an object changes without its name, or "": by super(), or after a signal."""
+    module = sending.module
+    for _child, parent in module.ancestors(sending.node):
+        if not isinstance(parent, cst.FunctionDef):
+            continue
+        if any("pre_save" in module.code(one.decorator) for one in parent.decorators):
+            return f"the object {name} is saved after the signal pre_save"
+        first = parent.params.params[0].name.value if parent.params.params else ""
+        supers = m.findall(parent, m.Call(func=m.Name("super")))
+        later = [one for one in supers if module.is_after(one, sending.node)]
+        if name == first and later:
+            line = module.line(later[0])
+            return f"the variable {name} may change before the commit (line {line})"
+    return ""
+
+
+def _later_uses(sending: Sending, function: cst.FunctionDef, name: str) -> Iterator[cst.Name]:
+    """Yield the uses of a variable that may run between the call and the commit."""
+    module = sending.module
     loop = _loop(module, sending.node)
+    around = {id(parent) for _child, parent in module.ancestors(sending.node)}
     inside = {id(one) for one in m.findall(sending.node, m.Name())}
-    for use in m.findall(function, m.Name(name.value)):
+    for use in m.findall(function, m.Name(name)):
         if not isinstance(use, cst.Name) or id(use) in inside:
             continue
-        is_later = module.line(use) > first or (loop is not None and _contains(module, loop, use))
-        if not is_later:
-            continue
-        place = f"before the commit (line {module.line(use)})"
-        if _is_target(module, use):
-            return f"the variable {name.value} is assigned again {place}"
-        if _changes(module, use, reads_attribute=reads_attribute):
-            return f"the variable {name.value} may change {place}"
-    return ""
+        owner = _owner(module, use)
+        is_later = module.is_after(use, sending.node) or id(owner) not in around
+        if is_later or (loop is not None and _contains(module, loop, use)):
+            yield use
 
 
 def _loop(module: Module, node: cst.CSTNode) -> cst.CSTNode | None:
@@ -137,44 +194,6 @@ def _loop(module: Module, node: cst.CSTNode) -> cst.CSTNode | None:
 
 def _contains(module: Module, outer: cst.CSTNode, inner: cst.CSTNode) -> bool:
     return any(parent is outer for _child, parent in module.ancestors(inner))
-
-
-def _is_target(module: Module, use: cst.Name) -> bool:
-    """Return whether a statement assigns this name."""
-    for child, parent in module.ancestors(use):
-        if isinstance(parent, cst.Tuple | cst.List | cst.Element | cst.StarredElement):
-            continue
-        if isinstance(parent, cst.AssignTarget | cst.AugAssign | cst.AnnAssign | cst.CompFor):
-            return child is parent.target
-        if isinstance(parent, cst.For | cst.NamedExpr):
-            return child is parent.target
-        return isinstance(parent, cst.AsName | cst.Del)
-    return False
-
-
-def _changes(module: Module, use: cst.Name, *, reads_attribute: bool) -> bool:
-    """Return whether this use of a variable may change its object."""
-    parent = module.parent(use)
-    if isinstance(parent, cst.Attribute | cst.Subscript) and parent.value is use:
-        outer = module.parent(parent)
-        if isinstance(outer, cst.Call) and outer.func is parent:
-            return True  # a method
-        return isinstance(outer, cst.AssignTarget | cst.AugAssign | cst.Del) or (
-            isinstance(outer, cst.AnnAssign) and outer.target is parent
-        )
-    if reads_attribute and isinstance(parent, cst.Arg) and parent.value is use:
-        return not _is_harmless(module, parent)
-    return False
-
-
-def _is_harmless(module: Module, arg: cst.Arg) -> bool:
-    """Return whether the function that gets the object does not change it."""
-    call = module.parent(arg)
-    if not isinstance(call, cst.Call):
-        return False
-    if isinstance(call.func, cst.Attribute) and isinstance(call.func.value, cst.Name):
-        return call.func.value.value in _LOGGERS
-    return _is_pure(call)
 
 
 def substituted(args: Sequence[cst.Arg], callback: cst.Lambda | None) -> tuple[cst.Arg, ...]:
@@ -201,4 +220,15 @@ class _Replacer(cst.CSTTransformer):
         return updated_node.with_changes(keyword=original_node.keyword)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
-        return self._values.get(original_node.value, updated_node)
+        value = self._values.get(original_node.value)
+        return updated_node if value is None else _closed(value)
+
+
+#: Expressions that need no parentheses within another one.
+_CLOSED = cst.Name | cst.Attribute | cst.Call | cst.Subscript | cst.SimpleString
+
+
+def _closed(value: cst.BaseExpression) -> cst.BaseExpression:
+    if isinstance(value, _CLOSED) or value.lpar:
+        return value
+    return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])

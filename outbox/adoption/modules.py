@@ -54,7 +54,7 @@ class Module:
     @cached_property
     def lines(self) -> list[str]:
         """The lines of its text."""
-        return self.tree.code.splitlines()
+        return self.tree.code.split("\n")
 
     @cached_property
     def _parents(self) -> Any:
@@ -83,9 +83,10 @@ class Module:
         """Return the number of the line in which a node begins."""
         return int(self._positions[node].start.line)
 
-    def end_line(self, node: cst.CSTNode) -> int:
-        """Return the number of the line in which a node ends."""
-        return int(self._positions[node].end.line)
+    def is_after(self, node: cst.CSTNode, other: cst.CSTNode) -> bool:
+        """Return whether a node begins after the end of another one."""
+        start, end = self._positions[node].start, self._positions[other].end
+        return (int(start.line), int(start.column)) >= (int(end.line), int(end.column))
 
     def column(self, node: cst.CSTNode) -> int:
         """Return the column in which a node begins, from 0."""
@@ -153,6 +154,17 @@ class Module:
         names = {self._assigned(one, name) for one in found if isinstance(one, ImportAssignment)}
         return names.pop() if len(names) == 1 else ""
 
+    def means(self, name: str, full: str, node: cst.CSTNode | None = None) -> bool:
+        """Return whether a name is free, or has only this full name, where a node stands."""
+        scope = self.scope(node) if node is not None else self._scopes.get(self.tree)
+        found = [one for one in scope[name] if hasattr(one, "node")] if scope is not None else []
+        return all(self._assigned(one, name) == full for one in found)
+
+    def is_assigned_once(self, name: str) -> bool:
+        """Return whether the top level of the module assigns a name once."""
+        scope = self._scopes.get(self.tree)
+        return scope is None or len(set(scope[name])) == 1
+
     def code(self, node: cst.CSTNode) -> str:
         """Return the text of a node."""
         return self.tree.code_for_node(node)
@@ -174,15 +186,17 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     Raises:
         Unreadable: a path does not exist, or is a file of another kind.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by the real path: a link and its target are one file
     for path in paths:
         if path.is_dir():
-            found |= dict.fromkeys(one for one in sorted(path.rglob("*.py")) if _is_own(one, path))
+            for one in sorted(path.rglob("*.py")):
+                if one.is_file() and _is_own(one, path):  # an editor's lock is a link to nothing
+                    found.setdefault(one.resolve(), one)
         elif path.is_file() and path.suffix == ".py":
-            found[path] = None
+            found.setdefault(path.resolve(), path)
         else:
             raise Unreadable(f"{path} is neither a folder nor a Python file. Nothing was changed.")
-    return list(found)
+    return list(found.values())
 
 
 def _is_own(file: Path, root: Path) -> bool:
@@ -194,7 +208,7 @@ def _is_own(file: Path, root: Path) -> bool:
 
 
 #: A file without any of these texts declares and sends no task. To analyse a file takes long.
-_WORDS = (b"_task", b".task", b".delay", b"apply_async", b"on_commit")
+_WORDS = (b"_task", b".task", b".delay", b"apply_async", b"on_commit", b"celery")
 
 
 def may_matter(path: Path) -> bool:
@@ -210,10 +224,14 @@ def read(path: Path) -> Module:
 
     Raises:
         cst.ParserSyntaxError: it is no valid Python.
+        SyntaxError: its encoding is unknown.
         UnicodeDecodeError: its encoding is wrong.
+        RecursionError: an expression is nested too deeply.
     """
     tree = cst.parse_module(path.read_bytes())
-    return Module(path, module_name(path), MetadataWrapper(tree, unsafe_skip_copy=True))
+    wrapper = MetadataWrapper(tree, unsafe_skip_copy=True)
+    wrapper.resolve_many([ParentNodeProvider, PositionProvider, ScopeProvider])
+    return Module(path, module_name(path), wrapper)
 
 
 def module_name(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import libcst as cst
+import libcst.matchers as m
 
 from outbox.events import app_label
 
@@ -18,7 +19,7 @@ def files_of(plans: Iterable[Plan]) -> dict[Path, bytes]:
     """Return the new texts of `events.py` and `handlers.py` of the tasks' apps.
 
     Raises:
-        NotPossible: `handlers.py` has another function of that name.
+        NotPossible: a file has another event or function of that name.
         cst.ParserSyntaxError: a file that exists is no valid Python.
     """
     trees: dict[Path, cst.Module] = {}
@@ -34,15 +35,17 @@ def _tree(path: Path) -> cst.Module:
     return cst.parse_module(path.read_bytes() if path.exists() else b"")
 
 
-def _defines(tree: cst.Module, name: str) -> bool:
-    return any(
-        isinstance(one, cst.ClassDef | cst.FunctionDef) and one.name.value == name
-        for one in tree.body
-    )
+def _defined(tree: cst.Module, name: str) -> cst.ClassDef | cst.FunctionDef | None:
+    found = (one for one in tree.body if isinstance(one, cst.ClassDef | cst.FunctionDef))
+    return next((one for one in found if one.name.value == name), None)
 
 
 def _with_event(tree: cst.Module, plan: Plan) -> cst.Module:
-    if _defines(tree, plan.event):
+    if (known := _defined(tree, plan.event)) is not None:
+        names = {one.target.value for one in m.findall(known, m.AnnAssign(target=m.Name()))}  # type: ignore[attr-defined]  # matched
+        if names != {one.name for one in plan.fields}:
+            path = plan.folder / "events.py"
+            raise NotPossible(f"{path} has another {plan.event}, with other fields")
         return tree
     required = [one for one in plan.fields if not one.default]
     fields = [*required, *(one for one in plan.fields if one.default)]
@@ -60,8 +63,10 @@ def _with_handler(tree: cst.Module, plan: Plan) -> cst.Module:
     name = plan.task.function.name.value
     label = app_label(module_name(plan.folder / "events.py"))
     event = f'"{label}.{plan.event}"'
-    if _defines(tree, name):
-        if event not in tree.code:
+    if _defined(tree, name) is not None:
+        if event not in tree.code or f"{plan.task.module.name.rpartition('.')[2]}.{name}(" not in (
+            tree.code
+        ):
             raise NotPossible(f"{plan.folder / 'handlers.py'} has another function {name}")
         return tree
     owner, _dot, module = plan.task.module.name.rpartition(".")

@@ -135,7 +135,7 @@ class _Dedenter(cst.CSTTransformer):
         return updated_node.with_changes(empty_lines=lines, last_line=last)
 
     def _shortened(self, space: cst.SimpleWhitespace) -> cst.SimpleWhitespace:
-        most = min(self._columns, len(space.value) - len(space.value.lstrip(" ")))
+        most = min(self._columns, len(space.value) - len(space.value.lstrip(" \t")))
         return space.with_changes(value=space.value[most:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import libcst as cst
 
@@ -22,6 +23,7 @@ class Task:
         decorator: the decorator that makes it a task.
         is_stored: whether its base is `OutboxTask`.
         reasons: why its base cannot be changed; empty if it can.
+        twin: another file that declares a task of this name.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Task:
     decorator: cst.Decorator
     is_stored: bool = False
     reasons: list[str] = field(default_factory=list)
+    twin: Path | None = None
 
     @property
     def options(self) -> Mapping[str, cst.BaseExpression]:
@@ -44,7 +47,12 @@ class Tasks:
 
     def __init__(self, modules: Sequence[Module]) -> None:
         self.modules = {one.name: one for one in modules}
-        self.by_name = {task.name: task for module in modules for task in declared_in(module)}
+        self.by_name: dict[str, Task] = {}
+        for task in (one for module in modules for one in declared_in(module)):
+            known = self.by_name.setdefault(task.name, task)
+            if known is not task:
+                known.twin = task.module.path
+                known.reasons.append(f"{task.module.path} declares {task.name}, too")
 
     def find(self, module: Module, node: cst.CSTNode) -> Task | None:
         """Return the task that an expression names, or None."""
@@ -79,7 +87,7 @@ def _makes_task(module: Module, decorator: cst.Decorator) -> bool:
     if not isinstance(function, cst.Attribute) or function.attr.value != "task":
         return False
     owner = dotted(function.value).rpartition(".")[2].lower()
-    return "app" in owner or "celery" in owner
+    return "app" in owner.split("_") or "celery" in owner
 
 
 def _task(module: Module, node: cst.FunctionDef, decorator: cst.Decorator) -> Task:
@@ -93,6 +101,10 @@ def _task(module: Module, node: cst.FunctionDef, decorator: cst.Decorator) -> Ta
 def _reasons(task: Task, base: cst.BaseExpression | None) -> Iterator[str]:
     call = task.decorator.decorator
     given = call.args if isinstance(call, cst.Call) else ()
+    if not task.module.is_assigned_once(task.function.name.value):
+        yield f"its module assigns {task.function.name.value} more than once"
+    if not task.module.means(BASE.rpartition(".")[2], BASE):
+        yield "its module has another OutboxTask"
     if any(one.keyword is None for one in given):
         yield "its decorator has arguments without a name"
     if base is not None and not task.is_stored:

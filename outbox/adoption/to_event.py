@@ -6,14 +6,16 @@ in Celery: outside of a transaction, and again after a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import libcst as cst
 
-from outbox.events import FACTS
+from outbox.events import FACTS, DomainEvent
 
+from .arguments import NotPossible as NotPossible
+from .arguments import has_long_text, of_apply_async, refuse_stars
 from .calls import surroundings
 from .findings import Change
 from .lateness import substituted
@@ -25,6 +27,10 @@ from .tasks import Task
 _TYPES_FROM = frozenset({"collections.abc", "datetime", "decimal", "typing", "uuid"})
 _BUILTINS = frozenset({"bool", "dict", "float", "int", "list", "None", "str"})
 _LITERALS = {"Integer": "int", "Float": "float", "SimpleString": "str"}
+#: Options of a task that a handler does not need: it has no result, and its receipt is late.
+_WITHOUT_EFFECT = frozenset({"acks_late", "ignore_result", "name", "shared", "track_started"})
+#: Beginnings of names that pydantic keeps for itself.
+_NO_FIELDS = ("_", "model_")
 #: Longest line of a statement that is written in one line.
 _LONGEST = 88
 
@@ -80,10 +86,6 @@ class Plan:
         return start
 
 
-class NotPossible(Exception):
-    """A call or its task does not fit an event. The text is the reason."""
-
-
 def plan_of(task: Task) -> Plan:
     """Return the event and the handler of a task.
 
@@ -92,19 +94,37 @@ def plan_of(task: Task) -> Plan:
     """
     if task.function.asynchronous is not None:
         raise NotPossible("the task is async")
-    if "bind" in task.options:
-        raise NotPossible("the task is bound: its function takes the running task")
+    if task.twin is not None:
+        raise NotPossible(f"{task.twin} declares {task.name}, too")
+    _refuse_options(task)
     if "." not in task.module.name:
         raise NotPossible("the module of the task is in no package")
     params = task.function.params
     if isinstance(params.star_arg, cst.Param) or params.star_kwarg is not None:
         raise NotPossible("the task takes any number of arguments")
-    given = [*params.posonly_params, *params.params, *params.kwonly_params]
+    if params.posonly_params:
+        raise NotPossible("the task has parameters without a name")
+    given = [*params.params, *params.kwonly_params]
     if not given:
         raise NotPossible("the task has no argument that could be the event's key")
     if taken := [one.name.value for one in given if one.name.value in FACTS]:
         raise NotPossible(f"{taken[0]} is the name of a fact of each event")
+    names = [one.name.value for one in given]
+    if taken := [one for one in names if hasattr(DomainEvent, one) or one.startswith(_NO_FIELDS)]:
+        raise NotPossible(f"{taken[0]} cannot be the name of a field")
     return Plan(task, tuple(_field(task.module, one) for one in given))
+
+
+def _refuse_options(task: Task) -> None:
+    """Refuse a task with options that a handler would not have."""
+    if "bind" in task.options:
+        raise NotPossible("the task is bound: its function takes the running task")
+    call = task.decorator.decorator
+    if any(one.keyword is None for one in (call.args if isinstance(call, cst.Call) else ())):
+        raise NotPossible("the decorator of the task has arguments without a name")
+    kept = {*_WITHOUT_EFFECT, *(["base"] if task.is_stored else [])}
+    if lost := sorted(set(task.options) - kept):
+        raise NotPossible(f"the task has the option {lost[0]}, which belongs to the handler")
 
 
 def _field(module: Module, param: cst.Param) -> Field:
@@ -160,12 +180,25 @@ def statement_of(change: Change, plan: Plan) -> str:
     around = surroundings(sending.module, sending.node, atomic_requests=False)
     if around.statement is None or len(around.statement.body) > 1:
         raise NotPossible("the value of the call is used")
+    _refuse_other_names(change, plan)
     given, delay = _arguments(change, plan)
     text = _emission(plan.event, given, delay)
     if change.is_atomic:
         return text
     indented = text.replace("\n", "\n    ")
     return f"with transaction.atomic():\n    {indented}"
+
+
+def _refuse_other_names(change: Change, plan: Plan) -> None:
+    """Refuse a call where a name of the new text means something else."""
+    module, node = change.sending.module, change.sending.node
+    event = f"{module_name(plan.folder / 'events.py')}.{plan.event}"
+    names = {"outbox.emit": "emit", event: plan.event, "datetime.timedelta": "timedelta"}
+    if not change.is_atomic:
+        names["django.db.transaction"] = "transaction"
+    for full, name in names.items():
+        if not module.means(name, full, node):
+            raise NotPossible(f"{name} has another meaning here")
 
 
 def _emission(event: str, given: Mapping[str, str], delay: str) -> str:
@@ -184,9 +217,9 @@ def _arguments(change: Change, plan: Plan) -> tuple[dict[str, str], str]:
     code = sending.module.code
     args = substituted(sending.args, sending.callback)
     if sending.method.startswith("apply_async"):
-        ordered, named, delay = _of_apply_async(args, code=sending.module.code)
+        ordered, named, delay = of_apply_async(args, code=sending.module.code)
     else:
-        _refuse_stars(args)
+        refuse_stars(args)
         ordered = [one.value for one in args if one.keyword is None]
         named = {one.keyword.value: one.value for one in args if one.keyword is not None}
         delay = ""
@@ -196,62 +229,17 @@ def _arguments(change: Change, plan: Plan) -> tuple[dict[str, str], str]:
     values = dict(zip(names, ordered, strict=False)) | named
     if unknown := set(values) - set(names):
         raise NotPossible(f"the task has no parameter {sorted(unknown)[0]}")
-    return {name: code(value) for name, value in values.items()}, delay
+    texts = {name: code(value) for name, value in values.items()}
+    if any(has_long_text(value) for value in values.values()):
+        raise NotPossible("an argument is a text of several lines")
+    return texts, delay
 
 
-def _refuse_stars(args: Sequence[cst.Arg]) -> None:
-    if any(one.star for one in args):
-        raise NotPossible("the call unpacks its arguments")
-
-
-def _of_apply_async(
-    args: Sequence[cst.Arg], *, code: object
-) -> tuple[list[cst.BaseExpression], dict[str, cst.BaseExpression], str]:
-    _refuse_stars(args)
-    positions = iter(("args", "kwargs", "task_id"))
-    given = {
-        one.keyword.value if one.keyword is not None else next(positions, "producer"): one.value
-        for one in args
-    }
-    ordered, named = given.pop("args", None), given.pop("kwargs", None)
-    countdown = given.pop("countdown", None)
-    if given:
-        raise NotPossible(f"the call has the option {min(given)}, which belongs to the handler")
-    assert callable(code)
-    delay = "" if countdown is None else str(code(countdown))
-    return list(_elements(ordered)), dict(_pairs(named)), delay
-
-
-def _elements(node: cst.BaseExpression | None) -> Iterator[cst.BaseExpression]:
-    if node is None:
-        return
-    if not isinstance(node, cst.List | cst.Tuple):
-        raise NotPossible("args= is no list in the text")
-    for one in node.elements:
-        if isinstance(one, cst.StarredElement):
-            raise NotPossible("the call unpacks its arguments")
-        yield one.value
-
-
-def _pairs(node: cst.BaseExpression | None) -> Iterator[tuple[str, cst.BaseExpression]]:
-    if node is None:
-        return
-    if not isinstance(node, cst.Dict):
-        raise NotPossible("kwargs= is no dict in the text")
-    for one in node.elements:
-        is_pair = isinstance(one, cst.DictElement) and isinstance(one.key, cst.SimpleString)
-        if not is_pair:
-            raise NotPossible("kwargs= is no dict with literal names")
-        assert isinstance(one, cst.DictElement)
-        assert isinstance(one.key, cst.SimpleString)
-        yield str(one.key.evaluated_value), one.value
-
-
-def rewrite(made: Iterable[tuple[Change, Plan, str]], rewritings: dict[str, Rewriting]) -> None:
-    """Add the statements that emit events to the rewritings, by the names of modules."""
+def rewrite(made: Iterable[tuple[Change, Plan, str]], rewritings: dict[Path, Rewriting]) -> None:
+    """Add the statements that emit events to the rewritings, by the paths of modules."""
     for change, plan, text in made:
         module = change.sending.module
-        mine = rewritings[module.name]
+        mine = rewritings[module.path]
         mine.statements[change.sending.node] = text
         mine.imports["outbox", "emit"] = None
         mine.imports[module_name(plan.folder / "events.py"), plan.event] = None

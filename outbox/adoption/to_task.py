@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import libcst as cst
 
@@ -16,15 +17,15 @@ from .tasks import BASE
 _OWNER, _DOT, _NAME = BASE.rpartition(".")
 
 
-def rewrite(changes: Iterable[Change], rewritings: dict[str, Rewriting]) -> None:
-    """Add the replacements of these changes to the rewritings, by the names of modules."""
+def rewrite(changes: Iterable[Change], rewritings: dict[Path, Rewriting]) -> None:
+    """Add the replacements of these changes to the rewritings, by the paths of modules."""
     for one in changes:
         module, task = one.sending.module, one.task
         made = plain_call(one.sending)
         if made is not one.sending.node:
-            rewritings[module.name].calls[one.sending.node] = made
+            rewritings[module.path].calls[one.sending.node] = made
         if not task.is_stored:
-            mine = rewritings[task.module.name]
+            mine = rewritings[task.module.path]
             mine.decorators[task.decorator] = with_base(task.decorator, _NAME)
             mine.imports[_OWNER, _NAME] = None
 
@@ -59,4 +60,4 @@ def _columns(module: Module, inner: cst.Call, outer: cst.Call) -> int:
 
 def _indentation(module: Module, node: cst.CSTNode) -> int:
     line = module.lines[module.line(node) - 1]
-    return len(line) - len(line.lstrip(" "))
+    return len(line) - len(line.lstrip(" \t"))

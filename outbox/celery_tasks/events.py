@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from outbox.events import DomainEvent
 from outbox.privacy.marks import Sensitive
 
@@ -27,4 +29,4 @@ class CeleryTaskCalled(DomainEvent, key="task_id"):
 
     def in_words(self) -> str:
         """Return the name of the task, without its arguments."""
-        return f"Celery task {self.task} called"
+        return _("Celery task %(task)s called") % {"task": self.task}

@@ -8,18 +8,20 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery.utils.time import maybe_make_aware
+from kombu.compression import get_encoder
 from kombu.utils.json import dumps
 
 #: Options without data of the project. All others are stored as sensitive.
 _PLAIN = frozenset(
     {
         *("queue", "exchange", "routing_key", "priority", "delivery_mode", "compression"),
-        *("expires", "time_limit", "soft_time_limit", "ignore_result", "shadow", "route_name"),
+        *("expires", "time_limit", "soft_time_limit", "ignore_result", "route_name"),
         *("immediate", "mandatory", "group_id", "group_index", "root_id", "parent_id"),
         *("reply_to", "replaced_task_nesting"),
     }
@@ -77,9 +79,10 @@ def stored_options(
     """
     options = {name: value for name, value in given.items() if value is not None}
     _refuse(task, options)
-    delay = _delay(options.pop("eta", None), options.pop("countdown", None), now=now, zone=zone)
+    eta, countdown = options.pop("eta", None), options.pop("countdown", None)
+    delay = _delay(task, eta, countdown, now=now, zone=zone)
     if "expires" in options:
-        options["expires"] = _expires(options["expires"], now=now, zone=zone)
+        options["expires"] = _expires(task, options["expires"], now=now, zone=zone)
     kept = {name: value for name, value in options.items() if name not in _DROPPED}
     kept = {name: as_json(task, f"the option {name}", value) for name, value in kept.items()}
     plain = {name: value for name, value in kept.items() if name in _PLAIN}
@@ -106,23 +109,61 @@ def _refuse(task: str, options: dict[str, Any]) -> None:
                 f"{task}: the option {name} is {options[name]!r}, which is refused. Pass its name, "
                 "and declare it in the setting task_queues."
             )
+    _refuse_unsendable(task, options)
 
 
-def _delay(eta: Any, countdown: Any, *, now: datetime, zone: Any) -> timedelta | None:
+def _refuse_unsendable(task: str, options: Mapping[str, Any]) -> None:
+    """Refuse values that no attempt to send could use."""
+    if not isinstance(options.get("headers", {}), Mapping):
+        raise RefusedOption(
+            f"{task}: the option headers is a {type(options['headers']).__name__}, and no dict. "
+            "Pass a dict of texts."
+        )
+    if not isinstance(options.get("priority", 0), int):
+        raise RefusedOption(
+            f"{task}: the option priority is {options['priority']!r}, and no whole number. Pass "
+            "one that the broker knows, such as 0 to 9."
+        )
+    try:
+        get_encoder(options.get("compression", "zlib"))
+    except KeyError:
+        raise RefusedOption(
+            f"{task}: the option compression is {options['compression']!r}, which is unknown here. "
+            "Install its library, or remove the option."
+        ) from None
+
+
+def _delay(task: str, eta: Any, countdown: Any, *, now: datetime, zone: Any) -> timedelta | None:
     """Return the time until the task is due; None if it is due. A countdown wins, as in Celery."""
     if countdown:
-        wait = timedelta(seconds=countdown)
+        with _time_of(task, "countdown", countdown):
+            due = now + timedelta(seconds=countdown)
     elif eta:
-        wait = _moment(eta, zone=zone) - now
+        with _time_of(task, "eta", eta):
+            due = _moment(eta, zone=zone)
     else:
         return None
+    wait = due - now
     return wait if wait > timedelta(0) else None
 
 
-def _expires(given: Any, *, now: datetime, zone: Any) -> str:
-    if isinstance(given, int | float):
-        return (now + timedelta(seconds=given)).isoformat()
-    return _moment(given, zone=zone).isoformat()
+def _expires(task: str, given: Any, *, now: datetime, zone: Any) -> str:
+    with _time_of(task, "expires", given):
+        if isinstance(given, int | float):
+            return (now + timedelta(seconds=given)).isoformat()
+        return _moment(given, zone=zone).isoformat()
+
+
+@contextmanager
+def _time_of(task: str, option: str, given: Any) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        kinds = "seconds" if option == "countdown" else "a datetime, or its ISO 8601 text"
+        raise RefusedOption(
+            f"{task}: the option {option} is {given!r}, which is no time ({error}). Pass {kinds}, "
+            "before the year 9999."
+        ) from error
 
 
 def _moment(given: Any, *, zone: Any) -> datetime:
@@ -164,7 +205,7 @@ def as_json(task: str, what: str, value: Any) -> Any:
     """
     try:
         return json.loads(dumps(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"{task}: {what} is not JSON: {error}. Pass the id of a row instead of an object, and "
             "a list instead of a set."

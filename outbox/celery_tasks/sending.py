@@ -102,11 +102,13 @@ def _options(event: EventRecord) -> Mapping[str, Any]:
     options = {"root_id": stored["task_id"], **stored["options"], **stored["embedded"]}
     if "expires" in options:
         options["expires"] = datetime.fromisoformat(options["expires"])
-    return {
-        **options,
-        "serializer": "json",
-        "headers": {**headers_of(event), **options.get("headers", {})},
+    # A caller that passes on the headers of its own task would break the chain of causes.
+    given = {
+        name: value
+        for name, value in options.get("headers", {}).items()
+        if not name.startswith("outbox_")
     }
+    return {**options, "serializer": "json", "headers": {**headers_of(event), **given}}
 
 
 def _is_outage(error: Exception, connection: Any) -> bool:

@@ -11,15 +11,18 @@ with transaction.atomic():
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import uuid
 from celery.contrib.django.task import DjangoTask
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from outbox import clock, databases
 from outbox.databases import is_open
+from outbox.deliveries.subscribed import has_subscription
 from outbox.emission import emit
 
 from .options import refuse_large, stored_arguments, stored_options
@@ -87,6 +90,7 @@ class OutboxTask(_Task):
             RefusedOption: an option cannot be kept until the commit.
             TypeError: the arguments do not fit the task, or are not JSON.
             ValueError: the call is too large, or a value cannot be stored in every database.
+            ImproperlyConfigured: the sender has no subscription: `migrate` has not run.
         """
         app = self.app
         if options.get("retries") or app.conf.task_always_eager:
@@ -112,6 +116,10 @@ class OutboxTask(_Task):
         return self.apply_async(*args, **options)
 
     def _check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if not isinstance(args, list | tuple):
+            raise TypeError(f"{self.name}: args is a {type(args).__name__}. Pass a list or tuple.")
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"{self.name}: kwargs is a {type(kwargs).__name__}. Pass a dict.")
         header = getattr(self, "__header__", None)
         if self.typing and header is not None:
             header(*args, **kwargs)
@@ -153,11 +161,15 @@ class OutboxTask(_Task):
 
 
 def _emit(event: DomainEvent, *, delay: timedelta | None) -> None:
+    from .sending import HANDLER  # it imports the event
+
     using = databases.alias()
-    if is_open(connections[using]):
-        emit(event, delay=delay)
-        return
-    with transaction.atomic(using=using):
+    with nullcontext() if is_open(connections[using]) else transaction.atomic(using=using):
+        if not has_subscription(HANDLER, event.event_name, using=using):
+            raise ImproperlyConfigured(
+                f"The handler {HANDLER} has no subscription, so no worker would send tasks with "
+                "the base OutboxTask. Run `manage.py migrate` with Celery installed."
+            )
         emit(event, delay=delay)
 
 

@@ -13,14 +13,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
 from outbox import clock, databases
+from outbox.deliveries.subscribed import has_subscription
 from outbox.emission import emit
 
 from .api import BaseTaskBackend, InvalidTask, Task, TaskResult, normalize_json, task_enqueued
 from .configuration import TaskQueue, queues_of
 from .events import TaskEnqueued
-
-#: Subscriptions that this process has found, by database and handler. Only staff end one.
-_found: set[tuple[str, str]] = set()
 
 
 class OutboxBackend(BaseTaskBackend):
@@ -129,6 +127,10 @@ class OutboxBackend(BaseTaskBackend):
 def _as_json(task: Task[Any, Any], what: str, given: Any) -> Any:
     try:
         return normalize_json(given)
+    except RecursionError as error:
+        raise TypeError(
+            f"{task.module_path}: {what} is nested too deeply. Pass the id of a row."
+        ) from error
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{task.module_path}: {what} contains a value that is no JSON value. {error}. Pass the "
@@ -138,12 +140,8 @@ def _as_json(task: Task[Any, Any], what: str, given: Any) -> Any:
 
 def _refuse_without_subscription(queue: TaskQueue, *, using: str) -> None:
     """Refuse a queue without a subscription: the relay would fan its tasks out to no handler."""
-    if (using, queue.handler) in _found:
-        return
-    rows = apps.get_model("outbox", "Subscription")._default_manager.using(using)
-    if not rows.filter(handler=queue.handler, event=queue.event, active=True).exists():
+    if not has_subscription(queue.handler, queue.event, using=using):
         raise ImproperlyConfigured(
             f'The queue {queue.name!r} of TASKS["{queue.backend}"] has no subscription, so no '
             "worker would run its tasks. Run `manage.py migrate` with this release."
         )
-    _found.add((using, queue.handler))

@@ -72,13 +72,39 @@ CELERY_TASKS = [
         edits=(
             Edit(
                 "outbox/adoption/lateness.py",
-                '    return next(_problems(sending), "")\n',
-                '    return ""\n',
+                "        _problems(sending),\n",
+                "",
             ),
         ),
         noticed_by=(
             f"{ADOPTION}test_listed_calls.py::TestACallThatIsNotSafe::"
             "test_is_listed_with_its_line_and_the_reason",
+        ),
+    ),
+    Mutant(
+        name="late-objects",
+        without="outbox adopt evaluates an object earlier, although other code may change it",
+        edits=(
+            Edit(
+                "outbox/adoption/changes.py",
+                "    return _passes_on(module, top, outer)\n",
+                "    return False\n",
+            ),
+        ),
+        noticed_by=(f"{ADOPTION}test_late_values.py::TestAValueThatMayDiffer::test_is_listed",),
+    ),
+    Mutant(
+        name="adopted-file",
+        without="a write of outbox adopt that fails leaves a part of a file",
+        edits=(
+            Edit(
+                "outbox/adoption/writing.py",
+                "        new.write_bytes(text)\n",
+                "        target.write_bytes(text)\n        new.write_bytes(text)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ADOPTION}test_hostile_files.py::TestAFileThatCannotBeWritten::test_keeps_its_text",
         ),
     ),
     Mutant(

@@ -81,6 +81,12 @@ class TestADedupeKey:
     def test_may_be_any_text(self, key: str):
         assert send(dedupe_key=key) == send(dedupe_key=key)
 
+    @pytest.mark.parametrize("key", [object(), 7, b"k"])
+    def test_must_be_a_text(self, key: Any):
+        """The text of an object contains its address, so it would never repeat."""
+        with pytest.raises(TypeError, match=r"dedupe_key= is a \w+\. Pass a text"):
+            send(dedupe_key=key)
+
     def test_must_not_be_empty(self):
         with pytest.raises(ValueError, match="dedupe_key= is empty"):
             send(dedupe_key="")

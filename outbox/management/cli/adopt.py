@@ -60,7 +60,10 @@ class Adopt:
             raise CommandError(str(error)) from error
         if options["write"]:
             _warn_of_changes([one.path for one in found.files], write)
-            found.write()
+            try:
+                found.write()
+            except adoption.AdoptionFailed as error:
+                raise CommandError(str(error)) from error
         _report(found, write, to=options["to"], is_written=options["write"])
         if options["check"] and (found.listed or (found.files and not options["write"])):
             sys.exit(1)

@@ -9,7 +9,10 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
+from outbox.celery import OutboxTask
 from outbox.celery_tasks.sending import subscribe_sender
+from outbox.deliveries import subscribed
+from outbox.deliveries.sync import sync_subscriptions
 from outbox.testing import Outbox
 from tests.outbox.project.celery import app as default_app
 
@@ -45,7 +48,17 @@ def broker(celery: Celery) -> Broker:
 
 
 @pytest.fixture
-def sender(own_registry: None) -> Outbox:
+def sender(own_registry: None, transactional_db: None) -> Outbox:
     """An outbox with the handler that sends stored calls, and no other."""
     subscribe_sender()
+    subscribed.forget()
+    sync_subscriptions()
     return Outbox()
+
+
+@pytest.fixture
+def label(celery: Celery, sender: Outbox) -> Any:
+    @celery.task(base=OutboxTask, shared=False, name="parcels.send_label")
+    def send_label(parcel_id: Any, copies: Any = 1) -> None: ...
+
+    return send_label

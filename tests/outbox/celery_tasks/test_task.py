@@ -12,27 +12,17 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery, chain, chord, group
 from django.db import transaction
-from kombu import Queue
 
 from outbox.celery import OutboxTask
 from outbox.celery_tasks.options import RefusedOption
 from outbox.context import Cause, acting_as, caused_by
 from outbox.models import DelayedEvent, Event
 from outbox.privacy.sensitive import masked
-from outbox.storable import UnstorableValue
 from outbox.testing import Outbox
 
 from .conftest import Broker
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def label(celery: Celery, sender: Outbox) -> Any:
-    @celery.task(base=OutboxTask, shared=False, name="parcels.send_label")
-    def send_label(parcel_id: Any, copies: Any = 1) -> None: ...
-
-    return send_label
 
 
 @pytest.fixture
@@ -201,6 +191,20 @@ class TestTheMessage:
         assert message.headers["outbox_actor"] == "user:7"
 
 
+class TestTheHeadersOfACaller:
+    def test_do_not_replace_the_cause(
+        self, label: Any, celery: Celery, sender: Outbox, broker: Broker
+    ):
+        """A task may pass on its own headers."""
+        label.apply_async(args=[7], headers={"outbox_causation_id": "x", "x-tenant": "blue"})
+
+        sender.deliver_all()
+
+        [message] = broker.received(queue_of(celery))
+        assert message.headers["outbox_causation_id"] == str(Event.objects.get().id)
+        assert message.headers["x-tenant"] == "blue"
+
+
 class TestALaterCall:
     @pytest.mark.parametrize(
         "when",
@@ -275,56 +279,6 @@ class TestACanvas:
         assert broker.received(queue_of(celery)) == []
 
 
-class TestARefusedCall:
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"connection": object()}, "the option connection is refused"),
-            ({"serializer": "pickle"}, "serializer='pickle' is refused"),
-            ({"queue": Queue("labels")}, "the option queue is .* declare it in the setting"),
-        ],
-    )
-    def test_names_the_option(self, label: Any, options: dict[str, Any], text: str):
-        with pytest.raises(RefusedOption, match=text):
-            label.apply_async(args=[7], **options)
-
-        assert not Event.objects.exists()
-
-    @pytest.mark.parametrize(
-        ("args", "kwargs", "name"),
-        [([object()], {}, "parcel_id"), ([1], {"copies": {1, 2}}, "copies")],
-    )
-    def test_names_an_argument_that_is_not_json(
-        self, label: Any, args: list[Any], kwargs: dict[str, Any], name: str
-    ):
-        with pytest.raises(TypeError, match=f"parcels.send_label: the argument {name} is not JSON"):
-            label.apply_async(args=args, kwargs=kwargs)
-
-        assert not Event.objects.exists()
-
-    def test_names_a_value_that_no_database_stores(self, label: Any):
-        with pytest.raises(UnstorableValue, match=r"args\[0\] contains NUL"):
-            label.delay("a\x00b")
-
-    def test_has_arguments_that_do_not_fit_the_task(self, label: Any):
-        with pytest.raises(TypeError, match="missing 1 required positional argument"):
-            label.delay()
-
-    def test_is_too_large(self, label: Any):
-        with pytest.raises(ValueError, match=r"have 262,\d+ bytes, and at most 262,144"):
-            label.delay("x" * 262_140)
-
-        assert not Event.objects.exists()
-
-    def test_may_be_large_if_the_task_allows_it(self, celery: Celery, sender: Outbox):
-        @celery.task(base=OutboxTask, shared=False, name="parcels.large", max_bytes=2**20)
-        def send(_text: str) -> None: ...
-
-        send.delay("x" * 262_140)
-
-        assert Event.objects.exists()
-
-
 class TestATaskThatRunsWhereItIsCalled:
     def test_runs_at_once_with_task_always_eager(self, celery: Celery, sender: Outbox):
         ran: list[int] = []
@@ -369,3 +323,9 @@ class TestThePayload:
 
         assert Event.objects.get().actor == "job:labels"
         assert isinstance(Event.objects.get().correlation_id, UUID)
+
+    def test_is_masked_in_the_name_that_a_task_makes_of_its_arguments(self, label: Any):
+        """`shadow_name` of a task gets the arguments."""
+        label.apply_async(args=[7], shadow="label of hanako.yamada@example.com")
+
+        assert "hanako" not in str(masked(Event.objects.get()))

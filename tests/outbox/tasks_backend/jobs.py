@@ -17,6 +17,7 @@ from django.db import connection, transaction
 
 from outbox import Discard, PermanentFailure, emit
 from outbox.databases import is_open
+from outbox.deliveries import subscribed
 from tests.outbox.project.depot.events import PlaceAssigned
 
 LIBRARY = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
@@ -24,7 +25,6 @@ LOGGER = LIBRARY
 pytest.importorskip(LIBRARY, reason="Django 5.2 without the package django-tasks has no tasks")
 
 from outbox.tasks_backend import api as api  # noqa: E402  it needs the library
-from outbox.tasks_backend import backend  # noqa: E402  as above
 
 task = import_module(LIBRARY).task
 
@@ -128,4 +128,4 @@ def leave_out_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_subscriptions() -> None:
     """Let the backend look for the subscriptions of its queues again."""
-    backend._found.clear()
+    subscribed.forget()

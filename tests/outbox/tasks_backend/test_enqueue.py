@@ -26,6 +26,14 @@ def stored() -> int:
     return Event.objects.count() + DelayedEvent.objects.count()
 
 
+def nested(levels: int) -> list[Any]:
+    """Return lists in lists. Handlers cannot read more than 200."""
+    value: list[Any] = []
+    for _level in range(levels):
+        value = [value]
+    return value
+
+
 class TestATask:
     @pytest.mark.parametrize("delay", [None, timedelta(hours=1)])
     def test_leaves_nothing_when_its_transaction_is_rolled_back(
@@ -136,12 +144,20 @@ class TestARefusal:
 
         assert stored() == 0
 
-    @pytest.mark.parametrize("value", [float("nan"), "\x00", {"a": ["\ud800"]}])
+    @pytest.mark.parametrize("value", [float("nan"), "\x00", {"a": ["\ud800"]}, nested(150)])
     def test_of_an_argument_that_not_every_database_stores(self, configure: Configure, value: Any):
         configure()
 
         with pytest.raises(UnstorableValue, match=r"^outbox\.TaskEnqueued.* cannot be stored: arg"):
             jobs.note.enqueue(value)
+
+        assert stored() == 0
+
+    def test_of_an_endless_list_names_the_task(self, configure: Configure):
+        configure()
+
+        with pytest.raises(TypeError, match=r"jobs\.note: args is nested too deeply\. Pass the id"):
+            jobs.note.enqueue(nested(5000))
 
         assert stored() == 0
 
