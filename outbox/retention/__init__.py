@@ -75,8 +75,8 @@ def prune(
                 if time.monotonic() > until:
                     break
                 removed += prune_some(seqs, before=before, archive=store, using=using)
-    if before := _latest_horizon(older_than, using=using):
-        forget_unused(before=before, until=until, using=using)
+    if latest := _latest_horizon(older_than, using=using):
+        forget_unused(before=latest, until=until, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, removed, what)
     return removed

@@ -16,6 +16,7 @@ OUTBOX = {
     "MAX_WORKER_CRASHES": 3,
     "HEARTBEAT_SECONDS": 2.0,
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
+    **({"TRANSPORTS": ["celery", "local"]} if os.environ.get("GROUND_HAS_BOTH") else {}),
 }
 CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}
 celery_worker.ACKNOWLEDGE_AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))

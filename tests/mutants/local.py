@@ -8,6 +8,7 @@ OUTBOX = "tests/outbox/"
 POOL = f"{OUTBOX}transports/test_pool.py::TestAPool::"
 INTAKE = f"{OUTBOX}relay/test_intake.py::TestARelayWithAnIntake::"
 PROCESS = f"{OUTBOX}transports/test_local.py::TestAProcessWithoutABroker::"
+SUPERVISOR = f"{OUTBOX}local/test_supervisor.py::"
 WAKE_UP = f"{OUTBOX}transports/test_wake_up.py::"
 
 LOCAL = [
@@ -140,6 +141,74 @@ LOCAL = [
         ),
         noticed_by=(f"{WAKE_UP}TestAListener::test_listens_again_after_its_connection_was_cut",),
         database=POSTGRESQL,
+    ),
+    Mutant(
+        name="silent-network",
+        without="a process whose network was cut silently is not woken for a quarter of an hour",
+        edits=(
+            Edit(
+                "outbox/transports/notifications.py",
+                "                    _require_answer(session)\n",
+                '                    session.execute("SELECT 1")\n',
+            ),
+        ),
+        noticed_by=(f"{WAKE_UP}TestAListener::test_listens_again_if_its_network_is_silent",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="look-that-failed",
+        without="on SQLite a commit is not seen if the look after it failed",
+        edits=(Edit("outbox/transports/commits.py", "version = 0  # look", "pass  # look"),),
+        noticed_by=(f"{WAKE_UP}TestACommitWatcher::test_looks_again_after_a_look_that_failed",),
+    ),
+    Mutant(
+        name="lost-supervisor",
+        without="a process works for ever if its supervisor was gone before it began",
+        edits=(
+            Edit(
+                "outbox/local/process.py",
+                "        self._parent = parent\n",
+                "        self._parent = os.getppid() if parent else None\n",
+            ),
+        ),
+        noticed_by=(
+            f"{SUPERVISOR}TestAProcessOfASupervisor"
+            "::test_stops_if_its_supervisor_was_gone_before_it_began",
+        ),
+    ),
+    Mutant(
+        name="failed-fork",
+        without="all processes end if one cannot be started",
+        edits=(Edit("outbox/local/supervisor.py", "except OSError as", "except KeyError as"),),
+        noticed_by=(f"{SUPERVISOR}TestASupervisor::test_tries_again_if_no_process_can_be_started",),
+    ),
+    Mutant(
+        name="output-of-a-process",
+        without="what a handler has printed is lost when its process ends",
+        edits=(
+            Edit(
+                "outbox/local/supervisor.py",
+                "            _flush()  # os._exit drops what Python has buffered\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{SUPERVISOR}TestAProcessOfASupervisor::test_writes_what_it_has_printed",),
+    ),
+    Mutant(
+        name="signal-during-an-outage",
+        without="a process does not notice a signal while the database is away",
+        edits=(
+            Edit(
+                "outbox/local/process.py",
+                "            while not self._is_stop_requested():\n                pass\n",
+                "            while not self._is_stop_requested():\n"
+                "                self._hand_back(seconds=WAIT_SECONDS)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{SUPERVISOR}TestAProcessOfASupervisor"
+            "::test_notices_a_signal_while_a_hand_back_waits_for_the_database",
+        ),
     ),
     Mutant(
         name="commits-of-others",

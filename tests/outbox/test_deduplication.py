@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -51,7 +52,7 @@ def forget_one_page() -> None:
     """Delete unused keys for as long as one page takes."""
     times = iter([0.0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deduplication.time, "monotonic", lambda: next(times, 2.0))
+        patch.setattr(time, "monotonic", lambda: next(times, 2.0))
         forget_unused(before=timezone.now() - timedelta(days=1), until=1.0, using="default")
 
 

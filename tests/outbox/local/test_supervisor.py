@@ -36,6 +36,7 @@ def supervise(work: str, *, shell: str = "") -> subprocess.CompletedProcess[str]
     command = f'exec "$0" -c "$1" {shell}'
     return subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, RUN.format(work=work)],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
         capture_output=True,
         text=True,
         timeout=60,
