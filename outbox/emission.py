@@ -89,7 +89,7 @@ def emit(
         return first
     if delay:
         return _insert_delayed(facts, delay, using=using)
-    event_id = _insert_traced(facts, using=using)
+    event_id = _insert(facts, using=using)
     transaction.on_commit(nudge, using=using, robust=True)
     return event_id
 
@@ -111,33 +111,28 @@ def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UU
 
     Called by `emit()`, by sources, by the correction of an event, and by the test kit.
     """
-    return _insert_traced(_facts(event, using=using, event_id=event_id), using=using)
+    return _insert(_facts(event, using=using, event_id=event_id), using=using)
 
 
-def _insert_traced(facts: dict[str, Any], *, using: str) -> UUID:
-    with tracing.emitting(facts):
-        _insert(facts, is_ordered=is_ordered_event(facts["name"]), using=using)
-    stored_id: UUID = facts["id"]
-    return stored_id
-
-
-def _insert(facts: dict[str, Any], *, is_ordered: bool, using: str) -> None:
-    """Insert an event with a cached statement. Columns without a fact are NULL or a default.
+def _insert(facts: dict[str, Any], *, using: str) -> UUID:
+    """Insert an event with a cached statement; return its id. Other columns have a default.
 
     The statement of an event for an ordered handler also locks its key.
     """
     # `Event(**facts).save()` takes as long in Python as the database takes for the row.
     connection = connections[using]
-    now, more_values = clock.expression(using=using)
-    is_locked = is_ordered and has_key_locks(connection)
-    statement, fields = _statement(tuple(facts), now, using, is_locked=is_locked)
-    values = [
-        field.get_db_prep_save(value, connection)
-        for field, value in zip(fields, facts.values(), strict=True)
-    ]
-    lock = [key_number(facts["key"])] if is_locked else []
-    with connection.cursor() as cursor:
+    with tracing.emitting(facts), connection.cursor() as cursor:
+        now, more_values = clock.expression(using=using)
+        is_locked = is_ordered_event(facts["name"]) and has_key_locks(connection)
+        statement, fields = _statement(tuple(facts), now, using, is_locked=is_locked)
+        values = [
+            field.get_db_prep_save(value, connection)
+            for field, value in zip(fields, facts.values(), strict=True)
+        ]
+        lock = [key_number(facts["key"])] if is_locked else []
         cursor.execute(statement, values + more_values + lock)
+    stored_id: UUID = facts["id"]
+    return stored_id
 
 
 @cache

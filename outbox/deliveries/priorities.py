@@ -43,19 +43,15 @@ def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> li
 
 
 def of_event(seq: str, *, using: str) -> str:
-    """Return the SQL expression of the priority of an event.
+    """Return the SQL expression of the priority of a task's event.
 
     Args:
-        seq: the SQL expression of the `seq` of a task's event; "" for any other event, which has
-            no priority.
+        seq: the SQL expression of the event's `seq`.
         using: the outbox's database alias.
     """
-    is_postgresql = connections[using].vendor == "postgresql"
-    if not seq:  # PostgreSQL takes an untyped NULL of a UNION for a text
-        return "NULL::smallint" if is_postgresql else "NULL"
-    field = "(e.payload ->> 'priority')::smallint"
-    if not is_postgresql:
-        field = "json_extract(e.payload, '$.priority')"
+    field = "json_extract(e.payload, '$.priority')"
+    if connections[using].vendor == "postgresql":
+        field = "(e.payload ->> 'priority')::smallint"
     return f"(SELECT coalesce({field}, 0) FROM outbox_event e WHERE e.seq = {seq})"  # noqa: S608  ours
 
 

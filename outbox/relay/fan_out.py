@@ -22,6 +22,7 @@ from outbox.deliveries.statements import (
 )
 from outbox.events import selects
 from outbox.models import Delivery, Subscription
+from outbox.models.deliveries import TASK_EVENTS
 from outbox.transports.base import StartingTransport
 
 from .backlog import Waiting
@@ -147,7 +148,7 @@ def _new(event: Waiting, row: Subscription, *, now: datetime, is_behind: bool) -
         now,
         order_key=order_key,
         share=share,
-        has_priority=row.has_priorities,
+        has_priority=row.event.startswith(TASK_EVENTS),
     )
     if is_behind:
         due_at, note = ordering.first_check(now), ordering.NOTE
@@ -169,7 +170,7 @@ def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> 
             number = subscription_pass.whole(number)
         else:
             pending = [one for one in pending if subscription_pass.has_share(one.share)]
-        if row.has_priorities and number < len(pending):
+        if number < len(pending) and row.has_priorities:
             number = 0  # the next pass claims them by priority
         chosen = pending[:number]
         if slots := subscription_pass.slots:
@@ -227,7 +228,7 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
         "%s",
         place.get("order_key", "NULL"),
         place.get("share", "NULL"),
-        priorities.of_event("column1" if one.has_priority else "", using=using),
+        priorities.of_event("column1", using=using) if one.has_priority else _NO_PRIORITY,
         "1, 1" if one.worker else "0, 0",
         "%s",
         instant(now if one.worker else None, using=using),
@@ -255,6 +256,8 @@ def _hand_over(
     inline.accept(started, refill=refill)
 
 
+#: With a type: PostgreSQL takes an untyped NULL of a UNION for a text.
+_NO_PRIORITY = "CAST(NULL AS smallint)"
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (

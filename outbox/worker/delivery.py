@@ -83,7 +83,7 @@ def deliver(
         results = _run_all(handler, started, began=began, access=access)
     if is_counted:
         outcome.count(handler, results)
-        outcome.announce(handler, results)
+        outcome.ended.send_robust(None, handler=handler, results=results)
     return results
 
 
@@ -110,7 +110,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)
     outcome.count(handler, results)
-    outcome.announce(handler, results)
+    outcome.ended.send_robust(None, handler=handler, results=results)
     return results
 
 

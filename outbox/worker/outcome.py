@@ -130,11 +130,6 @@ def _of_a_call(handler: Handler, results: Sequence[Result]) -> dict[str, object]
     }
 
 
-def announce(handler: Handler, results: Sequence[Result]) -> None:
-    """Send `ended`."""
-    ended.send_robust(None, handler=handler, results=results)
-
-
 def count(handler: Handler, results: Sequence[Result]) -> None:
     """Count the results of a message, for charts and metrics."""
     name = handler.name

@@ -116,8 +116,8 @@ RECEIVERS = [
         edits=(
             Edit(
                 "outbox/sources/reading.py",
-                "        return unreadable(message, source, content)\n\n\ndef content_of",
-                "        raise\n\n\ndef content_of",
+                "        return unreadable(message, source, content)\n\n\ndef _described",
+                "        raise\n\n\ndef _described",
             ),
         ),
         noticed_by=(

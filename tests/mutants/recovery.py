@@ -764,8 +764,8 @@ SHARES = [
         edits=(
             Edit(
                 "outbox/relay/dispatch.py",
-                "        if self.row.share_window is None:\n            due = ",
-                "        if True:\n            due = ",
+                "        if self.row.share_window is None:\n            text = ",
+                "        if True:\n            text = ",
             ),
         ),
         noticed_by=(
