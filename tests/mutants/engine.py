@@ -815,8 +815,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                'is_ordered=is_ordered_event(facts["name"])',
-                "is_ordered=False",
+                'is_ordered_event(facts["name"]) and has_key_locks(connection)',
+                "False",
             ),
         ),
         noticed_by=(

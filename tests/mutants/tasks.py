@@ -131,7 +131,7 @@ TASKS = [
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
-                "        if row.has_priorities and number < len(pending):\n",
+                "        if number < len(pending) and row.has_priorities:\n",
                 "        if False:\n",
             ),
         ),
