@@ -1,7 +1,7 @@
 """Findings about processes of `manage.py outbox work`: which queues they serve, and how they wake.
 
 No canary is needed: the process that claims a delivery also runs it. So its heartbeat and the age
-of what is owed show whether it works.
+of the owed deliveries show whether it works.
 """
 
 from __future__ import annotations

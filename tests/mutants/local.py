@@ -101,7 +101,7 @@ LOCAL = [
     ),
     Mutant(
         name="repeated-pass",
-        without="what is due waits for the poll if the last thread ended during the pass",
+        without="due deliveries wait for the poll if the last thread ended during the pass",
         edits=(
             Edit(
                 "outbox/transports/local.py",

@@ -38,7 +38,7 @@ class _Kind:
         type: its CloudEvents type.
         title: its title.
         summary: one sentence, or "".
-        what: a sentence about what becomes of it, or "".
+        what: a sentence about its processing, or "".
         schema: JSON Schema of its data; None: it has no JSON form.
     """
 

@@ -261,7 +261,7 @@ class TestAProcessWithoutABroker:
 
 
 class TestAPassThatFoundNoFreeThread:
-    """It leaves what is due to the next thread that is idle."""
+    """It leaves due deliveries to the next thread that is idle."""
 
     def test_is_repeated_if_the_last_item_ended_meanwhile(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail if `note_run_out` relies on an item that ends later."""
