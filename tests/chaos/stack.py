@@ -224,6 +224,16 @@ class Stack:
         """The one value of a query."""
         return self.query(statement, *parameters)[0][0]
 
+    def has_backlog(self) -> bool:
+        """Return whether an event is not fanned out or a delivery is not done."""
+        # In one statement: between two, a handler's commit turns a delivery into a waiting event.
+        return bool(
+            self.value(
+                "SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)"
+                " + (SELECT count(*) FROM outbox_delivery WHERE state <> 'done')"
+            )
+        )
+
     def wait_until(
         self, condition: Callable[[], object], what: str, *, ceiling: float = CEILING
     ) -> None:

@@ -26,15 +26,6 @@ def effects(ground: Stack, handler: str) -> int:
     return int(ground.value("SELECT count(*) FROM ground_effect WHERE handler = ?", handler))
 
 
-def is_settled(ground: Stack) -> bool:
-    """Whether every event is fanned out and every delivery done."""
-    # In one statement: between two, a handler's commit turns a debt into a waiting event.
-    return not ground.value(
-        "SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)"
-        " + (SELECT count(*) FROM outbox_delivery WHERE state <> 'done')"
-    )
-
-
 def any_delivery(ground: Stack) -> bool:
     return bool(ground.value("SELECT count(*) FROM outbox_delivery"))
 
@@ -44,7 +35,7 @@ def wait_for_records(ground: Stack, number: int) -> None:
 
 
 def settle(ground: Stack) -> None:
-    ground.wait_until(lambda: is_settled(ground), "everything is delivered")
+    ground.wait_until(lambda: not ground.has_backlog(), "everything is delivered")
 
 
 def assert_each_once(ground: Stack, number: int, **more: int) -> None:

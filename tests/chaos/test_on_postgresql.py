@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer
 from tests.chaos.stack import BYSTANDER, Stack
-from tests.chaos.test_fire import QUEUES, assert_each_once, is_settled, settle
+from tests.chaos.test_fire import QUEUES, assert_each_once, settle
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -83,7 +83,7 @@ class TestPgBouncerInTransactionMode:
 
         strike_at_once(ground, 60)
         most = self.server_connections(ground)  # PgBouncer keeps those that it has opened
-        while not is_settled(ground):
+        while ground.has_backlog():
             most = max(most, self.server_connections(ground))
 
         assert_each_once_and_in_order(ground, 60)
@@ -117,7 +117,7 @@ class TestAnyNumberOfRelays:
             ground.manage("strike", "300", "--queued")
             strike_at_once(ground, 60)
 
-            while not is_settled(ground):
+            while ground.has_backlog():
                 assert self.beyond_their_window(ground) == []
             assert_each_once_and_in_order(ground, 60 * turn, dawdle=300 * turn)
         assert self.deadlocks(ground) == before
