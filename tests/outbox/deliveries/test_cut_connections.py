@@ -55,7 +55,8 @@ class Cut:
 def cut_connection() -> None:
     connection.ensure_connection()
     parameters = connection.get_connection_params()
-    wanted = {name: parameters[name] for name in ("host", "port", "user", "password", "dbname")}
+    names = {"host", "port", "user", "password", "dbname"} & parameters.keys()
+    wanted = {name: parameters[name] for name in names}
     with psycopg.connect(**wanted) as other:
         other.execute(_GONE, [connection.connection.info.backend_pid])
 

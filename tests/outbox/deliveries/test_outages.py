@@ -308,23 +308,28 @@ class TestTheWait:
         """The server is a standby, or a primary that became one."""
         seen: list[int] = []
         with connection.cursor() as cursor:
-            cursor.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+            cursor.execute(f"{self.own()} SET default_transaction_read_only = on")
         connection.close()
         try:
             assert transient_errors.wait_until_reachable(using="default", sleep=self.reset(seen))
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("SET default_transaction_read_only = off")
-                cursor.execute("ALTER ROLE CURRENT_USER RESET default_transaction_read_only")
+                cursor.execute(f"{self.own()} RESET default_transaction_read_only")
             connection.close()
         assert seen
+
+    def own(self) -> str:
+        """Return the start of a statement about this database: other tests may use the server."""
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        return f"ALTER ROLE CURRENT_USER IN DATABASE {name}"
 
     def reset(self, seen: list[int]) -> Callable[[float], object]:
         def sleep(_seconds: float) -> bool:
             seen.append(1)
             with connection.cursor() as cursor:
                 cursor.execute("SET default_transaction_read_only = off")
-                cursor.execute("ALTER ROLE CURRENT_USER RESET default_transaction_read_only")
+                cursor.execute(f"{self.own()} RESET default_transaction_read_only")
             connection.close()
             return False
 
