@@ -46,6 +46,7 @@ def advice(
     nothing = Advice(_("None. All deliveries are done or in progress."), is_bad=False)
     parts = (
         _of_health(status, health),
+        _of_failing(status),
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
         _of_age(status),
@@ -89,6 +90,13 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
         yield Advice(text % beat.text)
 
 
+def _of_failing(status: Status) -> Iterator[Advice]:
+    for group in status.failing:
+        text = _("%(handler)s is failing (%(cause)s). Fix the cause. The outbox tries again.")
+        facts = {"handler": group.handler, "cause": group.cause}
+        yield Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
+
+
 def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advice]:
     for group in groups:
         if group.is_overtaken:
@@ -107,7 +115,7 @@ def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advic
                 group.number,
             )
         facts = {"number": group.number, "handler": group.handler, "cause": group.cause}
-        yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+        yield Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
 
 
 def _on_overtaken(group: Group) -> Advice:
@@ -119,7 +127,7 @@ def _on_overtaken(group: Group) -> Advice:
         group.number,
     )
     facts = {"number": group.number, "handler": group.handler}
-    return Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+    return Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
 
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:

@@ -1,13 +1,14 @@
-"""Findings about outstanding work that does not continue by itself.
+"""Findings about outstanding work that fails or does not continue by itself.
 
-Dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation. Reasons of
-pauses and breakers are left out. They may quote a failure, and people who may see the doctor's page
-in the admin need not be allowed to see failures.
+Failing, dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation.
+Reasons of pauses and breakers are left out. They may quote a failure, and people who may see the
+doctor's page in the admin need not be allowed to see failures. So exceptions are optional.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 
@@ -17,6 +18,7 @@ from outbox import clock, events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.consumers import ConsumerStatus
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
@@ -26,16 +28,23 @@ from .findings import Finding, error, ok, warning
 
 _PART = "owed deliveries"
 _LONG = 60.0
+#: A handler that fails for longer, without a success since, does not work.
+_LONG_FAILING = timedelta(minutes=15)
 
 
-def examine(*, using: str) -> Iterator[Finding]:
-    """Find dead, parked, unknown, ended or long-waiting work, and unfinished operations.
+def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
+    """Find failing, dead, parked, unknown, ended or late work, and unfinished operations.
 
     An open breaker is a finding even if no delivery waits for it.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: name the exceptions of failing handlers.
     """
-    now = status(using=using)
+    now = status(using=using, has_failures=has_failures)
     handlers = now.handlers
     found = [
+        *_failing(now.failing),
         *_dead(handlers),
         *_paused(handlers),
         *_parked_as_unknown(handlers),
@@ -47,6 +56,19 @@ def examine(*, using: str) -> Iterator[Finding]:
         *_operations(using=using),
     ]
     yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
+
+
+def _failing(found: Sequence[FailureGroup]) -> Iterator[Finding]:
+    for one in found:
+        is_new = one.now - one.since < _LONG_FAILING
+        has_succeeded = one.last_success is not None and one.last_success >= one.since
+        report = warning if is_new or has_succeeded else error
+        yield report(
+            _PART,
+            f"{one.text} ({one.details}).",
+            f"Correct the cause. `manage.py outbox why {one.example}` explains the latest one, and "
+            "`manage.py outbox groups` shows the commands that retry them or pause the handler.",
+        )
 
 
 def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:

@@ -410,6 +410,14 @@ class Attempt(Row):
     place = models.CharField(
         _("place"), max_length=300, blank=True, help_text=_("File and line of the exception.")
     )
+    release = models.CharField(
+        _("release"),
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_('OUTBOX["RELEASE"] of the process that recorded it.'),
+    )
 
     class Meta:
         verbose_name = _("attempt")

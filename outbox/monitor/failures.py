@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -35,6 +35,7 @@ class FailureGroup:
             (25 hours); None without one.
         example: id of the delivery that failed last.
         worker: name of the worker of the latest attempt.
+        release: `OUTBOX["RELEASE"]` of that worker; "" if it is not set, or if the worker died.
         cause: the exception, or another cause of dead deliveries in words.
         now: the time of the query.
     """
@@ -53,6 +54,7 @@ class FailureGroup:
     last_success: datetime | None = None
     example: int
     worker: str = ""
+    release: str = ""
     cause: str
     now: datetime
 
@@ -60,6 +62,11 @@ class FailureGroup:
     def is_failing(self) -> bool:
         """Whether its deliveries are tried again."""
         return self.kind == FAILING
+
+    def hidden(self) -> FailureGroup:
+        """Return the group without its failure, for people who may not see failures."""
+        cause = _("an exception")
+        return replace(self, exception="", message="", place="", worker="", cause=cause)
 
     @property
     def number_text(self) -> str:
@@ -94,6 +101,26 @@ class FailureGroup:
             "since": format_clock(self.since, now=self.now),
             "next": self.next_text,
         }
+
+    @property
+    def details(self) -> str:
+        """Message, place, last success and release: "division by zero at a.services:7 award"."""
+        parts = [
+            self.message,
+            _("at %s") % self.place if self.place else "",
+            self.success_text,
+            _("release %s") % self.release if self.release else "",
+        ]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def success_text(self) -> str:
+        """The handler's last success in words."""
+        if self.last_success is None:
+            return _("no success of the handler in the last 25 hours")
+        return _("last success of the handler at %s") % format_clock(
+            self.last_success, now=self.now
+        )
 
     @property
     def retry(self) -> str:

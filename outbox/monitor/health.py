@@ -5,7 +5,7 @@ No network requests: processes store their heartbeats, and only this module read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,8 +21,12 @@ from outbox.transports import names
 from outbox.transports.base import QUEUE
 
 from .consumers import ConsumerStatus, consumer_statuses
+from .failures import FailureGroup
 
 Kind = Heartbeat.Kind
+
+#: Most failing handlers that a health text names.
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +128,10 @@ class PartHealth:
     """The health of one part of the system.
 
     Attributes:
-        part: "relay", "beat", "broker", "database", "queue", "source" or "consumer".
+        part: "relay", "beat", "broker", "database", "queue", "source", "consumer" or "handlers".
         queue: name of the queue, source or consumer; "" for other parts.
-        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time.
+        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time. Of
+            handlers: none is failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
     """
@@ -145,13 +150,21 @@ class PartHealth:
             "beat": _("beat"),
             "broker": _("broker"),
             "database": _("database"),
+            "handlers": _("handlers"),
         }
         named = {"source": _("source %s"), "consumer": _("consumer %s"), "queue": _("queue %s")}
         return names.get(self.part) or named[self.part] % self.queue
 
 
-def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
-    """Return the health of each part; cost: two small queries, and two if sinks have consumers."""
+def health_of_parts(
+    *, failing: Iterable[FailureGroup] | None = None, using: str | None = None
+) -> list[PartHealth]:
+    """Return the health of each part; cost: two small queries, and two if sinks have consumers.
+
+    Args:
+        failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
+        using: the outbox's database alias.
+    """
     using = using or databases.alias()
     found = Heartbeats(using=using)
     rows = Subscription.objects.using(using).filter(active=True)
@@ -167,7 +180,17 @@ def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
         *(_queue(queue, found) for queue in sorted(queues)),
         *(_source(name, found) for name in received_sources()),
         *_consumers(active, using=using),
+        *([] if failing is None else [_handlers(failing)]),
     ]
+
+
+def _handlers(failing: Iterable[FailureGroup]) -> PartHealth:
+    names = sorted({one.handler for one in failing})
+    text = _("none is failing")
+    if names:
+        text = ngettext("%(n)d is failing: %(names)s", "%(n)d are failing: %(names)s", len(names))
+        text %= {"n": len(names), "names": ", ".join(names[:_MOST_NAMES])}
+    return PartHealth(part="handlers", is_on=not names, text=text)
 
 
 def _part(kind: str, found: Heartbeats) -> PartHealth:

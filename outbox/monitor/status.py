@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from outbox.deliveries.pauses import with_backfills
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .consumers import ConsumerStatus, consumer_statuses
+from .failing import count_failing, failing_groups_of
+from .failures import FailureGroup
 from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
 
 State = Delivery.State
@@ -28,6 +31,7 @@ class HandlerStatus:
         queue: queue of its messages.
         pending: number of deliveries that wait in the database, including those in backoff.
         retrying: number of pending deliveries with an earlier attempt.
+        failing: number of deliveries whose latest attempt failed and that are tried again.
         sent: number with the broker or a worker.
         dead: number that wait for a person.
         parked: number that wait until the handler is resumed or deployed.
@@ -51,6 +55,7 @@ class HandlerStatus:
     queue: str
     pending: int = 0
     retrying: int = 0
+    failing: int = 0
     sent: int = 0
     dead: int = 0
     parked: int = 0
@@ -96,6 +101,7 @@ class Status:
         waiting_events: number of events that wait for fan-out.
         oldest_waiting: emission time of the oldest of these.
         consumers: the settlements that consumers of sinks owe.
+        failing: the groups of failing deliveries, the largest first.
     """
 
     at: datetime
@@ -103,6 +109,11 @@ class Status:
     waiting_events: int = 0
     oldest_waiting: datetime | None = None
     consumers: list[ConsumerStatus] = field(default_factory=list)
+    failing: list[FailureGroup] = field(default_factory=list)
+
+    def failing_of(self, handler: str) -> list[FailureGroup]:
+        """Return the failing groups of a handler, the largest first."""
+        return [one for one in self.failing if one.handler == handler]
 
     def age(self, when: datetime | None) -> timedelta | None:
         """Return the time from `when` to `at`, at least 0; None for None."""
@@ -112,12 +123,14 @@ class Status:
 def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     """Count the outstanding deliveries.
 
-    Cost: nine queries, whatever the number of handlers, and two more if a sink has consumers. They
-    read no settled delivery, so the cost does not grow with history.
+    Cost: eleven queries, whatever the number of handlers, two more if a sink has consumers, and up
+    to six if a delivery is failing. They read no settled delivery, so the cost does not grow with
+    history.
 
     Args:
         using: the outbox's database alias.
-        has_failures: quote the texts of failures in the reasons of pauses and breakers.
+        has_failures: quote the texts of failures in the reasons of pauses and breakers, and name
+            the exceptions of failing groups.
     """
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
@@ -130,6 +143,7 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
         handlers[handler].done_in_a_minute = number
+    failing = _failing(subscriptions, handlers, using=using)
     waiting = Event.objects.using(using).filter(fanned_out_at=None)
     found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
     return Status(
@@ -138,7 +152,19 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
         waiting_events=found["number"],
         oldest_waiting=found["oldest"],
         consumers=consumer_statuses([row for row in subscriptions if row.active], using=using),
+        failing=failing if has_failures else [one.hidden() for one in failing],
     )
+
+
+def _failing(
+    rows: Sequence[Subscription], handlers: Mapping[str, HandlerStatus], *, using: str
+) -> list[FailureGroup]:
+    """Return the failing groups, and store their numbers with the handlers."""
+    names = {row.pk: row.handler for row in rows if row.active}
+    found = failing_groups_of(names, using=using)
+    for handler, number in count_failing(found, using=using).items():
+        handlers[handler].failing = number
+    return found
 
 
 def _add_condition(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:

@@ -543,7 +543,7 @@ class TestGroups:
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
     def test_are_empty_without_dead_letters(self, outbox: Outbox):
-        assert outbox_command("groups") == "No delivery is dead.\n"
+        assert outbox_command("groups") == "No delivery is failing or dead.\n"
 
 
 class TestBlocked:
