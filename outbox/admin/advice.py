@@ -9,6 +9,7 @@ from datetime import timedelta
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox.formatting import format_time
 from outbox.models import Subscription
 from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
@@ -132,10 +133,18 @@ def _on_overtaken(group: Group) -> Advice:
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
     for row in Subscription.objects.filter(breaker_opened_at__isnull=False).order_by("handler"):
-        text = _("The breaker of %(handler)s is open. Check the external system.")
+        text = _(
+            "The breaker of %(handler)s is open. Check the external system. The next probe is due "
+            "at %(probe)s. Closing the breaker sends all its deliveries again at once."
+        )
         if has_failures:
-            text = _("The breaker of %(handler)s is open (%(reason)s). Check the external system.")
-        facts = {"handler": row.handler, "reason": row.breaker_reason}
+            text = _(
+                "The breaker of %(handler)s is open (%(reason)s). Check the external system. The "
+                "next probe is due at %(probe)s. Closing the breaker sends all its deliveries "
+                "again at once."
+            )
+        probe = format_time(row.breaker_probe_at) if row.breaker_probe_at else _("once")
+        facts = {"handler": row.handler, "reason": row.breaker_reason, "probe": probe}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
         if one.backfill:

@@ -19,6 +19,7 @@ from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import FailureGroup
+from outbox.monitor.people import name_of
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
@@ -111,9 +112,10 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             _PART,
             f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}. "
             f"{_probe(one)}. Waiting: {_waiting_for(one) or 'no delivery'}.",
-            "`manage.py outbox status` shows the reason. Check that the external system is up. To "
-            f"close the breaker without a probe: `manage.py outbox close-breaker {one.handler} "
-            "--reason TEXT`.",
+            "`manage.py outbox status` shows the host and the reason. Check that the external "
+            "system is up. If the probe, one delivery, succeeds, the breaker closes. To close it "
+            "without a probe, so that all its deliveries are sent again at once: `manage.py outbox "
+            f"close-breaker {one.handler} --reason TEXT`.",
         )
 
 
@@ -201,10 +203,11 @@ def _operations(*, using: str) -> Iterator[Finding]:
     held = {one.backfill: one.handler for one in handlers if one.backfill}
     for operation in stopped:
         handler = held.get(operation.pk, "")
+        by = name_of(operation.by)
         holds = f" It holds {handler}, which runs no delivery meanwhile." if handler else ""
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {operation.by}) is unfinished, and "
+            f"Operation {operation.pk} ({operation.action} by {by}) is unfinished, and "
             f"its last heartbeat was at {format_time(operation.seen_at)}.{holds}",
             next_step(operation),
         )

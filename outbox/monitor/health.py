@@ -48,6 +48,10 @@ class LastSeen:
         return span(now - self.at) if self.at else ""
 
 
+#: The name of the heartbeat that the task of beat writes where it runs.
+BEATS_TASK = "beat"
+
+
 class Heartbeats:
     """The stored heartbeats of relays, workers, beat and the broker, read by one query.
 
@@ -59,6 +63,8 @@ class Heartbeats:
         using = using or databases.alias()
         self.now = clock.now(using=using)
         rows = Heartbeat.objects.using(using).exclude(kind__in=(Kind.CANARY, Kind.OUTAGE))
+        # Periodic jobs of `outbox work` have rows of the kind, too.
+        rows = rows.exclude(kind=Kind.BEAT, name__startswith="outbox.")
         self._rows = list(rows.order_by("-seen_at"))
 
     def latest(self, kind: str, *, queue: str = "", name: str = "") -> LastSeen:
@@ -68,6 +74,16 @@ class Heartbeats:
                 is_fresh = self._is_fresh(row)
                 return LastSeen(at=row.seen_at, is_fresh=is_fresh, queues=tuple(row.queues))
         return LastSeen()
+
+    def process_of_beat(self) -> tuple[LastSeen, datetime | None]:
+        """Return the latest heartbeat of a process of beat, and when it started.
+
+        A process writes none if its Celery app lacks the outbox, or with a release before this one.
+        """
+        for row in self._rows:
+            if row.kind == Kind.BEAT and row.name != BEATS_TASK:
+                return LastSeen(at=row.seen_at, is_fresh=self._is_fresh(row)), row.started_at
+        return LastSeen(), None
 
     def workers(self, queue: str) -> int:
         """Return the number of workers with a recent heartbeat that consume a queue."""

@@ -17,6 +17,7 @@ from outbox.models import Delivery, Event, Operation, Subscription
 from .consumers import ConsumerStatus, consumer_statuses
 from .failing import count_failing, failing_groups_of
 from .failures import FailureGroup
+from .people import names_of
 from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
 
 State = Delivery.State
@@ -123,9 +124,9 @@ class Status:
 def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     """Count the outstanding deliveries.
 
-    Cost: eleven queries, whatever the number of handlers, two more if a sink has consumers, and up
-    to six if a delivery is failing. They read no settled delivery, so the cost does not grow with
-    history.
+    Cost: eleven queries, whatever the number of handlers, two more if a sink has consumers, one if
+    a user has paused a handler, and up to six if a delivery is failing. They read no settled
+    delivery, so the cost does not grow with history.
 
     Args:
         using: the outbox's database alias.
@@ -135,10 +136,11 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
     subscriptions = list(with_backfills(stored))
+    names = names_of(row.paused_by for row in subscriptions)
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        _add_condition(one, row, has_failures=has_failures)
+        _add_condition(one, row, has_failures=has_failures, names=names)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
@@ -167,12 +169,14 @@ def _failing(
     return found
 
 
-def _add_condition(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
+def _add_condition(
+    one: HandlerStatus, row: Any, *, has_failures: bool, names: Mapping[str, str]
+) -> None:
     """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
     backfill = None
     if row.backfill is not None:
         backfill = Operation(pk=row.backfill, seen_at=row.backfill_seen_at)
-    one.stops.append(stop_of(row, backfill, has_failures=has_failures))
+    one.stops.append(stop_of(row, backfill, has_failures=has_failures, names=names))
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
