@@ -192,9 +192,9 @@ def _breaker(row: Subscription, *, reason: str) -> Stop:
     assert row.breaker_opened_at is not None
     cause = _("%(handler)s is held by its breaker, open since %(since)s")
     step = _(
-        "The next probe, one delivery, is due at %(probe)s. If it succeeds, the breaker closes. To "
-        "close it without a probe, so that all its deliveries are sent again at once: `manage.py "
-        "outbox close-breaker %(handler)s --reason TEXT`."
+        "The next probe is due at %(probe)s. It is one delivery, and closes the breaker if it "
+        "succeeds. To close it without a probe, so that all its deliveries are sent again at once: "
+        "`manage.py outbox close-breaker %(handler)s --reason TEXT`."
     )
     facts = {
         "handler": row.handler,

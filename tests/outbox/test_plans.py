@@ -136,9 +136,11 @@ class TestTheStatus:
 class TestFailingGroups:
     @pytest.fixture
     def many_failing(self, history: None) -> None:
-        """Each delivery has failed once and waits for its next attempt."""
-        rows = Delivery.objects.filter(subscription__handler="tests.keep")
-        now = timezone.now()
+        """600 deliveries have failed once and wait for their next attempt."""
+        mine = Delivery.objects.filter(subscription__handler="tests.keep")
+        mine.filter(state="pending").update(state="done")
+        some = list(mine.order_by("pk").values_list("pk", flat=True)[:600])
+        rows, now = Delivery.objects.filter(pk__in=some), timezone.now()
         rows.update(state="pending", settled_at=None, attempts=1, started_token=1, token=1)
         Attempt.objects.bulk_create(
             Attempt(
