@@ -136,7 +136,10 @@ class TestTheStatus:
 class TestFailingGroups:
     @pytest.fixture
     def many_failing(self, history: None) -> None:
-        """600 deliveries have failed once and wait for their next attempt."""
+        """600 deliveries have failed once and wait again, beside a backlog of new ones."""
+        new = {"state": "pending", "settled_at": None, "attempts": 0, "token": 0}
+        backlog = Delivery.objects.filter(subscription__handler="tests.count", state="done")
+        backlog.update(started_token=0, started_at=None, **new)
         mine = Delivery.objects.filter(subscription__handler="tests.keep")
         mine.filter(state="pending").update(state="done")
         some = list(mine.order_by("pk").values_list("pk", flat=True)[:600])
