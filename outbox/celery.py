@@ -25,7 +25,7 @@ from outbox.celery_tasks import context
 from outbox.celery_tasks.task import OutboxTask
 from outbox.counting.buffer import write_all
 from outbox.transports import celery_connections, celery_settings
-from outbox.transports.celery_app import MARK
+from outbox.transports.celery_app import MARK, has_outbox
 from outbox.transports.celery_worker import (
     AcknowledgeStep,
     HeartbeatStep,
@@ -56,10 +56,23 @@ def install(app: Celery) -> None:
     _when_configured(app)
     signals.celeryd_init.connect(_add_queues, weak=False, dispatch_uid="outbox.queues")
     celery_connections.watch()
+    for beginning in (signals.beat_init, signals.beat_embedded_init):
+        beginning.connect(_start_heartbeat_of_beat, weak=False, dispatch_uid="outbox.beat")
     signals.task_prerun.connect(context.begin, weak=False, dispatch_uid="outbox.begin")
     signals.task_postrun.connect(context.end, weak=False, dispatch_uid="outbox.end")
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
         ending.connect(_store_counts, weak=False, dispatch_uid="outbox.counts")
+
+
+def _start_heartbeat_of_beat(*, sender: Any, **_kwargs: Any) -> None:
+    """Write heartbeats in the process of beat, which runs no task of its own."""
+    app = getattr(sender, "app", None)
+    if app is not None and not has_outbox(app):
+        return
+    from outbox.deliveries.heartbeat import HeartbeatThread, own_name  # needs the models
+    from outbox.models import Heartbeat
+
+    HeartbeatThread(own_name(), list, kind=Heartbeat.Kind.BEAT).start()
 
 
 def _when_configured(app: Celery) -> None:

@@ -70,6 +70,8 @@ class Conf:
     """Trace with OpenTelemetry. Off: OpenTelemetry is not imported."""
     TRACE_URL: str = ""
     """URL of a trace, with `{trace_id}`, to which the admin links. Empty: no links."""
+    RELEASE: str = ""
+    """Release of the running code, such as a version or commit, stored with failed attempts."""
     METRICS_TOKEN: str = field(default="", repr=False)
     """Token that a scraper of `/metrics` must send. Empty: nothing is counted or served."""
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox.formatting import format_time
 from outbox.models import Subscription
 from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
@@ -46,6 +47,7 @@ def advice(
     nothing = Advice(_("None. All deliveries are done or in progress."), is_bad=False)
     parts = (
         _of_health(status, health),
+        _of_failing(status),
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
         _of_age(status),
@@ -89,6 +91,13 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
         yield Advice(text % beat.text)
 
 
+def _of_failing(status: Status) -> Iterator[Advice]:
+    for group in status.failing:
+        text = _("%(handler)s is failing (%(cause)s). Fix the cause. The outbox tries again.")
+        facts = {"handler": group.handler, "cause": group.cause}
+        yield Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
+
+
 def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advice]:
     for group in groups:
         if group.is_overtaken:
@@ -107,7 +116,7 @@ def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advic
                 group.number,
             )
         facts = {"number": group.number, "handler": group.handler, "cause": group.cause}
-        yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+        yield Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
 
 
 def _on_overtaken(group: Group) -> Advice:
@@ -119,15 +128,23 @@ def _on_overtaken(group: Group) -> Advice:
         group.number,
     )
     facts = {"number": group.number, "handler": group.handler}
-    return Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+    return Advice(text % facts, dead_url(handler=group.handler), _("Failures"))
 
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
     for row in Subscription.objects.filter(breaker_opened_at__isnull=False).order_by("handler"):
-        text = _("The breaker of %(handler)s is open. Check the external system.")
+        text = _(
+            "The breaker of %(handler)s is open. Check the external system. The next probe is due "
+            "at %(probe)s. Closing the breaker sends all its deliveries again at once."
+        )
         if has_failures:
-            text = _("The breaker of %(handler)s is open (%(reason)s). Check the external system.")
-        facts = {"handler": row.handler, "reason": row.breaker_reason}
+            text = _(
+                "The breaker of %(handler)s is open (%(reason)s). Check the external system. The "
+                "next probe is due at %(probe)s. Closing the breaker sends all its deliveries "
+                "again at once."
+            )
+        probe = format_time(row.breaker_probe_at) if row.breaker_probe_at else _("once")
+        facts = {"handler": row.handler, "reason": row.breaker_reason, "probe": probe}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
         if one.backfill:

@@ -1,4 +1,7 @@
-"""Dead letters in groups of one cause; retry or discard one group, or all that match."""
+"""Failing deliveries and dead letters in groups of one cause.
+
+Staff retry a failing group or pause its handler, and retry or discard dead groups.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import operations
-from outbox.models import Delivery, Operation
+from outbox.models import Delivery, Operation, Subscription
+from outbox.monitor.failing import failing_groups
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 
 from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, start_in_background
@@ -25,7 +30,8 @@ _FILTERS = ("handler", "exception", "place")
 _ACTIONS = ("retry", "discard")
 #: Only this many of the newest are grouped; an action affects all that match.
 _GROUPED = 3000
-_DEAD = (Delivery.State.DEAD.value,)
+#: States that an action on a group may change: of a dead group, and of a failing one.
+_STATES = (Delivery.State.DEAD.value, Delivery.State.PENDING.value)
 
 
 class BulkForm(ReasonForm):
@@ -47,29 +53,43 @@ class CauseForm(forms.Form):
     place = forms.CharField(required=False, strip=False)
     message = forms.CharField(required=False, strip=False)
     overtaken = forms.BooleanField(required=False)
+    state = forms.ChoiceField(choices=[(one, one) for one in _STATES], required=False)
 
 
 def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the groups, computed for each request: of the newest dead deliveries only."""
     page.require_view(request)
-    every = groups(most=_GROUPED)
+    every, failing = groups(most=_GROUPED), failing_groups()
+    both: list[Group | FailureGroup] = [*every, *failing]
     found = [group for group in every if _fits(group, request.GET)]
     return show(
         request,
         "admin/outbox/delivery/dead.html",
         of=page,
-        title=_("Dead letters"),
+        title=_("Failures"),
+        failing=[group for group in failing if _fits(group, request.GET)],
+        may_retry=may(request, "retry"),
+        pausable=pausable(failing) if may(request, "pause") else {},
         groups=found,
         total=sum(group.number for group in found),
         is_cut=sum(group.number for group in every) >= _GROUPED,
         grouped=_GROUPED,
-        handlers=sorted({group.handler for group in every}),
-        exceptions=sorted({group.exception for group in every if group.exception}),
+        handlers=sorted({group.handler for group in both}),
+        exceptions=sorted({one.exception for one in both if one.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},
         may_correct=may(request, "correct"),
         possible=[(name, TITLES[name]) for name in _ACTIONS if may(request, name)],
         done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),
     )
+
+
+def pausable(failing: Sequence[FailureGroup]) -> dict[str, int]:
+    """Return for each handler of these groups that runs the id of one of its subscriptions."""
+    names = {group.handler for group in failing}
+    if not names:
+        return {}
+    running = Subscription.objects.filter(handler__in=names, active=True, paused_at=None)
+    return dict(running.order_by("handler", "-pk").values_list("handler", "pk"))
 
 
 def _latest_actions() -> QuerySet[Operation]:
@@ -127,7 +147,7 @@ def _confirm(
     choice: operations.Choice,
 ) -> HttpResponse:
     found = operations.preview(action, choice)
-    names = (*_FILTERS, "message", "group", "overtaken")
+    names = (*_FILTERS, "message", "group", "overtaken", "state")
     kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
         request,
@@ -150,7 +170,7 @@ def _choice(given: Mapping[str, Any], *, is_group: bool) -> operations.Choice:
     # An empty field of the filter means "any"; of a group it means "none".
     exception, place = cause if is_group else (part or None for part in cause)
     return operations.Choice(
-        states=_DEAD,
+        states=(given["state"] or _STATES[0],),
         handler=handler,
         exception=exception,
         place=place,
@@ -159,7 +179,7 @@ def _choice(given: Mapping[str, Any], *, is_group: bool) -> operations.Choice:
     )
 
 
-def _fits(group: Group, given: Mapping[str, str]) -> bool:
+def _fits(group: Group | FailureGroup, given: Mapping[str, str]) -> bool:
     wanted: Sequence[tuple[str, str]] = [(name, given.get(name, "")) for name in _FILTERS]
     return all(not value or getattr(group, name) == value for name, value in wanted)
 

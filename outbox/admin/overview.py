@@ -27,6 +27,7 @@ from outbox.counting.minutes import Totals
 from outbox.doctor import Finding
 from outbox.drawing.chart import Series, chart
 from outbox.models import Event, Minute
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.status import Status, status
@@ -88,12 +89,22 @@ class Overview:
     @cached_property
     def health(self) -> Sequence[PartHealth]:
         """The health of each part."""
-        return health_of_parts()
+        return health_of_parts(failing=self.status.failing)
 
     @cached_property
     def groups(self) -> Sequence[Group]:
         """Groups of the newest dead deliveries, the largest first."""
         return groups(most=_DEAD_GROUPED)
+
+    @property
+    def failing(self) -> Sequence[FailureGroup]:
+        """The largest failing groups."""
+        return self.status.failing[:_GROUPS_SHOWN]
+
+    @property
+    def more_failing(self) -> int:
+        """The number of other failing groups."""
+        return max(0, len(self.status.failing) - _GROUPS_SHOWN)
 
     @property
     def top_groups(self) -> Sequence[Group]:
@@ -120,11 +131,11 @@ class Overview:
         """The most important numbers."""
         handlers, recent = self.status.handlers, minutes.recent(_RECENT)
         pending = sum(one.pending for one in handlers)
-        retrying = sum(one.retrying for one in handlers)
+        failing = sum(one.failing for one in handlers)
         dead = sum(one.dead for one in handlers)
         return [
             Tile(_("pending"), _number(pending), deliveries_url(state="pending")),
-            Tile(_("retrying"), _number(retrying), deliveries_url(due="later")),
+            Tile(_("failing"), _number(failing), dead_url(), is_bad=bool(failing)),
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
             *self._late(),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
@@ -195,7 +206,8 @@ class OverviewAdmin(ReadOnlyAdmin):
         """Show the doctor's findings without the broker, since no web request connects to it."""
         self.require_view(request)
         template = "admin/outbox/minute/health_checks.html"
-        return show(request, template, of=self, title=_("Health checks"), findings=findings())
+        found = findings(has_failures=may(request, "see failures"))
+        return show(request, template, of=self, title=_("Health checks"), findings=found)
 
 
 @dataclass(frozen=True)
@@ -215,11 +227,16 @@ class ShownFinding:
         return _LEVELS[self.finding.severity][1]
 
 
-def findings(*, using: str | None = None) -> list[ShownFinding]:
-    """Return the findings, the most severe first."""
+def findings(*, using: str | None = None, has_failures: bool = True) -> list[ShownFinding]:
+    """Return the findings, the most severe first.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: name the exceptions of failing handlers.
+    """
     using = using or databases.alias()
     order = list(_LEVELS)[::-1]
-    found = doctor.examine_without_broker(using=using)
+    found = doctor.examine_without_broker(using=using, has_failures=has_failures)
     found.sort(key=lambda one: order.index(one.severity))
     return [ShownFinding(finding) for finding in found]
 

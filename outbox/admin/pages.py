@@ -53,7 +53,7 @@ PAGES: Sequence[Page] = (
     Page("outbox_minute_changelist", _("Overview"), "outbox.view_minute"),
     Page("outbox_event_changelist", _("Events"), "outbox.view_event"),
     Page("outbox_event_timeline", _("Timeline"), "outbox.view_event"),
-    Page("outbox_delivery_dead", _("Dead letters"), "outbox.view_delivery"),
+    Page("outbox_delivery_dead", _("Failures"), "outbox.view_delivery"),
     Page("outbox_subscription_handlers", _("Handlers"), "outbox.view_subscription"),
     Page("outbox_event_sinks", _("Sinks"), "outbox.view_event", "SINKS"),
     Page("outbox_event_sources", _("Sources"), "outbox.view_event", "SOURCES"),

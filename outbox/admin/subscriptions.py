@@ -48,8 +48,9 @@ _PAUSE = gettext_lazy(
 )
 
 _CLOSE = gettext_lazy(
-    "These handlers start again at once, with a small window and without a probe. Close a breaker "
-    "only if the external system works again. Otherwise it opens again."
+    "All waiting deliveries of these handlers are sent again at once, without a probe. The first "
+    "messages carry few. Close a breaker only if the external system works again. Otherwise it "
+    "opens again."
 )
 
 

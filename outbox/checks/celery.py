@@ -38,9 +38,11 @@ def check_celery(**_kwargs: Any) -> list[CheckMessage]:
 
 def without_outbox(app: Any) -> tuple[str, str]:
     """Return the message and the advice for a current Celery app without the outbox."""
+    text = f"The current Celery app ({app.main}) does not have the outbox."
+    if app.main in (None, "default"):
+        text = "This process has not loaded your Celery app. The current one is Celery's default."
     return (
-        f"The current Celery app ({app.main or 'the default app'}) does not have the outbox. "
-        "Nudges and messages of this process go to that app's broker, or nowhere.",
+        f"{text} Nudges and messages of this process go to that app's broker, or nowhere.",
         "Call install(app) of outbox.celery in the module that creates your Celery app, and import "
         'the app in the __init__.py of its package: "from .celery import app as celery_app". '
         'Without a broker, set OUTBOX["TRANSPORTS"] = ["local"] and run manage.py outbox work.',

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Count, F, Max, Sum
+from django.db.models import Count, F, Max, QuerySet
 
 from outbox import clock, databases
 from outbox.models import Delivery, Event, Minute
@@ -36,6 +37,15 @@ _PRUNED_EVERY = timedelta(minutes=10)
 _COUNTS = ("events", "done", "failed", "dead")
 #: A histogram's column for each bound, and one for longer times.
 _COLUMNS = tuple(f"lag_{number}" for number in range(len(WAIT_BOUNDS) + 1))
+
+#: The values that are summed, and all that is read.
+_SUMMED = (*_COUNTS, "seconds", *_COLUMNS)
+_READ = (*_SUMMED, "few_lags")
+
+#: Most done deliveries of a minute whose times are stored one by one.
+_FEW = 20
+#: Prefix of a time in a tally: "=0.25" counts the deliveries that were done after 0.25 s.
+_EXACT = "="
 
 #: A minute and a handler; "" for the sum of all handlers.
 Place = tuple[datetime, str]
@@ -66,6 +76,7 @@ class Totals:
         dead: the number of these attempts after which the delivery was dead.
         seconds: the total run time of handlers.
         lags: the number of done deliveries within each bound of `WAIT_BOUNDS`, and beyond the last.
+        few_lags: the seconds of each done delivery, if these are few; fewer if some are unknown.
     """
 
     start: datetime
@@ -75,6 +86,7 @@ class Totals:
     dead: int = 0
     seconds: float = 0.0
     lags: Sequence[int] = field(default_factory=lambda: [0] * len(_COLUMNS))
+    few_lags: Sequence[float] = ()
 
     @property
     def mean_seconds(self) -> float | None:
@@ -91,8 +103,11 @@ class Totals:
     def lag(self, share: float) -> float | None:
         """Return the seconds after the commit within which this share was done; None without any.
 
-        It is as exact as the histogram: values are interpolated within a column.
+        It is exact if each value is known: the nearest rank. Otherwise it is as exact as the
+        histogram: values are interpolated within a column.
         """
+        if self.few_lags and len(self.few_lags) == sum(self.lags):
+            return sorted(self.few_lags)[max(0, ceil(share * len(self.few_lags)) - 1)]
         left, low = share * sum(self.lags), 0.0
         for number, bound in zip(self.lags, (*WAIT_BOUNDS, WAIT_BOUNDS[-1]), strict=True):
             if number and left <= number:
@@ -106,7 +121,9 @@ def note(handler: str, ended: Iterable[Ended]) -> None:
     tally = _counted([one for one in ended if not isinstance(one.error, LeaseLost)])
     if tally:
         minute = _floor(clock.now())
-        _buffer.add({(minute, ""): tally, (minute, handler): tally})
+        times = [f"{_EXACT}{one.lag:.4f}" for one in ended if one.error is None]
+        places = [(minute, ""), (minute, handler)]
+        _buffer.add({place: _with_times(tally, times, place) for place in places})
 
 
 def note_events(number: int) -> None:
@@ -124,30 +141,28 @@ def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]
     """Return the throughput of each step, oldest first. It reads one row a minute."""
     steps = round(length / step)
     first = _floor(end, step) - step * (steps - 1)
-    sums = [Counter[str]() for _ in range(steps)]
+    found: list[list[dict[str, Any]]] = [[] for _ in range(steps)]
     rows = Minute.objects.filter(handler="", minute__gte=first, minute__lt=first + step * steps)
-    for row in rows.values("minute", *_COUNTS, "seconds", *_COLUMNS):
-        sums[int((row.pop("minute") - first) / step)].update(row)
-    return [_totals(first + step * number, found) for number, found in enumerate(sums)]
+    for row in rows.values("minute", *_READ):
+        found[int((row["minute"] - first) / step)].append(row)
+    return [_totals(first + step * number, mine) for number, mine in enumerate(found)]
 
 
 def recent(length: timedelta) -> Totals:
     """Return the recent throughput of all handlers."""
     since = clock.now() - length
     rows = Minute.objects.filter(handler="", minute__gte=_floor(since))
-    sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
-    return _totals(since, rows.aggregate(**sums))
+    return _totals(since, rows.values(*_READ))
 
 
 def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
     """Return the recent throughput of each handler."""
     since = clock.now() - length
     rows = Minute.objects.filter(handler__in=handlers, minute__gte=_floor(since))
-    sums = {name: Sum(name) for name in (*_COUNTS, "seconds", *_COLUMNS)}
-    found: dict[str, dict[str, Any]] = {
-        row["handler"]: dict(row) for row in rows.values("handler").annotate(**sums)
-    }
-    return {handler: _totals(since, found.get(handler, {})) for handler in handlers}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.values("handler", *_READ):
+        found.setdefault(row["handler"], []).append(row)
+    return {handler: _totals(since, found.get(handler, ())) for handler in handlers}
 
 
 def done_in_a_minute(handlers: Collection[str], *, using: str | None = None) -> dict[str, int]:
@@ -190,13 +205,19 @@ def rates(*, using: str | None = None) -> dict[str, float]:
     return {name: count / (length / _MINUTE) for name, count in counts.items()}
 
 
-def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
-    counts = {name: int(found.get(name) or 0) for name in (*_COUNTS, *_COLUMNS)}
+def _totals(start: datetime, rows: Iterable[Mapping[str, Any]]) -> Totals:
+    sums: dict[str, Any] = dict.fromkeys(_READ, 0)
+    few: list[float] = []
+    for row in rows:
+        few += row["few_lags"] or ()
+        for name in _SUMMED:
+            sums[name] += row[name]
     return Totals(
         start=start,
-        seconds=found.get("seconds") or 0.0,
-        lags=[counts.pop(name) for name in _COLUMNS],
-        **counts,
+        seconds=float(sums["seconds"]),
+        lags=[sums[name] for name in _COLUMNS],
+        few_lags=few,
+        **{name: sums[name] for name in _COUNTS},
     )
 
 
@@ -212,6 +233,14 @@ def _counted(ended: Sequence[Ended]) -> Counter[str]:
     return +tally  # without zeros
 
 
+def _with_times(tally: Counter[str], times: Sequence[str], place: Place) -> Counter[str]:
+    """Return the tally with the single times, while this process has counted few in the minute."""
+    if place not in _noted and len(_noted) >= _MOST_NOTED:
+        _noted.clear()
+    _noted[place] += len(times)
+    return tally + Counter(times) if _noted[place] <= _FEW else tally
+
+
 def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:
     past = timedelta(seconds=moment.timestamp() % step.total_seconds())
     return (moment - past).replace(microsecond=0)
@@ -224,11 +253,30 @@ def _store(tallies: Mapping[Place, Counter[str]]) -> None:
     with transaction.atomic(using=using):
         for minute, handler in sorted(tallies):
             own = rows.filter(minute=minute, handler=handler)
-            added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
+            tally = tallies[minute, handler]
+            added = {name: F(name) + number for name, number in tally.items() if name[0] != _EXACT}
             if not own.update(**added):
-                rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
+                new = Minute(minute=minute, handler=handler, few_lags=[])
+                rows.bulk_create([new], ignore_conflicts=True)
                 own.update(**added)
+            _add_few(own, tally)
     _prune(using=using)
+
+
+def _add_few(own: QuerySet[Minute], tally: Counter[str]) -> None:
+    """Add the single times of a tally to its row, which the transaction has locked by an update."""
+    times = [
+        float(name[1:])
+        for name, number in tally.items()
+        if name[0] == _EXACT
+        for _ in range(number)
+    ]
+    if not times:
+        return
+    known = own.values_list("few_lags", flat=True).first()
+    if known is not None:
+        both = [*known, *times]
+        own.update(few_lags=both if len(both) <= _FEW else None)
 
 
 def _prune(*, using: str) -> None:
@@ -239,5 +287,8 @@ def _prune(*, using: str) -> None:
         Minute.objects.using(using).filter(minute__lt=now - KEPT).delete()
 
 
+#: Deliveries that this process has counted, by place; so a busy process keeps no single times.
+_noted: Counter[Place] = Counter()
+_MOST_NOTED = 2000
 _pruned_at = datetime.min.replace(tzinfo=UTC)
 _buffer: Buffer[Place] = Buffer(_store)

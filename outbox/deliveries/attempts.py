@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from outbox import clock, guards
+from outbox.conf import conf
 from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.cleaning import cleaner_for
 
@@ -22,6 +23,7 @@ NOTE_LENGTH = 300
 _NAME_LENGTH = 200
 _PLACE_LENGTH = 300
 _PATH_LENGTH = 300
+_RELEASE_LENGTH = 100
 
 #: The outbox's own code that runs around a handler.
 _PROCESS_ROOMS = ("outbox.relay.", "outbox.worker.", "outbox.deliveries.", "outbox.transports.")
@@ -85,6 +87,7 @@ def remember(
         message=failure.message if failure else "",
         traceback=failure.traceback if failure else "",
         place=failure.place if failure else "",
+        release=conf().RELEASE[:_RELEASE_LENGTH] if failure else "",
     )
 
 

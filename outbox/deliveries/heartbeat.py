@@ -106,12 +106,21 @@ def stale_after() -> timedelta:
 
 
 class HeartbeatThread(threading.Thread):
-    """Thread that writes a worker's heartbeats until stopped, on a separate connection."""
+    """Thread that writes the heartbeats of a worker or of beat, on a separate connection.
 
-    def __init__(self, name: str, queues: Callable[[], Sequence[str]]) -> None:
+    Args:
+        name: the process's name.
+        queues: returns the queues that it consumes.
+        kind: the kind of the process.
+    """
+
+    def __init__(
+        self, name: str, queues: Callable[[], Sequence[str]], *, kind: str = Kind.WORKER
+    ) -> None:
         super().__init__(name="outbox-heartbeat", daemon=True)
-        self._worker = name
+        self._process = name
         self._queues = queues
+        self._kind = kind
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -119,7 +128,7 @@ class HeartbeatThread(threading.Thread):
         try:
             while not self._stopping.is_set():
                 with apart_from_forks():  # the pool's children are forked from this process
-                    beat(Kind.WORKER, self._worker, queues=self._queues())
+                    beat(self._kind, self._process, queues=self._queues())
                 self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
         finally:
             connections.close_all()

@@ -25,6 +25,7 @@ from outbox.subscriptions import Handler
 from . import breaker, decisions, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
+from .hosts import with_host
 from .lease import by_token
 from .pauses import pausable, pause_values
 from .transient_errors import drop_broken_connection
@@ -260,7 +261,8 @@ def _judge(
         held_until = row.subscription.breaker_probe_at
         if for_breaker:
             on = handler.breaker
-            held_until = breaker.note_failure(row, on, reason=note, now=now, using=using)
+            reason = with_host(note, error)
+            held_until = breaker.note_failure(row, on, reason=reason, now=now, using=using)
     elif handler.breaker is not None and row.subscription.breaker_probe == row.pk:
         breaker.note_answer(row, using=using)  # any other exception: the external system is up
     verdict = decisions.after_failure(

@@ -61,10 +61,15 @@ def probe(
     return _examine(parts)
 
 
-def examine_without_broker(*, using: str | None = None) -> list[Finding]:
-    """Examine all parts without the broker: settings, database, heartbeats, outstanding work."""
+def examine_without_broker(*, using: str | None = None, has_failures: bool = True) -> list[Finding]:
+    """Examine all parts without the broker: settings, database, heartbeats, outstanding work.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: name the exceptions of failing handlers.
+    """
     using = using or databases.alias()
-    return _examine(_here(using))
+    return _examine(_here(using, has_failures=has_failures))
 
 
 def _canaries(
@@ -82,7 +87,7 @@ def _canaries(
     return {"queues": part}
 
 
-def _here(using: str) -> _Parts:
+def _here(using: str, *, has_failures: bool = True) -> _Parts:
     return {
         "settings": broker.examine_settings,
         "database": lambda: database.examine(using=using),
@@ -90,7 +95,7 @@ def _here(using: str) -> _Parts:
         "processes": lambda: local.examine_queues(None, using=using),
         "sources": lambda: sources.examine(using=using),
         "subscriptions": lambda: connected.examine(using=using),
-        "owed deliveries": lambda: owed.examine(using=using),
+        "owed deliveries": lambda: owed.examine(using=using, has_failures=has_failures),
     }
 
 

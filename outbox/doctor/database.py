@@ -67,7 +67,9 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
     if waiting:
         yield warning(
             _PART,
-            f"{waiting} statement(s) wait for a lock for more than a second.",
+            "1 statement has waited for a lock for more than a second."
+            if waiting == 1
+            else f"{waiting:,} statements have waited for a lock for more than a second.",
             "Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid).",
         )
     yield from _long_transactions(using=using)

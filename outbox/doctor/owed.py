@@ -1,13 +1,14 @@
-"""Findings about outstanding work that does not continue by itself.
+"""Findings about outstanding work that fails or does not continue by itself.
 
-Dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation. Reasons of
-pauses and breakers are left out. They may quote a failure, and people who may see the doctor's page
-in the admin need not be allowed to see failures.
+Failing, dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation.
+Reasons of pauses and breakers are left out. They may quote a failure, and people who may see the
+doctor's page in the admin need not be allowed to see failures. So exceptions are optional.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 
@@ -17,6 +18,8 @@ from outbox import clock, events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.consumers import ConsumerStatus
+from outbox.monitor.failures import FailureGroup
+from outbox.monitor.people import name_of
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
@@ -26,16 +29,23 @@ from .findings import Finding, error, ok, warning
 
 _PART = "owed deliveries"
 _LONG = 60.0
+#: A handler that fails for longer, without a success since, does not work.
+_LONG_FAILING = timedelta(minutes=15)
 
 
-def examine(*, using: str) -> Iterator[Finding]:
-    """Find dead, parked, unknown, ended or long-waiting work, and unfinished operations.
+def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
+    """Find failing, dead, parked, unknown, ended or late work, and unfinished operations.
 
     An open breaker is a finding even if no delivery waits for it.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: name the exceptions of failing handlers.
     """
-    now = status(using=using)
+    now = status(using=using, has_failures=has_failures)
     handlers = now.handlers
     found = [
+        *_failing(now.failing),
         *_dead(handlers),
         *_paused(handlers),
         *_parked_as_unknown(handlers),
@@ -47,6 +57,19 @@ def examine(*, using: str) -> Iterator[Finding]:
         *_operations(using=using),
     ]
     yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
+
+
+def _failing(found: Sequence[FailureGroup]) -> Iterator[Finding]:
+    for one in found:
+        is_new = one.now - one.since < _LONG_FAILING
+        has_succeeded = one.last_success is not None and one.last_success >= one.since
+        report = warning if is_new or has_succeeded else error
+        yield report(
+            _PART,
+            f"{one.text} ({one.details}).",
+            f"Correct the cause. `manage.py outbox why {one.example}` explains the latest one, and "
+            "`manage.py outbox groups` shows the commands that retry them or pause the handler.",
+        )
 
 
 def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
@@ -89,9 +112,10 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             _PART,
             f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}. "
             f"{_probe(one)}. Waiting: {_waiting_for(one) or 'no delivery'}.",
-            "`manage.py outbox status` shows the reason. Check that the external system is up. To "
-            f"close the breaker without a probe: `manage.py outbox close-breaker {one.handler} "
-            "--reason TEXT`.",
+            "`manage.py outbox status` shows the host and the reason. Check that the external "
+            "system is up. If the probe, one delivery, succeeds, the breaker closes. To close it "
+            "without a probe, so that all its deliveries are sent again at once: `manage.py outbox "
+            f"close-breaker {one.handler} --reason TEXT`.",
         )
 
 
@@ -179,10 +203,11 @@ def _operations(*, using: str) -> Iterator[Finding]:
     held = {one.backfill: one.handler for one in handlers if one.backfill}
     for operation in stopped:
         handler = held.get(operation.pk, "")
+        by = name_of(operation.by)
         holds = f" It holds {handler}, which runs no delivery meanwhile." if handler else ""
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {operation.by}) is unfinished, and "
+            f"Operation {operation.pk} ({operation.action} by {by}) is unfinished, and "
             f"its last heartbeat was at {format_time(operation.seen_at)}.{holds}",
             next_step(operation),
         )

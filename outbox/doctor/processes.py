@@ -13,8 +13,10 @@ from uuid import uuid4
 from django.db.models import F
 
 from outbox import clock
+from outbox.deliveries.heartbeat import stale_after
+from outbox.formatting import span
 from outbox.models import Delivery, Heartbeat, Subscription
-from outbox.monitor.health import Heartbeats
+from outbox.monitor.health import BEATS_TASK, Heartbeats
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -61,12 +63,25 @@ def _to_start_relay() -> str:
 
 
 def _beat(found: Heartbeats) -> Finding:
-    seen = found.latest(Kind.BEAT)
-    if seen.is_fresh:
-        return ok("beat", f"Its task ran {seen.age(found.now)} ago.")
+    task = found.latest(Kind.BEAT, name=BEATS_TASK)
+    if task.is_fresh:
+        return ok("beat", f"Its task ran {task.age(found.now)} ago.")
+    process, started_at = found.process_of_beat()
+    last = f"its task last ran {task.age(found.now)} ago" if task.at else "its task never ran"
+    if process.is_fresh and started_at is not None:
+        if found.now - started_at < stale_after():
+            age = span(found.now - started_at)
+            return ok("beat", f"It started {age} ago. Its task runs every few seconds from now on.")
+        return warning(
+            "beat",
+            f"It runs, but {last}.",
+            f"Check the workers of the queue {QUEUE}, in which the task runs, and that beat's "
+            "schedule has outbox.relay.",
+        )
+    seen = f"It was last seen {process.age(found.now)} ago, and" if process.at else "It is silent:"
     return warning(
         "beat",
-        f"Its task last ran {seen.age(found.now)} ago." if seen.at else "Its task never ran.",
+        f"{seen} {last}.",
         "Start beat, with a schedule for outbox.relay. The task runs in the queue "
         f"{QUEUE}, so check that queue's workers, too.",
     )
@@ -155,13 +170,18 @@ def _judged(queue: str, *, is_answered: bool, timeout: float, using: str) -> Fin
         return error(part, text, f"Start a worker with -Q {queue}.")
     late = f"The canary was not answered within {timeout:g} s"
     if number := _running(queue, using=using):
-        text = f"{late}: its workers run {number} deliveries, within their leases."
+        noun = "1 delivery, within its lease" if number == 1 else _within_leases(number)
+        text = f"{late}: its workers run {noun}."
         return warning(part, text, "If this lasts, give it more processes.")
     return error(
         part,
         f"{late}. A worker of it was seen {age} ago and runs no delivery: it no longer consumes.",
         "Try again with a longer --timeout. If the error stays, restart that worker.",
     )
+
+
+def _within_leases(number: int) -> str:
+    return f"{number:,} deliveries, within their leases"
 
 
 def _running(queue: str, *, using: str) -> int:

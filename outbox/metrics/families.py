@@ -166,6 +166,7 @@ def families(*, using: str | None = None) -> list[Family]:
     rows = list(Subscription.objects.using(using).filter(active=True).order_by("handler"))
     return [
         *_of_handlers(found),
+        *_of_failing(found),
         *_of_subscriptions(rows),
         *_of_events(found),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
@@ -189,6 +190,27 @@ def _of_handlers(found: Status) -> Iterator[Family]:
             age = found.age(one.oldest_in.get(state))
             oldest.samples.append(((one.handler, state), age.total_seconds() if age else 0))
     yield from (owed, oldest)
+
+
+def _of_failing(found: Status) -> Iterator[Family]:
+    """Yield the number of failing deliveries of each handler, and how long they have failed."""
+    failing = Family(
+        "outbox_failing",
+        "gauge",
+        "Deliveries whose latest attempt failed and that are tried again.",
+        ("handler",),
+    )
+    seconds = Family(
+        "outbox_failing_seconds",
+        "gauge",
+        "Seconds since the first failed attempt of a delivery that has not succeeded; 0: none.",
+        ("handler",),
+    )
+    for one in found.handlers:
+        failing.samples.append(((one.handler,), one.failing))
+        age = found.age(min((g.since for g in found.failing_of(one.handler)), default=None))
+        seconds.samples.append(((one.handler,), age.total_seconds() if age else 0))
+    yield from (failing, seconds)
 
 
 def _of_subscriptions(rows: Sequence[Subscription]) -> Iterator[Family]:

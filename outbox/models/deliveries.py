@@ -336,6 +336,12 @@ class Delivery(Row):
                 condition=Q(state="pending", priority__isnull=False),
                 name="outbox_delivery_priority",
             ),
+            # Empty without failures: it has deliveries that were started before and are due again.
+            models.Index(
+                fields=["subscription", "due_at", "attempts"],
+                condition=Q(state="pending", started_token__gt=0),
+                name="outbox_delivery_failing",
+            ),
             # Empty without ordered handlers.
             models.Index(
                 fields=["order_key", "subscription", "event"],
@@ -403,6 +409,14 @@ class Attempt(Row):
     traceback = models.TextField(_("traceback"), blank=True)
     place = models.CharField(
         _("place"), max_length=300, blank=True, help_text=_("File and line of the exception.")
+    )
+    release = models.CharField(
+        _("release"),
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_('OUTBOX["RELEASE"] of the process that recorded it.'),
     )
 
     class Meta:

@@ -93,6 +93,11 @@ class Minute(models.Model):
     lag_9 = _count()
     lag_10 = _count()
     lag_11 = _count()
+    few_lags = models.JSONField(
+        null=True,
+        editable=False,
+        help_text=_("The seconds of each done delivery, if they are few."),
+    )
 
     class Meta:
         # The name of the admin page that these rows are drawn on.

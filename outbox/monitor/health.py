@@ -5,7 +5,7 @@ No network requests: processes store their heartbeats, and only this module read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,8 +21,12 @@ from outbox.transports import names
 from outbox.transports.base import QUEUE
 
 from .consumers import ConsumerStatus, consumer_statuses
+from .failures import FailureGroup
 
 Kind = Heartbeat.Kind
+
+#: Most failing handlers that a health text names.
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,10 @@ class LastSeen:
         return span(now - self.at) if self.at else ""
 
 
+#: The name of the heartbeat that the task of beat writes where it runs.
+BEATS_TASK = "beat"
+
+
 class Heartbeats:
     """The stored heartbeats of relays, workers, beat and the broker, read by one query.
 
@@ -55,6 +63,8 @@ class Heartbeats:
         using = using or databases.alias()
         self.now = clock.now(using=using)
         rows = Heartbeat.objects.using(using).exclude(kind__in=(Kind.CANARY, Kind.OUTAGE))
+        # Periodic jobs of `outbox work` have rows of the kind, too.
+        rows = rows.exclude(kind=Kind.BEAT, name__startswith="outbox.")
         self._rows = list(rows.order_by("-seen_at"))
 
     def latest(self, kind: str, *, queue: str = "", name: str = "") -> LastSeen:
@@ -64,6 +74,16 @@ class Heartbeats:
                 is_fresh = self._is_fresh(row)
                 return LastSeen(at=row.seen_at, is_fresh=is_fresh, queues=tuple(row.queues))
         return LastSeen()
+
+    def process_of_beat(self) -> tuple[LastSeen, datetime | None]:
+        """Return the latest heartbeat of a process of beat, and when it started.
+
+        A process writes none if its Celery app lacks the outbox, or with a release before this one.
+        """
+        for row in self._rows:
+            if row.kind == Kind.BEAT and row.name != BEATS_TASK:
+                return LastSeen(at=row.seen_at, is_fresh=self._is_fresh(row)), row.started_at
+        return LastSeen(), None
 
     def workers(self, queue: str) -> int:
         """Return the number of workers with a recent heartbeat that consume a queue."""
@@ -124,9 +144,10 @@ class PartHealth:
     """The health of one part of the system.
 
     Attributes:
-        part: "relay", "beat", "broker", "database", "queue", "source" or "consumer".
+        part: "relay", "beat", "broker", "database", "queue", "source", "consumer" or "handlers".
         queue: name of the queue, source or consumer; "" for other parts.
-        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time.
+        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time. Of
+            handlers: none is failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
     """
@@ -145,13 +166,21 @@ class PartHealth:
             "beat": _("beat"),
             "broker": _("broker"),
             "database": _("database"),
+            "handlers": _("handlers"),
         }
         named = {"source": _("source %s"), "consumer": _("consumer %s"), "queue": _("queue %s")}
         return names.get(self.part) or named[self.part] % self.queue
 
 
-def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
-    """Return the health of each part; cost: two small queries, and two if sinks have consumers."""
+def health_of_parts(
+    *, failing: Iterable[FailureGroup] | None = None, using: str | None = None
+) -> list[PartHealth]:
+    """Return the health of each part; cost: two small queries, and two if sinks have consumers.
+
+    Args:
+        failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
+        using: the outbox's database alias.
+    """
     using = using or databases.alias()
     found = Heartbeats(using=using)
     rows = Subscription.objects.using(using).filter(active=True)
@@ -167,7 +196,17 @@ def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
         *(_queue(queue, found) for queue in sorted(queues)),
         *(_source(name, found) for name in received_sources()),
         *_consumers(active, using=using),
+        *([] if failing is None else [_handlers(failing)]),
     ]
+
+
+def _handlers(failing: Iterable[FailureGroup]) -> PartHealth:
+    names = sorted({one.handler for one in failing})
+    text = _("none is failing")
+    if names:
+        text = ngettext("%(n)d is failing: %(names)s", "%(n)d are failing: %(names)s", len(names))
+        text %= {"n": len(names), "names": ", ".join(names[:_MOST_NAMES])}
+    return PartHealth(part="handlers", is_on=not names, text=text)
 
 
 def _part(kind: str, found: Heartbeats) -> PartHealth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -14,6 +15,9 @@ from outbox.deliveries.pauses import with_backfills
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .consumers import ConsumerStatus, consumer_statuses
+from .failing import count_failing, failing_groups_of
+from .failures import FailureGroup
+from .people import names_of
 from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
 
 State = Delivery.State
@@ -28,6 +32,7 @@ class HandlerStatus:
         queue: queue of its messages.
         pending: number of deliveries that wait in the database, including those in backoff.
         retrying: number of pending deliveries with an earlier attempt.
+        failing: number of deliveries whose latest attempt failed and that are tried again.
         sent: number with the broker or a worker.
         dead: number that wait for a person.
         parked: number that wait until the handler is resumed or deployed.
@@ -51,6 +56,7 @@ class HandlerStatus:
     queue: str
     pending: int = 0
     retrying: int = 0
+    failing: int = 0
     sent: int = 0
     dead: int = 0
     parked: int = 0
@@ -96,6 +102,7 @@ class Status:
         waiting_events: number of events that wait for fan-out.
         oldest_waiting: emission time of the oldest of these.
         consumers: the settlements that consumers of sinks owe.
+        failing: the groups of failing deliveries, the largest first.
     """
 
     at: datetime
@@ -103,6 +110,11 @@ class Status:
     waiting_events: int = 0
     oldest_waiting: datetime | None = None
     consumers: list[ConsumerStatus] = field(default_factory=list)
+    failing: list[FailureGroup] = field(default_factory=list)
+
+    def failing_of(self, handler: str) -> list[FailureGroup]:
+        """Return the failing groups of a handler, the largest first."""
+        return [one for one in self.failing if one.handler == handler]
 
     def age(self, when: datetime | None) -> timedelta | None:
         """Return the time from `when` to `at`, at least 0; None for None."""
@@ -112,24 +124,28 @@ class Status:
 def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     """Count the outstanding deliveries.
 
-    Cost: nine queries, whatever the number of handlers, and two more if a sink has consumers. They
-    read no settled delivery, so the cost does not grow with history.
+    Cost: eleven queries, whatever the number of handlers, two more if a sink has consumers, one if
+    a user has paused a handler, and up to six if a delivery is failing. They read no settled
+    delivery, so the cost does not grow with history.
 
     Args:
         using: the outbox's database alias.
-        has_failures: quote the texts of failures in the reasons of pauses and breakers.
+        has_failures: quote the texts of failures in the reasons of pauses and breakers, and name
+            the exceptions of failing groups.
     """
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
     subscriptions = list(with_backfills(stored))
+    names = names_of(row.paused_by for row in subscriptions)
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        _add_condition(one, row, has_failures=has_failures)
+        _add_condition(one, row, has_failures=has_failures, names=names)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
         handlers[handler].done_in_a_minute = number
+    failing = _failing(subscriptions, handlers, using=using)
     waiting = Event.objects.using(using).filter(fanned_out_at=None)
     found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
     return Status(
@@ -138,15 +154,29 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
         waiting_events=found["number"],
         oldest_waiting=found["oldest"],
         consumers=consumer_statuses([row for row in subscriptions if row.active], using=using),
+        failing=failing if has_failures else [one.hidden() for one in failing],
     )
 
 
-def _add_condition(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
+def _failing(
+    rows: Sequence[Subscription], handlers: Mapping[str, HandlerStatus], *, using: str
+) -> list[FailureGroup]:
+    """Return the failing groups, and store their numbers with the handlers."""
+    names = {row.pk: row.handler for row in rows if row.active}
+    found = failing_groups_of(names, using=using)
+    for handler, number in count_failing(found, using=using).items():
+        handlers[handler].failing = number
+    return found
+
+
+def _add_condition(
+    one: HandlerStatus, row: Any, *, has_failures: bool, names: Mapping[str, str]
+) -> None:
     """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
     backfill = None
     if row.backfill is not None:
         backfill = Operation(pk=row.backfill, seen_at=row.backfill_seen_at)
-    one.stops.append(stop_of(row, backfill, has_failures=has_failures))
+    one.stops.append(stop_of(row, backfill, has_failures=has_failures, names=names))
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,8 @@ from django.utils.translation import gettext as _
 
 from outbox.formatting import format_time, one_line
 from outbox.models import Operation, Subscription
+
+from .people import names_of
 
 #: Kinds of stops, the one to name first if subscriptions of a handler differ.
 BACKFILL, PAUSE, UNKNOWN, BREAKER, END = "backfill", "pause", "unknown", "breaker", "end"
@@ -57,7 +59,11 @@ class Stop:
 
 
 def stop_of(
-    row: Subscription, backfill: Operation | None, *, has_failures: bool = True
+    row: Subscription,
+    backfill: Operation | None,
+    *,
+    has_failures: bool = True,
+    names: Mapping[str, str] | None = None,
 ) -> Stop | None:
     """Return why no delivery of a subscription is started, or None.
 
@@ -65,6 +71,7 @@ def stop_of(
         row: the subscription.
         backfill: the unfinished backfill that holds it, from `holding_backfill`.
         has_failures: quote the failure that opened a breaker or made a rule pause the handler.
+        names: the names of the people that paused handlers, from `names_of`; None: read it.
     """
     if not row.active:
         return _ended(row)
@@ -72,15 +79,17 @@ def stop_of(
         return _unknown(row)
     if row.paused_at is not None:
         reason = row.pause_reason if has_failures else public_pause_reason(row)
+        by = (names_of([row.paused_by]) if names is None else names).get(row.paused_by)
+        by = by or row.paused_by
         if backfill is not None:
             return backfill_stop(
                 row.handler,
                 number=backfill.pk,
                 seen_at=backfill.seen_at,
-                by=row.paused_by,
+                by=by,
                 reason=reason,
             )
-        return _paused(row, reason=reason)
+        return _paused(row, by=by, reason=reason)
     if row.breaker_opened_at is not None:
         return _breaker(row, reason=row.breaker_reason if has_failures else hidden_text())
     return None
@@ -166,13 +175,13 @@ def _unknown(row: Subscription) -> Stop:
     return Stop(kind=UNKNOWN, cause=cause % facts, next_step=step % facts)
 
 
-def _paused(row: Subscription, *, reason: str) -> Stop:
+def _paused(row: Subscription, *, by: str, reason: str) -> Stop:
     assert row.paused_at is not None
     cause = _("%(handler)s is paused by %(by)s since %(when)s")
     step = _("To resume it: `manage.py outbox resume %(handler)s`.")
     facts = {
         "handler": row.handler,
-        "by": row.paused_by or _("an unknown user"),
+        "by": by or _("an unknown user"),
         "when": format_time(row.paused_at),
     }
     reason = one_line(reason) or _no_reason()
@@ -183,8 +192,9 @@ def _breaker(row: Subscription, *, reason: str) -> Stop:
     assert row.breaker_opened_at is not None
     cause = _("%(handler)s is held by its breaker, open since %(since)s")
     step = _(
-        "The next probe is due at %(probe)s. To close the breaker without a probe: `manage.py "
-        "outbox close-breaker %(handler)s --reason TEXT`."
+        "The next probe is due at %(probe)s. It is one delivery, and closes the breaker if it "
+        "succeeds. To close it without a probe, so that all its deliveries are sent again at once: "
+        "`manage.py outbox close-breaker %(handler)s --reason TEXT`."
     )
     facts = {
         "handler": row.handler,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -109,6 +110,12 @@ def attempts_text(count: int) -> str:
 def outcome(failure: Attempt) -> str:
     """Return the label of an attempt's outcome."""
     return str(Attempt.Outcome(failure.outcome).label)
+
+
+@register.filter
+def of_key(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key, or None."""
+    return values.get(key)
 
 
 @register.filter

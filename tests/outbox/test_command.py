@@ -72,6 +72,7 @@ class TestStatus:
             "queue": "tests",
             "pending": 2,
             "retrying": 1,
+            "failing": 0,
             "sent": 2,
             "dead": 1,
             "parked": 1,
@@ -134,7 +135,7 @@ class TestStatus:
         assert (invoice["done_in_a_minute"], notify["done_in_a_minute"]) == (0, 5)
 
     def test_reads_no_more_for_more_handlers(self, django_assert_num_queries):
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(11):
             outbox_command("status")
 
 

@@ -142,7 +142,16 @@ class TestAProbe:
         severity, text = self.found("tests")["queue tests"]
 
         assert severity == "warning"
-        assert "its workers run 2 deliveries" in text
+        assert "its workers run 2 deliveries, within their leases" in text
+
+    def test_counts_one_running_delivery_in_the_singular(self, outbox: Outbox):
+        beat_worker("tests@host", "tests")
+        start_delivery(outbox, lease=timedelta(minutes=1))
+        Delivery.objects.filter(state="sent").earliest("pk").delete()
+
+        text = self.found("tests")["queue tests"][1]
+
+        assert "its workers run 1 delivery, within its lease" in text
 
     def test_does_not_accept_a_worker_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
         beat_worker("tests@host", "tests")
@@ -248,7 +257,7 @@ class TestTheSettings:
 
         [settings] = [one for one in found if one.part in ("settings", "broker", "queues")]
         assert settings.severity == "error"
-        assert settings.text.startswith("The current Celery app (the default app) does not have")
+        assert settings.text.startswith("This process has not loaded your Celery app.")
         assert "from .celery import app as celery_app" in settings.advice
 
 
@@ -260,6 +269,61 @@ def without_app_of_project() -> Iterator[None]:
         yield
     finally:
         app_of_project.set_current()
+
+
+class TestBeat:
+    """Its task writes a heartbeat where it runs, and its process one of its own."""
+
+    def found(self) -> tuple[str, str]:
+        [finding] = [
+            one for one in processes.examine_heartbeats(using="default") if one.part == "beat"
+        ]
+        return finding.severity, finding.text
+
+    def seen(self, name: str, *, ago: float = 1, started: float = 1) -> None:
+        now = timezone.now()
+        Heartbeat.objects.create(
+            kind=Heartbeat.Kind.BEAT,
+            name=name,
+            started_at=now - timedelta(seconds=started),
+            seen_at=now - timedelta(seconds=ago),
+        )
+
+    def test_that_has_just_started_is_no_problem(self):
+        """Seen to fail: "Its task never ran", in the first seconds."""
+        self.seen("host.7", started=4)
+
+        assert self.found() == (
+            "ok",
+            "It started 4 s ago. Its task runs every few seconds from now on.",
+        )
+
+    def test_whose_task_does_not_arrive_is_told_from_a_silent_one(self):
+        self.seen("host.7", started=300)
+
+        assert self.found() == ("warning", "It runs, but its task never ran.")
+
+    def test_whose_task_arrives_is_ok_without_a_process_of_this_release(self):
+        self.seen("beat")
+
+        assert self.found() == ("ok", "Its task ran 1 s ago.")
+
+    def test_that_is_silent_is_reported_as_such(self):
+        assert self.found() == ("warning", "It is silent: its task never ran.")
+
+    def test_that_ended_is_reported_with_both_times(self):
+        self.seen("beat", ago=125)
+        self.seen("host.7", ago=120, started=900)
+
+        assert self.found() == (
+            "warning",
+            "It was last seen 2 min ago, and its task last ran 2 min 5 s ago.",
+        )
+
+    def test_is_not_taken_for_seen_because_of_periodic_jobs_without_beat(self):
+        self.seen("outbox.prune")
+
+        assert self.found()[1] == "It is silent: its task never ran."
 
 
 class TestTheDatabase:
@@ -543,7 +607,7 @@ class TestGroups:
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
     def test_are_empty_without_dead_letters(self, outbox: Outbox):
-        assert outbox_command("groups") == "No delivery is dead.\n"
+        assert outbox_command("groups") == "No delivery is failing or dead.\n"
 
 
 class TestBlocked:

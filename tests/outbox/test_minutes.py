@@ -25,6 +25,7 @@ MINUTE = timedelta(minutes=1)
 def _never_pruned(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Act as a process that has not deleted old rows yet."""
     monkeypatch.setattr(minutes, "_pruned_at", datetime.min.replace(tzinfo=UTC))
+    minutes._noted.clear()
 
 
 def done(lag: float = 0.3, seconds: float = 0.1) -> Result:
@@ -138,3 +139,55 @@ class TestTheLag:
         row = Minute.objects.get(handler=HANDLER)
 
         assert (row.lag_0, row.lag_1, row.lag_11) == (1, 1, 1)
+
+
+class TestTheLagOfFewDeliveries:
+    def lag(self, share: float) -> float | None:
+        return minutes.by_handler([HANDLER], length=HOUR)[HANDLER].lag(share)
+
+    def test_is_exact(self):
+        """Seen to fail with the histogram alone: 3 s were shown as 3.75 s."""
+        minutes.note(HANDLER, [done(3.0)])
+        minutes.flush()
+
+        assert (self.lag(0.5), self.lag(0.95)) == (3.0, 3.0)
+
+    def test_is_a_time_that_occurred(self):
+        for lag in (0.1, 0.2, 9.0):
+            minutes.note(HANDLER, [done(lag)])
+            minutes.flush()
+
+        assert (self.lag(0.5), self.lag(0.95)) == (0.2, 9.0)
+
+    def test_is_exact_over_several_minutes_and_for_all_handlers(self):
+        before = timezone.now() - MINUTE
+        Minute.objects.create(minute=before, handler="", done=1, lag_2=1, few_lags=[0.3])
+        minutes.note(HANDLER, [done(9.0)])
+        minutes.flush()
+
+        assert minutes.recent(HOUR).lag(0.5) == 0.3
+
+    def test_is_of_the_histogram_once_there_are_many(self):
+        minutes.note(HANDLER, [done(3.0)] * 12)
+        minutes.flush()
+        assert self.lag(0.5) == 3.0
+
+        minutes.note(HANDLER, [done(3.0)] * 12)
+        minutes.flush()
+
+        assert self.lag(0.5) not in (None, 3.0)
+        assert Minute.objects.get(handler=HANDLER).done == 24
+
+    def test_is_of_the_histogram_beside_the_counts_of_an_older_release(self):
+        minutes.note(HANDLER, [done(3.0)])
+        minutes.flush()
+        Minute.objects.update(done=2, lag_2=1)
+
+        assert self.lag(0.5) not in (None, 3.0)
+
+    def test_keeps_no_single_time_of_a_busy_process(self):
+        for _message in range(30):
+            minutes.note(HANDLER, [done(3.0), done(4.0)])
+
+        (tally,) = [one for place, one in minutes._buffer._tallies.items() if place[1] == HANDLER]
+        assert sum(number for name, number in tally.items() if name[0] == "=") == 20

@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import subscribe
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.monitor.failing import failing_groups
 from outbox.monitor.status import status
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -30,6 +31,9 @@ SETTLEMENTS = "outbox_settlement"
 OLD = 1500
 #: For one query: rows on PostgreSQL, instructions on SQLite.
 A_PAGE = {"postgresql": 500, "sqlite": 20_000}
+#: The same for the sample of 200 failing deliveries, with their events and attempts.
+A_SAMPLE = {"postgresql": 1000, "sqlite": 60_000}
+FAILING = "outbox_delivery_failing"
 
 
 @pytest.fixture
@@ -72,6 +76,11 @@ def indexes_of(state: str) -> set[str]:
     return {one.name for one in Delivery._meta.indexes if one.condition == Q(state=state)}
 
 
+def is_of_failing(sql: str) -> bool:
+    """Whether a statement is of the failing groups: no other has one of these conditions."""
+    return any(part in sql for part in ('"started_token" >', '"token" >', "outbox_attempt"))
+
+
 def plan(sql: str) -> list[str]:
     command = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
@@ -97,12 +106,20 @@ class TestTheStatus:
     def test_reads_deliveries_only_by_the_indexes_of_owed_deliveries(self, history: None) -> None:
         """Seen to fail where it counted what was done lately among the newest deliveries."""
         selected = [sql for sql in statements(status, of=BIG[1]) if SETTLEMENTS not in sql]
-        found = [indexes(sql, of=BIG[1]) for sql in selected]
+        found = [indexes(sql, of=BIG[1]) for sql in selected if not is_of_failing(sql)]
 
         assert len(found) == len(Delivery.OWED)
         for state, used in zip(Delivery.OWED, found, strict=True):
             assert used
             assert used <= indexes_of(state)
+
+    def test_reads_failing_deliveries_only_by_their_index_and_by_id(self, history: None) -> None:
+        selected = [sql for sql in statements(status, of=BIG[1]) if is_of_failing(sql)]
+
+        allowed = {FAILING, f"{BIG[1]}_pkey", *indexes_of("sent")}
+        assert len(selected) >= 3
+        assert {one for sql in selected for one in indexes(sql, of=BIG[1])} <= allowed
+        assert [line for sql in selected for line in plan(sql) if is_scan(line)] == []
 
     def test_reads_settlements_only_by_the_indexes_of_open_and_missing_ones(
         self, history: None
@@ -114,6 +131,45 @@ class TestTheStatus:
             {f"{SETTLEMENTS}_missing"},
         ]
         assert not any(is_scan(line) for sql in selected for line in plan(sql))
+
+
+class TestFailingGroups:
+    @pytest.fixture
+    def many_failing(self, history: None) -> None:
+        """600 deliveries have failed once and wait again, beside a backlog of new ones."""
+        new = {"state": "pending", "settled_at": None, "attempts": 0, "token": 0}
+        backlog = Delivery.objects.filter(subscription__handler="tests.count", state="done")
+        backlog.update(started_token=0, started_at=None, **new)
+        mine = Delivery.objects.filter(subscription__handler="tests.keep")
+        mine.filter(state="pending").update(state="done")
+        some = list(mine.order_by("pk").values_list("pk", flat=True)[:600])
+        rows, now = Delivery.objects.filter(pk__in=some), timezone.now()
+        rows.update(state="pending", settled_at=None, attempts=1, started_token=1, token=1)
+        Attempt.objects.bulk_create(
+            Attempt(
+                delivery=row, number=1, started_at=now, ended_at=now, outcome="failed",
+                exception="KeyError", place="kept:7 keep",
+            )
+            for row in rows
+        )  # fmt: skip
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+    def test_read_a_sample_however_many_deliveries_are_failing(self, many_failing: None) -> None:
+        """But for the count, which reads an index of failing deliveries alone."""
+        with CaptureQueriesContext(connection) as captured:
+            (found,) = failing_groups(handlers=["tests.keep"])
+
+        assert (found.number, found.is_least) == (200, True)
+        asked = [query["sql"] for query in captured.captured_queries]
+        counts = [sql for sql in asked if "GROUP BY" in sql and f'"{BIG[1]}"' in sql]
+        assert [indexes(sql, of=BIG[1]) for sql in counts] == [{FAILING}]
+        most = {
+            sql: read
+            for sql in set(asked) - set(counts)
+            if (read := rows_read(sql)) > A_SAMPLE[connection.vendor]
+        }
+        assert most == {}
 
 
 class TestADelivery:

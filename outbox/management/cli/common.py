@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from django.core.management.base import CommandError
+from django.core.management.color import color_style
 from django.core.serializers.json import DjangoJSONEncoder
 
 from outbox import databases
@@ -119,6 +120,12 @@ def add_json(parser: ArgumentParser) -> None:
 def write_json(value: object, write: Write) -> None:
     """Write a value as JSON."""
     write(json.dumps(value, cls=DjangoJSONEncoder, indent=2))
+
+
+def red(text: str, options: Options) -> str:
+    """Return a text in red if the terminal has colours; options and variables are Django's."""
+    style = color_style(force_color=bool(options.get("force_color")))
+    return text if options.get("no_color") else str(style.ERROR(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

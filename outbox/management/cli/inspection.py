@@ -1,4 +1,4 @@
-"""Read-only subcommands: status, why, tail, groups and blocked."""
+"""Read-only subcommands: status, why, tail and blocked."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from django.db.models import Q
 
 from outbox import databases
 from outbox.deliveries.outstanding import owed_events
-from outbox.formatting import format_time, span
+from outbox.formatting import span
 from outbox.models import DelayedEvent, Delivery, Event
-from outbox.monitor import blocked, groups, status
+from outbox.monitor import blocked, status
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.monitor.sources import SourceStatus, source_statuses
@@ -34,9 +34,11 @@ from .common import (
     delivery_id,
     events_of_key,
     find_event,
+    red,
     table,
     write_json,
 )
+from .failures import failing_as_json
 from .filters import refuse_unknown_handler
 
 _POLL_SECONDS = 1.0
@@ -73,6 +75,8 @@ class Status:
             write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
         else:
             write("No handler is subscribed. Run migrate: it stores the subscriptions.")
+        for one in found.failing:
+            write(red(one.text, options))
         write(_waiting_events(found))
         if sources := source_statuses():
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
@@ -137,25 +141,6 @@ class Tail:
             return
 
 
-class Groups:
-    """Show dead deliveries grouped by cause, with the command that retries each group."""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare --json."""
-        add_json(parser)
-
-    def run(self, options: Options, write: Write) -> None:
-        """Write the groups, or the JSON."""
-        found = groups.groups()
-        if options["json"]:
-            write_json([_group_as_json(one) for one in found], write)
-            return
-        for one in found:
-            _write_group(one, write)
-        if not found:
-            write("No delivery is dead.")
-
-
 class Blocked:
     """List the blocked keys of ordered handlers, with the delivery that blocks each."""
 
@@ -217,6 +202,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
     return {
         "at": found.at,
         "handlers": [_handler_as_json(found, one) for one in found.handlers],
+        "failing": [failing_as_json(one) for one in found.failing],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
@@ -291,29 +277,3 @@ def _polls(*, once: bool) -> Iterator[None]:
     while not once:
         time.sleep(_POLL_SECONDS)
         yield
-
-
-def _group_as_json(one: groups.Group) -> dict[str, Any]:
-    return {**asdict(one), "retry": one.retry, "correct": one.correct}
-
-
-def _write_group(one: groups.Group, write: Write) -> None:
-    where = f" at {one.place}" if one.place and not one.reason else ""
-    times = f"between {format_time(one.first)} and {format_time(one.last)}"
-    write(f"{count(one.number, 'delivery', 'deliveries')} of {one.handler}: {one.cause}{where}")
-    write(f"    {times}, for example delivery {one.example}")
-    if one.is_overtaken:
-        write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
-        write(f"    if the handler can run out of order: {one.retry}")
-        write(f"    otherwise: {one.discard}")
-        return
-    if one.is_unsettled:
-        write(f"    first check the consumer: manage.py outbox why {one.example}")
-        write(f"    to publish them again: {one.retry}")
-        write(f"    if the settlement is not needed: {one.discard}")
-    elif one.reason:
-        write(f"    to correct one: {one.correct}")
-        write(f"    after a release that can read them: {one.retry}")
-        write(f"    otherwise: {one.discard}")
-    else:
-        write(f"    {one.retry}")

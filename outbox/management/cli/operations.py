@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from datetime import timedelta
 
 from django.core.management.base import CommandError
@@ -13,6 +14,7 @@ from outbox import databases, operations
 from outbox.conf import conf
 from outbox.formatting import format_time, one_line
 from outbox.models import Operation
+from outbox.monitor.people import names_of
 from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction
 
@@ -45,7 +47,8 @@ class Log:
         if options["json"]:
             write_json([{**model_to_dict(row), "id": row.pk} for row in rows], write)
         elif rows:
-            write(table(_LOG_HEAD, [_log_row(row) for row in rows]))
+            names = names_of(row.by for row in rows)
+            write(table(_LOG_HEAD, [_log_row(row, names) for row in rows]))
         else:
             write("No operation is recorded.")
 
@@ -159,11 +162,11 @@ class Redact:
             raise CommandError(" ".join(left))
 
 
-def _log_row(row: Operation) -> tuple[object, ...]:
+def _log_row(row: Operation, names: Mapping[str, str]) -> tuple[object, ...]:
     return (
         row.pk,
         format_time(row.started_at),
-        row.by,
+        names.get(row.by, row.by),
         row.action,
         row.touched,
         row.state.replace("_", " "),

@@ -98,11 +98,11 @@ class TestGroups:
         none = text_of(admin_client, f"{DEAD}?exception=LookupError")
         one = text_of(admin_client, f"{DEAD}?handler=tests.print_label")
 
-        assert "No dead delivery matches" in none
+        assert "No failing or dead delivery matches" in none
         assert f"1 {TIMES} tests.print_label" in one
 
     def test_have_a_text_if_no_delivery_is_dead(self, outbox, admin_client):
-        assert "No delivery is dead." in text_of(admin_client, DEAD)
+        assert "No delivery is failing or dead." in text_of(admin_client, DEAD)
 
 
 class TestAGroupAction:

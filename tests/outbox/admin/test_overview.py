@@ -80,12 +80,18 @@ class TestTiles:
         Delivery.objects.filter(state="done").update(
             state="pending", attempts=2, due_at=timezone.now() + timedelta(hours=1)
         )
+        for row in Delivery.objects.filter(state="pending"):
+            row.failures.create(
+                number=2, started_at=timezone.now(), ended_at=timezone.now(), outcome="failed",
+                exception="KeyError", place="labels:7 label_parcel",
+            )  # fmt: skip
 
         tiles = {tile.name: tile for tile in admin_client.get(OVERVIEW).context["overview"].tiles}
 
-        shown = {name: tiles[name].value for name in ("pending", "retrying", "dead")}
-        assert shown == {"pending": "3", "retrying": "3", "dead": "3"}
-        assert len(admin_client.get(tiles["retrying"].url).context["cl"].result_list) == 3
+        shown = {name: tiles[name].value for name in ("pending", "failing", "dead")}
+        assert shown == {"pending": "3", "failing": "3", "dead": "3"}
+        (failing,) = admin_client.get(tiles["failing"].url).context["failing"]
+        assert failing.number == 3
         assert tiles["dead"].url == DEAD
 
     def test_show_throughput_and_lag(self, outbox, admin_client):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from celery import current_app, signals
+from celery.beat import Service
 from django.db import DatabaseError, connection
 from django.db.models import F
 from pytest_django import DjangoAssertNumQueries
@@ -141,6 +144,26 @@ def beating(thread: heartbeat.HeartbeatThread | loop.RelayLoop) -> Iterator[None
         thread.stop()
         if isinstance(thread, heartbeat.HeartbeatThread):  # which nobody else waits for
             thread.join(20)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTheProcessOfBeat:
+    def test_writes_heartbeats_from_its_start(self):
+        """Celery sends the signal when beat starts, before its first task."""
+        before = set(threading.enumerate())
+        signals.beat_init.send(sender=Service(current_app))
+        (thread,) = set(threading.enumerate()) - before
+        assert isinstance(thread, heartbeat.HeartbeatThread)
+        try:
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+        finally:
+            thread.stop()
+            thread.join(20)
+
+        seen, started_at = Heartbeats().process_of_beat()
+        assert seen.is_fresh
+        assert started_at is not None
+        assert Heartbeat.objects.get().kind == Kind.BEAT
 
 
 class TestCeleryBeat:

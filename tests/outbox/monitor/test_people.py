@@ -1,0 +1,55 @@
+"""Users by their names in texts about pauses and operations."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import DjangoAssertNumQueries
+
+from outbox import operations, subscribe
+from outbox.monitor.people import name_of, names_of
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command
+
+
+@pytest.fixture
+def ann(db: None) -> User:
+    return User.objects.create_user("ann")
+
+
+class TestAUser:
+    def test_is_named(self, ann: User):
+        assert name_of(f"user:{ann.pk}") == "ann"
+
+    @pytest.mark.parametrize("actor", ["cli:ann", "rule:KeyError", "", "user:0", "user:x"])
+    def test_is_left_as_it_is_if_unknown(self, ann: User, actor: str):
+        assert name_of(actor) == actor
+
+    def test_is_read_with_all_others_at_once(
+        self, ann: User, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        bob = User.objects.create_user("bob")
+
+        with django_assert_num_queries(1):
+            found = names_of([f"user:{ann.pk}", f"user:{bob.pk}", "cli:eve"])
+
+        assert found == {f"user:{ann.pk}": "ann", f"user:{bob.pk}": "bob"}
+
+    def test_is_read_by_no_query_if_none_is_meant(
+        self, db: None, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        with django_assert_num_queries(0):
+            assert names_of(["cli:eve", ""]) == {}
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAPause:
+    def test_names_the_user_in_status_and_log(self, ann: User):
+        @subscribe("parcels.ParcelSent")
+        def invoice() -> None: ...
+
+        Outbox()
+        operations.pause("tests.invoice", by=f"user:{ann.pk}", reason="no paper")
+
+        assert "tests.invoice is paused by ann since " in outbox_command("status")
+        assert " ann " in outbox_command("log")
