@@ -59,8 +59,9 @@ class AlertAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Read the notices with the alerts, and note whether the user may see failures."""
         has_failures = Value(may(request, "see failures"), output_field=BooleanField())
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(has_failures=has_failures).prefetch_related("notices")
+        rows = super().get_queryset(request).prefetch_related("notices")
+        found: QuerySet[Any] = rows.annotate(has_failures=has_failures)
+        return found
 
     @admin.display(description=gettext_lazy("problem"))
     def text_shown(self, row: Any) -> str:

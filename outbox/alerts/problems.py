@@ -1,72 +1,30 @@
-"""The problems of the system at one time, as the monitor finds them.
-
-One problem is one cause, whatever the number of its deliveries. It has the same key in each check.
-"""
+"""Find the problems of the system by the monitor: one for each cause, with text and next step."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db.models import Min
-from django.urls import NoReverseMatch, reverse
-from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
-from outbox.formatting import one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery
+from outbox.monitor.failing import failing_groups
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BREAKER as OPEN_BREAKER
 
-from .configuration import BREAKER, DEAD, LAG, SETTLEMENT, SILENT, SOURCE
+from .configuration import BREAKER, DEAD, FAILING, LAG, SETTLEMENT, SILENT, SOURCE
+from .findings import Findings, Problem, key_of, page
 
 #: Most of the newest dead deliveries that a check groups.
 MOST_DEAD = 1000
-_LONGEST_KEY = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One problem.
-
-    Attributes:
-        key: identifies it. A check that finds it again finds the same key.
-        trigger: a key of `LIMITS`.
-        text: cause and next step, in sentences.
-        path: path of the page of the admin about it; "" without the admin.
-    """
-
-    key: str
-    trigger: str
-    text: str
-    path: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """The result of one check.
-
-    Attributes:
-        at: its time.
-        problems: the problems by key.
-        unexamined: beginnings of keys that the check may have missed. Such a problem is not
-            resolved because it is missing.
-    """
-
-    at: datetime
-    problems: Mapping[str, Problem]
-    unexamined: tuple[str, ...] = ()
-
-    def has_missed(self, key: str) -> bool:
-        """Return whether the check may have missed this problem."""
-        return key in self.problems or key.startswith(self.unexamined or ("\0",))
 
 
 def find(limits: Mapping[str, float], *, using: str) -> Findings:
@@ -79,10 +37,12 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         using: the outbox's database alias.
     """
     found = status(using=using)
+    failing = failing_groups(using=using) if FAILING in limits else []
     parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
+        FAILING: lambda: _failing(failing, found),
         DEAD: lambda: _dead(using=using),
         LAG: lambda: _lag(found, timedelta(seconds=limits[LAG]), using=using),
-        BREAKER: lambda: _breakers(found),
+        BREAKER: lambda: _breakers(found, {one.handler for one in failing}),
         SOURCE: lambda: _sources(using=using),
         SILENT: lambda: _silent(using=using),
         SETTLEMENT: lambda: _settlements(using=using),
@@ -91,17 +51,44 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
     return Findings(
         at=found.at,
         problems={one.key: one for one in problems},
-        unexamined=tuple(_key(DEAD, one.handler, "") for one in _with_many_dead(found)),
+        unexamined=(
+            *(key_of(FAILING, one.handler, "") for one in failing if one.is_least),
+            *(key_of(DEAD, one.handler, "") for one in _with_many_dead(found)),
+        ),
     )
 
 
-def _key(*parts: str) -> str:
-    """Return the parts with colons, and a digest instead of the end of a long key."""
-    text = ":".join(parts)
-    if len(text) <= _LONGEST_KEY:
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return f"{text[: _LONGEST_KEY - 17]}:{digest}"
+def _failing(groups: Sequence[FailureGroup], found: Status) -> Iterator[Problem]:
+    handlers = {one.handler: one for one in found.handlers}
+    for one in groups:
+        text = _("%(handler)s is failing: %(cause)s, %(number)s, since %(since)s.")
+        step = _("They are tried again. To retry now: `%(retry)s`.") % {"retry": one.retry}
+        facts = {
+            "handler": one.handler,
+            "cause": _cause_of(one),
+            "number": one.number_text,
+            "since": format_time(one.since),
+        }
+        if (handler := handlers.get(one.handler)) is not None and _is_held(handler):
+            assert handler.stop is not None
+            step = handler.stop.text
+        yield Problem(
+            key=key_of(FAILING, one.handler, one.exception, one.place),
+            trigger=FAILING,
+            text=f"{text % facts} {step}",
+            path=page("outbox_delivery_dead", handler=one.handler),
+        )
+
+
+def _cause_of(one: FailureGroup) -> str:
+    """Return exception, message and place."""
+    text = one_line(": ".join(filter(None, (one.cause, one.message))))
+    return f"{text} ({one.place})" if one.place else text
+
+
+def _is_held(one: HandlerStatus) -> bool:
+    """Return whether its breaker is open."""
+    return one.stop is not None and one.stop.kind == OPEN_BREAKER
 
 
 def _dead(*, using: str) -> Iterator[Problem]:
@@ -120,10 +107,10 @@ def _dead(*, using: str) -> Iterator[Problem]:
         }
         parts = (one.handler, one.exception, one.place, one.reason, str(one.is_overtaken))
         yield Problem(
-            key=_key(DEAD, *parts),
+            key=key_of(DEAD, *parts),
             trigger=DEAD,
             text=f"{text} {step}" % facts,
-            path=_page("outbox_delivery_dead", handler=one.handler),
+            path=page("outbox_delivery_dead", handler=one.handler),
         )
 
 
@@ -144,10 +131,10 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
             "Events wait for the relay, the oldest for %(age)s. Run `manage.py outbox doctor`."
         )
         yield Problem(
-            key=_key(LAG, "relay"),
+            key=key_of(LAG, "relay"),
             trigger=LAG,
             text=text % {"age": span(age)},
-            path=_page("outbox_minute_changelist"),
+            path=page("outbox_minute_changelist"),
         )
     due = _longest_due(using=using)
     for one in found.handlers:
@@ -179,18 +166,23 @@ def _late(one: HandlerStatus, waited: timedelta) -> Problem:
         "age": span(waited),
         "queue": one.queue,
     }
-    page = _page("outbox_subscription_handlers")
-    return Problem(key=_key(LAG, one.handler), trigger=LAG, text=text % facts, path=page)
+    return Problem(
+        key=key_of(LAG, one.handler),
+        trigger=LAG,
+        text=text % facts,
+        path=page("outbox_subscription_handlers"),
+    )
 
 
-def _breakers(found: Status) -> Iterator[Problem]:
+def _breakers(found: Status, failing: Collection[str]) -> Iterator[Problem]:
+    """Yield the open breakers of handlers without a failing delivery, whose text names it."""
     for one in found.handlers:
-        if one.stop is not None and one.stop.kind == OPEN_BREAKER:
+        if one.stop is not None and _is_held(one) and one.handler not in failing:
             yield Problem(
-                key=_key(BREAKER, one.handler),
+                key=key_of(BREAKER, one.handler),
                 trigger=BREAKER,
                 text=one.stop.text,
-                path=_page("outbox_subscription_handlers"),
+                path=page("outbox_subscription_handlers"),
             )
 
 
@@ -198,7 +190,7 @@ def _silent(*, using: str) -> Iterator[Problem]:
     for one in health_of_parts(using=using):
         if not one.is_on and one.part not in ("source", "consumer"):
             text = _("The %(name)s is silent: %(text)s. Run `manage.py outbox doctor`.")
-            yield _of_part(one, SILENT, text, page="outbox_minute_changelist")
+            yield _of_part(one, SILENT, text, name="outbox_minute_changelist")
 
 
 def _settlements(*, using: str) -> Iterator[Problem]:
@@ -208,15 +200,15 @@ def _settlements(*, using: str) -> Iterator[Problem]:
                 "The %(name)s does not settle in time: %(text)s. Check whether it receives the "
                 "events, and whether a source receives its reports."
             )
-            yield _of_part(one, SETTLEMENT, text, page="outbox_settlement_changelist")
+            yield _of_part(one, SETTLEMENT, text, name="outbox_settlement_changelist")
 
 
-def _of_part(one: PartHealth, trigger: str, text: str, *, page: str) -> Problem:
+def _of_part(one: PartHealth, trigger: str, text: str, *, name: str) -> Problem:
     return Problem(
-        key=_key(trigger, one.part, one.queue),
+        key=key_of(trigger, one.part, one.queue),
         trigger=trigger,
         text=text % {"name": one.name, "text": one.text},
-        path=_page(page),
+        path=page(name),
     )
 
 
@@ -224,10 +216,10 @@ def _sources(*, using: str) -> Iterator[Problem]:
     for one in source_statuses(using=using):
         if one.condition in _SOURCES:
             yield Problem(
-                key=_key(SOURCE, one.name, one.condition),
+                key=key_of(SOURCE, one.name, one.condition),
                 trigger=SOURCE,
                 text=_SOURCES[one.condition](one),
-                path=_page("outbox_event_sources"),
+                path=page("outbox_event_sources"),
             )
 
 
@@ -257,12 +249,3 @@ _SOURCES: Mapping[str, Callable[[SourceStatus], str]] = {
     "failing": _not_receiving,
     "paused": _paused,
 }
-
-
-def _page(name: str, **query: str) -> str:
-    """Return the path of a page of the admin, or "" if the project has none."""
-    try:
-        url = reverse(f"admin:{name}")
-    except NoReverseMatch:
-        return ""
-    return f"{url}?{urlencode(query)}" if query else url

@@ -9,7 +9,7 @@ from outbox.models import Alert, AlertNotice
 from outbox.privacy.masking import masked_patterns
 
 from .configuration import LAG, AlertsConfig
-from .problems import Findings, Problem
+from .findings import Findings, Problem
 
 #: An alert is resolved if checks have not found its problem for so long. So a problem that comes
 #: and goes opens one alert.

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from outbox import DomainEvent, PermanentFailure, subscribe
 from outbox.alerts import problems
 from outbox.alerts.configuration import LIMITS
-from outbox.alerts.problems import Problem
+from outbox.alerts.findings import Problem, key_of
 from outbox.models import Delivery, Event, Heartbeat, SourceState, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
@@ -86,6 +86,47 @@ class TestDeadDeliveries:
         outbox.deliver_all(raise_errors=False)
 
         assert found("lag") == []
+
+
+class TestAFailingHandler:
+    def fail(self, text: str) -> None:
+        """Run a handler once that raises, and let its delivery wait for the next attempt."""
+
+        @subscribe("tests.Weighed")
+        def move_parcel(parcel_id: str) -> None:
+            raise ValueError(text)
+
+        outbox = Outbox()
+        outbox.given("tests.Weighed", parcel_id="p1")
+        outbox.deliver_all(raise_errors=False)
+
+    def test_is_a_problem_from_the_first_failed_attempt(self):
+        self.fail("no lift")
+
+        [one] = found("failing")
+
+        assert one.text.startswith("tests.move_parcel is failing: ValueError: no lift (")
+        assert "1 delivery, since " in one.text
+        assert "To retry now: `manage.py outbox retry " in one.text
+
+    def test_quotes_no_personal_data(self):
+        self.fail("no mailbox hanako@example.com")
+
+        [one] = found("failing")
+
+        assert "ValueError: no mailbox *** (" in one.text
+
+    def test_with_an_open_breaker_is_one_problem(self):
+        self.fail("no answer")
+        now = timezone.now()
+        Subscription.objects.update(
+            breaker_opened_at=now, breaker_probe_at=now, breaker_reason="no answer"
+        )
+
+        [one] = found("failing", "breaker")
+
+        assert one.key.startswith("failing:tests.move_parcel:ValueError:")
+        assert "close-breaker tests.move_parcel" in one.text
 
 
 class TestALag:
@@ -175,8 +216,8 @@ class TestASource:
 
 class TestAKey:
     def test_of_long_names_fits_its_column_and_stays_different(self):
-        one = problems._key("dead", "a" * 150, "b" * 100, "one")
-        other = problems._key("dead", "a" * 150, "b" * 100, "other")
+        one = key_of("dead", "a" * 150, "b" * 100, "one")
+        other = key_of("dead", "a" * 150, "b" * 100, "other")
 
         assert len(one) <= 200
         assert one != other

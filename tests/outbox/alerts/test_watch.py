@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-from django.db import connections
 from pytest_django import Settings
 
+from outbox.alerts import problems
 from outbox.alerts import watch as watching
+from outbox.alerts.findings import Findings
 from outbox.alerts.watch import Watch, watch
 from outbox.models import Alert
 from tests.outbox.alerts.world import Kind, alerts, beat, check, problem
@@ -80,7 +79,7 @@ class TestTheThread:
 
         config = alerts(CHANNELS={"chat": {"WEBHOOK": hook.url}})
         check(config, problem())
-        monkeypatch.setattr(watching.problems, "find", fail)
+        monkeypatch.setattr(problems, "find", fail)
         one = Watch(config)
 
         one.look()
@@ -91,17 +90,16 @@ class TestTheThread:
 
     def test_checks_in_one_of_all_processes(self, monkeypatch: pytest.MonkeyPatch):
         checks: list[str] = []
-        find = watching.problems.find
+        find = problems.find
 
-        def counted(*arguments: object, **named: object) -> object:
-            checks.append(threading.current_thread().name)
-            return find(*arguments, **named)  # type: ignore[arg-type]  # passed on
+        def counted(limits: dict[str, float], *, using: str) -> Findings:
+            checks.append(using)
+            return find(limits, using=using)
 
-        monkeypatch.setattr(watching.problems, "find", counted)
+        monkeypatch.setattr(problems, "find", counted)
         for one in [Watch(alerts()) for _ in range(3)]:
             one.look()
             one.wait()
-        connections.close_all()
 
         assert len(checks) == 1
 

@@ -9,7 +9,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from outbox.alerts.configuration import AlertsConfig, configured
-from outbox.alerts.problems import Findings, Problem
+from outbox.alerts.findings import Findings, Problem
 from outbox.alerts.recording import record
 from outbox.alerts.sending import Sender
 from outbox.models import Heartbeat
