@@ -19,8 +19,9 @@ OFFERED_TO = {"admin": "admin", "invariants": "reconciliation", "events": "sourc
 #: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
 OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}
 #: Rooms whose names in `__all__` every app may use. Models use the guards of rows, code that waits
-#: for other systems uses settlements, and async code emits by `emission.aemit`.
-OFFERED_TO_ALL = ("emission", "guards", "guards.locks", "settlements")
+#: for other systems uses settlements, async code emits by `emission.aemit`, and the function of a
+#: channel gets an `AlertMessage`.
+OFFERED_TO_ALL = ("alerts", "emission", "guards", "guards.locks", "settlements")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}

@@ -9,7 +9,7 @@ from outbox.alerts import problems
 from outbox.alerts import watch as watching
 from outbox.alerts.findings import Findings
 from outbox.alerts.watch import Watch, watch
-from outbox.models import Alert
+from outbox.models import Alert, AlertNotice
 from tests.outbox.alerts.world import Kind, alerts, beat, check, problem
 from tests.outbox.sinks.receiver import Receiver
 from tests.processes import eventually
@@ -24,9 +24,9 @@ class TestAMailServerThatHangs:
     def test_delays_neither_other_channels_nor_pings_nor_checks(
         self, mails: MailServer, hook: Receiver
     ):
-        mails.hangs = True
+        mails.hangs, chat = True, {"WEBHOOK": hook.url}
         config = alerts(
-            CHANNELS={**BOTH, "chat": {"WEBHOOK": hook.url}},
+            CHANNELS={"mail": {**BOTH["mail"], "TIMEOUT_SECONDS": 30}, "chat": chat},
             DEAD_MAN={"URL": hook.url},
             LIMITS={"silent": None},
         )
@@ -40,6 +40,7 @@ class TestAMailServerThatHangs:
         eventually(lambda: len(hook.requests) == 2, "webhook and ping are sent")
         one.look()  # it returns, and starts no second thread for the mail
         assert mails.connected == 1
+        assert AlertNotice.objects.get(channel="mail").failures == 0  # it still waits
         mails.released.set()
         one.wait()
 
