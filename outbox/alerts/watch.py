@@ -18,7 +18,7 @@ from django.db import connections
 
 from outbox import databases
 from outbox.deliveries.connections import drop_all
-from outbox.deliveries.transient_errors import drop_broken_connection
+from outbox.deliveries.transient_errors import drop_broken_connection, is_transient
 
 from . import claims, dead_man, problems
 from .configuration import AlertsConfig, ChannelConfig, DeadManConfig, configured
@@ -85,8 +85,12 @@ class Watch:
     def _unless_failed(self, name: str, step: Callable[[], object]) -> None:
         try:
             step()
-        except Exception:
-            logger.exception("The step %s of the alerts failed. It is repeated.", name)
+        except Exception as error:
+            text = "The step %s of the alerts failed. It is repeated."
+            if is_transient(error, using=self._using):  # each look fails during an outage
+                logger.warning(f"{text} %s", name, error)
+            else:
+                logger.exception(text, name)
             drop_all()
 
     def _check(self) -> None:
