@@ -19,6 +19,8 @@ logger = logging.getLogger("outbox.alerts")
 
 #: The claim of the next ping.
 CLAIM = "dead man"
+#: The heartbeat that beat's task writes where it runs. It proves that beat sends tasks.
+_TASK = "beat"
 
 Kind = Heartbeat.Kind
 
@@ -32,8 +34,8 @@ def silent_parts(*, using: str) -> list[str]:
         django.db.Error: the database cannot be read.
     """
     found = Heartbeats(using=using)
-    needed = [Kind.RELAY, *([Kind.BEAT] if names.uses(names.CELERY) else [])]
-    return [kind.value for kind in needed if not found.latest(kind).is_fresh]
+    needed = [(Kind.RELAY, ""), *([(Kind.BEAT, _TASK)] if names.uses(names.CELERY) else [])]
+    return [kind.value for kind, name in needed if not found.latest(kind, name=name).is_fresh]
 
 
 def ping(config: DeadManConfig) -> bool:

@@ -123,7 +123,7 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/dead_man.py",
-                "[Kind.BEAT] if names.uses(names.CELERY) else []",
+                "[(Kind.BEAT, _TASK)] if names.uses(names.CELERY) else []",
                 "[]",
             ),
         ),
@@ -135,7 +135,7 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/dead_man.py",
-                "needed = [Kind.RELAY, *(",
+                'needed = [(Kind.RELAY, ""), *(',
                 "needed = [*(",
             ),
         ),

@@ -12,6 +12,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from outbox.alerts.watch import Watch
+from outbox.models import Heartbeat
 from tests.outbox.alerts.world import Kind, alerts, beat
 from tests.outbox.sinks.receiver import Receiver, answers
 
@@ -56,6 +57,15 @@ class TestThePing:
 
     def test_stops_while_a_worker_still_sends_heartbeats(self, hook: Receiver):
         beat(Kind.WORKER, Kind.BROKER)
+
+        look(hook.url)
+
+        assert hook.requests == []
+
+    def test_stops_while_only_a_periodic_job_was_run(self, hook: Receiver):
+        """Processes of `outbox work` note their periodic jobs as heartbeats of the same kind."""
+        beat(Kind.RELAY, Kind.BEAT)
+        Heartbeat.objects.filter(kind=Kind.BEAT).update(name="outbox.prune")
 
         look(hook.url)
 

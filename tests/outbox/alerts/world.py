@@ -56,4 +56,4 @@ def beat(*kinds: str, ago: float = 0.0) -> None:
     seen = timezone.now() - timedelta(seconds=ago)
     for kind in kinds:
         values = {"started_at": seen, "seen_at": seen}
-        Heartbeat.objects.update_or_create(kind=kind, name=f"test-{kind}", defaults=values)
+        Heartbeat.objects.update_or_create(kind=kind, name=str(kind), defaults=values)
