@@ -28,6 +28,7 @@ from outbox.transports import celery_connections, celery_settings
 from outbox.transports.celery_app import MARK, has_outbox
 from outbox.transports.celery_worker import (
     AcknowledgeStep,
+    AlertsStep,
     HeartbeatStep,
     NudgeStep,
     PoolStep,
@@ -50,7 +51,7 @@ def install(app: Celery) -> None:
     TRANSPORT_ALIASES["sqs"] = "outbox.transports.celery_sqs:Transport"
     app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
     app.autodiscover_tasks(["outbox"])
-    app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
+    app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep, AlertsStep])
     app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
     setattr(app, MARK, True)
     _when_configured(app)

@@ -74,6 +74,8 @@ class Conf:
     """Release of the running code, such as a version or commit, stored with failed attempts."""
     METRICS_TOKEN: str = field(default="", repr=False)
     """Token that a scraper of `/metrics` must send. Empty: nothing is counted or served."""
+    ALERTS: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Channels and limits of alerts: see `docs/how-to/get-alerts.md`. Empty: no alerts."""
 
 
 def conf(*, lenient: bool = False) -> Conf:

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from celery import current_app, current_task
 
 from . import clock, operations
+from .alerts.watch import Watch, watch
 from .conf import conf
 from .deliveries import heartbeat
+from .fork_safety import apart_from_forks
 from .relay.loop import RelayLoop
 from .relay.passes import BrokerUnavailable, relay_pass
 from .sources.forgetting import forget_received
 from .transports.celery_broker import TASK, CeleryTransport
 from .transports.celery_settings import address, own_task, queue_of
-from .transports.celery_worker import RelayStep
+from .transports.celery_worker import AlertsStep, RelayStep
 from .transports.inline import InlineTransport
 from .transports.nudge import nudge
 from .worker.delivery import deliver, deliver_started
@@ -99,4 +101,10 @@ def build_relay(name: str = "") -> RelayLoop:
     return RelayLoop(name, transport=CeleryTransport(), inline=inline)
 
 
+def build_alerts() -> Watch | None:
+    """Return the thread that sends alerts, for a process that may fork; None if they are off."""
+    return watch(around=apart_from_forks)
+
+
 RelayStep.build = build_relay
+AlertsStep.build = build_alerts

@@ -9,6 +9,7 @@ pages do not show::
 
 from outbox.templatetags.outbox_display import actor
 
+from .alerts import AlertAdmin
 from .deliveries import DeliveryAdmin
 from .events import DelayedEventAdmin, EventAdmin
 from .operations import OperationAdmin
@@ -19,6 +20,7 @@ from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
 
 __all__ = [
+    "AlertAdmin",
     "DelayedEventAdmin",
     "DeliveryAdmin",
     "EventAdmin",

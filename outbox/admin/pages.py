@@ -68,6 +68,7 @@ PAGES: Sequence[Page] = (
     Page("outbox_delivery_blocked", _("Blocked keys"), "outbox.view_delivery"),
     Page("outbox_delayedevent_changelist", _("Delayed events"), "outbox.view_delayedevent"),
     Page("outbox_subscription_map", _("Map"), "outbox.view_subscription"),
+    Page("outbox_alert_changelist", _("Alerts"), "outbox.view_alert", "ALERTS"),
     Page("outbox_operation_changelist", _("Operations"), "outbox.view_operation"),
     Page("outbox_minute_periodic", _("Periodic tasks"), "outbox.view_minute"),
     Page("outbox_minute_contracts", _("Contracts"), "outbox.view_minute"),

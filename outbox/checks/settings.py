@@ -9,7 +9,7 @@ W021 OUTBOX["RETENTION"] names an event that no app declares
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
@@ -20,9 +20,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from outbox import databases, events
+from outbox.alerts import configuration as alerts
 from outbox.conf import Conf
 from outbox.formatting import did_you_mean
-from outbox.sinks import configuration
+from outbox.sinks import configuration as sinks
 from outbox.transports import names
 from outbox.transports.celery_app import is_importable
 
@@ -55,7 +56,8 @@ def settings_messages() -> Iterator[CheckMessage]:
     """Find invalid settings, missing packages, and connection options that break a guarantee."""
     yield from _unknown_settings()
     yield from _wrong_settings()
-    yield from _wrong_sinks()
+    yield from _wrong_entries(sinks.configured)
+    yield from _wrong_entries(alerts.configured)
     yield from _wrong_transports()
     yield from _unknown_events()
     yield from _database()
@@ -76,7 +78,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        if field.name in ("SINKS", "SOURCES", "TRANSPORTS"):  # checked elsewhere
+        if field.name in ("ALERTS", "SINKS", "SOURCES", "TRANSPORTS"):  # checked elsewhere
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
@@ -90,9 +92,9 @@ def _wrong_settings() -> Iterator[CheckMessage]:
             )
 
 
-def _wrong_sinks() -> Iterator[CheckMessage]:
+def _wrong_entries(read: Callable[[], object]) -> Iterator[CheckMessage]:
     try:
-        configuration.configured()
+        read()
     except ImproperlyConfigured as error:
         yield Error(str(error), obj="settings", id="outbox.E012")
 

@@ -1,4 +1,4 @@
-"""One working process: its relay, its pool of threads, heartbeat, wake-up and periodic jobs."""
+"""One working process: its relay, pool of threads, heartbeat, wake-up, periodic jobs and alerts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from django.db import connections
 
 from outbox import databases
+from outbox.alerts.watch import watch
 from outbox.counting.buffer import write_all
 from outbox.deliveries import heartbeat
 from outbox.relay.loop import RelayLoop
@@ -125,6 +126,9 @@ class WorkProcess:
         """Start the threads beside relay and pool; return those that end with the process."""
         self._beats = heartbeat.HeartbeatThread(self._name, lambda: self.served)
         self._beats.start()
+        self._alerts = watch()
+        if self._alerts is not None:
+            self._alerts.start()
         nudge.attach(self._nudge_own)
         targets = {"outbox-control": self._control, "outbox-hand-back": self._hand_back_some}
         if waking := self._waking():
@@ -185,6 +189,8 @@ class WorkProcess:
         self._stopping.set()
         nudge.attach(None)
         self._beats.stop()
+        if self._alerts is not None:
+            self._alerts.stop()
         self._transport.pool.close()
         self._relay.stop()
         self._hand_back()

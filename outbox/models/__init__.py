@@ -1,5 +1,5 @@
-"""Tables of events, subscriptions, deliveries, attempts, operations, sources, settlements
-and telemetry.
+"""Tables of events, subscriptions, deliveries, attempts, operations, sources, settlements,
+telemetry and alerts.
 
 Most columns never change once written. The others are state of the relay and the workers. Each of
 them is written under a lock or by a conditional update.
@@ -7,6 +7,7 @@ them is written under a lock or by a conditional update.
 
 from __future__ import annotations
 
+from .alerts import Alert, AlertClaim, AlertNotice
 from .deliveries import Attempt, Delivery, Subscription
 from .events import DedupeKey, DelayedEvent, Event, Horizon
 from .operations import Operation
@@ -15,6 +16,9 @@ from .settlements import Settlement, SettlementReport
 from .telemetry import Counter, Heartbeat, Minute
 
 __all__ = [
+    "Alert",
+    "AlertClaim",
+    "AlertNotice",
     "Attempt",
     "Counter",
     "DedupeKey",

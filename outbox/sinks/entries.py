@@ -13,6 +13,9 @@ from django.utils.module_loading import import_string
 
 from outbox.formatting import did_you_mean
 
+#: A hundred years. The end of a longer time cannot be computed.
+_LONGEST_SECONDS = 100 * 366 * 86400.0
+
 
 class Entry:
     """One entry: a dict with the given keys. Each method raises `ImproperlyConfigured`.
@@ -99,11 +102,28 @@ class Entry:
             raise self.invalid(key, "it must be a number of seconds above zero")
         return float(given)
 
-    def options(self, key: str = "OPTIONS") -> Mapping[str, Any]:
-        """Return the client's options."""
+    def number(self, key: str, *, default: float, least: float = 0.0) -> float | None:
+        """Return a number of seconds of `least` or more, or None if it is set to None."""
+        given = self._given.get(key, default)
+        if given is None:
+            return None
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not is_number or not least <= given <= _LONGEST_SECONDS:
+            reason = f"it must be a number of seconds of {least:g} or more, or None for none"
+            raise self.invalid(key, reason)
+        return float(given)
+
+    def options(
+        self, key: str = "OPTIONS", *, proper: str = "a dict with the options of the client"
+    ) -> Mapping[str, Any]:
+        """Return a dict, by default the client's options.
+
+        Args:
+            proper: description of the dict, for the error.
+        """
         given = self._given.get(key, {})
         if not isinstance(given, Mapping):
-            raise self.invalid(key, "it must be a dict with the options of the client")
+            raise self.invalid(key, f"it must be {proper}")
         return given
 
     def imported(self, key: str, path: str) -> Any:

@@ -89,3 +89,13 @@ class Relay(Protocol):
 
     def stop(self) -> None:
         """End after the current pass."""
+
+
+class Helper(Protocol):
+    """A thread beside the relay, as a transport's process starts and stops it."""
+
+    def start(self) -> None:
+        """Start it."""
+
+    def stop(self) -> None:
+        """Stop it without waiting."""

@@ -3,7 +3,7 @@
 `RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
 connection, in the main process. So neither a busy pool nor a full queue delays them. A broker
 without fanout, such as SQS, carries none. `HeartbeatStep` stores the worker's heartbeat.
-`AcknowledgeStep` acknowledges long-running messages.
+`AlertsStep` sends alerts. `AcknowledgeStep` acknowledges long-running messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kombu import Consumer
 
 from outbox.subscriptions import queues
 
-from .base import QUEUE, Relay
+from .base import QUEUE, Helper, Relay
 from .celery_broker import TASK, has_fanout, nudge_queue
 
 #: Celery's pools of greenlets, by the names of their modules.
@@ -111,6 +111,38 @@ class HeartbeatStep(bootsteps.StartStopStep):
         """Stop the thread."""
         if worker.outbox_heartbeat is not None:
             worker.outbox_heartbeat.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """As stop()."""
+        self.stop(worker)
+
+
+class AlertsStep(bootsteps.StartStopStep):
+    """Runs the thread that sends alerts in the worker's main process, if alerts are on.
+
+    Attributes:
+        build: builds the thread, or returns None. `outbox.tasks` sets it, because a transport
+            imports no alerts.
+    """
+
+    build: ClassVar[Callable[[], Helper | None]]
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        worker.outbox_alerts = None
+
+    def start(self, worker: Any) -> None:
+        """Start the thread."""
+        worker.outbox_alerts = type(self).build()
+        if worker.outbox_alerts is not None:
+            worker.outbox_alerts.start()
+
+    def stop(self, worker: Any) -> None:
+        """Stop the thread."""
+        if worker.outbox_alerts is not None:
+            worker.outbox_alerts.stop()
 
     def terminate(self, worker: Any) -> None:
         """As stop()."""

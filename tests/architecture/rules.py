@@ -19,8 +19,9 @@ OFFERED_TO = {"admin": "admin", "invariants": "reconciliation", "events": "sourc
 #: shop's webhooks sign, and limit an exchange in time, as the outbox's HTTP sink does.
 OFFERED_WHOLE = {"ids", "sinks.signatures", "sinks.timed_http"}
 #: Rooms whose names in `__all__` every app may use. Models use the guards of rows, code that waits
-#: for other systems uses settlements, and async code emits by `emission.aemit`.
-OFFERED_TO_ALL = ("emission", "guards", "guards.locks", "settlements")
+#: for other systems uses settlements, async code emits by `emission.aemit`, and the function of a
+#: channel gets an `AlertMessage`.
+OFFERED_TO_ALL = ("alerts", "emission", "guards", "guards.locks", "settlements")
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
@@ -45,7 +46,10 @@ ENGINE = {
     "transports": {"relay", "worker", *_JOINED},
     "deliveries": {"relay", "worker", *_JOINED},
 }
-LOOKERS = {"operations", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
+LOOKERS = {"operations", "admin", "doctor", "drawing", "management", "metrics", "monitor", "alerts"}
+#: Only these rooms import a room: `tasks` and `local` start the thread that sends alerts, and the
+#: others show, test and check them. So nothing depends on a message that may not arrive.
+IMPORTED_BY = {"alerts": {"tasks", "local", "management", "checks", "admin"}}
 
 
 class Project:
@@ -100,6 +104,8 @@ class Project:
                 yield f"relay and worker run without {other}; let {other} import them."
             elif other in ENGINE.get(room, ()):
                 yield f"the room {room} runs without {other}; let others join them."
+            elif other in IMPORTED_BY and room not in {other, *IMPORTED_BY[other]}:
+                yield f"only {', '.join(sorted(IMPORTED_BY[other]))} import {other}."
         if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):

@@ -34,6 +34,7 @@ _PARKED = "SELECT min(id) FROM outbox_delivery WHERE state = 'parked'"
 _HANDLER = "SELECT min(id) FROM outbox_subscription WHERE handler = ?"
 _OPERATION = "SELECT min(id) FROM outbox_operation"
 _SETTLEMENT = "SELECT min(id) FROM outbox_settlement"
+_ALERT = "SELECT min(id) FROM outbox_alert"
 _LATER = "SELECT id FROM outbox_delayedevent"
 
 #: By what each is called in a test's name.
@@ -76,6 +77,8 @@ PAGES: Mapping[str, Address] = {
     "the settlements": _at(f"{OUTBOX}/settlement/"),
     "the late settlements": _at(f"{OUTBOX}/settlement/?state=late"),
     "a settlement": _row(f"{OUTBOX}/settlement/{{}}/change/", _SETTLEMENT),
+    "the alerts": _at(f"{OUTBOX}/alert/"),
+    "an alert": _row(f"{OUTBOX}/alert/{{}}/change/", _ALERT),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
     "the orders": _at("/admin/orders/order/"),

@@ -62,6 +62,19 @@ for number, (delivery, state, replays) in enumerate(ways):
         due_at=now + timedelta(hours=1), settled_at=now if state == "settled" else None,
     )
 """
+_ALERTS = """
+from django.utils import timezone
+from outbox.models import Alert, AlertNotice
+now = timezone.now()
+for number, resolved_at in enumerate((None, now)):
+    alert = Alert.objects.create(
+        problem=f"dead:{number}", trigger="dead", opened_at=now, seen_at=now, path="/admin/outbox/",
+        text="payments.capture_payment has 2 dead deliveries: BankRefused (payments/services.py). "
+        "Fix the cause, then retry: `manage.py outbox retry --dead`.", resolved_at=resolved_at,
+    )
+    AlertNotice.objects.create(alert=alert, channel="mail", sent_at=now)
+    AlertNotice.objects.create(alert=alert, channel="chat", error="127.0.0.1 answered 503.")
+"""
 _LATER = """
 from datetime import timedelta
 from uuid import uuid4
@@ -94,6 +107,6 @@ def furnish(site: Site) -> Scene:
         site.run(_SHIP.format(order=well.id) + _LATER)
         site.wait_until_settled()
     stuck = [site.place() for _ in range(3)][-1]
-    site.run(_PAUSE + _UNREADABLE + _SETTLEMENTS)
+    site.run(_PAUSE + _UNREADABLE + _SETTLEMENTS + _ALERTS)
     site.wait_until_settled()
     return Scene(well=well, stuck=stuck)

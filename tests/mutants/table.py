@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.alerts import ALERTS
 from tests.mutants.amqp_redis_http import AMQP_REDIS_HTTP
 from tests.mutants.api import API
 from tests.mutants.brokers import BROKERS
@@ -51,4 +52,5 @@ MUTANTS: list[Mutant] = [
     *CONTRACTS,
     *TASKS,
     *LOCAL,
+    *ALERTS,
 ]

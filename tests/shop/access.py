@@ -56,6 +56,7 @@ FOR_NOBODY = {
 
 #: What may be done to the rows of a model by its pages in the admin, apart from looking.
 MODELS: Mapping[str, tuple[str, ...]] = {
+    "outbox.alert": (),
     "outbox.delayedevent": (),
     "outbox.delivery": (),
     "outbox.event": (),

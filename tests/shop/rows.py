@@ -24,6 +24,7 @@ from notifications.models import Email
 from orders.models import Order
 from outbox import DomainEvent, Sensitive
 from outbox.models import (
+    Alert,
     Attempt,
     DelayedEvent,
     Delivery,
@@ -126,7 +127,10 @@ def _outbox(order: Order) -> list[Model]:
     settlement = Settlement.objects.create(
         delivery=delivery, event=event.id, consumer="billing", due_at=now
     )
-    return [event, subscription, delivery, attempt, delayed, operation, minute, settlement]
+    alert = Alert.objects.create(
+        problem="dead", trigger="dead", text=FAILURES["message"], opened_at=now, seen_at=now
+    )
+    return [event, subscription, delivery, attempt, delayed, operation, minute, settlement, alert]
 
 
 def _order() -> Order:

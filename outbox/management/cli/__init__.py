@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     adopt,
+    alerts,
     checks,
     contracts,
     deliveries,
@@ -29,6 +30,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "groups": failures.Groups(),
     "blocked": inspection.Blocked(),
     "doctor": checks.Doctor(),
+    "alerts": alerts.Alerts(),
     "retry": deliveries.Retry(),
     "discard": deliveries.Discard(),
     "replay": deliveries.Replay(),

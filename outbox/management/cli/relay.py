@@ -27,12 +27,15 @@ class Relay:
         if options["once"]:
             _once(write)
             return
-        from outbox.tasks import build_relay
+        from outbox.tasks import build_alerts, build_relay
         from outbox.transports.celery_broker import forward_nudges
 
         with until_signalled() as stopping:
             loop = build_relay()
             loop.start()
+            alerts = build_alerts()
+            if alerts is not None:
+                alerts.start()
             write("The relay runs. Ctrl-C or SIGTERM stops it.")
             try:
                 forward_nudges(loop, stopping)

@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, r
 from django.utils import timezone
 
 from outbox import Breaker, DomainEvent, Pause, PermanentFailure, Sensitive, subscribe
-from outbox.models import DelayedEvent, Delivery, Event, Operation, Settlement, Subscription
+from outbox.models import Alert, DelayedEvent, Delivery, Event, Operation, Settlement, Subscription
 from outbox.policy import Action
 from outbox.testing import Outbox
 
@@ -53,6 +53,9 @@ PAGES = {
     "outbox_settlement_changelist": "view_settlement",
     "outbox_settlement_change": "view_settlement",
     "outbox_settlement_history": "view_settlement",
+    "outbox_alert_changelist": "view_alert",
+    "outbox_alert_change": "view_alert",
+    "outbox_alert_history": "view_alert",
 }
 #: What changes something or shows a secret: the permission beyond seeing, and a form that does it.
 DEEDS = {
@@ -110,6 +113,9 @@ def rows(own_registry: None, no_nudge: None) -> dict[str, object]:
         ),
         "settlement": Settlement.objects.create(
             delivery=Delivery.objects.get(), event=uuid4(), consumer="billing", due_at=now
+        ),
+        "alert": Alert.objects.create(
+            problem="dead", trigger="dead", text="", opened_at=now, seen_at=now
         ),
     }  # fmt: skip
 

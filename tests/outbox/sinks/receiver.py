@@ -27,10 +27,12 @@ class Exchange(BaseHTTPRequestHandler):
         return cast(_HttpServer, self.server).receiver
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.requests.append(Request(self.path, headers, body))
         self.receiver.behaviour(self)
+
+    do_GET = do_POST
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)

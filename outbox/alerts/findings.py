@@ -1,0 +1,72 @@
+"""Problems, and the findings of one check.
+
+One problem is one cause, whatever the number of its deliveries. It has the same key in each check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+
+#: Width of the column.
+_LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        key: identifies it. A check that finds it again finds the same key.
+        trigger: a key of `LIMITS`.
+        text: cause and next step, in sentences.
+        path: path of the page of the admin about it; "" without the admin.
+    """
+
+    key: str
+    trigger: str
+    text: str
+    path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The result of one check.
+
+    Attributes:
+        at: its time.
+        problems: the problems by key.
+        unexamined: beginnings of keys that the check may have missed. Such a problem is not
+            resolved because it is missing.
+    """
+
+    at: datetime
+    problems: Mapping[str, Problem]
+    unexamined: tuple[str, ...] = ()
+
+    def has_missed(self, key: str) -> bool:
+        """Return whether the check may have missed this problem."""
+        return key in self.problems or key.startswith(self.unexamined or ("\0",))
+
+
+def key_of(*parts: str) -> str:
+    """Return the parts with colons, and a digest instead of the end of a long key."""
+    text = ":".join(parts)
+    if len(text) <= _LONGEST_KEY:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[: _LONGEST_KEY - 17]}:{digest}"
+
+
+def page(name: str, **query: str) -> str:
+    """Return the path of a page of the admin, or "" if the project has none."""
+    try:
+        url = reverse(f"admin:{name}")
+    except NoReverseMatch:
+        return ""
+    return f"{url}?{urlencode(query)}" if query else url

@@ -1,0 +1,251 @@
+"""Find the problems of the system by the monitor: one for each cause, with text and next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from django.db.models import Min
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox import clock
+from outbox.formatting import format_time, one_line, span
+from outbox.models import Delivery
+from outbox.monitor.failing import failing_groups
+from outbox.monitor.failures import FailureGroup
+from outbox.monitor.groups import Group, groups
+from outbox.monitor.health import PartHealth, health_of_parts
+from outbox.monitor.sources import SourceStatus, source_statuses
+from outbox.monitor.status import HandlerStatus, Status, status
+from outbox.monitor.stops import BREAKER as OPEN_BREAKER
+
+from .configuration import BREAKER, DEAD, FAILING, LAG, SETTLEMENT, SILENT, SOURCE
+from .findings import Findings, Problem, key_of, page
+
+#: Most of the newest dead deliveries that a check groups.
+MOST_DEAD = 1000
+
+
+def find(limits: Mapping[str, float], *, using: str) -> Findings:
+    """Find the problems of the triggers that are on.
+
+    Cost: about fifteen queries, which read no settled delivery.
+
+    Args:
+        limits: by trigger the seconds before a message; only those of "lag" are used here.
+        using: the outbox's database alias.
+    """
+    found = status(using=using)
+    failing = failing_groups(using=using) if FAILING in limits else []
+    parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
+        FAILING: lambda: _failing(failing, found),
+        DEAD: lambda: _dead(using=using),
+        LAG: lambda: _lag(found, timedelta(seconds=limits[LAG]), using=using),
+        BREAKER: lambda: _breakers(found, {one.handler for one in failing}),
+        SOURCE: lambda: _sources(using=using),
+        SILENT: lambda: _silent(using=using),
+        SETTLEMENT: lambda: _settlements(using=using),
+    }
+    problems = [one for name, part in parts.items() if name in limits for one in part()]
+    return Findings(
+        at=found.at,
+        problems={one.key: one for one in problems},
+        unexamined=(
+            *(key_of(FAILING, one.handler, "") for one in failing if one.is_least),
+            *(key_of(DEAD, one.handler, "") for one in _with_many_dead(found)),
+        ),
+    )
+
+
+def _failing(groups: Sequence[FailureGroup], found: Status) -> Iterator[Problem]:
+    handlers = {one.handler: one for one in found.handlers}
+    for one in groups:
+        text = _("%(handler)s is failing: %(cause)s, %(number)s, since %(since)s.")
+        step = _("They are tried again. To retry now: `%(retry)s`.") % {"retry": one.retry}
+        facts = {
+            "handler": one.handler,
+            "cause": _cause_of(one),
+            "number": one.number_text,
+            "since": format_time(one.since),
+        }
+        if (handler := handlers.get(one.handler)) is not None and _is_held(handler):
+            assert handler.stop is not None
+            step = handler.stop.text
+        yield Problem(
+            key=key_of(FAILING, one.handler, one.exception, one.place),
+            trigger=FAILING,
+            text=f"{text % facts} {step}",
+            path=page("outbox_delivery_dead", handler=one.handler),
+        )
+
+
+def _cause_of(one: FailureGroup) -> str:
+    """Return exception, message and place."""
+    text = one_line(": ".join(filter(None, (one.cause, one.message))))
+    return f"{text} ({one.place})" if one.place else text
+
+
+def _is_held(one: HandlerStatus) -> bool:
+    """Return whether its breaker is open."""
+    return one.stop is not None and one.stop.kind == OPEN_BREAKER
+
+
+def _dead(*, using: str) -> Iterator[Problem]:
+    for one in groups(using=using, most=MOST_DEAD):
+        text = ngettext(
+            "%(handler)s has %(number)d dead delivery: %(cause)s.",
+            "%(handler)s has %(number)d dead deliveries: %(cause)s.",
+            one.number,
+        )
+        step = _("Fix the cause, then retry: `%(retry)s`.")
+        facts = {
+            "handler": one.handler,
+            "number": one.number,
+            "cause": _cause(one),
+            "retry": one.retry,
+        }
+        parts = (one.handler, one.exception, one.place, one.reason, str(one.is_overtaken))
+        yield Problem(
+            key=key_of(DEAD, *parts),
+            trigger=DEAD,
+            text=f"{text} {step}" % facts,
+            path=page("outbox_delivery_dead", handler=one.handler),
+        )
+
+
+def _cause(one: Group) -> str:
+    return f"{one_line(one.cause)} ({one.place})" if one.place else one_line(one.cause)
+
+
+def _with_many_dead(found: Status) -> Iterator[HandlerStatus]:
+    """Yield the handlers with dead deliveries, if there are more than a check groups."""
+    if sum(one.dead for one in found.handlers) > MOST_DEAD:
+        yield from (one for one in found.handlers if one.dead)
+
+
+def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
+    age = found.age(found.oldest_waiting)
+    if age is not None and age >= limit:
+        text = _(
+            "Events wait for the relay, the oldest for %(age)s. Run `manage.py outbox doctor`."
+        )
+        yield Problem(
+            key=key_of(LAG, "relay"),
+            trigger=LAG,
+            text=text % {"age": span(age)},
+            path=page("outbox_minute_changelist"),
+        )
+    due = _longest_due(using=using)
+    for one in found.handlers:
+        waited = found.age(due.get(one.handler))
+        if waited is not None and waited >= limit and one.stop is None:
+            yield _late(one, waited)
+
+
+def _longest_due(*, using: str) -> dict[str, datetime]:
+    """Return by handler since when a delivery has been due; those in backoff are not due."""
+    rows = Delivery.objects.using(using).filter(
+        state=Delivery.State.PENDING, due_at__lte=clock.now(using=using)
+    )
+    first = rows.values("subscription__handler").annotate(first=Min("due_at")).order_by()
+    return {row["subscription__handler"]: row["first"] for row in first}
+
+
+def _late(one: HandlerStatus, waited: timedelta) -> Problem:
+    text = ngettext(
+        "%(handler)s lags: %(number)d delivery waits, one has been due for %(age)s. Check the "
+        "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
+        "%(handler)s lags: %(number)d deliveries wait, one has been due for %(age)s. Check the "
+        "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
+        one.pending,
+    )
+    facts = {
+        "handler": one.handler,
+        "number": one.pending,
+        "age": span(waited),
+        "queue": one.queue,
+    }
+    return Problem(
+        key=key_of(LAG, one.handler),
+        trigger=LAG,
+        text=text % facts,
+        path=page("outbox_subscription_handlers"),
+    )
+
+
+def _breakers(found: Status, failing: Collection[str]) -> Iterator[Problem]:
+    """Yield the open breakers of handlers without a failing delivery, whose text names it."""
+    for one in found.handlers:
+        if one.stop is not None and _is_held(one) and one.handler not in failing:
+            yield Problem(
+                key=key_of(BREAKER, one.handler),
+                trigger=BREAKER,
+                text=one.stop.text,
+                path=page("outbox_subscription_handlers"),
+            )
+
+
+def _silent(*, using: str) -> Iterator[Problem]:
+    for one in health_of_parts(using=using):
+        if not one.is_on and one.part not in ("source", "consumer"):
+            text = _("The %(name)s is silent: %(text)s. Run `manage.py outbox doctor`.")
+            yield _of_part(one, SILENT, text, name="outbox_minute_changelist")
+
+
+def _settlements(*, using: str) -> Iterator[Problem]:
+    for one in health_of_parts(using=using):
+        if not one.is_on and one.part == "consumer":
+            text = _(
+                "The %(name)s does not settle in time: %(text)s. Check whether it receives the "
+                "events, and whether a source receives its reports."
+            )
+            yield _of_part(one, SETTLEMENT, text, name="outbox_settlement_changelist")
+
+
+def _of_part(one: PartHealth, trigger: str, text: str, *, name: str) -> Problem:
+    return Problem(
+        key=key_of(trigger, one.part, one.queue),
+        trigger=trigger,
+        text=text % {"name": one.name, "text": one.text},
+        path=page(name),
+    )
+
+
+def _sources(*, using: str) -> Iterator[Problem]:
+    for one in source_statuses(using=using):
+        if one.condition in _SOURCES:
+            yield Problem(
+                key=key_of(SOURCE, one.name, one.condition),
+                trigger=SOURCE,
+                text=_SOURCES[one.condition](one),
+                path=page("outbox_event_sources"),
+            )
+
+
+def _absent(one: SourceStatus) -> str:
+    text = _(
+        "No process receives the source %(name)s. Start `manage.py outbox receive %(name)s`. Its "
+        "messages wait in the other system, which may delete them by age."
+    )
+    return text % {"name": one.name}
+
+
+def _not_receiving(one: SourceStatus) -> str:
+    text = _("The source %(name)s cannot receive: %(failure)s.")
+    return text % {"name": one.name, "failure": one_line(one.failure)}
+
+
+def _paused(one: SourceStatus) -> str:
+    text = _(
+        "The source %(name)s is paused, because its events have too many owed deliveries. "
+        "`manage.py outbox status` shows the handlers. Give their queues more workers."
+    )
+    return text % {"name": one.name}
+
+
+_SOURCES: Mapping[str, Callable[[SourceStatus], str]] = {
+    "absent": _absent,
+    "failing": _not_receiving,
+    "paused": _paused,
+}

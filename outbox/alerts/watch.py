@@ -1,0 +1,162 @@
+"""The thread of a process that checks for problems, sends alerts, and sends the dead man's ping.
+
+Each process that relays or delivers has one. The database decides which of them acts. The thread
+itself uses the database only. Messages and pings are sent by threads of their own, so a mail server
+that hangs delays only its own channel, and neither relay nor worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from outbox import databases
+from outbox.deliveries.connections import drop_all
+from outbox.deliveries.transient_errors import drop_broken_connection, is_transient
+
+from . import claims, dead_man, problems
+from .configuration import AlertsConfig, ChannelConfig, DeadManConfig, configured
+from .recording import record
+from .sending import Around, Sender
+
+logger = logging.getLogger("outbox.alerts")
+
+#: Seconds between two looks at the database.
+LOOK_SECONDS = 5.0
+#: Seconds between two checks, over all processes.
+CHECK_SECONDS = 10.0
+#: Seconds after which a ping that failed is repeated.
+_PING_AGAIN_SECONDS = 10.0
+
+
+class Watch:
+    """Checks and sends until stopped. Errors are logged and end nothing.
+
+    Args:
+        config: the settings.
+        using: the outbox's database alias.
+        around: the context of each use of the database: a process that forks must not do so then.
+    """
+
+    def __init__(
+        self, config: AlertsConfig, *, using: str | None = None, around: Around = nullcontext
+    ) -> None:
+        self._config = config
+        self._using = using or databases.alias()
+        self._around = around
+        self._stopping = threading.Event()
+        #: By name, the thread that sends to a channel, or the ping.
+        self._running: dict[str, threading.Thread] = {}
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="outbox-alerts", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop without waiting. A message that is being sent may be sent again by another one."""
+        self._stopping.set()
+
+    def look(self) -> None:
+        """Run the next check if it is due, and start a thread for each due channel and ping."""
+        self._unless_failed("check", self._check)
+        for channel in self._config.channels.values():
+            self._unless_failed(_name(channel), partial(self._send, channel))
+        if self._config.dead_man is not None and not self._is_running(dead_man.CLAIM):
+            self._unless_failed(dead_man.CLAIM, self._ping)
+
+    def wait(self) -> None:
+        """Wait for the threads that send."""
+        for thread in list(self._running.values()):
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.wait(LOOK_SECONDS):
+                self.look()
+        finally:
+            connections.close_all()
+
+    def _unless_failed(self, name: str, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:
+            text = "The step %s of the alerts failed. It is repeated."
+            if is_transient(error, using=self._using):  # each look fails during an outage
+                logger.warning(f"{text} %s", name, error)
+            else:
+                logger.exception(text, name)
+            drop_all()
+
+    def _check(self) -> None:
+        if not self._config.channels:
+            return
+        with self._around():
+            drop_broken_connection(using=self._using)
+            if claims.take("check", seconds=CHECK_SECONDS, using=self._using):
+                found = problems.find(self._config.limits, using=self._using)
+                record(found, self._config, using=self._using)
+
+    def _send(self, channel: ChannelConfig) -> None:
+        name = _name(channel)
+        sender = Sender(channel, self._config, using=self._using, around=self._around)
+        if not self._is_running(name) and sender.has_due():
+            self._start(name, sender.send_due)
+
+    def _ping(self) -> None:
+        """Send the ping if it is due and relay and beat run. Otherwise the service gets none."""
+        config = self._config.dead_man
+        assert config is not None
+        with self._around():
+            drop_broken_connection(using=self._using)
+            token = claims.take(dead_man.CLAIM, seconds=config.seconds, using=self._using)
+            silent = dead_man.silent_parts(using=self._using) if token else []
+        if silent:
+            logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
+        elif token:
+            self._start(dead_man.CLAIM, partial(self._ping_now, config, token))
+
+    def _ping_now(self, config: DeadManConfig, token: str) -> None:
+        if dead_man.ping(config):
+            return
+        with self._around():
+            seconds = min(_PING_AGAIN_SECONDS, config.seconds)
+            claims.keep(dead_man.CLAIM, token, seconds=seconds, using=self._using)
+
+    # --- threads ----------------------------------------------------------------------------------
+
+    def _is_running(self, name: str) -> bool:
+        thread = self._running.get(name)
+        return thread is not None and thread.is_alive()
+
+    def _start(self, name: str, action: Callable[[], object]) -> None:
+        thread = threading.Thread(
+            target=self._act, args=(name, action), name=f"outbox-alerts {name}", daemon=True
+        )
+        self._running[name] = thread
+        thread.start()
+
+    def _act(self, name: str, action: Callable[[], object]) -> None:
+        try:
+            self._unless_failed(name, action)
+        finally:
+            connections.close_all()
+
+
+def _name(channel: ChannelConfig) -> str:
+    return f"channel {channel.name}"
+
+
+def watch(*, around: Around = nullcontext) -> Watch | None:
+    """Return the thread of a process; None if alerts are off or their settings are invalid."""
+    try:
+        config = configured()
+    except ImproperlyConfigured as error:
+        logger.error("No alert is sent. %s", error)
+        return None
+    return Watch(config, around=around) if config.is_on else None

@@ -1,0 +1,159 @@
+"""Mutants of alerts: messages sent once, their end, and the dead man's ping."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+ALERTS_TESTS = "tests/outbox/alerts/"
+SENDING = f"{ALERTS_TESTS}test_sending.py::"
+PING = f"{ALERTS_TESTS}test_dead_man.py::TestThePing::"
+
+ALERTS = [
+    Mutant(
+        name="alert-sent-once",
+        without="two processes send the same alert",
+        edits=(
+            Edit(
+                "outbox/alerts/claims.py",
+                "    return token if free.update(token=token, until=now + "
+                'timedelta(seconds=seconds)) else ""\n',
+                "    rows.filter(name=name).update(token=token)\n    return token\n",
+            ),
+            Edit(
+                "outbox/alerts/claims.py",
+                "    elif known.until > now:\n",
+                "    elif False:\n",
+            ),
+            Edit(
+                "outbox/alerts/claims.py",
+                "    return bool(mine.update(until=until))\n",
+                "    mine.update(until=until)\n    return True\n",
+            ),
+        ),
+        noticed_by=(f"{SENDING}TestAProblem::test_is_reported_by_one_of_two_processes",),
+    ),
+    Mutant(
+        name="alert-repeated-at-once",
+        without="an open alert is sent again with each look",
+        edits=(
+            Edit(
+                "outbox/alerts/sending.py",
+                "is_first = Q(alert__resolved_at=None, sent_at=None)",
+                "is_first = Q(alert__resolved_at=None)",
+            ),
+            Edit("outbox/alerts/sending.py", "        return True\n", "        return False\n"),
+        ),
+        noticed_by=(f"{SENDING}TestAProblem::test_is_reported_once_however_often_it_is_found",),
+    ),
+    Mutant(
+        name="alert-resolved-once",
+        without="the message that a problem is gone is sent for ever",
+        edits=(
+            Edit(
+                "outbox/alerts/sending.py",
+                "closed_at = None if notice.alert.resolved_at is None else now",
+                "closed_at = None",
+            ),
+            Edit("outbox/alerts/sending.py", "        return True\n", "        return False\n"),
+        ),
+        noticed_by=(f"{SENDING}TestAProblemThatIsGone::test_is_reported_as_resolved_once",),
+    ),
+    Mutant(
+        name="alert-resolved-after-a-late-message",
+        without="a problem that is gone while its first message is sent is never resolved",
+        edits=(
+            Edit(
+                "outbox/alerts/sending.py",
+                "mine.update(sent_at=now, closed_at=closed_at,",
+                'mine.update(sent_at=now, **({"closed_at": now} if closed_at else {}),',
+            ),
+        ),
+        noticed_by=(
+            f"{SENDING}TestAProblemThatIsGone"
+            "::test_is_reported_as_resolved_if_its_first_message_was_on_its_way",
+        ),
+    ),
+    Mutant(
+        name="alert-of-an-unexamined-cause",
+        without="an alert is resolved although the check has not looked for its problem",
+        edits=(
+            Edit(
+                "outbox/alerts/findings.py",
+                'key in self.problems or key.startswith(self.unexamined or ("\\0",))',
+                "key in self.problems",
+            ),
+        ),
+        noticed_by=(
+            f"{SENDING}TestAProblemThatIsGone::test_stays_open_where_the_check_may_have_missed_it",
+        ),
+    ),
+    Mutant(
+        name="alert-mention",
+        without="the text of an exception notifies everyone of a chat",
+        edits=(
+            Edit(
+                "outbox/alerts/channels.py",
+                'message.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")',
+                "message.text",
+            ),
+        ),
+        noticed_by=(
+            f"{ALERTS_TESTS}test_channels.py::TestAWebhook"
+            "::test_gets_no_mention_or_hidden_link_from_a_text",
+        ),
+    ),
+    Mutant(
+        name="channel-that-hangs",
+        without="a mail server that hangs delays all other channels, checks and pings",
+        edits=(
+            Edit(
+                "outbox/alerts/watch.py",
+                "            self._start(name, sender.send_due)\n",
+                "            sender.send_due()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ALERTS_TESTS}test_watch.py::TestAMailServerThatHangs"
+            "::test_delays_neither_other_channels_nor_pings_nor_checks",
+        ),
+    ),
+    Mutant(
+        name="dead-man-of-beat",
+        without="the dead man's ping goes on while beat is silent",
+        edits=(
+            Edit(
+                "outbox/alerts/dead_man.py",
+                "[(Kind.BEAT, _TASK)] if names.uses(names.CELERY) else []",
+                "[]",
+            ),
+        ),
+        noticed_by=(f"{PING}test_stops_when_one_of_them_stops[beat]",),
+    ),
+    Mutant(
+        name="dead-man-of-the-relay",
+        without="the dead man's ping goes on while the relay is silent",
+        edits=(
+            Edit(
+                "outbox/alerts/dead_man.py",
+                'needed = [(Kind.RELAY, ""), *(',
+                "needed = [*(",
+            ),
+        ),
+        noticed_by=(f"{PING}test_stops_when_one_of_them_stops[relay]",),
+    ),
+    Mutant(
+        name="dead-man-without-a-database",
+        without="the dead man's ping goes on while the database cannot be read",
+        edits=(
+            Edit(
+                "outbox/alerts/watch.py",
+                "            self._unless_failed(dead_man.CLAIM, self._ping)\n",
+                "            try:\n"
+                "                self._ping()\n"
+                "            except Exception:\n"
+                "                dead_man.ping(self._config.dead_man)\n",
+            ),
+        ),
+        noticed_by=(f"{PING}test_stops_while_the_database_cannot_be_read",),
+    ),
+]

@@ -1,0 +1,87 @@
+"""The list of alerts: open and resolved ones, what was sent, and what a failure said."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from outbox.models import Alert, AlertNotice
+from tests.outbox.parcels import client_with, listed, text_of
+
+pytestmark = pytest.mark.django_db
+
+ALERTS = reverse("admin:outbox_alert_changelist")
+OPERATIONS = reverse("admin:outbox_operation_changelist")
+SECRET = "ValueError: the paper is torn"
+
+
+def alert(problem: str, *, is_resolved: bool = False) -> Alert:
+    now = timezone.now()
+    return Alert.objects.create(
+        problem=problem,
+        trigger="dead",
+        text=f"parcels.label has 1 dead delivery: {SECRET}.",
+        path="/admin/outbox/delivery/dead/",
+        opened_at=now - timedelta(minutes=5),
+        seen_at=now,
+        resolved_at=now if is_resolved else None,
+    )
+
+
+class TestTheList:
+    def test_has_the_newest_alert_first(self):
+        old, new = alert("dead:a", is_resolved=True), alert("dead:b")
+
+        assert listed(client_with("view_alert"), ALERTS) == [new.pk, old.pk]
+
+    def test_can_be_limited_to_open_ones(self):
+        alert("dead:a", is_resolved=True)
+        new = alert("dead:b")
+
+        assert listed(client_with("view_alert"), f"{ALERTS}?state=open") == [new.pk]
+
+    def test_names_the_outcome_of_each_channel(self):
+        row = alert("dead:a")
+        AlertNotice.objects.create(alert=row, channel="chat", sent_at=timezone.now())
+        AlertNotice.objects.create(alert=row, channel="mail", error="no answer")
+
+        text = text_of(client_with("view_alert"), ALERTS)
+
+        assert "chat: sent at " in text
+        assert "mail: not sent (no answer)" in text
+
+    def test_quotes_no_failure_without_the_permission_to_view_deliveries(self):
+        row = alert("dead:parcels.label:ValueError")
+        page = reverse("admin:outbox_alert_change", args=[row.pk])
+        without = client_with("view_alert")
+        with_it = client_with("view_alert", "view_delivery")
+
+        for url in (ALERTS, page):
+            assert SECRET not in text_of(without, url)
+            assert SECRET in text_of(with_it, url)
+
+    def test_reads_the_same_number_of_rows_for_many_alerts(
+        self, django_assert_max_num_queries: DjangoAssertNumQueries
+    ):
+        for number in range(20):
+            row = alert(f"dead:{number}")
+            AlertNotice.objects.create(alert=row, channel="mail")
+        client = client_with("view_alert")
+
+        with django_assert_max_num_queries(10):
+            text_of(client, ALERTS)
+
+
+class TestTheNavigation:
+    @pytest.mark.parametrize("is_on", [True, False])
+    def test_has_the_list_where_alerts_are_on(self, settings: Settings, is_on: bool):
+        alerts = {"CHANNELS": {"mail": {"EMAIL": ["a@example.com"]}}} if is_on else {}
+        settings.OUTBOX = {"ALERTS": alerts}
+
+        text = text_of(client_with("view_alert", "view_operation"), OPERATIONS)
+
+        assert (f'href="{ALERTS}"' in text.partition("outbox-navigation")[2]) == is_on

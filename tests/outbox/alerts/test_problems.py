@@ -1,0 +1,223 @@
+"""The problems that a check finds: one for each cause, with the next step and a page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db.models import F
+from django.utils import timezone
+from pytest_django import Settings
+
+from outbox import DomainEvent, PermanentFailure, subscribe
+from outbox.alerts import problems
+from outbox.alerts.configuration import LIMITS
+from outbox.alerts.findings import Problem, key_of
+from outbox.models import Delivery, Event, Heartbeat, SourceState, Subscription
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from tests.outbox.alerts.world import Kind, beat
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+class Weighed(DomainEvent, key="parcel_id"):
+    """A parcel is weighed."""
+
+    parcel_id: str
+
+
+def found(*triggers: str) -> list[Problem]:
+    limits = {one: LIMITS[one] for one in triggers}
+    return list(problems.find(limits, using="default").problems.values())
+
+
+def weigh(number: int = 1) -> Outbox:
+    """Store events for a handler that refuses them, and return their outbox."""
+
+    @subscribe("tests.Weighed")
+    def print_label(parcel_id: str) -> None:
+        raise PermanentFailure("no paper")
+
+    outbox = Outbox()
+    for _ in range(number):
+        outbox.given("tests.Weighed", parcel_id=str(uuid4()))
+    return outbox
+
+
+class TestDeadDeliveries:
+    def test_are_one_problem_for_each_cause(self):
+        outbox = weigh(3)
+        outbox.deliver_all(raise_errors=False)
+
+        [one] = found("dead")
+
+        assert one.text.startswith("tests.print_label has 3 dead deliveries: PermanentFailure (")
+        assert "`manage.py outbox retry --dead --handler tests.print_label" in one.text
+        assert one.path == "/admin/outbox/delivery/dead/?handler=tests.print_label"
+
+    def test_are_the_same_problem_when_more_die(self):
+        outbox = weigh()
+        outbox.deliver_all(raise_errors=False)
+        [before] = found("dead")
+        outbox.given("tests.Weighed", parcel_id="another")
+        outbox.deliver_all(raise_errors=False)
+
+        [after] = found("dead")
+
+        assert after.key == before.key
+        assert after.text != before.text
+
+    def test_are_not_resolved_where_there_are_more_than_a_check_groups(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        outbox = weigh(3)
+        outbox.deliver_all(raise_errors=False)
+        monkeypatch.setattr(problems, "MOST_DEAD", 2)
+
+        result = problems.find({"dead": 0.0}, using="default")
+
+        assert result.has_missed("dead:tests.print_label:KeyError:parcels:")
+        assert not result.has_missed("dead:tests.other:KeyError:parcels:")
+
+    def test_are_no_problem_if_their_trigger_is_off(self):
+        outbox = weigh()
+        outbox.deliver_all(raise_errors=False)
+
+        assert found("lag") == []
+
+
+class TestAFailingHandler:
+    def fail(self, text: str) -> None:
+        """Run a handler once that raises, and let its delivery wait for the next attempt."""
+
+        @subscribe("tests.Weighed")
+        def move_parcel(parcel_id: str) -> None:
+            raise ValueError(text)
+
+        outbox = Outbox()
+        outbox.given("tests.Weighed", parcel_id="p1")
+        outbox.deliver_all(raise_errors=False)
+
+    def test_is_a_problem_from_the_first_failed_attempt(self):
+        self.fail("no lift")
+
+        [one] = found("failing")
+
+        assert one.text.startswith("tests.move_parcel is failing: ValueError: no lift (")
+        assert "1 delivery, since " in one.text
+        assert "To retry now: `manage.py outbox retry " in one.text
+
+    def test_quotes_no_personal_data(self):
+        self.fail("no mailbox hanako@example.com")
+
+        [one] = found("failing")
+
+        assert "ValueError: no mailbox *** (" in one.text
+
+    def test_with_an_open_breaker_is_one_problem(self):
+        self.fail("no answer")
+        now = timezone.now()
+        Subscription.objects.update(
+            breaker_opened_at=now, breaker_probe_at=now, breaker_reason="no answer"
+        )
+
+        [one] = found("failing", "breaker")
+
+        assert one.key.startswith("failing:tests.move_parcel:ValueError:")
+        assert "close-breaker tests.move_parcel" in one.text
+
+
+class TestALag:
+    def test_of_a_handler_is_the_time_that_a_due_delivery_waits(self):
+        weigh()
+        relay_pass(publish=lambda _message: None)
+        late = timezone.now() - timedelta(seconds=400)
+        Delivery.objects.update(state="pending", due_at=late)
+
+        [one] = found("lag")
+
+        assert one.key == "lag:tests.print_label"
+        assert one.text.startswith("tests.print_label lags: 1 delivery waits, one has been due ")
+
+    def test_of_the_relay_is_the_age_of_an_event_without_deliveries(self):
+        weigh()
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(seconds=301))
+
+        [one] = found("lag")
+
+        assert one.key == "lag:relay"
+        assert one.text.startswith("Events wait for the relay, the oldest for 5 min 1 s.")
+
+
+class TestAnOpenBreaker:
+    def test_is_a_problem_with_the_next_step(self):
+        weigh()
+        now = timezone.now()
+        Subscription.objects.update(
+            breaker_opened_at=now, breaker_probe_at=now, breaker_reason="no answer"
+        )
+
+        [one] = found("breaker")
+
+        assert "tests.print_label is held by its breaker" in one.text
+        assert "close-breaker tests.print_label" in one.text
+
+
+class TestASilentPart:
+    def test_is_a_problem_for_each_part(self):
+        beat(Kind.RELAY, Kind.BROKER)
+        beat(Kind.BEAT, ago=120)
+
+        keys = {one.key for one in found("silent")}
+
+        assert keys == {"silent:beat:", "silent:queue:outbox"}
+
+    def test_names_the_time(self):
+        beat(Kind.BEAT, ago=120)
+
+        texts = {one.key: one.text for one in found("silent")}
+
+        assert texts["silent:beat:"] == (
+            "The beat is silent: silent for 2 min. Run `manage.py outbox doctor`."
+        )
+
+
+class TestASource:
+    SOURCES = {
+        "billing": {
+            "BACKEND": "tests.outbox.sources.messages.NoSource",
+            "TOPICS": ["invoices"],
+            "GROUP": "parcels",
+        }
+    }
+
+    def test_without_a_process_is_a_problem(self, settings: Settings):
+        settings.OUTBOX = {"SOURCES": self.SOURCES}
+
+        [one] = found("source")
+
+        assert one.key == "source:billing:absent"
+        assert "Start `manage.py outbox receive billing`." in one.text
+
+    def test_that_cannot_receive_is_a_problem(self, settings: Settings):
+        settings.OUTBOX = {"SOURCES": self.SOURCES}
+        beat(Kind.RECEIVER)
+        Heartbeat.objects.update(queues=["billing"])
+        SourceState.objects.create(
+            source="billing", failing_at=timezone.now(), failure="access denied"
+        )
+
+        [one] = found("source")
+
+        assert one.text == "The source billing cannot receive: access denied."
+
+
+class TestAKey:
+    def test_of_long_names_fits_its_column_and_stays_different(self):
+        one = key_of("dead", "a" * 150, "b" * 100, "one")
+        other = key_of("dead", "a" * 150, "b" * 100, "other")
+
+        assert len(one) <= 200
+        assert one != other
