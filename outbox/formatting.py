@@ -17,6 +17,12 @@ def format_time(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def format_clock(when: datetime, *, now: datetime) -> str:
+    """Return "18:09 UTC" for a time of the last day, and "2026-11-24 18:09 UTC" for others."""
+    is_recent = timedelta(0) <= now - when < timedelta(hours=24)
+    return f"{when.astimezone(UTC):{'%H:%M' if is_recent else '%Y-%m-%d %H:%M'}} UTC"
+
+
 def span(length: timedelta) -> str:
     """Return the two largest units, "2 h 5 min" or "12 s". A negative length counts as zero."""
     left = max(0, round(length.total_seconds()))

@@ -336,6 +336,12 @@ class Delivery(Row):
                 condition=Q(state="pending", priority__isnull=False),
                 name="outbox_delivery_priority",
             ),
+            # Empty without failures: it has deliveries that were started before and are due again.
+            models.Index(
+                fields=["subscription", "due_at", "attempts"],
+                condition=Q(state="pending", started_token__gt=0),
+                name="outbox_delivery_failing",
+            ),
             # Empty without ordered handlers.
             models.Index(
                 fields=["order_key", "subscription", "event"],

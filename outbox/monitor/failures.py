@@ -1,0 +1,109 @@
+"""A group of failed deliveries with one cause: its facts, its sentence and its commands."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.formatting import format_clock, span
+
+#: Kinds of groups.
+FAILING, DEAD = "failing", "dead"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """Deliveries of one handler whose latest attempts failed with one exception at one place.
+
+    Attributes:
+        kind: `FAILING` (they are tried again) or `DEAD` (they wait for a person).
+        handler: pinned name.
+        exception: class name; "" if the worker died.
+        message: text of the latest exception in one line, masked when it was stored, and cut.
+        place: "module:line function" of the project's own code; "" if unknown.
+        number: number of deliveries.
+        is_least: there are more than `number`; only a sample of the handler's was grouped.
+        keys: number of different keys of their events, such as orders; 0 if it is unknown.
+        since: end of the earliest failed attempt since they last succeeded.
+        latest: end of the latest failed attempt.
+        next_attempt: time of the next attempt; None for dead deliveries.
+        last_success: the minute of the handler's last success, as far as the outbox keeps minutes
+            (25 hours); None without one.
+        example: id of the delivery that failed last.
+        worker: name of the worker of the latest attempt.
+        cause: the exception, or another cause of dead deliveries in words.
+        now: the time of the query.
+    """
+
+    kind: str
+    handler: str
+    exception: str
+    message: str
+    place: str
+    number: int
+    is_least: bool = False
+    keys: int = 0
+    since: datetime
+    latest: datetime
+    next_attempt: datetime | None = None
+    last_success: datetime | None = None
+    example: int
+    worker: str = ""
+    cause: str
+    now: datetime
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its deliveries are tried again."""
+        return self.kind == FAILING
+
+    @property
+    def number_text(self) -> str:
+        """Its size: "1 delivery", "3 deliveries of 2 keys", "200 or more deliveries"."""
+        if self.is_least:
+            return _("%d or more deliveries") % self.number
+        text = ngettext("%d delivery", "%d deliveries", self.number) % self.number
+        if self.keys in (0, self.number):
+            return text
+        of = ngettext("%(text)s of %(keys)d key", "%(text)s of %(keys)d keys", self.keys)
+        return of % {"text": text, "keys": self.keys}
+
+    @property
+    def next_text(self) -> str:
+        """The time until the next attempt in words; "" for dead deliveries."""
+        if self.next_attempt is None:
+            return ""
+        if self.next_attempt <= self.now:
+            return _("next attempt now")
+        return _("next attempt in %s") % span(self.next_attempt - self.now)
+
+    @property
+    def text(self) -> str:
+        """One sentence: "failing: KeyError in a.b, 2 deliveries, since 18:09, next attempt now"."""
+        text = _("dead: %(cause)s in %(handler)s, %(number)s, since %(since)s")
+        if self.is_failing:
+            text = _("failing: %(cause)s in %(handler)s, %(number)s, since %(since)s, %(next)s")
+        return text % {
+            "cause": self.cause,
+            "handler": self.handler,
+            "number": self.number_text,
+            "since": format_clock(self.since, now=self.now),
+            "next": self.next_text,
+        }
+
+    @property
+    def retry(self) -> str:
+        """The command that makes the group due now."""
+        state = "pending" if self.is_failing else "dead"
+        cause = ["--exception", self.exception, "--place", self.place]
+        words = ["retry", "--state", state, "--handler", self.handler, *cause]
+        return shlex.join(["manage.py", "outbox", *words])
+
+    @property
+    def pause(self) -> str:
+        """The command that pauses the handler; it requires a reason."""
+        return shlex.join(["manage.py", "outbox", "pause", self.handler, "--reason", "TEXT"])

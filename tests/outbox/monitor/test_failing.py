@@ -1,0 +1,279 @@
+"""Groups of failing deliveries: from the first failed attempt until success, discard or death."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from outbox import Breaker, Dead, operations, subscribe
+from outbox.models import Delivery, Minute
+from outbox.monitor.failing import count_failing, dead_groups, failing_groups, failure_groups
+from outbox.monitor.failures import FailureGroup
+from outbox.testing import Outbox
+from tests.outbox.drive import (
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_messages,
+    run_pass,
+)
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+Handler = Callable[..., None]
+
+
+class Switch:
+    """Decides what the handler raises: an exception, or none."""
+
+    error: Exception | None = ZeroDivisionError("division by zero")
+
+
+@pytest.fixture
+def switch() -> Switch:
+    return Switch()
+
+
+@pytest.fixture
+def award(own_registry: None, switch: Switch) -> Handler:
+    """A handler that fails as the switch says."""
+
+    @subscribe("shops.Ordered", attempts=3, backoff_base=60)
+    def award_points(number: int) -> None:
+        if switch.error is not None:
+            raise switch.error
+
+    return award_points
+
+
+def fail_once(number: int = 1) -> None:
+    emit_orders(number)
+    run_messages(run_pass())
+
+
+def only() -> FailureGroup:
+    (found,) = failing_groups()
+    return found
+
+
+@pytest.mark.usefixtures("award")
+class TestAGroup:
+    def test_exists_from_the_first_failed_attempt(self):
+        fail_once()
+
+        found = only()
+        assert (found.kind, found.handler) == ("failing", "tests.award_points")
+        assert (found.exception, found.message) == ("ZeroDivisionError", "division by zero")
+        assert found.place.endswith(" award_points")
+        assert (found.number, found.keys, found.is_least) == (1, 1, False)
+
+    def test_is_described_in_one_sentence(self):
+        fail_once(2)
+        until = timezone.now() + timedelta(seconds=40.4)
+        Delivery.objects.update(due_at=until)
+
+        found = only()
+
+        assert found.text == (
+            "failing: ZeroDivisionError in tests.award_points, 2 deliveries, "
+            f"since {found.since:%H:%M} UTC, next attempt in 40 s"
+        )
+
+    def test_counts_deliveries_and_their_keys(self):
+        outbox = Outbox()
+        order = uuid4()
+        for number in range(3):
+            key = order if number else uuid4()
+            outbox.given("shops.Ordered", order_id=key, number=number)
+        run_messages(run_pass())
+
+        assert only().number_text == "3 deliveries of 2 keys"
+
+    def test_is_gone_after_the_attempt_that_succeeds(self, switch: Switch):
+        fail_once()
+        switch.error = None
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
+
+        assert failing_groups() == []
+
+    def test_stays_while_the_next_attempt_waits_and_runs(self):
+        fail_once()
+        expire_leases_and_backoffs()
+        assert only().next_text == "next attempt now"
+
+        run_pass()
+
+        assert Delivery.objects.get().state == "sent"
+        assert only().next_text == "next attempt now"
+
+    def test_has_the_time_of_the_first_failure_after_several(self):
+        fail_once()
+        first = only().since
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
+
+        found = only()
+        assert found.since == first
+        assert found.latest > first
+
+    def test_separates_exceptions(self, switch: Switch):
+        fail_once()
+        switch.error = KeyError("points")
+        emit_orders(2)
+        run_messages(run_pass())
+
+        assert [(one.exception, one.number) for one in failing_groups()] == [
+            ("KeyError", 2),
+            ("ZeroDivisionError", 1),
+        ]
+
+    def test_names_the_minute_of_the_last_success(self):
+        minute = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=7)
+        Minute.objects.create(handler="tests.award_points", minute=minute, done=3)
+        fail_once()
+
+        assert only().last_success == minute
+
+    def test_is_limited_to_the_named_handlers(self):
+        fail_once()
+
+        assert failing_groups(handlers=["tests.other"]) == []
+        assert len(failing_groups(handlers=["tests.award_points"])) == 1
+
+    def test_becomes_dead_after_the_last_attempt(self):
+        fail_once()
+        for _attempt in range(2):
+            expire_leases_and_backoffs()
+            run_messages(run_pass())
+
+        assert failing_groups() == []
+        (found,) = dead_groups()
+        assert (found.kind, found.exception, found.next_attempt) == (
+            "dead",
+            "ZeroDivisionError",
+            None,
+        )
+        assert found.text.startswith("dead: ZeroDivisionError in tests.award_points, 1 delivery,")
+        assert [one.kind for one in failure_groups()] == ["dead"]
+
+    def test_names_the_commands_for_it(self):
+        fail_once()
+
+        found = only()
+        assert found.retry == (
+            "manage.py outbox retry --state pending --handler tests.award_points "
+            f"--exception ZeroDivisionError --place '{found.place}'"
+        )
+        assert found.pause == "manage.py outbox pause tests.award_points --reason TEXT"
+
+
+@pytest.mark.usefixtures("award")
+class TestAFailureOfTheDatabase:
+    def test_is_a_group_although_it_uses_up_no_attempt(self, switch: Switch):
+        """Seen to fail with an index of deliveries with an attempt."""
+        switch.error = OperationalError("canceling statement due to statement timeout")
+        switch.error.__cause__ = None
+        fail_once()
+
+        assert only().exception == "OperationalError"
+
+
+@pytest.mark.usefixtures("award")
+class TestAReplay:
+    def test_is_no_failure(self, switch: Switch):
+        switch.error = None
+        fail_once()
+        operations.replay(operations.Choice(), by="cli:ann", reason="again")
+
+        assert Delivery.objects.get().state == "pending"
+        assert failing_groups() == []
+
+    def test_is_failing_since_its_own_first_failure(self, switch: Switch):
+        fail_once()
+        before = only().since
+        switch.error = None
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
+        operations.replay(operations.Choice(), by="cli:ann", reason="again")
+        switch.error = KeyError("points")
+        run_messages(run_pass())
+
+        found = only()
+        assert found.exception == "KeyError"
+        assert found.since > before
+
+
+class TestAHandlerWithABreaker:
+    def test_is_failing_while_its_breaker_is_open(self):
+        @subscribe("shops.Ordered", breaker=Breaker(on=(ConnectionError,), failures=1))
+        def call() -> None:
+            raise ConnectionError("refused")
+
+        fail_once()
+
+        assert only().exception == "ConnectionError"
+
+
+class TestADeadDelivery:
+    def test_of_a_refused_event_is_no_failing_one(self):
+        @subscribe("shops.Ordered", rules={ValueError: Dead()})
+        def refuse() -> None:
+            raise ValueError("no")
+
+        fail_once()
+
+        assert failing_groups() == []
+        assert [one.exception for one in dead_groups()] == ["ValueError"]
+
+
+class TestADeadWorker:
+    def test_is_a_group_without_an_exception(self):
+        @subscribe("shops.Ordered")
+        def kill(number: int) -> None: ...
+
+        emit_orders()
+        (message,) = run_pass()
+        Delivery.objects.update(started_token=1, started_at=timezone.now(), attempts=1, worker="w")
+        expire_leases_and_backoffs()
+        run_pass()
+
+        found = only()
+        assert (found.exception, found.cause) == ("", "the worker died")
+        assert message.handler == found.handler
+
+
+@pytest.mark.usefixtures("award")
+class TestManyFailingDeliveries:
+    @pytest.fixture(autouse=True)
+    def _small_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("outbox.monitor.failing._MOST_OF_ONE", 10)
+
+    def test_are_grouped_from_both_ends_and_counted_completely(self, switch: Switch):
+        fail_once(24)
+
+        found = only()
+        assert (found.number, found.is_least) == (10, True)
+        assert found.number_text == "10 or more deliveries"
+        assert count_failing([found]) == {"tests.award_points": 24}
+
+    def test_do_not_hide_another_handler(self):
+        @subscribe("shops.Ordered")
+        def notify() -> None:
+            raise KeyError("mail")
+
+        fail_once(24)
+
+        assert sorted(one.handler for one in failing_groups()) == [
+            "tests.award_points",
+            "tests.notify",
+        ]
+        assert count_failing(failing_groups()) == {"tests.award_points": 24, "tests.notify": 24}
+
+
+def test_nothing_is_failing_in_an_empty_outbox():
+    assert failing_groups() == []
