@@ -15,6 +15,7 @@ from outbox import events
 from outbox.counting import minutes
 from outbox.drawing.map import Arrow, Emission, Network, network_map
 from outbox.models import Subscription
+from outbox.monitor.failing import failing_groups
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BREAKER
 
@@ -94,16 +95,18 @@ def _settled_by(row: Subscription) -> str:
 
 def _problems() -> dict[str, str]:
     """Return what is wrong with handlers, in one or two words."""
-    found = ((one.handler, _problem(one)) for one in status(has_failures=False).handlers)
-    return {handler: words for handler, words in found if words}
+    failing = {group.handler for group in failing_groups()}
+    handlers = status(has_failures=False).handlers
+    found = {one.handler: _problem(one, is_failing=one.handler in failing) for one in handlers}
+    return {handler: words for handler, words in found.items() if words}
 
 
-def _problem(one: HandlerStatus) -> str:
-    if one.dead:
-        return ngettext("%d dead", "%d dead", one.dead) % one.dead
+def _problem(one: HandlerStatus, *, is_failing: bool) -> str:
     if one.stop is not None and one.stop.kind == BREAKER:
         return _("breaker open")
-    return _("failing") if one.retrying else ""
+    if is_failing:
+        return _("failing")
+    return ngettext("%d dead", "%d dead", one.dead) % one.dead if one.dead else ""
 
 
 def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:

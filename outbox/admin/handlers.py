@@ -22,6 +22,8 @@ from outbox.drawing.sequence import app_of
 from outbox.drawing.sparkline import sparkline
 from outbox.formatting import retry_policy
 from outbox.models import Subscription
+from outbox.monitor.failing import failure_groups
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BREAKER, END
 from outbox.sinks.configuration import sink_name
@@ -46,7 +48,8 @@ class HandlerRow:
         subscriptions: its rows, one for each event.
         oldest: age of its oldest owed event.
         minutes: done and failed in each of the last minutes; empty without any.
-        failures: why its deliveries fail, in sentences.
+        failures: its failing and dead deliveries by cause, failing ones first.
+        has_failures: whether to show their exceptions.
     """
 
     owed: HandlerStatus
@@ -54,7 +57,8 @@ class HandlerRow:
     subscriptions: Sequence[Subscription]
     oldest: timedelta | None
     minutes: Sequence[tuple[int, int]] = ()
-    failures: Sequence[str] = ()
+    failures: Sequence[FailureGroup] = ()
+    has_failures: bool = False
 
     @property
     def first(self) -> Subscription:
@@ -78,21 +82,31 @@ class HandlerRow:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a delivery is dead, or is tried again after a failure."""
-        return bool(self.failures or self.owed.dead or self.owed.retrying)
+        """Whether a delivery is tried again after a failure."""
+        return any(one.is_failing for one in self.failures)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a delivery is failing or dead."""
+        return bool(self.is_failing or self.owed.dead)
+
+    @property
+    def shown_failures(self) -> Sequence[FailureGroup]:
+        """Its failures for a user who may see them."""
+        return self.failures if self.has_failures else ()
 
     @property
     def is_idle(self) -> bool:
         """Whether it runs, owes nothing, and did nothing in the last minutes."""
         is_quiet = not any(done or failed for done, failed in self.minutes)
-        return is_quiet and not (self.owed.stop or self.counts or self.failures)
+        return is_quiet and not (self.owed.stop or self.counts)
 
     @property
     def urgency(self) -> int:
-        """Its place among others: failing, then stopped, then running, then idle."""
-        if self.is_failing:
-            return 0
-        return 1 if self.owed.stop else 3 if self.is_idle else 2
+        """Its place among others: failing, dead letters, stopped, running, idle."""
+        if self.needs_attention:
+            return 0 if self.is_failing else 1
+        return 2 if self.owed.stop else 4 if self.is_idle else 3
 
     @property
     def sparkline(self) -> SafeString:
@@ -209,8 +223,8 @@ class AppHandlers:
 
     @property
     def failing(self) -> int:
-        """The number of its failing handlers."""
-        return sum(row.is_failing for row in self.rows)
+        """The number of its handlers with failing or dead deliveries."""
+        return sum(row.needs_attention for row in self.rows)
 
 
 def _shown(request: HttpRequest) -> dict[str, Any]:
@@ -239,13 +253,16 @@ def by_app(rows: Sequence[HandlerRow]) -> list[AppHandlers]:
 
 
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
-    """Return each handler; cost: three queries more than `status`."""
+    """Return each handler; cost: three queries more than `status` and `failure_groups`."""
     rows: dict[str, list[Subscription]] = {}
     for row in Subscription.objects.order_by("handler", "event"):
         rows.setdefault(row.handler, []).append(row)
     found = status(has_failures=has_failures)
     recent = minutes.by_handler(list(rows), length=_RECENT)
     drawn = minutes.series_by_handler(length=_DRAWN)
+    failures: dict[str, list[FailureGroup]] = {}
+    for group in failure_groups():
+        failures.setdefault(group.handler, []).append(group)
     return [
         HandlerRow(
             owed,
@@ -253,6 +270,8 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
             rows[owed.handler],
             found.age(owed.oldest),
             minutes=drawn.get(owed.handler, ()),
+            failures=failures.get(owed.handler, ()),
+            has_failures=has_failures,
         )
         for owed in found.handlers
         if owed.handler in rows

@@ -62,6 +62,11 @@ class SourceRow:
         return _CONDITIONS[self.status.condition]
 
     @property
+    def counts(self) -> list[int]:
+        """Its numbers of messages, in the order of the columns."""
+        return [self.status.counts[name] for name in OUTCOMES]
+
+    @property
     def labelled_counts(self) -> list[tuple[str | Promise, int]]:
         """Its numbers of messages, each with the title of its column."""
         return [(_COLUMNS[name], self.status.counts[name]) for name in OUTCOMES]
