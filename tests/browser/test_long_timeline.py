@@ -111,8 +111,9 @@ class TestATimelineOfTwoHundredEvents:
         assert box.evaluate("(box) => box.scrollWidth <= box.clientWidth")
         size = rows.first.evaluate("(text) => getComputedStyle(text).fontSize")
         assert float(size.removesuffix("px")) >= 11
-        width = (page.viewport_size or {})["width"]
-        assert cut_off(page, width) == []
+        window = page.viewport_size
+        assert window is not None
+        assert cut_off(page, window["width"]) == []
 
     def test_shows_app_names_at_every_scroll_position(self, page: Page):
         region = page.get_by_role("region", name="Sequence diagram")
