@@ -34,7 +34,9 @@ PERMISSIONS: Mapping[str, str] = {
     "see events": "outbox.view_event",
 }
 
-LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}
+LIVE_CSS = {
+    "all": ["outbox/outbox.css", "outbox/layout.css", "outbox/handlers.css", "outbox/drawing.css"]
+}
 #: htmx is vendored, as its page https://htmx.org/docs/#installing recommends.
 LIVE_JS = ["outbox/vendor/htmx-2.0.11.min.js", "outbox/monitor.js"]
 

@@ -1,4 +1,7 @@
-"""The pages about all handlers: condition, throughput and policy of each, and the map of events."""
+"""The page of all handlers by app: condition, failures, throughput and policy of each.
+
+Handlers that need attention come first, and their apps. Those without work are folded.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,29 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils import formats
-from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from outbox import events
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
-from outbox.drawing.map import Arrow, Network, network_map
+from outbox.drawing.sequence import app_of
+from outbox.drawing.sparkline import sparkline
 from outbox.formatting import retry_policy
 from outbox.models import Subscription
+from outbox.monitor.failing import failure_groups
+from outbox.monitor.failures import FailureGroup
 from outbox.monitor.status import HandlerStatus, status
 from outbox.monitor.stops import BREAKER, END
 from outbox.sinks.configuration import sink_name
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may
-from .links import events_url
 from .pages import show
 
 _RECENT = timedelta(minutes=15)
+#: The time that a sparkline covers.
+_DRAWN = timedelta(minutes=30)
 _COLOURS = {BREAKER: "dead", END: "discarded"}
 
 
@@ -42,14 +47,18 @@ class HandlerRow:
         recent: its totals of the last 15 minutes.
         subscriptions: its rows, one for each event.
         oldest: age of its oldest owed event.
-        has_failures: whether to show the failures behind an open breaker.
+        minutes: done and failed in each of the last minutes; empty without any.
+        failures: its failing and dead deliveries by cause, failing ones first.
+        has_failures: whether to show their exceptions.
     """
 
     owed: HandlerStatus
     recent: Totals
     subscriptions: Sequence[Subscription]
     oldest: timedelta | None
-    has_failures: bool
+    minutes: Sequence[tuple[int, int]] = ()
+    failures: Sequence[FailureGroup] = ()
+    has_failures: bool = False
 
     @property
     def first(self) -> Subscription:
@@ -65,7 +74,44 @@ class HandlerRow:
     def status(self) -> tuple[str, str]:
         """Its condition: the delivery state whose colour it has, and the words."""
         stop = self.owed.stop
-        return (_COLOURS.get(stop.kind, "parked"), stop.label) if stop else ("done", _("running"))
+        if stop:
+            return _COLOURS.get(stop.kind, "parked"), stop.label
+        if self.is_failing:
+            return "failing", _("failing")
+        return ("sent", _("idle")) if self.is_idle else ("done", _("running"))
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a delivery is tried again after a failure."""
+        return any(one.is_failing for one in self.failures)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a delivery is failing or dead."""
+        return bool(self.is_failing or self.owed.dead)
+
+    @property
+    def shown_failures(self) -> Sequence[FailureGroup]:
+        """Its failures for a user who may see them."""
+        return self.failures if self.has_failures else ()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs, owes nothing, and did nothing in the last minutes."""
+        is_quiet = not any(done or failed for done, failed in self.minutes)
+        return is_quiet and not (self.owed.stop or self.counts)
+
+    @property
+    def urgency(self) -> int:
+        """Its place among others: failing, dead letters, stopped, running, idle."""
+        if self.needs_attention:
+            return 0 if self.is_failing else 1
+        return 2 if self.owed.stop else 4 if self.is_idle else 3
+
+    @property
+    def sparkline(self) -> SafeString:
+        """Its last minutes as a drawing."""
+        return sparkline(self.minutes or [(0, 0)] * round(_DRAWN / timedelta(minutes=1)))
 
     @property
     def why(self) -> str:
@@ -97,7 +143,7 @@ class HandlerRow:
     @property
     def rate(self) -> str:
         """Deliveries done per minute."""
-        return _rate(self.recent.done / (_RECENT.total_seconds() / 60))
+        return rate_text(self.recent.done / (_RECENT.total_seconds() / 60))
 
     @property
     def median(self) -> str:
@@ -157,28 +203,74 @@ def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     return render(request, "outbox/handlers.html", _shown(request))
 
 
+@dataclass(frozen=True)
+class AppHandlers:
+    """The handlers of one app.
+
+    Attributes:
+        rows: those with work, and those that need attention, which come first.
+        idle: those without work.
+    """
+
+    app: str
+    rows: Sequence[HandlerRow]
+    idle: Sequence[HandlerRow]
+
+    @property
+    def urgency(self) -> int:
+        """The place of the app: that of its first handler."""
+        return min(row.urgency for row in (*self.rows, *self.idle))
+
+    @property
+    def failing(self) -> int:
+        """The number of its handlers with failing or dead deliveries."""
+        return sum(row.needs_attention for row in self.rows)
+
+
 def _shown(request: HttpRequest) -> dict[str, Any]:
     rows = handler_rows(has_failures=may(request, "see failures"))
     return {
-        "handlers": rows,
+        "apps": by_app(rows),
         "may_pause": may(request, "pause"),
         "may_see_events": may(request, "see events"),
     }
 
 
+def by_app(rows: Sequence[HandlerRow]) -> list[AppHandlers]:
+    """Group handlers by app; the apps and handlers that need attention come first."""
+    apps: dict[str, list[HandlerRow]] = {}
+    for row in sorted(rows, key=lambda row: (row.urgency, row.owed.handler)):
+        apps.setdefault(app_of(row.owed.handler), []).append(row)
+    found = [
+        AppHandlers(
+            app,
+            [row for row in own if not row.is_idle],
+            [row for row in own if row.is_idle],
+        )
+        for app, own in apps.items()
+    ]
+    return sorted(found, key=lambda one: (one.urgency, one.app))
+
+
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
-    """Return each handler; cost: two queries more than `status`."""
+    """Return each handler; cost: three queries more than `status` and `failure_groups`."""
     rows: dict[str, list[Subscription]] = {}
     for row in Subscription.objects.order_by("handler", "event"):
         rows.setdefault(row.handler, []).append(row)
     found = status(has_failures=has_failures)
     recent = minutes.by_handler(list(rows), length=_RECENT)
+    drawn = minutes.series_by_handler(length=_DRAWN)
+    failures: dict[str, list[FailureGroup]] = {}
+    for group in failure_groups():
+        failures.setdefault(group.handler, []).append(group)
     return [
         HandlerRow(
             owed,
             recent[owed.handler],
             rows[owed.handler],
             found.age(owed.oldest),
+            minutes=drawn.get(owed.handler, ()),
+            failures=failures.get(owed.handler, ()),
             has_failures=has_failures,
         )
         for owed in found.handlers
@@ -186,60 +278,6 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     ]
 
 
-def _rate(per_minute: float) -> str:
+def rate_text(per_minute: float) -> str:
+    """Return a rate with a decimal if it is small."""
     return formats.number_format(per_minute, 1 if per_minute < 10 else 0)
-
-
-def network() -> Network:
-    """Return the declared events, and the active subscriptions of all releases."""
-    rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
-    per_minute = minutes.rates()
-    notes = {name: _("%s per minute") % _rate(per_minute[name]) for name in per_minute}
-    # The outbox's own events need no subscriber: those of received messages exist without a source.
-    declared = [
-        name
-        for name in events.registry
-        if not name.startswith("outbox.") or any(row.selects(name) for row in rows)
-    ]
-    names = sorted({*declared, *per_minute})
-    arrows = [
-        Arrow(
-            event=name,
-            handler=row.handler,
-            note=_("held") if row.is_held else _settled_by(row),
-            is_held=row.is_held,
-        )
-        for row in rows
-        for name in (
-            [n for n in names if row.selects(n)] if row.has_several_events else [row.event]
-        )
-    ]
-    return Network(
-        events=names,
-        handlers=sorted({row.handler for row in rows}),
-        arrows=arrows,
-        notes=notes,
-    )
-
-
-def _settled_by(row: Subscription) -> str:
-    """Name the consumers that settle the events of a sink; "" for another handler."""
-    names = ", ".join(row.consumer_names)
-    return _("settled by %s") % names if names else ""
-
-
-def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the map to users with the permission to view subscriptions."""
-    page.require_view(request)
-    shown = network()
-    picture = network_map(
-        shown,
-        event_address=lambda name: events_url(name=name),
-        handler_address=_subscriptions_url,
-    )
-    template = "admin/outbox/subscription/map.html"
-    return show(request, template, of=page, title=_("Map"), network=shown, picture=picture)
-
-
-def _subscriptions_url(handler: str) -> str:
-    return f"{reverse('admin:outbox_subscription_changelist')}?{urlencode({'q': handler})}"

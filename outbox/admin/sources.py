@@ -66,6 +66,11 @@ class SourceRow:
         """Its numbers of messages, in the order of the columns."""
         return [self.status.counts[name] for name in OUTCOMES]
 
+    @property
+    def labelled_counts(self) -> list[tuple[str | Promise, int]]:
+        """Its numbers of messages, each with the title of its column."""
+        return [(_COLUMNS[name], self.status.counts[name]) for name in OUTCOMES]
+
 
 def sources_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the sources, or why the setting is invalid."""

@@ -30,7 +30,8 @@ from outbox.templatetags.outbox_display import (
 )
 
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
-from .handlers import handlers_part, handlers_view, map_view
+from .event_map import map_view
+from .handlers import handlers_part, handlers_view
 from .links import deliveries_url, handlers_url
 
 if TYPE_CHECKING:

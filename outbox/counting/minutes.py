@@ -1,8 +1,8 @@
 """Recent throughput: of each minute, for the overview and for charts, and of each event.
 
 Each process counts in memory (`buffer.py`) and adds the counts to one small row for each minute and
-handler. So these queries count no events or deliveries, however many are stored. `rates()` counts
-the newest events, 5,000 at most.
+handler. So these queries count no events or deliveries, however many are stored. `rates()` and
+`emitter_shares()` count the newest events, 5,000 at most.
 """
 
 from __future__ import annotations
@@ -165,6 +165,22 @@ def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Total
     return {handler: _totals(since, found.get(handler, ())) for handler in handlers}
 
 
+def series_by_handler(*, length: timedelta) -> dict[str, list[tuple[int, int]]]:
+    """Return for each handler the done and the failed attempts of each minute, oldest first.
+
+    A handler without a count in that time is left out.
+    """
+    steps = round(length / _MINUTE)
+    first = _floor(clock.now()) - _MINUTE * (steps - 1)
+    rows = Minute.objects.filter(minute__gte=first).exclude(handler="")
+    found: dict[str, list[tuple[int, int]]] = {}
+    for handler, minute, done, failed in rows.values_list("handler", "minute", "done", "failed"):
+        step = int((minute - first) / _MINUTE)
+        if step < steps:
+            found.setdefault(handler, [(0, 0)] * steps)[step] = (done, failed)
+    return found
+
+
 def done_in_a_minute(handlers: Collection[str], *, using: str | None = None) -> dict[str, int]:
     """Return for each handler the number of deliveries done in the last sixty seconds.
 
@@ -203,6 +219,22 @@ def rates(*, using: str | None = None) -> dict[str, float]:
             covered = clock.now(using=using) - oldest
             length = min(length, max(covered, timedelta(seconds=1)))
     return {name: count / (length / _MINUTE) for name, count in counts.items()}
+
+
+def emitter_shares(*, using: str | None = None) -> dict[tuple[str, str], float]:
+    """Return handlers with the events that they emit: the share of each pair in an event.
+
+    It reads the newest 5,000 rows, however old they are: what causes what does not change at night.
+    """
+    using = using or databases.alias()
+    events = Event.objects.using(using)
+    latest = events.aggregate(latest=Max("seq"))["latest"] or 0
+    newest = events.filter(seq__gt=latest - _MOST_RATE_ROWS).order_by()
+    rows = list(newest.values_list("emitted_by", "name").annotate(Count("seq")))
+    totals = Counter[str]()
+    for _handler, name, number in rows:
+        totals[name] += number
+    return {(handler, name): count / totals[name] for handler, name, count in rows if handler}
 
 
 def _totals(start: datetime, rows: Iterable[Mapping[str, Any]]) -> Totals:

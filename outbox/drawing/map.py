@@ -1,66 +1,37 @@
-"""A map of subscriptions: events on the left, handlers on the right.
+"""A map of events and handlers: causes left of their effects.
 
-Both sides are grouped by app. A curve leads from an event to each subscribed handler. An event
-without a handler and a handler without a declared event have a special mark.
+A line leads from an event to each subscribed handler, and from a handler to each event that it
+emits. An event without a handler and a handler without a declared event have a special mark. A
+handler with a problem has a red box, a cross and a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from . import svg
+from .layers import Cell, Layered, layered
+from .network import Arrow, Emission, Network
+from .places import heights
 from .sequence import app_of, short
 
-_ROW = 22
-_GAP = 18
-_TOP = 30
-_BOX = 230
-_BETWEEN = 330
-_MARGIN = 4
+__all__ = ["Arrow", "Emission", "Network", "network_map"]
 
+_BOX = 38
+_GAP = 10
+_BEND = 12
+_BETWEEN = 76
+_MARGIN = 6
+_LEAST_WIDTH = 110
+#: Lowest rates, in events a minute, of the widths of lines above the thinnest.
+RATES = (0.05, 1.0, 10.0, 100.0)
 
-@dataclass(frozen=True)
-class Arrow:
-    """A subscription, with a note on it: its rate, or that it is paused."""
-
-    event: str
-    handler: str
-    note: str = ""
-    is_held: bool = False
-
-
-@dataclass(frozen=True)
-class Network:
-    """The data of the map.
-
-    Attributes:
-        events: names of all events that are declared or subscribed to.
-        handlers: pinned names of all handlers.
-        arrows: subscriptions.
-        notes: text after an event's name, for example its rate.
-    """
-
-    events: Sequence[str]
-    handlers: Sequence[str]
-    arrows: Sequence[Arrow]
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def events_without_handler(self) -> list[str]:
-        """Events without a subscription."""
-        subscribed = {arrow.event for arrow in self.arrows}
-        return [name for name in self.events if name not in subscribed]
-
-    @property
-    def handlers_without_event(self) -> list[str]:
-        """Handlers without a declared event."""
-        events = set(self.events)
-        subscribed = {arrow.handler for arrow in self.arrows if arrow.event in events}
-        return [name for name in self.handlers if name not in subscribed]
+_EVENT, _HANDLER = "event ", "handler "
+Line = Arrow | Emission
 
 
 def network_map(
@@ -68,96 +39,179 @@ def network_map(
     *,
     event_address: Callable[[str], str] = lambda _name: "",
     handler_address: Callable[[str], str] = lambda _name: "",
+    app_address: Callable[[str], str] = lambda _app: "",
 ) -> SafeString:
-    """Draw the map. `event_address` and `handler_address` return the URLs of its boxes, or ""."""
-    left, left_end = _places(network.events)
-    right, right_end = _places(network.handlers)
-    drawing = _Drawing(network, left, right, event_address, handler_address)
+    """Draw the map. The functions return the URLs of boxes and of the apps in them, or ""."""
+    drawing = _Drawing(network, arranged(network), event_address, handler_address, app_address)
     return svg.picture(
-        *drawing.curves(),
-        *drawing.events(),
-        *drawing.handlers(),
-        width=2 * _BOX + _BETWEEN + 2 * _MARGIN,
-        height=max(left_end, right_end) + _GAP,
+        *drawing.lines(),
+        *drawing.boxes(),
+        width=drawing.width,
+        height=drawing.height,
         label=_("Map: the handlers of each event"),
     )
 
 
-def _places(names: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Return the y position of each name, grouped by app, and the lower end."""
-    places: dict[str, float] = {}
-    y, app = float(_TOP - _GAP), ""
-    for name in sorted(names):
-        if app_of(name) != app:
-            app = app_of(name)
-            y += _GAP + _ROW
-        places[name] = y
-        y += _ROW
-    return places, y
+def arranged(network: Network) -> Layered:
+    """Return the layers of a network, with few crossings of lines."""
+    nodes = [_EVENT + name for name in sorted(network.events)]
+    second = [_HANDLER + name for name in sorted(network.handlers)]
+    edges = [_edge(line) for line in _lines(network)]
+    return layered([*nodes, *second], edges, second=second)
 
 
-@dataclass(frozen=True)
+def _lines(network: Network) -> list[Line]:
+    return [*network.arrows, *network.emissions]
+
+
+def _edge(line: Line) -> tuple[str, str]:
+    event, handler = _EVENT + line.event, _HANDLER + line.handler
+    return (event, handler) if isinstance(line, Arrow) else (handler, event)
+
+
 class _Drawing:
-    network: Network
-    left: Mapping[str, float]
-    right: Mapping[str, float]
-    event_address: Callable[[str], str]
-    handler_address: Callable[[str], str]
+    def __init__(
+        self,
+        network: Network,
+        graph: Layered,
+        event_address: Callable[[str], str],
+        handler_address: Callable[[str], str],
+        app_address: Callable[[str], str],
+    ) -> None:
+        self._network, self._graph, self._app_address = network, graph, app_address
+        self._addresses = {_EVENT: event_address, _HANDLER: handler_address}
+        self._unmatched = {
+            *(_EVENT + name for name in network.events_without_handler),
+            *(_HANDLER + name for name in network.handlers_without_event),
+        }
+        self._layers = {cell: number for number, row in enumerate(graph.rows) for cell in row}
+        self._middles = heights(graph, size=_size)
+        self._left, self._wide = self._columns(graph.rows)
 
-    def curves(self) -> Iterator[SafeString]:
-        begin, end = _MARGIN + _BOX, _MARGIN + _BOX + _BETWEEN
-        bend = _BETWEEN / 2
-        for arrow in self.network.arrows:
-            if arrow.event not in self.left or arrow.handler not in self.right:
-                continue
-            a, b = self.left[arrow.event], self.right[arrow.handler]
-            path = f"M {begin} {a} C {begin + bend} {a} {end - bend} {b} {end - 8} {b}"
-            kind = "outbox-arrow outbox-parked" if arrow.is_held else "outbox-arrow outbox-done"
-            head = f"{end},{b} {end - 8},{b - 4} {end - 8},{b + 4}"
-            drawn = [
-                svg.element("path", d=path, class_="outbox-arrow-line"),
-                svg.element("polygon", points=head, class_="outbox-head"),
-            ]
-            if arrow.note:
-                drawn.append(
-                    svg.text(arrow.note, x=end - 12, y=b - 5, class_="outbox-faint", anchor="end")
-                )
-            tip = svg.element("title", f"{arrow.event} → {arrow.handler} {arrow.note}".strip())
-            yield svg.element("g", tip, *drawn, class_=kind)
+    @property
+    def width(self) -> float:
+        """The width in pixels."""
+        return (self._left[-1] + self._wide[-1] if self._left else 0) + _MARGIN
 
-    def events(self) -> Iterator[SafeString]:
-        unmatched = set(self.network.events_without_handler)
-        yield from self._apps(self.left, x=_MARGIN)
-        for name, y in self.left.items():
-            note = self.network.notes.get(name, "")
-            words = " · ".join(filter(None, [short(name), note]))
-            href, is_unmatched = self.event_address(name), name in unmatched
-            yield self._box(words, x=_MARGIN, y=y, href=href, is_unmatched=is_unmatched)
+    @property
+    def height(self) -> float:
+        """The height in pixels."""
+        bottoms = [middle + _size(cell) / 2 for cell, middle in self._middles.items()]
+        return max(bottoms, default=0.0) + 2 * _MARGIN
 
-    def handlers(self) -> Iterator[SafeString]:
-        unmatched, x = set(self.network.handlers_without_event), _MARGIN + _BOX + _BETWEEN
-        yield from self._apps(self.right, x=x)
-        for name, y in self.right.items():
-            href = self.handler_address(name)
-            yield self._box(short(name), x=x, y=y, href=href, is_unmatched=name in unmatched)
+    def lines(self) -> Iterator[SafeString]:
+        """Draw the subscriptions, then the emissions."""
+        for line in _lines(self._network):
+            edge = _edge(line)
+            if edge in self._graph.ways:
+                yield self._line(line, self._graph.ways[edge], edge in self._graph.reversed)
 
-    def _apps(self, places: Mapping[str, float], *, x: float) -> Iterator[SafeString]:
-        seen: set[str] = set()
-        for name, y in places.items():
-            if (app := app_of(name)) not in seen:
-                seen.add(app)
-                yield svg.text(app, x=x, y=y - _ROW + 5, class_="outbox-app-name")
+    def boxes(self) -> Iterator[SafeString]:
+        """Draw the events and handlers."""
+        for cell, layer in self._layers.items():
+            if isinstance(cell, str):
+                yield self._box(cell, layer)
 
-    def _box(self, words: str, *, x: float, y: float, href: str, is_unmatched: bool) -> SafeString:
+    def _columns(self, rows: Sequence[Sequence[Cell]]) -> tuple[list[float], list[float]]:
+        """Return the left edge and the width of each layer: its longest text."""
+        wide = [
+            max((self._need(cell) for cell in row if isinstance(cell, str)), default=_LEAST_WIDTH)
+            for row in rows
+        ]
+        left, edge = [], float(_MARGIN)
+        for width in wide:
+            left.append(edge)
+            edge += width + _BETWEEN
+        return left, wide
+
+    def _need(self, node: str) -> float:
+        above, words = self._words(node)
+        longest = max(svg.text_width(above), svg.text_width(words))
+        return max(longest + 18, _LEAST_WIDTH)
+
+    def _words(self, node: str) -> tuple[str, str]:
+        """Return the two lines of a box: app and problem, name and rate."""
+        kind, name = _kind(node), node[len(_kind(node)) :]
+        problem = self._network.problems.get(name, "") if kind == _HANDLER else ""
+        note = self._network.notes.get(name, "") if kind == _EVENT else ""
+        mark = "△ " if node in self._unmatched else ""
+        above = " ".join(filter(None, [app_of(name), f"✕ {problem}" if problem else ""]))
+        return above, " · ".join(filter(None, [mark + short(name), note]))
+
+    def _line(self, line: Line, way: Sequence[Cell], is_back: bool) -> SafeString:
+        path, first, last = self._path(way)
+        (x, y), turn = (first, -1) if is_back else (last, 1)
+        head = f"{x},{y} {x - 9 * turn},{y - 4.5} {x - 9 * turn},{y + 4.5}"
+        level = bisect_left(RATES, line.rate + 1e-9)
+        drawn = [
+            svg.element("path", d=path, class_=f"outbox-arrow-line outbox-rate-{level}"),
+            svg.element("polygon", points=head, class_="outbox-head"),
+        ]
+        note = line.note if isinstance(line, Arrow) else ""
+        if note:
+            drawn.append(svg.text(note, x=x - 12, y=y - 6, class_="outbox-words", anchor="end"))
+        a, b = _edge(line)
+        names = f"{a.partition(' ')[2]} → {b.partition(' ')[2]}"
+        tip = svg.element("title", f"{names} {note}".strip())
+        return svg.element("g", tip, *drawn, class_=f"outbox-arrow {self._kind_of(line)}")
+
+    def _kind_of(self, line: Line) -> str:
+        if isinstance(line, Emission):
+            return "outbox-emission"
+        if line.is_held:
+            return "outbox-parked"
+        return "outbox-dead" if line.handler in self._network.problems else "outbox-done"
+
+    def _path(self, way: Sequence[Cell]) -> tuple[str, tuple[float, float], tuple[float, float]]:
+        """Return a curve through all cells of a way, and its two ends."""
+        layer = self._layers[way[0]]
+        x, y = self._left[layer] + self._wide[layer], self._middles[way[0]]
+        first, parts = (x, y), [f"M {x:.6g} {y:.6g}"]
+        for number, cell in enumerate(way[1:], layer + 1):
+            end, b = self._left[number], self._middles[cell]
+            bend = (end - x) / 2
+            parts.append(f"C {x + bend:.6g} {y:.6g} {end - bend:.6g} {b:.6g} {end:.6g} {b:.6g}")
+            x, y = end, b
+            if not isinstance(cell, str):
+                x += self._wide[number]
+                parts.append(f"H {x:.6g}")
+        return " ".join(parts), first, (x, y)
+
+    def _box(self, node: str, layer: int) -> SafeString:
+        kind = _kind(node)
+        name = node[len(kind) :]
+        x, y = self._left[layer], self._middles[node] - _BOX / 2
+        above, words = self._words(node)
         shape = svg.element(
             "rect",
             x=x,
-            y=y - _ROW / 2 + 1,
-            width=_BOX,
-            height=_ROW - 2,
-            rx=4,
-            class_="outbox-box outbox-unmatched" if is_unmatched else "outbox-box",
+            y=y,
+            width=self._wide[layer],
+            height=_BOX,
+            rx=4 if kind == _HANDLER else 14,
+            class_=" ".join(filter(None, ["outbox-box", self._mark(node, name)])),
         )
-        mark = "△ " if is_unmatched else ""
-        text = svg.text(f"{mark}{words}", x=x + 8, y=y + 4, class_="outbox-box-words")
-        return svg.link(svg.element("g", shape, text), href=href)
+        has_problem = self._mark(node, name) == "outbox-failing"
+        kinds = "outbox-box-app outbox-box-failing-app" if has_problem else "outbox-box-app"
+        app = svg.text(above, x=x + 9, y=y + 15, class_=kinds)
+        text = svg.text(words, x=x + 9, y=y + 29, class_="outbox-box-words")
+        href = self._addresses[kind](name)
+        return svg.element(
+            "g",
+            svg.link(svg.element("g", shape, text), href=href),
+            svg.link(app, href=self._app_address(app_of(name))),
+        )
+
+    def _mark(self, node: str, name: str) -> str:
+        if node in self._unmatched:
+            return "outbox-unmatched"
+        has_problem = _kind(node) == _HANDLER and name in self._network.problems
+        return "outbox-failing" if has_problem else ""
+
+
+def _kind(node: str) -> str:
+    return _EVENT if node.startswith(_EVENT) else _HANDLER
+
+
+def _size(cell: Cell) -> float:
+    return _BOX + _GAP if isinstance(cell, str) else _BEND

@@ -20,11 +20,15 @@ from . import svg
 
 Address = Callable[[TimelineEvent | TimelineDelivery], str]
 
-_COLUMN = 176
+#: Widest and narrowest distance of two lifelines, and the room beside Django's sidebar in a window
+#: of 1024 pixels. A diagram with up to six apps fits into it.
+_COLUMN, _NARROWEST, _ROOM = 176, 96, 656
 _ROW = 26
 _EVENT_ROW = 32
 _HEAD = 40
 _MARGIN = 70
+#: Room for the longest label of a diagram with one app or two.
+_MIN_WIDTH = 440
 _LOOP = 22
 #: Distance of repeated names in pixels: less than the height of a small window.
 _NAMES_AGAIN = 480
@@ -45,13 +49,16 @@ def sequence(
         address: returns the URL of an event or a delivery; "" for none.
         when: returns the text next to an event's name, for example "+0.42 s".
     """
-    columns = {app: _MARGIN + _COLUMN * number for number, app in enumerate(_apps(events))}
+    apps = _apps(events)
+    column = min(_COLUMN, max(_NARROWEST, (_ROOM - _MARGIN) // max(len(apps), 1)))
+    columns = {app: _MARGIN + column * number for number, app in enumerate(apps)}
     layout = _laid_out(events)
-    drawing = _Drawing(columns, layout, address, when)
+    width = max(_MARGIN + column * len(columns), _MIN_WIDTH)
+    drawing = _Drawing(columns, column, width, layout, address, when)
     return svg.picture(
         *drawing.lifelines(),
         *drawing.rows(),
-        width=_MARGIN + _COLUMN * len(columns),
+        width=width,
         height=layout.bottom,
         label=_("Sequence diagram: events between apps, time downwards"),
     )
@@ -109,6 +116,8 @@ def short(name: str) -> str:
 @dataclass(frozen=True)
 class _Drawing:
     columns: dict[str, int]
+    column: int
+    width: int
     layout: _Layout
     address: Address
     when: Callable[[TimelineEvent], str]
@@ -131,15 +140,15 @@ class _Drawing:
     def _event(self, row: _Row, y: float) -> SafeString:
         x, event = self.columns[app_of(row.event.name)], row.event
         dot = svg.element("circle", cx=x, cy=y - 4, r=4.5, class_="outbox-dot")
-        is_last = x == max(self.columns.values()) and len(self.columns) > 1
-        side = -10 if is_last else 10
+        name, when = short(event.name), f" {self.when(event)}"
+        place, anchor = self._beside(x, 10, svg.text_width(name + when, size=12))
         named = svg.element(
             "text",
-            svg.element("tspan", short(event.name), class_="outbox-event-name"),
-            svg.element("tspan", f" {self.when(event)}", class_="outbox-faint"),
-            x=x + side,
+            svg.element("tspan", name, class_="outbox-event-name"),
+            svg.element("tspan", when, class_="outbox-faint"),
+            x=place,
             y=y,
-            text_anchor="end" if is_last else None,
+            text_anchor=anchor,
         )
         shape = svg.element("g", dot, named)
         return svg.link(shape, href=self.address(event), tip=event.name)
@@ -165,12 +174,21 @@ class _Drawing:
 
     def _label(self, delivery: TimelineDelivery, start: float, end: float, y: float) -> SafeString:
         words = short(delivery.handler) + _remark(delivery)
+        long = svg.text_width(words)
         if start == end:
-            return svg.text(words, x=start + _LOOP + 6, y=y, class_="outbox-words")
+            x, anchor = self._beside(start, _LOOP + 6, long)
+            return svg.text(words, x=x, y=y, class_="outbox-words", anchor=anchor or "")
         way = 1 if end > start else -1
-        # Beside the arrow's head, so that the text crosses no other lifeline.
-        x = end - way * _COLUMN / 2
+        # Beside the arrow's head, so that a short text crosses no other lifeline.
+        x = end - way * self.column / 2
+        x = max(min(x, self.width - long / 2), long / 2)
         return svg.text(words, x=x, y=y - 4, class_="outbox-words", anchor="middle")
+
+    def _beside(self, x: float, distance: float, long: float) -> tuple[float, str | None]:
+        """Return the place and the anchor of a text beside a lifeline: at its left at the edge."""
+        if x + distance + long > self.width and x - 10 - long > 0:
+            return x - 10, "end"
+        return min(x + distance, max(self.width - long, 0)), None
 
 
 def _remark(delivery: TimelineDelivery) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from unicodedata import east_asian_width
 
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString
+
+#: Mean width of a letter as a share of the font's size, rounded up: no font is known on the server.
+_LETTER = 0.62
 
 Value = str | int | float | None
 
@@ -48,6 +52,17 @@ def link(content: str, *, href: str, tip: str = "") -> SafeString:
     """Return a link around a shape, with a tooltip; without `href`, a group."""
     tips = [element("title", tip)] if tip else []
     return element("a", *tips, content, href=href) if href else element("g", *tips, content)
+
+
+def html_link(words: str, *, href: str, class_: str) -> SafeString:
+    """Return a link of HTML around words; without `href`, a span."""
+    return element("a" if href else "span", words, href=href or None, class_=class_)
+
+
+def text_width(content: str, *, size: float = 11) -> float:
+    """Estimate the width of a text in pixels. A wide letter, such as a Japanese one, is square."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in content)
+    return size * (wide + _LETTER * (len(content) - wide))
 
 
 def _written(value: Value) -> str:

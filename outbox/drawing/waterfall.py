@@ -1,6 +1,8 @@
 """A timeline as a waterfall: one row per delivery with its waits, runs and retries.
 
-The scale of time is linear in busy periods. Idle periods are cut out.
+The scale of time is linear in busy periods. Idle periods are cut out. Names and durations are HTML,
+and the bars are SVG with places in per cent. So the waterfall fits each width, and no text is
+scaled.
 """
 
 from __future__ import annotations
@@ -17,15 +19,14 @@ from outbox.monitor.timeline import TimelineDelivery, TimelineEvent
 from . import svg
 from .sequence import Address
 
-_NAMES = 300
+#: The width for which cuts are computed, in pixels; a page may draw it wider or narrower.
 _WIDTH = 620
-_SPANS = 90
 _ROW = 20
 _BAR = 10
-_AXIS = 26
-_THINNEST = 2.0
+#: In per cent, so that a short run is visible.
+_THINNEST = 0.4
 #: Width of a cut in pixels.
-_CUT = 28.0
+_CUT = 20.0
 _SHORTEST = timedelta(milliseconds=1)
 #: Idle periods shorter than this share of all busy time are not cut out.
 _WORTH_A_CUT = 0.25
@@ -66,12 +67,14 @@ def waterfall(
     rows: list[TimelineEvent | TimelineDelivery] = []
     for event in events:
         rows += [event, *event.deliveries]
-    return svg.picture(
-        *drawing.axis(bottom=_AXIS + _ROW * len(rows)),
-        *(drawing.row(row, _AXIS + _ROW * number) for number, row in enumerate(rows)),
-        width=_NAMES + _WIDTH + _SPANS,
-        height=_AXIS + _ROW * len(rows) + 6,
-        label=_("Waterfall: waits, runs and retries of each delivery"),
+    return svg.element(
+        "div",
+        *drawing.cuts(),
+        drawing.axis(),
+        *map(drawing.row, rows),
+        class_="outbox-waterfall",
+        role="group",
+        aria_label=_("Waterfall: waits, runs and retries of each delivery"),
     )
 
 
@@ -112,57 +115,90 @@ class _Drawing:
     span: Callable[[timedelta], str]
     address: Address
 
-    def axis(self, *, bottom: float) -> Iterator[SafeString]:
-        first, last = self.scale.periods[0], self.scale.periods[-1]
-        yield svg.text("0", x=_NAMES, y=14, class_="outbox-faint", anchor="middle")
-        total = self.span(last[1] - first[0])
-        end = _NAMES + self.scale.width
-        yield svg.text(f"+{total}", x=end, y=14, class_="outbox-faint", anchor="middle")
-        for x in (_NAMES, end):
-            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-gridline")
-        for place, length in self.scale.cuts:
-            x = _NAMES + place
-            words = f"⋯ {self.span(length)}"
-            yield svg.text(words, x=x, y=14, class_="outbox-faint", anchor="middle")
-            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-cut")
+    def cuts(self) -> Iterator[SafeString]:
+        """Draw the cuts, one picture behind all rows, and name their lengths in a sentence."""
+        cuts = self.scale.cuts
+        if not cuts:
+            return
+        lengths = ", ".join(self.span(length) for _place, length in cuts)
+        words = _("Idle times are left out: %s.") % lengths
+        yield svg.element("p", words, class_="outbox-waterfall-note outbox-quiet")
+        lines = [self._cut(self._x_at(place), length) for place, length in cuts]
+        yield svg.element("svg", *lines, class_="outbox-waterfall-cuts", aria_hidden="true")
 
-    def row(self, row: TimelineEvent | TimelineDelivery, y: float) -> SafeString:
-        drawn = self._event(row, y) if isinstance(row, TimelineEvent) else self._delivery(row, y)
-        tip = row.name if isinstance(row, TimelineEvent) else row.why or row.receiver
-        return svg.link(svg.element("g", *drawn), href=self.address(row), tip=tip)
+    def axis(self) -> SafeString:
+        total = self.scale.periods[-1][1] - self.scale.periods[0][0]
+        ends = [svg.element("span", "0"), svg.element("span", f"+{self.span(total)}")]
+        scale = svg.element("div", *ends, class_="outbox-waterfall-axis outbox-quiet")
+        return svg.element("div", scale, class_="outbox-waterfall-row")
 
-    def _event(self, event: TimelineEvent, y: float) -> list[SafeString]:
-        x, middle = _NAMES + self.scale.x(event.emitted_at), y + _ROW / 2
-        name = svg.text(event.name, x=0, y=middle + 4, class_="outbox-event-name")
-        corners = f"{x},{middle - 5} {x + 5},{middle} {x},{middle + 5} {x - 5},{middle}"
-        return [name, svg.element("polygon", points=corners, class_="outbox-dot")]
+    def row(self, row: TimelineEvent | TimelineDelivery) -> SafeString:
+        if isinstance(row, TimelineEvent):
+            name, tip, kind = row.name, row.name, "outbox-waterfall-event"
+            shapes, words = self._event(row), ""
+        else:
+            name, tip, kind = row.receiver, row.why or row.receiver, "outbox-waterfall-delivery"
+            shapes, words = self._delivery(row), self._duration(row)
+        return svg.element(
+            "div",
+            svg.html_link(name, href=self.address(row), class_=f"outbox-waterfall-name {kind}"),
+            svg.element(
+                "svg", svg.element("title", tip), *shapes, class_="outbox-bars", height=_ROW
+            ),
+            svg.element("span", words, class_="outbox-waterfall-span outbox-quiet"),
+            class_="outbox-waterfall-row",
+        )
 
-    def _delivery(self, delivery: TimelineDelivery, y: float) -> list[SafeString]:
+    def _event(self, event: TimelineEvent) -> list[SafeString]:
+        """Draw a diamond; its nested picture places it without a distortion."""
+        middle = _ROW / 2
+        corners = f"0,{middle - 5} 5,{middle} 0,{middle + 5} -5,{middle}"
+        shape = svg.element("polygon", points=corners, class_="outbox-dot")
+        return [self._at(event.emitted_at, shape)]
+
+    def _delivery(self, delivery: TimelineDelivery) -> list[SafeString]:
+        return [self._bar(bar) for bar in self.bars[delivery.id]]
+
+    def _duration(self, delivery: TimelineDelivery) -> str:
         bars = self.bars[delivery.id]
-        drawn = [svg.text(delivery.receiver, x=14, y=y + _ROW / 2 + 4, class_="outbox-words")]
-        drawn += [self._bar(bar, y) for bar in bars]
-        if bars and bars[-1].kind != "stuck":
-            end = _NAMES + self.scale.x(bars[-1].end) + 6
-            words = self.span(bars[-1].end - bars[0].begin)
-            drawn.append(svg.text(words, x=end, y=y + _ROW / 2 + 4, class_="outbox-faint"))
-        return drawn
+        is_stuck = not bars or bars[-1].kind == "stuck"
+        return "" if is_stuck else self.span(bars[-1].end - bars[0].begin)
 
-    def _bar(self, bar: Bar, y: float) -> SafeString:
-        x, top = _NAMES + self.scale.x(bar.begin), y + (_ROW - _BAR) / 2
+    def _bar(self, bar: Bar) -> SafeString:
+        top = (_ROW - _BAR) / 2
         if bar.kind == "stuck":
-            cross = f"M {x} {top} l {_BAR} {_BAR} m 0 -{_BAR} l -{_BAR} {_BAR}"
-            return svg.element("path", d=cross, class_="outbox-bar-stuck")
-        width = max(_NAMES + self.scale.x(bar.end) - x, _THINNEST)
+            cross = f"M 0 {top} l {_BAR} {_BAR} m 0 -{_BAR} l -{_BAR} {_BAR}"
+            return self._at(bar.begin, svg.element("path", d=cross, class_="outbox-bar-stuck"))
+        x = self._x(bar.begin)
         # Waiting is thinner than running, to distinguish them without colour.
         inset = 3 if bar.kind == "waiting" else 0
         return svg.element(
             "rect",
-            x=x,
+            x=_percent(x),
             y=top + inset,
-            width=width,
+            width=_percent(max(self._x(bar.end) - x, _THINNEST)),
             height=_BAR - 2 * inset,
             class_=f"outbox-bar-{bar.kind}",
         )
+
+    def _cut(self, place: float, length: timedelta) -> SafeString:
+        tip = svg.element("title", self.span(length))
+        x = _percent(place)
+        return svg.element("line", tip, x1=x, y1="0", x2=x, y2="100%", class_="outbox-cut")
+
+    def _at(self, moment: datetime, shape: SafeString) -> SafeString:
+        return svg.element("svg", shape, x=_percent(self._x(moment)), class_="outbox-mark")
+
+    def _x(self, moment: datetime) -> float:
+        return self._x_at(self.scale.x(moment))
+
+    def _x_at(self, place: float) -> float:
+        """Return a place of the scale in per cent of its width."""
+        return 100 * place / self.scale.width if self.scale.width else 0.0
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f}%"
 
 
 @dataclass(frozen=True)

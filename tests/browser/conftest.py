@@ -13,8 +13,8 @@ from tests.browser.scene import Scene, furnish
 from tests.browser.site import Site, running_site
 
 WIDE, PHONE = 1440, 390
-#: Widths between these two, for pages with wide tables.
-BETWEEN = 1024, 1280
+#: A laptop, a tablet and a phone.
+WIDTHS = 1280, 1024, PHONE
 HEIGHT = 900
 
 
@@ -26,7 +26,7 @@ def browser_path() -> str:
 @pytest.fixture(scope="session")
 def site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder: Path = tmp_path_factory.mktemp("site")
-    with running_site(folder) as site:
+    with running_site(folder, DJANGO_SETTINGS_MODULE="tests.browser.settings") as site:
         yield site
 
 

@@ -1,4 +1,4 @@
-"""The pages that are tested in a browser: of the outbox, of orders, and the login."""
+"""The pages tested in a browser: of the outbox, of orders, of another app, and the login."""
 
 from __future__ import annotations
 
@@ -85,6 +85,10 @@ PAGES: Mapping[str, Address] = {
     "an order that is through": lambda _, scene: f"/admin/orders/order/{scene.well.id}/change/",
     "an order that is stuck": lambda _, scene: f"/admin/orders/order/{scene.stuck.id}/change/",
     "the orders under way": _at("/admin/orders/order/processes/"),
+    "a list of another app": _at("/admin/workshop/repair/"),
+    "a row of another app": _row(
+        "/admin/workshop/repair/{}/change/", "SELECT min(id) FROM workshop_repair"
+    ),
 }
 #: Seen before one is known.
 WITHOUT_LOGIN = ("the front door", "the login")

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import HEIGHT, PHONE, WIDE
+from tests.browser.layout_checks import cut_off
 from tests.browser.page_checks import overflow
 from tests.browser.scene import Scene
 from tests.browser.site import Site
@@ -77,9 +78,8 @@ class TestATimelineOfTwoHundredEvents:
             assert box["height"] <= HEIGHT, region
         assert overflow(page) == []
 
-    @pytest.mark.parametrize("picture", ["sequence", "waterfall"])
-    def test_has_no_overlapping_texts(self, page: Page, picture: str):
-        written = boxes(page, f"#outbox-{picture} svg text")
+    def test_has_no_overlapping_texts(self, page: Page):
+        written = boxes(page, "#outbox-sequence svg text")
 
         assert len(written) > EVENTS
         by_height = sorted(written, key=lambda one: one[2])
@@ -91,9 +91,8 @@ class TestATimelineOfTwoHundredEvents:
                 is_over = min(bottom - other_top, bottom - top) > (bottom - top) / 3
                 assert not (is_over and left < other_right and other_left < right), (words, other)
 
-    @pytest.mark.parametrize("picture", ["sequence", "waterfall"])
-    def test_is_drawn_in_its_full_size(self, page: Page, picture: str):
-        drawn = page.locator(f"#outbox-{picture} svg")
+    def test_is_drawn_in_its_full_size(self, page: Page):
+        drawn = page.locator("#outbox-sequence svg")
 
         meant = float(drawn.get_attribute("width") or 0)
         box = drawn.bounding_box()
@@ -102,6 +101,19 @@ class TestATimelineOfTwoHundredEvents:
         assert box["width"] == pytest.approx(meant, abs=1)
         size = drawn.locator("text").first.evaluate("(text) => getComputedStyle(text).fontSize")
         assert float(size.removesuffix("px")) >= 11
+
+    def test_has_a_waterfall_as_wide_as_its_box(self, page: Page):
+        """Its texts are not scaled, and none is cut off or overlapped."""
+        rows = page.locator("#outbox-waterfall .outbox-waterfall-name")
+        box = page.get_by_role("region", name="Waterfall")
+
+        assert rows.count() > EVENTS
+        assert box.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+        size = rows.first.evaluate("(text) => getComputedStyle(text).fontSize")
+        assert float(size.removesuffix("px")) >= 11
+        window = page.viewport_size
+        assert window is not None
+        assert cut_off(page, window["width"]) == []
 
     def test_shows_app_names_at_every_scroll_position(self, page: Page):
         region = page.get_by_role("region", name="Sequence diagram")

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from outbox.admin.pages import PAGES as OUTBOX_PAGES
-from tests.browser.conftest import BETWEEN, HEIGHT, PHONE, WIDE
+from tests.browser.conftest import HEIGHT, PHONE, WIDE, WIDTHS
+from tests.browser.layout_checks import cut_off
 from tests.browser.page_checks import (
     BrowserErrors,
     findings,
@@ -24,6 +25,25 @@ from tests.browser.site import Site
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
+#: Those with the longest texts.
+IN_JAPANESE = (
+    "the overview",
+    "the deliveries",
+    "the dead letters",
+    "the handlers",
+    "the map",
+    "the timeline of a stuck order",
+    "the orders",
+    "a list of another app",
+)
+_STYLES = """
+.far { position: absolute; left: 380px; }
+.narrow, .dotted { width: 60px; overflow: hidden; }
+.scrolls { overflow-x: auto; }
+.low { height: 30px; overflow: hidden; }
+.dotted { white-space: nowrap; text-overflow: ellipsis; }
+.over { margin-top: -40px; display: block; }
+"""
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
@@ -97,17 +117,58 @@ class TestEachPage:
             assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
 
 
-class TestAPageWithAWideTable:
-    """Its table scrolls, and the page does not."""
+class TestTheLayout:
+    """Seen to fail for Pause, event times, reasons, and the last bars and columns of drawings."""
 
-    @pytest.mark.parametrize("width", BETWEEN, indirect=True)
-    @pytest.mark.parametrize("name", ["the sinks", "the sources"], indirect=True)
-    def test_fits_a_screen_of_a_tablet_or_laptop(
-        self, page: Page, site: Site, scene: Scene, name: str
-    ):
+    @pytest.mark.parametrize("width", [WIDTHS[0]], indirect=True)
+    def test_cuts_off_nothing_in_any_window(self, page: Page, site: Site, scene: Scene, name: str):
         page.goto(PAGES[name](site, scene))
 
-        assert overflow(page) == []
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            for width in WIDTHS:
+                assert cut_off(page, width) == [], (scheme, width)
+                assert overflow(page) == [], (scheme, width)
+
+    @pytest.mark.parametrize("width", [WIDTHS[0]], indirect=True)
+    @pytest.mark.parametrize("name", IN_JAPANESE, indirect=True)
+    def test_cuts_off_nothing_in_japanese(self, page: Page, site: Site, scene: Scene, name: str):
+        page.set_extra_http_headers({"Accept-Language": "ja"})
+        page.goto(PAGES[name](site, scene))
+
+        assert page.locator("html").get_attribute("lang") == "ja"
+        for width in WIDTHS:
+            assert cut_off(page, width) == [], width
+
+
+class TestTheLayoutCheck:
+    """It would see what it looks for."""
+
+    @pytest.mark.parametrize("width", [PHONE], indirect=True)
+    @pytest.mark.parametrize("name", ["the admin"], indirect=True)
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            ('<p class="far">Far</p>', "outside of the window"),
+            ('<div class="narrow"><a href="#">A_long_word_without_a_break</a></div>', "cut off by"),
+            ('<div class="low"><p>One</p><p>Two</p></div>', "cut off below by"),
+            ('<p class="dotted">A long sentence that does not fit</p>', "cut off by"),
+            ('<p>Under</p><button class="over">Over</button>', "overlapped"),
+            ('<div class="narrow scrolls"><button>Pause_the_handler</button></div>', "cut off by"),
+            ('<div class="narrow scrolls"><p>A word</p></div>', ""),
+            (
+                '<svg width="50" height="20"><text y="15">Beyond its picture</text></svg>',
+                "cut off by",
+            ),
+        ],
+    )
+    def test_finds(self, page: Page, site: Site, body: str, problem: str):
+        page.set_content(f"<style>{_STYLES}</style>{body}")
+
+        found = cut_off(page, PHONE)
+
+        assert bool(found) == bool(problem)
+        assert not problem or any(problem in one for one in found)
 
 
 class TestTheFormOfAMessage:

@@ -67,7 +67,7 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_operation_part": (),
     "admin:outbox_subscription_handlers": (),
     "admin:outbox_subscription_handlers_part": (),
-    "admin:outbox_subscription_map": (),
+    "admin:outbox_subscription_map": ("app", "process"),
     "second_factor:account": (),
     "second_factor:enrol": (),
     "second_factor:recovery_codes": (),

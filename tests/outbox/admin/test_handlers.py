@@ -9,7 +9,10 @@ from django.test import Client
 from django.urls import reverse
 
 from outbox import operations, subscribe
+from outbox.counting import minutes
 from outbox.testing import Outbox
+from tests.outbox.drive import emit_orders, run_messages, run_pass
+from tests.outbox.parcels import client_with, text_of
 
 PAGE = reverse("admin:outbox_subscription_handlers")
 PART = reverse("admin:outbox_subscription_handlers_part")
@@ -51,3 +54,53 @@ class TestTheLivePart:
 
         assert buttons == {"outbox-pause"}
         assert forms == {"outbox-pause", "outbox-resume", "outbox-close_breaker"}
+
+
+class TestTheGroups:
+    @pytest.fixture(autouse=True)
+    def handlers(self, own_registry: None, no_nudge: None) -> None:
+        """One handler that always fails, one that works, one without work, in two apps."""
+
+        @subscribe("shops.Ordered", name="tests.award_points", backoff_base=60)
+        def award_points(number: int) -> None:
+            raise ZeroDivisionError("division by zero")
+
+        @subscribe("shops.Ordered", name="archive.keep_a_copy")
+        def keep_a_copy() -> None: ...
+
+        @subscribe("shops.Closed", name="archive.shut")
+        def shut() -> None: ...
+
+        emit_orders(2)
+        run_messages(run_pass())
+        minutes.flush()
+
+    def test_have_the_failing_one_first_with_its_exception(self, admin_client: Client):
+        page = text_of(admin_client, PAGE)
+
+        found = re.findall(r'<h2 id="outbox-app-\w+">([^<]+)</h2>', page)
+        assert found == ["tests: 1 handler has failures", "archive"]
+        assert "failing: ZeroDivisionError in tests.award_points, 2 deliveries" in page
+        assert "division by zero" in page
+
+    def test_hide_the_exception_without_the_permission(self):
+        page = text_of(client_with("view_subscription"), PAGE)
+
+        assert "✕ failing" in page
+        assert "ZeroDivisionError" not in page
+        assert "division by zero" not in page
+
+    def test_fold_what_is_idle(self, admin_client: Client):
+        page = text_of(admin_client, PAGE)
+
+        folded = page.partition('<details class="outbox-fold" id="outbox-idle-archive">')[2]
+        assert "1 idle handler" in folded
+        assert "archive.shut" in folded
+        assert "archive.keep_a_copy" not in folded
+
+    def test_have_a_drawing_each_whose_numbers_are_said(self, admin_client: Client):
+        page = text_of(admin_client, PAGE)
+
+        assert page.count('class="outbox-sparkline"') == 3
+        assert "Last 30 minutes: 2 done, at most 2 a minute; 0 failed." in page
+        assert "Last 30 minutes: 0 done, at most 0 a minute; 2 failed." in page

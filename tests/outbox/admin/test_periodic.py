@@ -117,7 +117,7 @@ class TestThePage:
         page = admin_client.get(URL).content.decode()
 
         assert "No task is scheduled." in page
-        assert "outbox-handlers" not in page
+        assert "outbox-stack" not in page
 
     def test_marks_late_tasks_and_a_silent_beat(self, admin_client: Client):
         row = every(60, last=timedelta(days=1, seconds=30), name="sweep")

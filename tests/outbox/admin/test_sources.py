@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ class TestThePage:
         shown = {name: number for name, number in found.items() if number == 1}
         assert set(shown) == {"Stored", "Duplicates", "Unreadable", "Dead letters"}
         assert "1 process receives it." in text
-        assert "<td>1,200</td>" in text or "<td>1200</td>" in text
+        assert re.search(r"<td[^>]*>1,?200</td>", text)
         assert f"?handler={HANDLER}" in text
 
     def test_shows_the_time_of_the_last_message(self, running: SourceConfig, admin_client: Client):

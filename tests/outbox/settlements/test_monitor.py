@@ -8,7 +8,7 @@ import pytest
 from django.db.models import F
 from pytest_django import DjangoAssertNumQueries
 
-from outbox.admin.handlers import network
+from outbox.admin.event_map import network
 from outbox.doctor import owed
 from outbox.metrics.families import families
 from outbox.models import Delivery

@@ -1,0 +1,1 @@
+"""An app of another project: a model with many wide columns, long words and Japanese text."""
