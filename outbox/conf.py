@@ -70,6 +70,8 @@ class Conf:
     """Trace with OpenTelemetry. Off: OpenTelemetry is not imported."""
     TRACE_URL: str = ""
     """URL of a trace, with `{trace_id}`, to which the admin links. Empty: no links."""
+    LOOKUPS: Mapping[str, str] = field(default_factory=dict)
+    """Functions that find rows of your apps by a term: dotted paths, each with the term's name."""
     METRICS_TOKEN: str = field(default="", repr=False)
     """Token that a scraper of `/metrics` must send. Empty: nothing is counted or served."""
 

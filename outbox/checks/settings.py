@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from outbox import databases, events
 from outbox.conf import Conf
@@ -57,6 +58,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_settings()
     yield from _wrong_sinks()
     yield from _wrong_transports()
+    yield from _wrong_lookups()
     yield from _unknown_events()
     yield from _database()
     yield from _missing_packages()
@@ -76,7 +78,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        if field.name in ("SINKS", "SOURCES", "TRANSPORTS"):  # checked elsewhere
+        if field.name in ("SINKS", "SOURCES", "TRANSPORTS", "LOOKUPS"):  # checked elsewhere
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
@@ -129,6 +131,28 @@ def _wrong_transports() -> Iterator[CheckMessage]:
             obj="settings",
             id="outbox.E026",
         )
+
+
+def _wrong_lookups() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {}).get("LOOKUPS", {})
+    if not isinstance(given, dict):
+        yield Error(
+            f'OUTBOX["LOOKUPS"] has the invalid value {given!r}.',
+            hint='Set it to a dictionary, such as {"orders.queries.find": "order reference"}.',
+            obj="settings",
+            id="outbox.E012",
+        )
+        return
+    for path in given:
+        try:
+            import_string(path)
+        except ImportError as error:
+            yield Error(
+                f'OUTBOX["LOOKUPS"] names {path}, which cannot be imported: {error}.',
+                hint="Name a function by its dotted path. It takes a term and returns rows.",
+                obj="settings",
+                id="outbox.E012",
+            )
 
 
 def _unknown_events() -> Iterator[CheckMessage]:

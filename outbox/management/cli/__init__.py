@@ -14,6 +14,7 @@ from . import (
     relay,
     sinks,
     startapp,
+    why,
     work,
 )
 from .common import Subcommand
@@ -23,7 +24,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "startapp": startapp.StartApp(),
     "adopt": adopt.Adopt(),
     "status": inspection.Status(),
-    "why": inspection.Why(),
+    "why": why.Why(),
     "tail": inspection.Tail(),
     "groups": inspection.Groups(),
     "blocked": inspection.Blocked(),
