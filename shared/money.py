@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import reduce
 
 from babel.numbers import format_currency, get_currency_precision
+from django.utils.translation import get_language
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -61,6 +62,10 @@ class Money(BaseModel):
         """Return the amount in the notation of a locale, such as "¥12,800"."""
         units = Decimal(self.amount).scaleb(-get_currency_precision(self.currency))
         return format_currency(units, self.currency, locale=locale.replace("-", "_"))
+
+    def in_words(self) -> str:
+        """Return the amount in the notation of the active language."""
+        return self.format(get_language() or "en")
 
     def _of(self, amount: int) -> Money:
         return Money(amount=amount, currency=self.currency)

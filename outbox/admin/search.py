@@ -13,7 +13,6 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 
 from outbox.monitor.search import LONGEST, MOST, Found, cleaned, find, searched
 
@@ -31,7 +30,6 @@ class Hit:
     url: str
 
 
-@never_cache
 def search_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Redirect to the only match of a term, or list the matches that the user may view."""
     term = cleaned(request.POST.get("term", ""))
