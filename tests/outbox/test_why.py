@@ -43,7 +43,7 @@ def outbox(own_registry: None, settings: object) -> Outbox:
 @pytest.fixture
 def parcel(outbox: Outbox) -> Parcel:
     """A parcel with two events: of each one delivery is done, and one fails."""
-    parcel = Parcel.objects.create(address="ann@example.com")
+    parcel: Parcel = Parcel.objects.create(address="ann@example.com")
     for _ in range(2):
         outbox.given("tests.Taped", parcel_id=parcel.pk)
     outbox.deliver_all(raise_errors=False)

@@ -14,6 +14,7 @@ from django.utils import translation
 from pydantic_core import PydanticUndefined
 
 from outbox import DomainEvent, events
+from payments.events import PaymentCaptured
 from shared.money import Money
 
 ONE_ID = UUID("01a223c2-fcd1-71d8-a569-b7b1ea24f650")
@@ -99,6 +100,6 @@ class TestTheSentenceOfAnEvent:
     @pytest.mark.parametrize(("language", "amount"), [("en", "¥12,800"), ("ja", "￥12,800")])
     def test_has_money_in_the_notation_of_the_language(self, language: str, amount: str):
         with translation.override(language):
-            words = example(events.find("payments.PaymentCaptured")).in_words()
+            words = example(PaymentCaptured).in_words()
 
         assert amount in words

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.core.management.base import CommandError
@@ -18,6 +19,7 @@ from outbox.monitor import search
 from outbox.monitor.conditions import Condition, condition_of
 from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.privacy import subjects
+from outbox.settlements.status import statuses_of_deliveries
 
 from .common import MOST_EVENTS, Options, Write, count, events_of_key
 
@@ -82,10 +84,20 @@ def _loaded(events: Iterable[Event]) -> list[_Loaded]:
     found = []
     for event in events:
         rows = event.deliveries.select_related("subscription", "event")
-        mine = [(condition_of(row, now), row) for row in rows.prefetch_related("failures")]
+        mine = [(_condition(row, now), row) for row in rows.prefetch_related("failures")]
         mine.sort(key=lambda pair: (_SEVERITY.index(pair[0]), pair[1].pk))
         found.append(_Loaded(event, mine))
     return sorted(found, key=lambda one: (one.severity, one.event.seq))
+
+
+def _condition(row: Delivery, now: datetime) -> Condition:
+    """Return its condition; a publication that a consumer has to settle is in progress."""
+    found = condition_of(row, now)
+    if found != Condition.COMPLETE or not row.subscription.consumers:
+        return found
+    settlements = statuses_of_deliveries([row.pk], using=str(row._state.db)).get(row.pk, ())
+    is_open = any(one.state == "open" for one in settlements)
+    return Condition.IN_PROGRESS if is_open else found
 
 
 def _write_all(found: Iterable[_Loaded], write: Write) -> None:

@@ -45,7 +45,7 @@ def outbox(own_registry: None, broken: list[Exception]) -> Outbox:
 
 
 def franked(outbox: Outbox) -> Parcel:
-    parcel = Parcel.objects.create()
+    parcel: Parcel = Parcel.objects.create()
     outbox.given("tests.Franked", parcel_id=parcel.pk)
     outbox.deliver_all(raise_errors=False)
     return parcel
