@@ -18,8 +18,8 @@ from django.urls import URLPattern, path
 from django.utils import formats, timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import conditional_page
 
 from orders import services
@@ -106,10 +106,6 @@ class OrderAdmin(ReadOnly, ConditionMixin):
         ),
         (_("Parcel"), {"fields": ["carrier", "tracking_number"]}),
     ]
-
-    @admin.display(description=_("total"))
-    def total(self, order: Order) -> str:
-        return order.total.format(get_language() or "en")
 
     def overdue(self) -> Q:
         """Return the orders whose deadline has passed."""

@@ -35,7 +35,7 @@ class OrderPlaced(DomainEvent, key="order_id"):
     payment_method: str
 
     def in_words(self) -> str:
-        facts = {"lines": _in_words(self.lines), "total": self.total.in_words()}
+        facts = {"lines": _in_words(self.lines), "total": self.total}
         return _("Order placed: %(lines)s, for %(total)s") % facts
 
 
@@ -105,7 +105,7 @@ class RefundRequested(DomainEvent, key="order_id"):
     returned: list[OrderedLine]
 
     def in_words(self) -> str:
-        text = _("Refund of %s requested") % self.amount.in_words()
+        text = _("Refund of %s requested") % self.amount
         if not self.returned:
             return text
         return _("%(refund)s, with the return of %(lines)s") % {

@@ -17,7 +17,7 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s authorized") % {"amount": self.amount.in_words()}
+        return _("%(amount)s authorized") % {"amount": self.amount}
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
@@ -37,7 +37,7 @@ class PaymentCaptured(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s captured") % {"amount": self.amount.in_words()}
+        return _("%(amount)s captured") % {"amount": self.amount}
 
 
 class PaymentVoided(DomainEvent, key="order_id"):
@@ -47,7 +47,7 @@ class PaymentVoided(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s voided") % {"amount": self.amount.in_words()}
+        return _("%(amount)s voided") % {"amount": self.amount}
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):
@@ -58,7 +58,7 @@ class PaymentRefunded(DomainEvent, key="order_id"):
     refund_id: UUID | None = None
 
     def in_words(self) -> str:
-        return _("%(amount)s refunded") % {"amount": self.amount.in_words()}
+        return _("%(amount)s refunded") % {"amount": self.amount}
 
 
 class BankReported(DomainEvent, key="order_id"):

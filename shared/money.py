@@ -56,16 +56,13 @@ class Money(BaseModel):
         return self.amount >= self._comparable(other)
 
     def __str__(self) -> str:
-        return self.format()
+        """Return the amount in the notation of the active language."""
+        return self.format(get_language() or "en")
 
     def format(self, locale: str = "en") -> str:
         """Return the amount in the notation of a locale, such as "¥12,800"."""
         units = Decimal(self.amount).scaleb(-get_currency_precision(self.currency))
         return format_currency(units, self.currency, locale=locale.replace("-", "_"))
-
-    def in_words(self) -> str:
-        """Return the amount in the notation of the active language."""
-        return self.format(get_language() or "en")
 
     def _of(self, amount: int) -> Money:
         return Money(amount=amount, currency=self.currency)
