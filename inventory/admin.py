@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
+from babel.numbers import get_currency_precision
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
 from shared.read_only_admin import ReadOnly, never
+
+
+class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stubs only
+    """The price in units of its currency, such as 12.80. The model stores minor units."""
+
+    price = forms.DecimalField(label=_("price"), min_value=0, max_digits=18)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "price" not in self.fields:  # the user may not change the product
+            return
+        price: Any = self.fields["price"]
+        self._places = get_currency_precision(self.instance.currency)
+        price.help_text = _("In %s.") % self.instance.currency
+        price.widget.attrs["step"] = str(Decimal(1).scaleb(-self._places))
+        self.initial["price"] = Decimal(self.instance.price).scaleb(-self._places)
+
+    def clean_price(self) -> int:
+        """Return the price in minor units; refuse a part of one."""
+        units = self.cleaned_data["price"].scaleb(self._places)
+        if units != int(units):
+            raise ValidationError(_("The currency has no smaller part than its minor unit."))
+        return int(units)
 
 
 @admin.register(Product)
@@ -16,7 +46,8 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
     list_filter = ["on_sale"]
     list_select_related = ["stock"]
     search_fields = ["sku", "name"]
-    readonly_fields = ["sku", "currency"]
+    form = ProductForm
+    readonly_fields = ["sku", "currency", "price_shown"]
     actions = None
 
     # services.add_product adds products, since each needs its counters too.
@@ -24,7 +55,12 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
 
     @admin.display(description=_("price"), ordering="price")
     def price_shown(self, product: Product) -> str:
-        return product.unit_price.format()
+        return str(product.unit_price)
+
+    def get_fields(self, request: HttpRequest, obj: Product | None = None) -> list[str]:
+        """Show the price as money to users who may not change it."""
+        price = "price" if self.has_change_permission(request, obj) else "price_shown"
+        return ["sku", "name", price, "currency", "on_sale"]
 
     @admin.display(description=_("available"))
     def available(self, product: Product) -> int:

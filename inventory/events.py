@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict
 
 from outbox import DomainEvent
@@ -28,10 +29,18 @@ class MissingLine(BaseModel):
     available: int
 
 
+def _in_words(lines: list[StockLine]) -> str:
+    text = _("%(quantity)d of %(sku)s")
+    return ", ".join(text % line.model_dump() for line in lines)
+
+
 class StockReserved(DomainEvent, key="order_id"):
     """All units of the order are reserved."""
 
     order_id: UUID
+
+    def in_words(self) -> str:
+        return _("Stock reserved for all lines of the order")
 
 
 class StockUnavailable(DomainEvent, key="order_id"):
@@ -40,12 +49,20 @@ class StockUnavailable(DomainEvent, key="order_id"):
     order_id: UUID
     missing: list[MissingLine]
 
+    def in_words(self) -> str:
+        text = _("%(sku)s (%(wanted)d wanted, %(available)d available)")
+        lines = ", ".join(text % line.model_dump() for line in self.missing)
+        return _("Stock unavailable: %s") % lines
+
 
 class StockReleased(DomainEvent, key="order_id"):
     """The units reserved for the order are available again."""
 
     order_id: UUID
     lines: list[StockLine]
+
+    def in_words(self) -> str:
+        return _("Stock released: %s") % _in_words(self.lines)
 
 
 class StockIssued(DomainEvent, key="order_id"):
@@ -54,6 +71,9 @@ class StockIssued(DomainEvent, key="order_id"):
     order_id: UUID
     lines: list[StockLine]
 
+    def in_words(self) -> str:
+        return _("Stock issued for the parcel: %s") % _in_words(self.lines)
+
 
 class StockReturned(DomainEvent, key="order_id"):
     """Units of the order were refunded and are available again."""
@@ -61,3 +81,6 @@ class StockReturned(DomainEvent, key="order_id"):
     order_id: UUID
     refund_id: UUID
     lines: list[StockLine]
+
+    def in_words(self) -> str:
+        return _("Stock returned: %s") % _in_words(self.lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from outbox import DomainEvent
 
 
@@ -12,3 +14,6 @@ class ResendRequested(DomainEvent, key="order_id"):
 
     order_id: UUID
     resend_id: UUID
+
+    def in_words(self) -> str:
+        return _("Another sending of an e-mail requested")

@@ -11,10 +11,11 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
+from django.utils import formats, timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -25,7 +26,7 @@ from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from orders.problems import NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
-from outbox.admin import TimelineMixin, actor
+from outbox.admin import ConditionMixin, actor
 from shared.read_only_admin import ReadOnly
 
 REFUSALS = (Order.InvalidTransition, services.NotCancellable, services.NotRefundable)
@@ -70,7 +71,7 @@ class MoveForm(ActionForm):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnly, TimelineMixin):
+class OrderAdmin(ReadOnly, ConditionMixin):
     list_display = [
         "reference",
         "status",
@@ -87,6 +88,37 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     inlines = [LineInline, RefundInline, HistoryInline]
     action_form = MoveForm
     actions = ["mark_as_shipped", "mark_as_received", "cancel", "refund_what_is_left"]
+    fieldsets = [
+        (None, {"fields": ["reference", "status", "total", "customer", "email", "language"]}),
+        (
+            _("Progress"),
+            {
+                "fields": [
+                    "placed_at",
+                    "changed_at",
+                    "stock_reserved_at",
+                    "payment_authorized_at",
+                    "awaits",
+                    "deadline_at",
+                    "cancel_reason",
+                ]
+            },
+        ),
+        (_("Parcel"), {"fields": ["carrier", "tracking_number"]}),
+    ]
+
+    def overdue(self) -> Q:
+        """Return the orders whose deadline has passed."""
+        return Q(deadline_at__lte=timezone.now())
+
+    def overdue_text(self, order: Order) -> str:
+        text = _("The order waits for %(what)s, and its deadline passed at %(when)s.")
+        when = formats.date_format(timezone.localtime(order.deadline_at), "DATETIME_FORMAT")
+        return text % {"what": order.get_awaits_display(), "when": when}
+
+    def unfinished(self) -> Q:
+        """Return the orders that wait for something, such as a person who ships them."""
+        return ~Q(awaits="")
 
     def get_urls(self) -> list[URLPattern]:
         """Add the pages of orders under way, before the pattern that accepts any text as an id."""

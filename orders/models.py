@@ -115,6 +115,7 @@ class Order(models.Model):
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
             models.Index(fields=["status", "-id"], name="orders_by_status"),
+            models.Index(fields=["email"], name="orders_by_email"),
             # Finished orders are left out, so the cost of a sweep follows the orders under way.
             models.Index(
                 fields=["deadline_at"],

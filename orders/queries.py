@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from orders.models import Order
 from shared.money import Money
@@ -106,6 +107,21 @@ def orders_seen_by(user: User | AnonymousUser) -> QuerySet[Order]:
     if user.has_perm("orders.view_order"):
         return Order.objects.prefetch_related("lines")
     return orders_of(user)
+
+
+def find_orders(term: str) -> QuerySet[Order]:
+    """Return the orders with this id, reference or e-mail address, the latest first.
+
+    It serves the search of the admin and `outbox why` (`OUTBOX["LOOKUPS"]`). A reference may be in
+    lower case, with or without hyphens.
+    """
+    if "@" in term:
+        return Order.objects.filter(email__in={term, term.lower()})
+    letters = term.replace("-", "").upper()
+    condition = Q(reference="-".join(letters[at : at + 4] for at in (0, 4, 8)))
+    with suppress(ValueError):  # the term may be no UUID
+        condition |= Q(pk=UUID(term))
+    return Order.objects.filter(condition)
 
 
 def placed_since(moment: datetime) -> QuerySet[Order, UUID]:

@@ -72,6 +72,8 @@ class Conf:
     """URL of a trace, with `{trace_id}`, to which the admin links. Empty: no links."""
     RELEASE: str = ""
     """Release of the running code, such as a version or commit, stored with failed attempts."""
+    LOOKUPS: Mapping[str, str] = field(default_factory=dict)
+    """Functions that find rows of your apps by a term: dotted paths, each with the term's name."""
     METRICS_TOKEN: str = field(default="", repr=False)
     """Token that a scraper of `/metrics` must send. Empty: nothing is counted or served."""
     ALERTS: Mapping[str, Any] = field(default_factory=dict, repr=False)

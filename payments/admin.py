@@ -55,13 +55,13 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
 
     @admin.display(description=_("amount"), ordering="amount")
     def total_shown(self, payment: Payment) -> str:
-        return payment.total.format() if payment.amount else ""
+        return str(payment.total) if payment.amount else ""
 
     @admin.display(description=_("refund amount"))
     def refund_shown(self, payment: Payment) -> str:
         if not payment.refund_amount:
             return ""
-        return Money(amount=payment.refund_amount, currency=payment.currency).format()
+        return str(Money(amount=payment.refund_amount, currency=payment.currency))
 
 
 @admin.register(BankReport)

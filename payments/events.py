@@ -17,7 +17,7 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s authorized") % {"amount": self.amount.format()}
+        return _("%(amount)s authorized") % {"amount": self.amount}
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
@@ -25,6 +25,9 @@ class PaymentDeclined(DomainEvent, key="order_id"):
 
     order_id: UUID
     reason: str
+
+    def in_words(self) -> str:
+        return _("Payment declined: %s") % self.reason.replace("_", " ")
 
 
 class PaymentCaptured(DomainEvent, key="order_id"):
@@ -34,7 +37,7 @@ class PaymentCaptured(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s captured") % {"amount": self.amount.format()}
+        return _("%(amount)s captured") % {"amount": self.amount}
 
 
 class PaymentVoided(DomainEvent, key="order_id"):
@@ -44,7 +47,7 @@ class PaymentVoided(DomainEvent, key="order_id"):
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s voided") % {"amount": self.amount.format()}
+        return _("%(amount)s voided") % {"amount": self.amount}
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):
@@ -55,7 +58,7 @@ class PaymentRefunded(DomainEvent, key="order_id"):
     refund_id: UUID | None = None
 
     def in_words(self) -> str:
-        return _("%(amount)s refunded") % {"amount": self.amount.format()}
+        return _("%(amount)s refunded") % {"amount": self.amount}
 
 
 class BankReported(DomainEvent, key="order_id"):
@@ -63,3 +66,6 @@ class BankReported(DomainEvent, key="order_id"):
 
     order_id: UUID
     report_id: str
+
+    def in_words(self) -> str:
+        return _("Report %s received from the bank") % self.report_id

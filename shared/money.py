@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import reduce
 
 from babel.numbers import format_currency, get_currency_precision
+from django.utils.translation import get_language
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -55,7 +56,8 @@ class Money(BaseModel):
         return self.amount >= self._comparable(other)
 
     def __str__(self) -> str:
-        return self.format()
+        """Return the amount in the notation of the active language."""
+        return self.format(get_language() or "en")
 
     def format(self, locale: str = "en") -> str:
         """Return the amount in the notation of a locale, such as "¥12,800"."""

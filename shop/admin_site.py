@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.core.validators import MaxLengthValidator
+from django.http import HttpRequest
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -35,6 +36,12 @@ class StrictAdminSite(AdminSite):
     ) -> None:
         """Register as Django does, with `StrictAdminMixin` as the first base class."""
         super().register(model_or_iterable, _strict(admin_class or ModelAdmin), **options)
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the apps, with the outbox's overview and its health light first."""
+        from outbox.admin import overview_first  # as below
+
+        return overview_first(super().get_app_list(request, app_label), request)
 
 
 def _strict(kind: type[ModelAdmin[Any]]) -> type[ModelAdmin[Any]]:

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import Promise, cached_property
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
 from .strict_lookups import StrictAdminMixin, StrictChangeList
@@ -35,7 +36,13 @@ PERMISSIONS: Mapping[str, str] = {
 }
 
 LIVE_CSS = {
-    "all": ["outbox/outbox.css", "outbox/layout.css", "outbox/handlers.css", "outbox/drawing.css"]
+    "all": [
+        "outbox/header.css",
+        "outbox/outbox.css",
+        "outbox/layout.css",
+        "outbox/handlers.css",
+        "outbox/drawing.css",
+    ]
 }
 #: htmx is vendored, as its page https://htmx.org/docs/#installing recommends.
 LIVE_JS = ["outbox/vendor/htmx-2.0.11.min.js", "outbox/monitor.js"]
@@ -180,7 +187,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Return to the row's own page if the action was started there."""
+        """Return to the page where the action was started: the row's own, or `to_page`."""
         response = super().response_action(request, queryset, *args, **kwargs)
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_done = response is None or isinstance(response, HttpResponseRedirect)
@@ -188,6 +195,9 @@ class ReadOnlyAdmin(StrictAdminMixin):
         if is_done and is_one and "from_page" in request.POST:
             page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
             return HttpResponseRedirect(reverse(page, args=chosen))
+        back = request.POST.get("to_page", "")
+        if is_done and url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+            return HttpResponseRedirect(back)
         return response
 
     def confirm(
@@ -208,7 +218,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
             "checkbox": ACTION_CHECKBOX_NAME,
             "kept": {
                 name: request.POST[name]
-                for name in ("select_across", "from_page", "to_handlers")
+                for name in ("select_across", "from_page", "to_page", "to_handlers")
                 if name in request.POST
             },
         }

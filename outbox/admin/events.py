@@ -36,7 +36,7 @@ from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 from .sinks import sensitive_sink_view, sinks_view
 from .sources import sources_view
-from .timeline import timeline_part, timeline_view
+from .timeline import timeline_condition, timeline_part, timeline_view
 
 if TYPE_CHECKING:
     from .event_list import CountedEvent
@@ -227,9 +227,11 @@ class EventAdmin(ReadOnlyAdmin):
         view, name = self.admin_site.admin_view, "outbox_event"
         unmasked = require_POST(never_cache(partial(sensitive_sink_view, self)))
         part = conditional_page(partial(timeline_part, self))
+        condition = conditional_page(partial(timeline_condition, self))
         return [
             path("timeline/", view(partial(timeline_view, self)), name=f"{name}_timeline"),
             path("timeline/part/", view(part), name=f"{name}_timeline_part"),
+            path("timeline/condition/", view(condition), name=f"{name}_timeline_condition"),
             path("sinks/", view(partial(sinks_view, self)), name=f"{name}_sinks"),
             path("sources/", view(partial(sources_view, self)), name=f"{name}_sources"),
             path("sinks/sensitive/", view(unmasked), name=f"{name}_sinks_sensitive"),

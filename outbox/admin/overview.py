@@ -39,6 +39,7 @@ from .contracts import contracts_download, contracts_view
 from .links import dead_url, deliveries_url, events_url, settlements_url
 from .pages import show
 from .periodic import periodic_view
+from .search import search_view
 
 _RECENT = timedelta(minutes=5)
 _GROUPS_SHOWN = 5
@@ -181,6 +182,7 @@ class OverviewAdmin(ReadOnlyAdmin):
         return [
             path("", view(self.changelist_view), name="outbox_minute_changelist"),
             path("part/", view(self.part), name="outbox_minute_part"),
+            path("search/", view(partial(search_view, self)), name="outbox_minute_search"),
             path("health-checks/", view(self.health_checks), name="outbox_minute_health_checks"),
             path("periodic/", periodic, name="outbox_minute_periodic"),
             path("contracts/", contracts, name="outbox_minute_contracts"),

@@ -19,6 +19,8 @@ from django.utils.translation import ngettext
 
 from outbox import clock, drawing
 from outbox.models import Delivery, Event
+from outbox.monitor.conditions import TROUBLED, Condition
+from outbox.monitor.explanations import Explanation, condition_of_events, explain
 from outbox.monitor.sentences import Sentence, sentences_of
 from outbox.monitor.timeline import (
     TimelineDelivery,
@@ -32,8 +34,6 @@ from .base import LIVE_CSS, LIVE_JS, ReadOnlyAdmin, as_uuid, may
 from .links import delivery_url, event_url
 from .pages import show
 
-State = Delivery.State
-
 #: Maximum of shown events of a timeline, the newest.
 MAX_EVENTS = 250
 
@@ -43,7 +43,7 @@ class Timeline:
     """A timeline with its summary and drawings.
 
     Attributes:
-        events: causes first.
+        events: in the order of their emission.
         key: the key or correlation id that it was found by; the page polls with it.
     """
 
@@ -86,9 +86,19 @@ class Timeline:
 
     @cached_property
     def stuck(self) -> Sequence[TimelineDelivery]:
-        """Dead deliveries, then parked ones."""
-        found = [one for one in self.deliveries if one.state in (State.DEAD, State.PARKED)]
-        return sorted(found, key=lambda one: one.state != State.DEAD)
+        """Dead, failing, held and overdue deliveries, the most severe first."""
+        found = [one for one in self.deliveries if one.condition in TROUBLED]
+        return sorted(found, key=lambda one: TROUBLED.index(Condition(one.condition)))
+
+    @cached_property
+    def condition(self) -> Condition | None:
+        """The most severe condition of its events; None without events."""
+        return condition_of_events(self.events, clock.now())
+
+    @cached_property
+    def explanation(self) -> Explanation | None:
+        """The sentence about its most severe trouble, or None."""
+        return explain(self.events, clock.now())
 
     @property
     def poll_seconds(self) -> int:
@@ -96,7 +106,7 @@ class Timeline:
 
         A long one is polled less often: drawing it costs some milliseconds per event.
         """
-        return max(10 if self.level == State.DONE else 2, len(self.events) // 20)
+        return max(10 if self.condition == Condition.COMPLETE else 2, len(self.events) // 20)
 
     @property
     def is_cut(self) -> bool:
@@ -104,23 +114,17 @@ class Timeline:
         return len(self.events) >= MAX_EVENTS
 
     @property
-    def level(self) -> str:
-        """The state that colours the summary."""
-        if self.stuck:
-            return self.stuck[0].state
-        return State.PENDING if self._owed or self._waiting else State.DONE
-
-    @property
     def summary(self) -> str:
         """Its progress in one sentence."""
         total = len(self.deliveries)
         if self.stuck:
             text = ngettext(
-                "Stuck: %(count)d of %(total)d deliveries needs action.",
-                "Stuck: %(count)d of %(total)d deliveries need action.",
+                "%(condition)s: %(count)d of %(total)d deliveries needs attention.",
+                "%(condition)s: %(count)d of %(total)d deliveries need attention.",
                 len(self.stuck),
             )
-            return text % {"count": len(self.stuck), "total": total}
+            condition = str(Condition(self.stuck[0].condition).label).capitalize()
+            return text % {"condition": condition, "count": len(self.stuck), "total": total}
         if self._owed:
             text = _("In progress: %(owed)d of %(total)d deliveries are owed.")
             return text % {"owed": self._owed, "total": total}
@@ -197,6 +201,18 @@ def timeline_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     )
 
 
+def timeline_condition(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Return only the sentence at the top of a row's page."""
+    page.require_view(request)
+    context = condition_context(request, _timeline(request, _sought(request)))
+    return render(request, "outbox/condition.html", context)
+
+
+def condition_context(request: HttpRequest, timeline: Timeline) -> dict[str, Any]:
+    """Return the context of the sentence at the top of a row's page."""
+    return {"timeline": timeline, "may_retry": may(request, "retry")}
+
+
 def _sought(request: HttpRequest) -> str:
     return request.GET.get("q", "").replace("\0", "").strip()
 
@@ -233,10 +249,11 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         """Add the timeline to the page."""
         obj = kwargs.get("obj")
         if obj is not None and request.user.has_perm("outbox.view_event"):
-            key = self.timeline_key(obj)
-            context["outbox_timeline"] = timeline_for_key(
-                key, explained=may(request, "see failures")
+            timeline = timeline_for_key(
+                self.timeline_key(obj), explained=may(request, "see failures")
             )
+            context["outbox_timeline"] = timeline
+            context |= condition_context(request, timeline)
         context["outbox_base_template"] = select_template(self._usual_templates())
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from outbox import databases, events
 from outbox.alerts import configuration as alerts
@@ -59,6 +60,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_entries(sinks.configured)
     yield from _wrong_entries(alerts.configured)
     yield from _wrong_transports()
+    yield from _wrong_lookups()
     yield from _unknown_events()
     yield from _database()
     yield from _missing_packages()
@@ -78,7 +80,8 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        if field.name in ("ALERTS", "SINKS", "SOURCES", "TRANSPORTS"):  # checked elsewhere
+        # These are checked elsewhere.
+        if field.name in ("ALERTS", "LOOKUPS", "SINKS", "SOURCES", "TRANSPORTS"):
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
@@ -131,6 +134,28 @@ def _wrong_transports() -> Iterator[CheckMessage]:
             obj="settings",
             id="outbox.E026",
         )
+
+
+def _wrong_lookups() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {}).get("LOOKUPS", {})
+    if not isinstance(given, dict):
+        yield Error(
+            f'OUTBOX["LOOKUPS"] has the invalid value {given!r}.',
+            hint='Set it to a dictionary, such as {"orders.queries.find": "order reference"}.',
+            obj="settings",
+            id="outbox.E012",
+        )
+        return
+    for path in given:
+        try:
+            import_string(path)
+        except ImportError as error:
+            yield Error(
+                f'OUTBOX["LOOKUPS"] names {path}, which cannot be imported: {error}.',
+                hint="Name a function by its dotted path. It takes a term and returns rows.",
+                obj="settings",
+                id="outbox.E012",
+            )
 
 
 def _unknown_events() -> Iterator[CheckMessage]:

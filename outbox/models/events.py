@@ -117,6 +117,13 @@ class Event(Row):
                 name="outbox_event_corrects",
             ),
             models.Index(fields=["name", "seq"], name="outbox_event_name"),
+            # Empty without tracing. The search by trace id reads a prefix.
+            models.Index(
+                fields=["traceparent"],
+                condition=Q(traceparent__gt=""),
+                opclasses=["varchar_pattern_ops"],
+                name="outbox_event_trace",
+            ),
             models.Index(
                 fields=["subject", "seq"],
                 condition=Q(subject__isnull=False),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.apps import apps
 
-from outbox import databases
+from outbox import clock, databases
 from outbox.formatting import with_target
 from outbox.settlements.status import SettlementStatus, statuses_of_deliveries
 
@@ -48,7 +48,8 @@ class TimelineDelivery:
     """One delivery: started `attempts` times, sent `token` times.
 
     `why` explains a delivery that is not done, and is empty otherwise. Only the first fifty of a
-    timeline have one. `settlements` are those of a sink's consumers.
+    timeline have one. `settlements` are those of a sink's consumers. `condition` is a value of
+    `outbox.monitor.conditions.Condition`.
     """
 
     id: int
@@ -61,6 +62,7 @@ class TimelineDelivery:
     started_at: datetime | None
     settled_at: datetime | None
     why: str
+    condition: str = ""
     failures: Sequence[FailedAttempt] = ()
     settlements: Sequence[SettlementStatus] = ()
 
@@ -102,12 +104,12 @@ def timeline_of(
     after: int | None = None,
     explained: bool = True,
 ) -> list[TimelineEvent]:
-    """Return the events of `key` and their effects, in causal order.
+    """Return the events of `key` and their effects, in the order of `seq`.
 
-    Each event has its deliveries and their failed attempts. An event follows its cause; siblings
-    are in the order of `seq`. An effect is an event that a handler of one of these events emitted,
-    whatever its key. Other events of the same correlation id are left out. The cost depends on
-    `most`, not on the number of stored events.
+    So they are in the order of their emission, and an event follows its cause. Each event has its
+    deliveries and their failed attempts. An effect is an event that a handler of one of these
+    events emitted, whatever its key. Other events of the same correlation id are left out. The cost
+    depends on `most`, not on the number of stored events.
 
     Args:
         key: the aggregate's id as text.
@@ -134,7 +136,7 @@ def timeline_of_correlation(
     most: int = LONGEST,
     explained: bool = True,
 ) -> list[TimelineEvent]:
-    """Return the newest events of one correlation id in causal order, as `timeline_of` does."""
+    """Return the newest events of one correlation id in order, as `timeline_of` does."""
     using = using or databases.alias()
     rows = _rows(using).filter(correlation_id=correlation_id).order_by("-seq")
     seqs = list(rows.values_list("seq", flat=True)[:most])
@@ -197,27 +199,25 @@ def _assemble(rows: Sequence[Event], *, using: str, explained: bool = True) -> l
             fanned_out_at=row.fanned_out_at,
             deliveries=deliveries.get(row.seq, ()),
         )
-        for row, depth in _causal_order(rows)
+        for row, depth in zip(rows, _depths(rows), strict=True)
     ]
 
 
-def _causal_order(rows: Sequence[Event]) -> Iterable[tuple[Event, int]]:
-    ids = {row.id for row in rows}
-    children: dict[UUID | None, list[Event]] = {}
+def _depths(rows: Sequence[Event]) -> Iterable[int]:
+    """Yield the number of causes of each event within these, which are in the order of `seq`."""
+    found: dict[UUID, int] = {}
     for row in rows:
-        parent = row.causation_id if row.causation_id in ids else None
-        children.setdefault(parent, []).append(row)
-    stack = [(row, 0) for row in reversed(children.get(None, []))]
-    while stack:
-        row, depth = stack.pop()
-        yield row, depth
-        stack += [(child, depth + 1) for child in reversed(children.get(row.id, []))]
+        cause = found.get(row.causation_id) if row.causation_id else None
+        found[row.id] = depth = 0 if cause is None else cause + 1
+        yield depth
 
 
 def _deliveries(
     rows: Sequence[Event], *, most_explained: int, using: str
 ) -> dict[int, list[TimelineDelivery]]:
-    from .diagnosis import why  # needs the models, which this module must not load
+    # These need the models, which this module must not load.
+    from .conditions import condition_of
+    from .diagnosis import why
 
     model = apps.get_model("outbox", "Delivery")
     found = (
@@ -230,18 +230,20 @@ def _deliveries(
     published = [row.pk for row in found if row.subscription.consumers]
     settlements = statuses_of_deliveries(published, using=using)
     by_event: dict[int, list[TimelineDelivery]] = {}
-    explained = 0
+    explained, now = 0, clock.now(using=using)
     for row in found:
         needs_sentence = row.state != row.State.DONE and explained < most_explained
         explained += needs_sentence
         sentence = why(row) if needs_sentence else ""
         by_event.setdefault(row.event_id, []).append(
-            _delivery(row, sentence, settlements.get(row.pk, ()))
+            _delivery(row, sentence, settlements.get(row.pk, ()), condition_of(row, now))
         )
     return by_event
 
 
-def _delivery(row: Delivery, why: str, settlements: Sequence[SettlementStatus]) -> TimelineDelivery:
+def _delivery(
+    row: Delivery, why: str, settlements: Sequence[SettlementStatus], condition: str
+) -> TimelineDelivery:
     return TimelineDelivery(
         id=row.id,
         handler=row.subscription.handler,
@@ -253,6 +255,7 @@ def _delivery(row: Delivery, why: str, settlements: Sequence[SettlementStatus]) 
         started_at=row.started_at,
         settled_at=row.settled_at,
         why=why,
+        condition=str(condition),
         failures=[_failure(failure) for failure in row.failures.all()],
         settlements=settlements,
     )

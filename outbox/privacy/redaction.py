@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.context import acting_as
@@ -41,6 +42,10 @@ class SubjectRedacted(DomainEvent, key="subject"):
     """A person's data was blanked in stored events. Blank what your app has of that person."""
 
     subject: str
+
+    def in_words(self) -> str:
+        """Name the subject, which is no personal data."""
+        return _("Personal data of %s redacted") % self.subject
 
 
 @dataclass

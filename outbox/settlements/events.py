@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext as _
 from pydantic import Field
 
 from outbox.events import DomainEvent
@@ -19,3 +20,7 @@ class Settled(DomainEvent, key="event"):
 
     event: str = Field(description="Id of the CloudEvent that was settled, in its own system.")
     consumer: str = Field(description="Name of the system that has settled it.")
+
+    def in_words(self) -> str:
+        """Name the consumer."""
+        return _("Settlement reported by %s") % self.consumer

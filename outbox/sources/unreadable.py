@@ -10,6 +10,8 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any, Literal
 
+from django.utils.translation import gettext as _
+
 from outbox.events import DomainEvent
 from outbox.privacy.marks import Sensitive
 from outbox.storable import storable_text
@@ -47,9 +49,18 @@ class StoredMessage(DomainEvent):
 class UnreadableMessageReceived(StoredMessage, key="external_id"):
     """A source received a message that cannot be read, and stored it as it was received."""
 
+    def in_words(self) -> str:
+        """Name the source."""
+        return _("Unreadable message received by the source %s") % self.source
+
 
 class UnknownMessageReceived(StoredMessage, key="external_id"):
     """A source received a message of a type that no external event declares, and kept it."""
+
+    def in_words(self) -> str:
+        """Name the source and the type."""
+        text = _("Message of the unknown type %(type)s received by the source %(source)s")
+        return text % {"type": self.unknown_type or "-", "source": self.source}
 
 
 STORED_MESSAGES = (UnreadableMessageReceived.event_name, UnknownMessageReceived.event_name)

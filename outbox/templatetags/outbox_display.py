@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox.models import Attempt, Delivery
+from outbox.monitor.conditions import Condition
 from outbox.monitor.timeline import TimelineDelivery
 
 register = template.Library()
@@ -26,12 +27,42 @@ NOTHING = "-"
 DEEPEST = 9
 
 
+#: A shape for each state and condition, for people who do not see the colours.
+SHAPES = {
+    "pending": "○",
+    "sent": "◐",
+    "done": "✓",
+    "dead": "✕",
+    "discarded": "⊘",
+    "parked": "Ⅱ",
+    "blocked": "⊢",
+    "failing": "▲",
+    "held": "Ⅱ",
+    "overdue": "◷",
+    "in_progress": "◐",
+    "complete": "✓",
+}
+
+
 @register.filter
 def badge(state: str) -> str:
-    """Return a delivery's state as a coloured badge."""
-    return format_html(
-        '<span class="outbox-badge outbox-{}">{}</span>', state, Delivery.State(state).label
+    """Return a delivery's state as a badge with a colour, a shape and a word."""
+    return shown_badge(state, Delivery.State(state).label)
+
+
+@register.filter
+def condition_badge(condition: str) -> str:
+    """Return a condition as a badge with a colour, a shape and a word."""
+    return shown_badge(condition, Condition(condition).label)
+
+
+def shown_badge(name: str, label: object) -> str:
+    """Return a badge with the colour and shape of a state or condition, and a word."""
+    html = (
+        '<span class="outbox-badge outbox-{}"><span class="outbox-shape" aria-hidden="true">{}'
+        "</span> {}</span>"
     )
+    return format_html(html, name, SHAPES[name], label)
 
 
 @register.filter
@@ -159,7 +190,23 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
 
     request = context["request"]
     pages = [one for one in PAGES if one.is_used and request.user.has_perm(one.permission)]
-    return {"pages": pages, "here": request.path}
+    return {"pages": pages, "here": request.path, "search": _search_field(context)}
+
+
+@register.inclusion_tag("outbox/search_field.html", takes_context=True)
+def outbox_search_field(context: dict[str, Any]) -> dict[str, Any]:
+    """Return the search field, for the header of all pages of the admin: once in a page."""
+    return _search_field(context)
+
+
+def _search_field(context: dict[str, Any]) -> dict[str, Any]:
+    request = context.get("request")
+    user = getattr(request, "user", None)
+    is_shown = bool(user and user.is_active and user.is_staff)
+    is_shown = is_shown and not hasattr(request, "outbox_search_field")
+    if is_shown:
+        request.outbox_search_field = True  # type: ignore[union-attr]  # a user has a request
+    return {"is_shown": is_shown}
 
 
 @register.inclusion_tag("outbox/breadcrumbs.html", takes_context=True)

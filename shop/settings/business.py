@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
 
 from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
 
@@ -23,7 +24,12 @@ def _outbox() -> dict[str, Any]:
 
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
-OUTBOX: dict[str, Any] = {"ASYNCAPI_TITLE": "Shop", "GUARD_TASKS": True, **_outbox()}
+OUTBOX: dict[str, Any] = {
+    "ASYNCAPI_TITLE": "Shop",
+    "GUARD_TASKS": True,
+    "LOOKUPS": {"orders.queries.find_orders": _("order id, reference or e-mail address")},
+    **_outbox(),
+}
 # OTEL_EXPORTER_OTLP_ENDPOINT: the OpenTelemetry collector for traces; without it, no tracing.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 if OTEL_EXPORTER_OTLP_ENDPOINT:

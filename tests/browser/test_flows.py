@@ -70,7 +70,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         order = site.place(TEA)
         page.goto(f"/admin/orders/order/{order.id}/change/")
         timeline = page.get_by_role("region", name=re.compile(f"Timeline of {order.id}"))
-        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 of")
+        expect(timeline.locator("[role=status]")).to_contain_text("Held: 1 of")
         page.evaluate("window.hasNotBeenLoadedAgain = true")
 
         change(other, "Resume", held, reason="")
@@ -89,6 +89,28 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         expect(page.locator("#outbox-timeline [role=status]")).to_contain_text("Done:")
 
         expect(table).to_have_attribute("open", "")
+
+
+class TestADeadOrder:
+    """Its repair takes one search and one click."""
+
+    def test_is_found_by_its_reference_and_retried_at_the_top_of_its_page(
+        self, page: Page, scene: Scene
+    ):
+        page.goto("/admin/")
+
+        page.get_by_placeholder("Id, reference or e-mail address").fill(scene.stuck.reference)
+        page.get_by_role("button", name="Search").click()
+        trouble = page.locator("#outbox-condition")
+        expect(trouble).to_contain_text("ConnectionRefusedError")
+        box = trouble.bounding_box()
+        assert box is not None
+        assert box["y"] < 400
+        link = trouble.get_by_role("link", name="attempts and repair").inner_text()
+        page.get_by_role("button", name="Retry now").click()
+
+        expect(page.get_by_text("1 delivery is due now.")).to_be_visible()
+        expect(page.locator("#outbox-condition")).not_to_contain_text(link)
 
 
 class TestTheOverview:

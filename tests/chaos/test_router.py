@@ -60,7 +60,7 @@ class TestAnOutboxInAnotherDatabase:
         handlers = json.loads(stack.manage("outbox", "status", "--json"))["handlers"]
         assert {one["handler"] for one in handlers} >= {"ground.record", "ground.call_outside"}
         key = stack.value("SELECT key FROM outbox_event LIMIT 1")
-        assert "ground.record" in stack.manage("outbox", "why", str(key))
+        assert "ground.record" in stack.manage("outbox", "why", str(key), "--all")
 
     def is_operated_on(self, stack: Stack) -> None:
         stack.manage("outbox", "pause", "ground.record", "--reason", "a test")

@@ -49,13 +49,13 @@ class Shops:
 
     def why(self, name: str, order_id: str) -> str:
         """Return the output of the page's command `outbox why`."""
-        assert "manage.py outbox why ORDER_ID" in PAGE.text
+        assert "manage.py outbox why ORDER_ID --all" in PAGE.text
         variables = {
             **self._variables,
             "DJANGO_SETTINGS_MODULE": f"{name}.settings",
             "SHOP_LOCAL_DIR": str(self._data(name)),
         }
-        command = [sys.executable, "manage.py", "outbox", "why", order_id]
+        command = [sys.executable, "manage.py", "outbox", "why", order_id, "--all"]
         asked = Running(command, environment=variables, folder=ROOT)
         try:
             asked.ends(within=CEILING)

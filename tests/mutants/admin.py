@@ -10,6 +10,7 @@ PAGES = "tests/outbox/admin/test_strict_lookups.py::"
 SITE = "tests/shop/test_admin_site.py::"
 TEXT = "tests/shop/test_storable_text.py::"
 FAILURES = "tests/shop/test_every_address.py::TestAFailure::"
+SEARCH = "tests/outbox/admin/test_search.py::TestAUser::"
 HIDDEN = f"{FAILURES}test_is_not_shown_without_the_permission"
 
 LOOKUPS = [
@@ -203,11 +204,50 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/timeline.py",
-                'key, explained=may(request, "see failures")',
-                "key, explained=True",
+                'self.timeline_key(obj), explained=may(request, "see failures")',
+                "self.timeline_key(obj), explained=True",
             ),
         ),
         noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="rows-of-a-search",
+        without="the search finds rows that the user may not view",
+        edits=(
+            Edit(
+                "outbox/admin/search.py",
+                "if own is not None and own.has_view_permission(request, row):",
+                "if own is not None:",
+            ),
+        ),
+        noticed_by=(f"{SEARCH}test_finds_only_what_the_user_may_view",),
+    ),
+    Mutant(
+        name="deliveries-of-a-search",
+        without="the search finds deliveries that the user may not view",
+        edits=(
+            Edit(
+                "outbox/admin/search.py",
+                'if may(request, "see failures"):',
+                "if True:",
+            ),
+        ),
+        noticed_by=(f"{SEARCH}test_finds_only_what_the_user_may_view",),
+    ),
+    Mutant(
+        name="host-of-a-return",
+        without="an action leads to another host",
+        edits=(
+            Edit(
+                "outbox/admin/base.py",
+                "if is_done and url_has_allowed_host_and_scheme(back, allowed_hosts=None):",
+                "if is_done and back:",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/admin/test_conditions.py::TestTheSentenceOfARow"
+            "::test_returns_to_no_other_host",
+        ),
     ),
     Mutant(
         name="failures-of-the-overview",

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from orders import services
 from orders.models import Order
@@ -159,3 +161,85 @@ class TestActions:
         order.refresh_from_db()
         assert order.status == "ready_to_ship"
         assert not order.refunds.exists()
+
+
+class TestTheConditionOfAnOrder:
+    @pytest.fixture
+    def failing(self, outbox: Outbox, order: Order, monkeypatch: pytest.MonkeyPatch) -> Order:
+        """An order whose stock cannot be issued: the handler raises."""
+        failed = place()
+
+        def refuse(**_facts: Any) -> None:
+            raise ZeroDivisionError("division by zero")
+
+        monkeypatch.setattr("inventory.services.reserve_stock", refuse)
+        outbox.deliver_all(only="inventory", raise_errors=False)
+        return failed
+
+    def test_is_a_badge_in_the_list(self, admin_client: Client, failing: Order):
+        page = admin_client.get("/admin/orders/order/").content.decode()
+
+        assert 'outbox-badge outbox-failing"' in page
+        assert 'aria-hidden="true">▲</span> failing</span>' in page
+
+    def test_is_a_filter_of_the_list(self, admin_client: Client, failing: Order):
+        found = admin_client.get("/admin/orders/order/", {"condition": "failing"})
+
+        assert failing in found.context["cl"].result_list
+
+    def test_is_overdue_after_the_orders_own_deadline(self, admin_client: Client, order: Order):
+        Order.objects.filter(pk=order.pk).update(deadline_at=timezone.now())
+
+        found = admin_client.get("/admin/orders/order/", {"condition": "overdue"})
+        page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+
+        assert list(found.context["cl"].result_list) == [order]
+        assert "The order waits for shipping, and its deadline passed at" in page
+
+    def test_is_explained_at_the_top_of_its_page(self, admin_client: Client, failing: Order):
+        page = admin_client.get(f"/admin/orders/order/{failing.pk}/change/").content.decode()
+
+        top = page[: page.index('id="order_form"')]
+        assert "inventory.reserve_stock, since 20" in top
+        assert "ZeroDivisionError: division by zero" in top
+        assert "Retry now" in top
+
+
+class TestTheSearch:
+    SEARCH = "/admin/outbox/minute/search/"
+
+    @pytest.mark.parametrize("of", ["reference", "id", "email"])
+    def test_leads_to_the_order(self, admin_client: Client, order: Order, of: str):
+        answer = admin_client.post(self.SEARCH, {"term": str(getattr(order, of))})
+
+        assert answer["Location"] == f"/admin/orders/order/{order.pk}/change/"
+
+    def test_accepts_a_reference_in_any_spelling(self, admin_client: Client, order: Order):
+        spelling = order.reference.replace("-", "").lower()
+
+        answer = admin_client.post(self.SEARCH, {"term": spelling})
+
+        assert answer["Location"] == f"/admin/orders/order/{order.pk}/change/"
+
+    def test_shows_no_order_without_the_permission_to_view_orders(
+        self, client: Client, order: Order
+    ):
+        client.force_login(customer("clerk", is_staff=True))
+
+        answer = client.post(self.SEARCH, {"term": order.email})
+
+        assert answer.status_code == 200
+        assert "Nothing that you may view matches" in answer.content.decode()
+
+    def test_serves_the_command_why(self, order: Order, capsys: pytest.CaptureFixture[str]):
+        call_command("outbox", "why", order.reference)
+
+        assert "orders.OrderReadyToShip" in capsys.readouterr().out
+
+
+class TestAmounts:
+    def test_are_money_on_the_page_of_an_order(self, admin_client: Client, order: Order):
+        page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+
+        assert "¥12,800" in page[: page.index("outbox-mermaid")]
+        assert "In minor units" not in page

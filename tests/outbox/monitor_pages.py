@@ -24,6 +24,7 @@ def pages(history: History) -> dict[str, str]:
         **_events(history),
         "an event": _url("event_change", event),
         "a timeline": _url("event_timeline", q=history.key),
+        "a row's condition": _url("event_timeline_condition", q=history.key),
         "a timeline, its live part": _url("event_timeline_part", q=history.key),
         "the timeline of a correlation id": _url("event_timeline", q=history.correlation),
         "the timeline of nothing": _url("event_timeline", q=str(uuid4())),

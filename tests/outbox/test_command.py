@@ -200,12 +200,12 @@ class TestWhy:
     @pytest.mark.parametrize(
         ("id_", "sentence"),
         [
-            ("4711", "No delivery has the id 4711"),
-            ("01a21012-1774-7330-83c3-5e56f6279d1b", "No event has the id or key"),
-            ("order-7", "order-7 is neither a delivery id"),
+            ("4711", "Nothing matches 4711. Searched: "),
+            ("01a21012-1774-7330-83c3-5e56f6279d1b", "key of an event, event id, delivery id"),
+            ("order-7", "It may have been pruned."),
         ],
     )
-    def test_prints_one_sentence_if_nothing_is_found(self, id_, sentence):
+    def test_names_the_searched_terms_if_nothing_is_found(self, id_, sentence):
         with pytest.raises(CommandError, match=sentence):
             outbox_command("why", id_)
 

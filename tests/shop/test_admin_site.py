@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
@@ -39,6 +39,47 @@ class TestTheSite:
         registered = site._registry[Group]
         assert isinstance(registered, StrictAdminMixin)
         assert registered.list_per_page == 7
+
+
+class TestTheIndex:
+    def test_has_the_overview_as_its_first_entry(self, admin_client: Client):
+        apps = admin_client.get("/admin/").context["app_list"]
+
+        assert apps[0]["app_label"] == "outbox"
+        assert apps[0]["models"][0]["admin_url"] == "/admin/outbox/minute/"
+
+    def test_has_a_health_light_with_colour_shape_and_word(self, admin_client: Client):
+        page = admin_client.get("/admin/").content.decode()
+
+        light = page[page.index('href="/admin/outbox/minute/"') :][:300]
+        assert 'outbox-badge outbox-dead"' in light  # no relay runs
+        assert 'aria-hidden="true">✕</span>' in light
+        assert "silent</span>" in light
+
+    def test_has_a_green_light_if_all_parts_run(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("outbox.monitor.light.health_of_parts", lambda **_: [])
+
+        page = admin_client.get("/admin/").content.decode()
+
+        assert 'outbox-badge outbox-complete"' in page
+        assert "</span> healthy</span>" in page
+
+    def test_has_the_overview_first_in_the_sidebar_of_each_page(self, admin_client: Client):
+        sidebar = admin_client.get("/admin/orders/order/").context["available_apps"]
+
+        assert sidebar[0]["models"][0]["admin_url"] == "/admin/outbox/minute/"
+
+    def test_has_no_light_without_the_permission_to_view_the_overview(self, client: Client):
+        clerk = User.objects.create_user("clerk", is_staff=True)
+        clerk.user_permissions.add(Permission.objects.get(codename="view_order"))
+        client.force_login(clerk)
+
+        page = client.get("/admin/").content.decode()
+
+        assert "outbox-badge" not in page
+        assert page.count('class="outbox-find"') == 1
 
 
 class TestTheLogin:

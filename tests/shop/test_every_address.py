@@ -178,7 +178,14 @@ class TestAFailure:
 
         assert self.told(client, rows, *set(FAILURES) - {"operation"}) == set()
 
-    @pytest.mark.parametrize("name", ["outbox_event_timeline", "outbox_event_timeline_part"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "outbox_event_timeline",
+            "outbox_event_timeline_part",
+            "outbox_event_timeline_condition",
+        ],
+    )
     @pytest.mark.parametrize("by", ["key", "correlation_id"])
     def test_is_not_shown_by_the_timeline_of_a_key(self, admin_client, rows, name, by):
         url = f"{reverse(f'admin:{name}')}?q={getattr(rows[Event], by)}"

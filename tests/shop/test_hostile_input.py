@@ -57,6 +57,8 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_event_sources": (),
     "admin:outbox_event_timeline": ("q",),
     "admin:outbox_event_timeline_part": ("q",),
+    "admin:outbox_event_timeline_condition": ("q",),
+    "admin:outbox_minute_search": (),
     "admin:outbox_minute_health_checks": (),
     "admin:outbox_minute_part": (),
     "admin:outbox_minute_periodic": (),

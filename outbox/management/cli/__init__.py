@@ -16,6 +16,7 @@ from . import (
     relay,
     sinks,
     startapp,
+    why,
     work,
 )
 from .common import Subcommand
@@ -25,7 +26,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "startapp": startapp.StartApp(),
     "adopt": adopt.Adopt(),
     "status": inspection.Status(),
-    "why": inspection.Why(),
+    "why": why.Why(),
     "tail": inspection.Tail(),
     "groups": failures.Groups(),
     "blocked": inspection.Blocked(),

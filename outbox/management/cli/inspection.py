@@ -1,39 +1,25 @@
-"""Read-only subcommands: status, why, tail and blocked."""
+"""Read-only subcommands: status, tail and blocked."""
 
 from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
-from uuid import UUID
 
-from django.core.management.base import CommandError
-from django.db.models import Q
-
-from outbox import databases
-from outbox.deliveries.outstanding import owed_events
 from outbox.formatting import span
-from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import blocked, status
 from outbox.monitor.consumers import ConsumerStatus
-from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
-from outbox.privacy import subjects
 from outbox.sources.state import OUTCOMES
 
 from .common import (
-    MOST_EVENTS,
     Options,
     Write,
     add_json,
     count,
-    delivery_id,
-    events_of_key,
-    find_event,
     red,
     table,
     write_json,
@@ -82,32 +68,6 @@ class Status:
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
         if found.consumers:
             write(table(_CONSUMERS_HEAD, [_consumer_row(one) for one in found.consumers]))
-
-
-class Why:
-    """Explain the state of a delivery, or of all events and delayed events of a key or subject."""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the id."""
-        parser.add_argument(
-            "id",
-            metavar="ID",
-            help="a delivery id, an event id, a key (an order's id), or a subject (customer:7)",
-        )
-
-    def run(self, options: Options, write: Write) -> None:
-        """Write a sentence for each event, each of its deliveries, and each delayed event."""
-        text = options["id"]
-        about = Q(subject=text) | Q(key__in=subjects.keys_of(text))
-        events, delayed = _events_about(text, about), _delayed_about(text, about)
-        if not events and not delayed and (event := find_event(text)):
-            events = [event]
-        for event in events:
-            _write_event(event, write)
-        for row in delayed:
-            write(f"delayed event {row.pk}: {row.name} {row.key}\n    {why_delayed(row)}")
-        if not events and not delayed:
-            write(_delivery_line(_find_delivery(text), with_event=True))
 
 
 class Tail:
@@ -230,46 +190,6 @@ def _handler_as_json(found: status.Status, one: status.HandlerStatus) -> dict[st
 def _seconds(found: status.Status, when: Any) -> float | None:
     age = found.age(when)
     return round(age.total_seconds(), 3) if age is not None else None
-
-
-def _events_about(key: str, about_subject: Q) -> list[Event]:
-    """Return all events of a key, then the owed events about a subject."""
-    owed = owed_events(using=databases.alias()).filter(about_subject).exclude(key=key)
-    # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
-    return [*events_of_key(key), *list(owed.order_by("seq"))[:MOST_EVENTS]]
-
-
-def _delayed_about(text: str, about_subject: Q) -> list[DelayedEvent]:
-    """Return the delayed events of a key, a subject or an id, the first due first."""
-    is_meant = about_subject | Q(key=text)
-    with suppress(ValueError):  # the text may be no UUID
-        is_meant |= Q(pk=UUID(text))
-    rows = DelayedEvent.objects.using(databases.alias()).filter(is_meant)
-    return list(rows.order_by("due_at", "id")[:MOST_EVENTS])
-
-
-def _write_event(event: Event, write: Write) -> None:
-    write(f"event {event.id}: {event.name} {event.key}\n    {why_event(event)}")
-    rows = event.deliveries.select_related("subscription").prefetch_related("failures")
-    for row in rows.order_by("id"):
-        write(_delivery_line(row, with_event=False))
-
-
-def _find_delivery(text: str) -> Delivery:
-    rows = Delivery.objects.select_related("subscription", "event")
-    found = rows.filter(pk=delivery_id(text)).first()
-    if found is None:
-        raise CommandError(f"No delivery has the id {text}. It may have been pruned.")
-    return found
-
-
-def _delivery_line(row: Delivery, *, with_event: bool) -> str:
-    of_event = f", event {_event_line(row.event)}" if with_event else ""
-    return f"delivery {row.pk} of {row.receiver}{of_event}: {row.state}\n    {why(row)}"
-
-
-def _event_line(event: Event) -> str:
-    return f"{event.name} {event.key} ({event.id})"
 
 
 def _polls(*, once: bool) -> Iterator[None]:

@@ -70,7 +70,8 @@ class TestTheEventList:
         text = text_of(admin_client, f"{EVENTS}?name=tests.Packed")
 
         assert "1 of 2 done" in text
-        assert '<span class="outbox-badge outbox-dead">dead</span>' in text
+        assert '<span class="outbox-badge outbox-dead">' in text
+        assert '<span class="outbox-shape" aria-hidden="true">✕</span> dead</span>' in text
 
     def test_distinguishes_waiting_events_from_unsubscribed_ones(self, outbox, admin_client):
         packed(outbox)

@@ -164,13 +164,14 @@ class TestALongTimeline:
         assert list(chain(*seqs)) == sorted(event.seq for event in timeline_of(key="hot"))
         assert len(list(chain(*seqs))) == 8
 
-    def test_has_causes_before_effects_on_a_page(self, outbox: Outbox) -> None:
+    def test_is_in_the_order_of_emission_with_causes_before_effects(self, outbox: Outbox) -> None:
         first, second = store_events(2)
         (effect,) = store_events(1, key="parcel", causation_id=first.id)
 
         (page,) = pages_of("hot", size=10)
 
-        assert [one.id for one in page] == [first.id, effect.id, second.id]
+        assert [one.id for one in page] == [first.id, second.id, effect.id]
+        assert [one.depth for one in page] == [0, 0, 1]
 
     def test_explains_so_many_deliveries_at_most(self, outbox: Outbox) -> None:
         owed(store_events(120))

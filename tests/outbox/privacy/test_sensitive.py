@@ -590,7 +590,7 @@ class TestTheCommand:
 
         assert f"event {event.id}: tests.ParcelSent" in outbox_command("why", subject)
         settle()
-        assert "neither" in refused("why", subject)
+        assert "Nothing matches" in refused("why", subject)
 
     def test_requires_a_subject_or_a_key(self):
         assert "--subject" in refused("redact", "--reason", "asked")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from outbox.admin import TimelineMixin
+from outbox.admin import ConditionMixin
 
 from .models import Parcel
 
 
 @admin.register(Parcel)
-class ParcelAdmin(TimelineMixin, admin.ModelAdmin):
+class ParcelAdmin(ConditionMixin, admin.ModelAdmin):
     list_display = ["id", "status"]

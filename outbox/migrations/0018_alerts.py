@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('outbox', '0015_failing_index'),
+        ('outbox', '0017_few_lags'),
     ]
 
     operations = [

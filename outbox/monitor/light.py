@@ -1,0 +1,65 @@
+"""The health light: the state of the whole outbox in one or two words, by a few bounded queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox import databases
+from outbox.models import Delivery, Subscription
+
+from .conditions import Condition, is_stopped
+from .health import health_of_parts
+
+State = Delivery.State
+
+
+@dataclass(frozen=True)
+class Light:
+    """The most severe trouble of the outbox.
+
+    Attributes:
+        condition: dead, failing, held or complete; it chooses colour and shape.
+        text: the trouble in words.
+    """
+
+    condition: Condition
+    text: str
+
+
+def light(*, using: str | None = None) -> Light:
+    """Return the most severe trouble; cost: at most eight queries, none of which counts."""
+    using = using or databases.alias()
+    healthy = Light(Condition.COMPLETE, _("healthy"))
+    return next(_troubles(using), healthy)
+
+
+def _troubles(using: str) -> Iterator[Light]:
+    if silent := [part for part in health_of_parts(using=using) if not part.is_on]:
+        owing = _owing_queues(using)
+        silent = [part for part in silent if part.part != "queue" or part.queue in owing]
+        if len(silent) == 1:
+            yield Light(Condition.DEAD, _("%s silent") % silent[0].name)
+        elif silent:
+            text = ngettext("%d part silent", "%d parts silent", len(silent))
+            yield Light(Condition.DEAD, text % len(silent))
+    rows = Delivery.objects.using(using)
+    if rows.filter(state=State.DEAD).exists():
+        yield Light(Condition.DEAD, _("dead letters"))
+    if rows.filter(state=State.PENDING, started_token__gt=0, attempts__gt=0).exists():
+        yield Light(Condition.FAILING, _("failing"))
+    if any(is_stopped(row) for row in Subscription.objects.using(using).filter(active=True)):
+        yield Light(Condition.HELD, _("handlers held"))
+
+
+def _owing_queues(using: str) -> set[str]:
+    """Return the queues with deliveries that a worker has to run."""
+    mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
+    rows = Subscription.objects.using(using).filter(
+        Exists(mine.filter(state=State.PENDING)) | Exists(mine.filter(state=State.SENT))
+    )
+    return set(rows.order_by().values_list("queue", flat=True))

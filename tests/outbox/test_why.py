@@ -1,0 +1,108 @@
+"""`manage.py outbox why TERM`: problems first, and done deliveries only with --all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID, uuid4
+
+import pytest
+
+from outbox import DomainEvent, subscribe
+from outbox.models import Delivery, Event
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command, refused
+from tests.outbox.project.freight.models import Parcel
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Taped(DomainEvent, key="parcel_id"):
+    """A parcel is closed with tape."""
+
+    parcel_id: UUID
+
+
+def find_parcels(term: str) -> Iterable[Parcel]:
+    return Parcel.objects.filter(address=term)
+
+
+@pytest.fixture
+def outbox(own_registry: None, settings: object) -> Outbox:
+    settings.OUTBOX = {"LOOKUPS": {f"{__name__}.find_parcels": "address"}}  # type: ignore[attr-defined]  # pytest-django's fixture
+
+    @subscribe("tests.Taped")
+    def stamp_parcel() -> None: ...
+
+    @subscribe("tests.Taped")
+    def weigh_parcel() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    return Outbox()
+
+
+@pytest.fixture
+def parcel(outbox: Outbox) -> Parcel:
+    """A parcel with two events: of each one delivery is done, and one fails."""
+    parcel: Parcel = Parcel.objects.create(address="ann@example.com")
+    for _ in range(2):
+        outbox.given("tests.Taped", parcel_id=parcel.pk)
+    outbox.deliver_all(raise_errors=False)
+    return parcel
+
+
+class TestWhy:
+    def test_hides_done_deliveries_and_counts_them(self, parcel: Parcel) -> None:
+        said = outbox_command("why", str(parcel.pk))
+
+        assert "tests.weigh_parcel: pending" in said
+        assert "tests.stamp_parcel" not in said
+        assert said.endswith(
+            "Not shown, because they are done: 0 events, 2 deliveries. Add --all to see them.\n"
+        )
+
+    def test_shows_done_deliveries_with_all(self, parcel: Parcel) -> None:
+        said = outbox_command("why", str(parcel.pk), "--all")
+
+        assert said.count("tests.stamp_parcel: done") == 2
+        assert "Not shown" not in said
+
+    def test_lists_problems_first(self, parcel: Parcel) -> None:
+        Delivery.objects.filter(event=Event.objects.earliest("seq")).update(state="done")
+        last = Delivery.objects.filter(event=Event.objects.latest("seq"))
+        last.filter(subscription__handler="tests.weigh_parcel").update(state="dead")
+
+        lines = outbox_command("why", str(parcel.pk), "--all").splitlines()
+
+        assert lines[0].startswith(f"event {Event.objects.latest('seq').id}")
+        assert "of tests.weigh_parcel: dead" in lines[2]
+
+    def test_explains_one_event_whatever_its_state(self, parcel: Parcel) -> None:
+        Delivery.objects.update(state="done")
+        event = Event.objects.earliest("seq")
+
+        said = outbox_command("why", str(event.id))
+
+        assert said.count(": done") == 2
+
+    @pytest.mark.parametrize("of", ["key", "correlation", "trace", "term"])
+    def test_accepts_each_term_of_the_search(self, parcel: Parcel, of: str) -> None:
+        Event.objects.update(traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+        event = Event.objects.latest("seq")
+        terms = {
+            "key": event.key,
+            "correlation": str(event.correlation_id),
+            "trace": TRACE,
+            "term": "ann@example.com",
+        }
+
+        assert "of tests.weigh_parcel: pending" in outbox_command("why", terms[of])
+
+    def test_names_a_row_without_events(self, outbox: Outbox) -> None:
+        parcel = Parcel.objects.create(address="bob@example.com")
+
+        assert f"{parcel} has no events." in refused("why", "bob@example.com")
+
+    def test_names_the_searched_terms_without_a_match(self, outbox: Outbox) -> None:
+        said = refused("why", str(uuid4()))
+
+        assert "Searched: address, key of an event, event id, delivery id" in said
