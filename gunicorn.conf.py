@@ -22,3 +22,8 @@ secure_scheme_headers: dict[str, str] = {}
 header_map = "drop"
 
 control_socket_disable = True
+
+
+def post_worker_init(worker):  # gunicorn calls it by this name
+    """Log that the process has loaded the application. `make up` waits for this line."""
+    worker.log.info("Serving requests.")

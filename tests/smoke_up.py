@@ -159,8 +159,8 @@ def see(up: Running, order: dict[str, Any]) -> dict[str, Any]:
 
 def ask(up: Running, path: str) -> Any:
     """What the API answers to the token of the printed line."""
-    token = up.says(r"Authorization: Token (\w+)")[1]
-    request = Request(address(up) + path, headers={"Authorization": f"Token {token}"})
+    token = up.says(r"Authorization: Bearer (\w+)")[1]
+    request = Request(address(up) + path, headers={"Authorization": f"Bearer {token}"})
     with urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
