@@ -50,6 +50,8 @@ BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
 LEASE, LEASE_WHEN_BREAKING = 30, 4
 #: Seconds that `tok_slow` takes: longer than other requests, shorter than our time-out.
 SLOW = "0.7"
+#: An option for `make picture`, with the path of an SVG file.
+PICTURE = "--picture"
 KEPT = """\
 The data is kept in {folder}. The output of the programs is in its demo.log. To inspect it:
   SHOP_LOCAL_DIR={folder} .venv/bin/python manage.py outbox status
@@ -60,7 +62,7 @@ STOPPED = "The demo was stopped before it was complete."
 
 def main() -> int:
     began = time.monotonic()
-    keeps, is_breaking = "--keep" in sys.argv, "--break" in sys.argv
+    keeps, is_breaking = "--keep" in sys.argv, bool({"--break", PICTURE} & set(sys.argv))
     _end_in_order_on_signals()
     with ExitStack() as ending:
         folder = ending.enter_context(_folder(keeps=keeps))
@@ -71,6 +73,8 @@ def main() -> int:
         prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
         if "--world" in sys.argv:
             return _run_world(folder, began=began)
+        if PICTURE in sys.argv:
+            return _run_picture(folder, began=began)
         return _run_usual(folder, began=began, is_breaking=is_breaking)
     return 1
 
@@ -93,6 +97,14 @@ def _run_usual(folder: Path, *, began: float, is_breaking: bool) -> int:
     from shop.demo.run import DemoRun  # it needs django.setup()
 
     return _run(folder, DemoRun(is_breaking=is_breaking), began=began)
+
+
+def _run_picture(folder: Path, *, began: float) -> int:
+    path = Path(sys.argv[sys.argv.index(PICTURE) + 1])
+    django.setup()
+    from shop.demo.picture import PictureRun  # it needs django.setup()
+
+    return _run(folder, PictureRun(path), began=began)
 
 
 def _run_world(folder: Path, *, began: float) -> int:

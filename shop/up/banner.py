@@ -80,13 +80,15 @@ def list_command(url: str, token: str) -> str:
 def staff_command(url: str, credentials: Credentials, action: str, body: Mapping[str, Any]) -> str:
     """Return one line with which staff act on the newest order of the first customer."""
     newest = f"$({list_command(url, credentials.get(CUSTOMERS[0], 'token'))} | {FIRST_ID})"
-    return _post(f"{url}/api/orders/{newest}/{action}/", credentials.get(ADMIN, "token"), body)
+    token = credentials.get(ADMIN, "token")
+    # A shell without $RANDOM has the same number for all commands of one second.
+    return _post(f"{url}/api/orders/{newest}/{action}/", token, body, kind=f"{action}-")
 
 
-def _post(url: str, token: str, body: Mapping[str, Any]) -> str:
+def _post(url: str, token: str, body: Mapping[str, Any], *, kind: str = "") -> str:
     return (
         f"curl -s -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
-        f" -H \"Idempotency-Key: $(date +%s)-$RANDOM\" -d '{json.dumps(body)}' {url}"
+        f" -H \"Idempotency-Key: {kind}$(date +%s)-$RANDOM\" -d '{json.dumps(body)}' {url}"
     )
 
 
