@@ -4,6 +4,7 @@ An option on the command line wins over one here.
 """
 
 import os
+from typing import Any
 
 worker_class = "shop.server.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -24,6 +25,6 @@ header_map = "drop"
 control_socket_disable = True
 
 
-def post_worker_init(worker):  # gunicorn calls it by this name
-    """Log that the process has loaded the application. `make up` waits for this line."""
+def post_worker_init(worker: Any) -> None:
+    """Log that the process has loaded the application: gunicorn's hook. `make up` waits for it."""
     worker.log.info("Serving requests.")

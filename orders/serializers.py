@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -145,12 +146,17 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
         read_only_fields = fields
 
 
+def _show_refunds(context: Mapping[str, Any], orders: Sequence[Order]) -> None:
+    """Read the refunds of these orders, once for all serializers of an answer."""
+    cast("dict[str, Any]", context)["refunded"] = queries.refunded(orders)  # the stubs lack it
+
+
 class OrderListSerializer(serializers.ListSerializer[Any]):
     """Reads the refunds of all orders of a page in one query."""
 
     def to_representation(self, data: Any) -> list[Any]:
         orders = list(data)
-        self.context["refunded"] = queries.refunded(orders)
+        _show_refunds(self.context, orders)
         return super().to_representation(orders)
 
 
@@ -191,7 +197,7 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
 
     def to_representation(self, order: Order) -> dict[str, Any]:
         if order.pk not in self.context.get("refunded", {}):
-            self.context["refunded"] = queries.refunded([order])
+            _show_refunds(self.context, [order])
         return super().to_representation(order)
 
     @extend_schema_field(serializers.ChoiceField(queries.RefundStatus.choices))
