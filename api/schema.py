@@ -104,20 +104,10 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
             "type": "http",
             "scheme": "bearer",
             "description": (
-                "A token from `manage.py create_api_token`. `Authorization: Token ...` works too."
+                "The token alone, without the word Bearer. Requests send it as `Authorization: "
+                "Bearer ...`; `Authorization: Token ...` is accepted, too."
             ),
         }
-
-
-class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
-    """The cookie of a browser that is signed in to the admin."""
-
-    target_class = "api.tokens.SessionAuthentication"
-    name = "session"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Describe the scheme."""
-        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
 
 
 class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry

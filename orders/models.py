@@ -243,6 +243,10 @@ class RefundRequest(models.Model):
     The refund in `payments` has the same id; its status shows whether the bank has done it.
     """
 
+    class Status(models.TextChoices):
+        REQUESTED = "requested", _("requested")
+        REFUNDED = "refunded", _("refunded")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     order = models.ForeignKey(
         Order, models.PROTECT, related_name="refunds", verbose_name=_("order")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextChoices, prefetch_related_objects
+from django.utils.translation import gettext_lazy as _
 
-from orders.models import Order
-from shared.money import Money
+from orders.models import Order, RefundRequest
+from payments import queries as payments
+from shared.money import Money, add_up
+
+#: An order in one of these has no refund yet, so its refunds are not read.
+_NEVER_REFUNDED = {Order.Status.PLACED, Order.Status.CONFIRMED}
 
 #: Digits of a user's id; a longer number fits into no id column.
 _LONGEST_ID = 18
@@ -49,6 +54,32 @@ class OrderSummary:
     tracking_number: str
     placed_at: datetime
     changed_at: datetime
+
+
+class RefundStatus(TextChoices):
+    """The state of all refunds of an order; that of its money, if it was cancelled."""
+
+    NONE = "none", _("not refunded")
+    REQUESTED = "requested", _("refund requested")
+    PARTLY_REFUNDED = "partly_refunded", _("partly refunded")
+    FULLY_REFUNDED = "fully_refunded", _("fully refunded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refunded:
+    """The money of an order that the bank has refunded.
+
+    Attributes:
+        status: `requested` while the bank has not confirmed each refund.
+        amount: the sum of the refunds that the bank has confirmed.
+        done: ids of these refunds.
+        requested: the refunds that staff requested, the oldest first.
+    """
+
+    status: RefundStatus
+    amount: Money
+    done: frozenset[UUID]
+    requested: Sequence[RefundRequest]
 
 
 def contact(order_id: UUID, *, lock: bool = False) -> Contact:
@@ -122,6 +153,30 @@ def find_orders(term: str) -> QuerySet[Order]:
     with suppress(ValueError):  # the term may be no UUID
         condition |= Q(pk=UUID(term))
     return Order.objects.filter(condition)
+
+
+def refunded(orders: Iterable[Order]) -> dict[UUID, Refunded]:
+    """Return the refunds of these orders, by order, in four queries; in none if none is paid."""
+    orders = list(orders)
+    paid = [order for order in orders if order.status not in _NEVER_REFUNDED]
+    prefetch_related_objects(paid, "refunds__lines__line")
+    known = payments.refunds_of(order.pk for order in paid) if paid else {}
+    return {order.pk: _refunded(order, known.get(order.pk, [])) for order in orders}
+
+
+def _refunded(order: Order, known: list[payments.RefundSummary]) -> Refunded:
+    done = {refund.refund_id: refund.amount for refund in known if refund.is_done}
+    amount = add_up([order.total * 0, *done.values()])
+    may_have = order.status not in _NEVER_REFUNDED
+    requested = list(order.refunds.all()) if may_have else []
+    if {one.pk for one in requested} | {one.refund_id for one in known} != done.keys():
+        status = RefundStatus.REQUESTED
+    elif not done:
+        status = RefundStatus.NONE
+    else:
+        is_all = amount >= order.total
+        status = RefundStatus.FULLY_REFUNDED if is_all else RefundStatus.PARTLY_REFUNDED
+    return Refunded(status=status, amount=amount, done=frozenset(done), requested=requested)
 
 
 def placed_since(moment: datetime) -> QuerySet[Order, UUID]:

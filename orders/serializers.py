@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -18,7 +20,8 @@ from api import (
     StrictIntegerField,
     StrictSerializer,
 )
-from orders.models import Order, OrderLine, RefundRequest
+from orders import queries
+from orders.models import Order, OrderLine, RefundLine, RefundRequest
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
 
 MOST_LINES = 100
@@ -103,13 +106,34 @@ class RefundOrderSerializer(StrictSerializer):
     return_stock = StrictBooleanField(help_text="Whether the units are returned to stock.")
 
 
+class RefundedLineSerializer(serializers.ModelSerializer[RefundLine]):
+    sku = serializers.CharField(source="line.sku", read_only=True)
+
+    class Meta:
+        model = RefundLine
+        fields = ["sku", "quantity"]
+        read_only_fields = fields
+
+
 class RefundSerializer(serializers.ModelSerializer[RefundRequest]):
+    """A refund that staff requested. The context's `refunded` has those that the bank has done."""
+
+    status = serializers.SerializerMethodField(
+        help_text="`requested`; `refunded` once the bank has confirmed it."
+    )
     total = MoneyField(read_only=True)
+    lines = RefundedLineSerializer(many=True, read_only=True)
 
     class Meta:
         model = RefundRequest
-        fields = ["id", "total", "return_stock", "requested_at"]
+        fields = ["id", "status", "total", "lines", "return_stock", "requested_at"]
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(RefundRequest.Status.choices))
+    def get_status(self, refund: RefundRequest) -> str:
+        shown: dict[UUID, queries.Refunded] = self.context.get("refunded", {})
+        is_done = refund.order_id in shown and refund.pk in shown[refund.order_id].done
+        return RefundRequest.Status.REFUNDED if is_done else RefundRequest.Status.REQUESTED
 
 
 class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
@@ -122,15 +146,36 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
         read_only_fields = fields
 
 
+def _show_refunds(context: Mapping[str, Any], orders: Sequence[Order]) -> None:
+    """Read the refunds of these orders, once for all serializers of an answer."""
+    cast("dict[str, Any]", context)["refunded"] = queries.refunded(orders)  # the stubs lack it
+
+
+class OrderListSerializer(serializers.ListSerializer[Any]):
+    """Reads the refunds of all orders of a page in one query."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        orders = list(data)
+        _show_refunds(self.context, orders)
+        return super().to_representation(orders)
+
+
 class OrderSerializer(serializers.ModelSerializer[Order]):
     cancel_reason = serializers.ChoiceField(
         [("", _("not cancelled")), *Order.CancelReason.choices], read_only=True
     )
     total = MoneyField(read_only=True)
     lines = OrderLineSerializer(many=True, read_only=True)
+    refund_status = serializers.SerializerMethodField(
+        help_text="State of the order's refunds, also of the refund after a cancellation. "
+        "`requested` until the bank has confirmed each of them."
+    )
+    refunded = serializers.SerializerMethodField(help_text="What the bank has refunded so far.")
+    refunds = serializers.SerializerMethodField(help_text="Refunds that staff requested.")
 
     class Meta:
         model = Order
+        list_serializer_class = OrderListSerializer
         fields = [
             "id",
             "reference",
@@ -138,6 +183,9 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
             "cancel_reason",
             "total",
             "lines",
+            "refund_status",
+            "refunded",
+            "refunds",
             "email",
             "language",
             "carrier",
@@ -146,6 +194,28 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
             "changed_at",
         ]
         read_only_fields = fields
+
+    def to_representation(self, order: Order) -> dict[str, Any]:
+        if order.pk not in self.context.get("refunded", {}):
+            _show_refunds(self.context, [order])
+        return super().to_representation(order)
+
+    @extend_schema_field(serializers.ChoiceField(queries.RefundStatus.choices))
+    def get_refund_status(self, order: Order) -> str:
+        return self._refunded(order).status
+
+    @extend_schema_field(MoneyField)
+    def get_refunded(self, order: Order) -> Any:
+        return MoneyField().to_representation(self._refunded(order).amount)
+
+    @extend_schema_field(RefundSerializer(many=True))
+    def get_refunds(self, order: Order) -> Any:
+        requested = self._refunded(order).requested
+        return RefundSerializer(requested, many=True, context=self.context).data
+
+    def _refunded(self, order: Order) -> queries.Refunded:
+        shown: dict[UUID, queries.Refunded] = self.context["refunded"]
+        return shown[order.pk]
 
 
 class SettlementSerializer(serializers.Serializer[Any]):

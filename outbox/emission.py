@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -61,12 +62,14 @@ def emit(
     Raises:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
-        TypeError: the event's class is abstract (it has no `key`), a source stores its events, or
-            the `dedupe_key` is no text.
+        TypeError: `event` is no event (a dictionary, a class or a name), its class is abstract (it
+            has no `key`), a source stores its events, or the `dedupe_key` is no text.
         ValueError: the delay is negative or too long, or the `dedupe_key` is empty.
         DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.
     """
+    if not isinstance(event, DomainEvent):
+        raise TypeError(_no_event(event))
     if not event.event_name:
         raise TypeError(
             f"{type(event).__name__} is abstract and cannot be emitted. Declare its key: "
@@ -210,6 +213,23 @@ def _first_actor(correlation_id: UUID, *, using: str) -> str | None:
 
 def _event_model() -> type[Event]:
     return apps.get_model("outbox", "Event")
+
+
+def _no_event(given: object) -> str:
+    """Explain which object `emit()` needs instead, without values: they may be personal data."""
+    if isinstance(given, type) and issubclass(given, DomainEvent):
+        fields = ", ".join(f"{name}=..." for name in given.model_fields)
+        return (
+            f"emit({given.__name__}) got the class. Emit an instance: "
+            f"emit({given.__name__}({fields}))."
+        )
+    fix = (
+        "emit() needs an instance of an event's class. Declare it in your app's events.py, "
+        'class ParcelSent(DomainEvent, key="parcel_id"), and call emit(ParcelSent(parcel_id=...)).'
+    )
+    if isinstance(given, Mapping):
+        fix += " `**` turns a mapping into fields: emit(ParcelSent(**values))."
+    return f"emit() got a {type(given).__name__}. {fix}"
 
 
 def _why_not(using: str) -> str:

@@ -13,7 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .conf import conf
-from .events import FACTS, LONGEST_SELECTOR, SEPARATOR, app_label, is_pattern, selects
+from .events import (
+    FACTS,
+    LONGEST_SELECTOR,
+    SEPARATOR,
+    DomainEvent,
+    app_label,
+    is_pattern,
+    selects,
+)
 from .policy import Breaker, Rules, SettledBy, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure, Target
 
@@ -139,7 +147,7 @@ registry: list[Handler] = []
 
 
 def subscribe(
-    *events: str,
+    *events: str | type[DomainEvent],
     name: str = "",
     formerly: Iterable[str] = (),
     atomic: bool = True,
@@ -162,7 +170,7 @@ def subscribe(
     targets: TargetsFunction | None = None,
     settled_by: SettledBy | None = None,
 ) -> Callable[[Function], Function]:
-    """Subscribe the decorated function to events, by name.
+    """Subscribe the decorated function to events, by name or class.
 
     The function may be declared by `async def`. Its coroutine runs on an event loop, and Django's
     asynchronous ORM methods use the transaction of the delivery.
@@ -178,7 +186,9 @@ def subscribe(
     If you rename the function, keep the old name with `name=` or list it in `formerly=`.
 
     Args:
-        events: one or more names, "app.ClassName", or patterns, "app.*" or "*".
+        events: one or more names, "app.ClassName", or patterns, "app.*" or "*". A class stands for
+            its name: use it only for events of the handler's own app, since its module imports
+            the class. A name needs no import of the producer.
         name: another pinned name.
         formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
         atomic: run the handler in one transaction with its receipt. False for a handler that calls
@@ -223,15 +233,17 @@ def subscribe(
             setting `CONSUMERS` it is.
 
     Raises:
-        TypeError: the function is a generator, no event is named, the names of the events
-            are too long for one subscription, `receipt` and `atomic` do not match, `target` and
-            `targets` do not match, `settled_by` has no `bulk`, `inline` is combined with
-            `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`, the function
-            takes `*args`, `**kwargs` or positional-only parameters, a handler of a pattern takes
-            fields, a bulk handler takes other parameters, or a rule is invalid.
+        TypeError: the function is a generator, no event is named (as with `@subscribe` without
+            parentheses), an event is neither a text nor the class of an event with a `key`, the
+            names of the events are too long for one subscription, `receipt` and `atomic` do not
+            match, `target` and `targets` do not match, `settled_by` has no `bulk`, `inline` is
+            combined with `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`,
+            the function takes `*args`, `**kwargs` or positional-only parameters, a handler of a
+            pattern takes fields, a bulk handler takes other parameters, or a rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
+    names = tuple(_event_name(event) for event in events)
 
     def register(function: Function) -> Function:
         pinned = name or f"{app_label(function.__module__)}.{function.__name__}"
@@ -253,7 +265,7 @@ def subscribe(
         handler = Handler(
             name=pinned,
             function=function,
-            events=events,
+            events=names,
             formerly=tuple(formerly),
             atomic=is_atomic,
             shared_transaction=shared_transaction and is_atomic,
@@ -299,6 +311,29 @@ def queues() -> dict[str, set[str]]:
     for handler in registry:
         found.setdefault(handler.app_label, set()).add(handler.queue)
     return found
+
+
+def _event_name(event: object) -> str:
+    """Return the name of an event that `@subscribe` was given: a text, or an event's class."""
+    if isinstance(event, str):
+        return event
+    if isinstance(event, type) and issubclass(event, DomainEvent):
+        if not event.event_name:
+            raise TypeError(
+                f"@subscribe({event.__name__}): {event.__name__} is abstract and is never emitted. "
+                f'Declare its key: class {event.__name__}(DomainEvent, key="..."), or subscribe to '
+                "its subclasses."
+            )
+        return event.event_name
+    if inspect.isroutine(event):
+        raise TypeError(
+            f"@subscribe above {event.__module__}.{event.__qualname__} names no event. Name one in "
+            'parentheses: @subscribe("orders.OrderPlaced"). `manage.py outbox events` lists all.'
+        )
+    raise TypeError(
+        f"@subscribe({event!r}): an event is a text or a class. Write its name, "
+        '@subscribe("orders.OrderPlaced"), and several as @subscribe("app.One", "app.Two").'
+    )
 
 
 def _refuse_generators(handler: Handler) -> None:

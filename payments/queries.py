@@ -68,16 +68,20 @@ def payment_of(order_id: UUID) -> PaymentSummary | None:
             PaymentMove(to_status=move.to_status, cause=move.cause, moved_at=move.moved_at)
             for move in payment.history.all()
         ],
-        refunds=[
-            RefundSummary(
-                refund_id=refund.id,
-                amount=refund.total,
-                is_done=refund.status == Refund.Status.REFUNDED,
-                moved_at=refund.moved_at,
-            )
-            for refund in payment.refunds.order_by("id")
-        ],
+        refunds=[_summary(refund) for refund in payment.refunds.order_by("id")],
     )
+
+
+def refunds_of(order_ids: Iterable[UUID]) -> dict[UUID, list[RefundSummary]]:
+    """Return the refunds of these orders, the oldest first, in one query.
+
+    They include the refund of a cancelled order. Orders without a refund are left out.
+    """
+    rows = Refund.objects.filter(payment__order_id__in=list(order_ids)).select_related("payment")
+    found: dict[UUID, list[RefundSummary]] = {}
+    for row in rows.order_by("id"):
+        found.setdefault(row.payment.order_id, []).append(_summary(row))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,3 +116,12 @@ def balances(order_ids: Iterable[UUID]) -> dict[UUID, Balance]:
         )
         for row in rows
     }
+
+
+def _summary(refund: Refund) -> RefundSummary:
+    return RefundSummary(
+        refund_id=refund.id,
+        amount=refund.total,
+        is_done=refund.status == Refund.Status.REFUNDED,
+        moved_at=refund.moved_at,
+    )

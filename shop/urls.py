@@ -23,6 +23,7 @@ docs = with_sources("img-src", ["'self'", "data:"])(
         url_name="schema",
         title=_("The shop's API"),
         template_name="shop/api_docs.html",
+        template_name_js="shop/api_docs.js",
         http_method_names=["get", "head"],
     )
 )

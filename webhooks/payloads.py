@@ -1,7 +1,7 @@
 """Public names and bodies of messages to customers' systems. They are a stable API.
 
-An order has the same form as in the API for its owner, without address and language. Fields are
-only ever added.
+An order has the same form as in the API for its owner, without address, language and refunds: a
+refund has a message of its own. Fields are only ever added.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ class Faults:
             "request to the bank has the same idempotency key, so the bank charges once."
         )
 
-    def kill_worker(self) -> None:
+    def kill_worker(self, *, queue: str = "") -> None:
         """Send SIGKILL to the worker and its children, while a delivery is running."""
-        hit = self._await_running()
+        hit = self._await_running(queue=queue)
         self._last_fault_at = timezone.now()
         os.killpg(self._pid("worker"), signal.SIGKILL)
         self._report(

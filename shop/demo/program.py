@@ -1,4 +1,4 @@
-"""Run the demo with its own settings: `python -m shop.demo.program [--break | --world] [--keep]`.
+"""Run the demo with its own settings: `python -m shop.demo.program`, with the command's options.
 
 Settings are read once, so this separate program sets them first: a temporary folder instead of
 `.local`, its own broker and bank, short leases, and on PostgreSQL its own database. Other
@@ -15,19 +15,21 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import django
 
 from shop.demo.database import DatabaseUnavailable, own_database
+from shop.demo.live import LiveStream
 from shop.up.ports import HOST, free_port
 
 if TYPE_CHECKING:
     from shop.demo.stack_run import StackRun
     from shop.up.processes import Program
+    from shop.up.stack import Running
 
 #: Variables that a developer's shell may have set for `up`; here they would evaluate real servers.
 NOT_OURS = (
@@ -48,6 +50,8 @@ BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
 LEASE, LEASE_WHEN_BREAKING = 30, 4
 #: Seconds that `tok_slow` takes: longer than other requests, shorter than our time-out.
 SLOW = "0.7"
+#: An option for `make picture`, with the path of an SVG file.
+PICTURE = "--picture"
 KEPT = """\
 The data is kept in {folder}. The output of the programs is in its demo.log. To inspect it:
   SHOP_LOCAL_DIR={folder} .venv/bin/python manage.py outbox status
@@ -58,7 +62,7 @@ STOPPED = "The demo was stopped before it was complete."
 
 def main() -> int:
     began = time.monotonic()
-    keeps, is_breaking = "--keep" in sys.argv, "--break" in sys.argv
+    keeps, is_breaking = "--keep" in sys.argv, bool({"--break", PICTURE} & set(sys.argv))
     _end_in_order_on_signals()
     with ExitStack() as ending:
         folder = ending.enter_context(_folder(keeps=keeps))
@@ -69,6 +73,8 @@ def main() -> int:
         prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
         if "--world" in sys.argv:
             return _run_world(folder, began=began)
+        if PICTURE in sys.argv:
+            return _run_picture(folder, began=began)
         return _run_usual(folder, began=began, is_breaking=is_breaking)
     return 1
 
@@ -93,6 +99,14 @@ def _run_usual(folder: Path, *, began: float, is_breaking: bool) -> int:
     return _run(folder, DemoRun(is_breaking=is_breaking), began=began)
 
 
+def _run_picture(folder: Path, *, began: float) -> int:
+    path = Path(sys.argv[sys.argv.index(PICTURE) + 1])
+    django.setup()
+    from shop.demo.picture import PictureRun  # it needs django.setup()
+
+    return _run(folder, PictureRun(path), began=began)
+
+
 def _run_world(folder: Path, *, began: float) -> int:
     from shop.demo.world import environment, kafka
 
@@ -110,25 +124,45 @@ def _run_world(folder: Path, *, began: float) -> int:
 
 
 def _run(folder: Path, demo: StackRun, *, began: float, more: Sequence[Program] = ()) -> int:
-    from shop.up import stack  # these need django.setup()
+    from shop.demo import board  # these need django.setup()
+    from shop.up import stack
     from shop.up.console import Console
     from shop.up.errors import UpError
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
     slow_bank = ["--slow-seconds", SLOW]
     options = stack.Options(data=folder, port=0, reload=False, bank=slow_bank, programs=more)
+    live = LiveStream(sys.stdout, board.frame)
+    is_watched = "--watch" in sys.argv and live.isatty()
     with (folder / "demo.log").open("a") as log:
-        console = Console(quiet=True, name="demo", log=log)
+        stream = cast("TextIO", live) if is_watched else sys.stdout
+        console = Console(stream, quiet=True, name="demo", log=log)
         console.info("Starting broker, bank, database, web, relay, worker and beat ...")
         try:
-            stack.run(options, console=console, once_ready=demo.run)
+            once_ready = _watched(demo.run, live) if is_watched else demo.run
+            stack.run(options, console=console, once_ready=once_ready)
         except UpError as error:
             return _fail(str(error))
+    return _report(demo, seconds=time.monotonic() - began)
+
+
+def _watched(run: Callable[[Running], None], live: LiveStream) -> Callable[[Running], None]:
+    """Return a run below which the orders are shown."""
+
+    def run_watched(running: Running) -> None:
+        with live:
+            run(running)
+
+    return run_watched
+
+
+def _report(demo: StackRun, *, seconds: float) -> int:
+    """Print the result in words and as JSON; return the exit code."""
     if demo.result is None:
         return _fail(demo.trouble or STOPPED)
-    if demo.result.trouble:
-        _fail(demo.result.trouble)
-    sys.stdout.write(demo.result.line(seconds=time.monotonic() - began) + "\n")
+    words = demo.result.in_words(seconds=seconds) + "\n"
+    (sys.stderr if demo.result.trouble else sys.stdout).write(words)
+    sys.stdout.write(demo.result.line(seconds=seconds) + "\n")
     return demo.result.exit_code
 
 

@@ -51,6 +51,11 @@ class DemoResult(ABC):
 
     @property
     @abstractmethod
+    def ends_in_words(self) -> str:
+        """A sentence about the ends of the orders, if they are as required."""
+
+    @property
+    @abstractmethod
     def problem(self) -> str:
         """The problem of a demo that settled everything, and the next step; "" if none."""
 
@@ -67,6 +72,15 @@ class DemoResult(ABC):
     @property
     def exit_code(self) -> int:
         return 1 if self.trouble else 0
+
+    def in_words(self, *, seconds: float) -> str:
+        """Return the result for people, in a few sentences."""
+        if self.trouble:
+            return f"The demo failed after {seconds:.0f} seconds. {self.trouble}"
+        return (
+            f"{self.ends_in_words} {self.emails} e-mails were sent. No delivery is owed, and "
+            f"reconciliation found no difference. The demo took {seconds:.0f} seconds."
+        )
 
     def line(self, *, seconds: float) -> str:
         """Return the last line: one JSON object."""
@@ -97,6 +111,14 @@ class Result(DemoResult):
     def counts(self) -> Mapping[str, int]:
         """The numbers of orders."""
         return {"orders": ORDERS, "shippable": self.shippable, "cancelled": self.cancelled}
+
+    @property
+    def ends_in_words(self) -> str:
+        """How many orders are ready to ship, and how many are cancelled."""
+        return (
+            f"All {ORDERS} orders ended as required: {self.shippable} are ready to ship, and "
+            f"{self.cancelled} are cancelled."
+        )
 
     @property
     def problem(self) -> str:

@@ -17,13 +17,15 @@ from shop.up.stack import Running
 
 
 class Outcome(Protocol):
-    """The result of a run: the problem ("" if there is none), the exit code and the last line."""
+    """The result of a run: the problem ("" if there is none), the exit code and the last lines."""
 
     @property
     def trouble(self) -> str: ...
 
     @property
     def exit_code(self) -> int: ...
+
+    def in_words(self, *, seconds: float) -> str: ...
 
     def line(self, *, seconds: float) -> str: ...
 

@@ -12,7 +12,7 @@ CUSTOMERS = ("alice", "hanako")
 
 
 class Credentials:
-    """`credentials.json`: a password for each user, and an API token for each customer."""
+    """`credentials.json`: a password and an API token for each user."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "credentials.json"

@@ -28,7 +28,7 @@ def add_demo_data(credentials: Credentials) -> None:
         unit_price = Money(amount=price, currency=settings.SHOP_CURRENCY)
         add_product(sku=sku, name=name, unit_price=unit_price)
         receive_stock(sku=sku, quantity=quantity, reference=FIRST_DELIVERY)
-    _add_user(ADMIN, credentials, is_staff=True, is_superuser=True)
+    _add_token(_add_user(ADMIN, credentials, is_staff=True, is_superuser=True), credentials)
     for name in CUSTOMERS:
         _add_token(_add_user(name, credentials), credentials)
 

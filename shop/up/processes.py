@@ -25,8 +25,9 @@ class Program:
     in reverse. `ready` is polled until it is true, for at most `ready_within` seconds (None: ready
     at once). `grace` is the number of seconds for the program to end after a SIGTERM. After a
     death it is restarted in `pause` seconds, then twice as many, and so on. Changes in the folder
-    `code` restart the program ("." is the whole project; None is never). Lines that match `hidden`
-    are not shown.
+    `code` restart the program ("." is the whole project; None is never). If it `overlaps`, the old
+    process then runs until the new one is ready, and `ready` must not take one for the other. Lines
+    that match `hidden` are not shown.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Program:
     grace: float = 10.0
     pause: float = 0.5
     code: str | None = None
+    overlaps: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     inherited: Sequence[int] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,12 @@ SERVERS, WEB, WORKERS = 0, 1, 2
 ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
 CELERY_IS_READY = r" ready\.$"
-# Celery's lines about the outbox's tasks; the outbox itself logs each delivery.
-CELERY_CHATTER = r"Task outbox\.\w+\[\S+\] (received|succeeded)|Sending due task outbox\."
+WEB_IS_READY = r"Serving requests\.$"  # gunicorn.conf.py
+# Celery's lines about the outbox's tasks and the shop's periodic ones; `chatter` adds the latter.
+# The outbox itself logs each delivery.
+CELERY_CHATTER = r"Task ({tasks})\[\S+\] (received|succeeded)|Sending due task ({tasks}) "
+# What a page loads beside itself. Answers that are errors are shown.
+PARTS_OF_PAGES = r"GET (/livez|/static/\S*|/admin/jsi18n/\S*) (200|304) "
 # Celery warns of root because of pickle, which the settings refuse; eight lines at each start.
 NO_ROOT_WARNING = ("-W", "ignore:You're running the worker with superuser privileges")
 
@@ -31,6 +36,7 @@ class Project:
     root: Path
     environment: Mapping[str, str]
     worker_grace: float
+    periodic_tasks: Sequence[str] = ()
 
     def bank(
         self, options: Sequence[str], *, port: int, data: Path, webhook_secret: str
@@ -56,11 +62,12 @@ class Project:
             "web",
             *("-m", "gunicorn", "shop.wsgi", "--bind", f"fd://{descriptor}"),
             *("--workers", "1", "--access-logfile", "-", "--access-logformat", ACCESS_LOG),
-            ready=responds(port, "/livez"),
+            ready=prints(WEB_IS_READY),
             stage=WEB,
             grace=20.0,
             inherited=[descriptor],
-            hidden=r"GET /livez 200",
+            overlaps=True,
+            hidden=PARTS_OF_PAGES,
         )
 
     def relay(self) -> Program:
@@ -80,7 +87,12 @@ class Project:
         return self._python("receive", *command, stage=WORKERS, ready=prints("Receiving: "))
 
     def beat(self) -> Program:
-        return self._celery("beat", "beat", ready=prints("beat: Starting"), hidden=CELERY_CHATTER)
+        return self._celery("beat", "beat", ready=prints("beat: Starting"), hidden=self._chatter)
+
+    @property
+    def _chatter(self) -> str:
+        tasks = [r"outbox\.\w+", *map(re.escape, self.periodic_tasks)]
+        return CELERY_CHATTER.format(tasks="|".join(tasks))
 
     def _worker(self, name: str, *arguments: str) -> Program:
         return self._celery(
@@ -89,7 +101,7 @@ class Project:
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ready=prints(CELERY_IS_READY),
             grace=self.worker_grace + 10.0,
-            hidden=CELERY_CHATTER,
+            hidden=self._chatter,
         )
 
     def _celery(self, name: str, *arguments: str, **options: Any) -> Program:

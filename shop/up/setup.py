@@ -1,8 +1,8 @@
 """`python -m shop.up.setup`: prepare the database, in a process with the right settings.
 
 It applies migrations and adds demo data. With `--sync`, after a code change, it checks the project
-and syncs the subscriptions of its handlers; the developer applies migrations. After a failure the
-last line of its output names the cause for the user.
+and syncs the subscriptions of its handlers, unless a table is missing. The developer applies
+migrations. After a failure the last line of its output names the cause for the user.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError, SystemCheckError
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, router
 from django.db.migrations.executor import MigrationExecutor
 
 CHECKED_SIZE = 64 * 1024 * 1024  # bytes; a bigger file takes too long to read at each start
@@ -50,10 +51,30 @@ def _prepare() -> None:
 
 def _sync() -> None:
     call_command("check")
-    # Migrating this one app is fast, and syncs the subscriptions of all.
-    call_command("migrate", "outbox", verbosity=0, interactive=False)
     if missing := _missing_migrations():
-        _print(f"{missing} migrations are not applied. Run `manage.py migrate`.")
+        _print(
+            f"{missing} migrations are not applied. Run `manage.py migrate`. It also stores the "
+            "subscriptions, which must not exist before the tables of their handlers."
+        )
+    elif tables := _missing_tables():
+        _print(
+            f"The database has no table {', '.join(tables)}. Run `manage.py makemigrations` with "
+            "the app's label, then `manage.py migrate`. It also stores the subscriptions."
+        )
+    else:
+        # Migrating this one app is fast, and syncs the subscriptions of all.
+        call_command("migrate", "outbox", verbosity=0, interactive=False)
+
+
+def _missing_tables() -> list[str]:
+    """Return tables of models that no migration creates yet."""
+    known = set(connection.introspection.table_names())
+    models = [
+        model
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.managed and router.allow_migrate_model(connection.alias, model)
+    ]
+    return sorted({model._meta.db_table for model in models} - known)
 
 
 def _require_intact_file() -> None:

@@ -30,6 +30,11 @@ class Slot:
         return self.program.name
 
     @property
+    def overlaps(self) -> bool:
+        """Whether its next process may start beside this one, which runs."""
+        return self.program.overlaps and self.process is not None and not self.has_ended
+
+    @property
     def has_ended(self) -> bool:
         return self.process is not None and self.process.exit_code is not None
 

@@ -127,6 +127,7 @@ def _project(options: Options, variables: Mapping[str, str]) -> Project:
             "PYTHONUNBUFFERED": "1",
         },
         worker_grace=settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT,
+        periodic_tasks=[entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()],
     )
 
 

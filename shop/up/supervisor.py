@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -24,8 +24,9 @@ class Supervisor:
     `run()` with an UpError.
 
     `changes` returns the files of the project that changed since its last call. With it, the
-    programs that run this code are restarted, unless `before_reload` raises UpError: then the old
-    code continues. A program that keeps dying then waits for a change instead of ending all.
+    programs that run this code are restarted, unless `before_reload` raises UpError, or a program
+    that overlaps its predecessor does not become ready: then the old code continues. A program that
+    keeps dying then waits for a change instead of ending all.
     `inherited` descriptors are shared with the guardian.
     """
 
@@ -154,16 +155,48 @@ class Supervisor:
         if not slots:
             return
         self._console.info(f"{_listed(paths)} changed.")
+        # They start while the checks run, so that both take the time of one.
+        beside = [slot for slot in slots if slot.overlaps]
+        successors = {slot.name: self._spawn(slot.program) for slot in beside}
         try:
             self._before_reload()
+            self._await_successors(successors.values())
         except UpError as error:
+            self._end(list(successors.values()))
             self._console.error(f"The old code keeps running until the next change: {error}")
+        except BaseException:
+            self._end(list(successors.values()))
+            raise
         else:
             self._console.info(f"Restarting {_listed(slot.name for slot in slots)}.")
-            self._restart(slots)
+            old = self._replace(beside, successors)
+            self._restart([slot for slot in slots if slot not in beside], besides=old)
 
-    def _restart(self, slots: Sequence[Slot]) -> None:
-        self._end([slot.process for slot in slots if slot.process is not None])
+    def _await_successors(self, processes: Collection[Process]) -> None:
+        """Wait until they are ready; raise UpError if one ends, or is not ready in time."""
+        since = time.monotonic()
+        while waiting := [one for one in processes if not one.is_ready()]:
+            for process in waiting:
+                if process.exit_code is not None:
+                    reason = process.exit_description()
+                    raise UpError(f"{process.name} does not start with it ({reason}).")
+                if time.monotonic() - since > process.program.ready_within:
+                    raise UpError(f"{process.name} was not ready in time.")
+            self._signals.pause()
+
+    def _replace(self, slots: Sequence[Slot], successors: Mapping[str, Process]) -> list[Process]:
+        """Put a ready process in the place of each old one; return the old ones, still running."""
+        old = [slot.process for slot in slots if slot.process is not None]
+        for slot in slots:
+            slot.stopped()
+            slot.started(successors[slot.name])
+            slot.becomes_ready()
+            self._console.info(f"{slot.name} is ready again.")
+        return old
+
+    def _restart(self, slots: Sequence[Slot], *, besides: Sequence[Process]) -> None:
+        """Stop these programs and other processes together, then start the programs again."""
+        self._end([*(slot.process for slot in slots if slot.process is not None), *besides])
         for slot in slots:
             slot.stopped()
             slot.started(self._spawn(slot.program))

@@ -73,8 +73,8 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """All pages: the README, the security policy, and what is below docs/ and deploy/."""
-    found = [ROOT / "README.md", ROOT / "SECURITY.md"]
+    """All pages: those of the root, and what is below docs/ and deploy/."""
+    found = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
     for folder in ("docs", "deploy"):
         found += sorted((ROOT / folder).rglob("*.md"))
     return [Page(str(path.relative_to(ROOT))) for path in found]

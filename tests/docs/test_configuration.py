@@ -11,7 +11,8 @@ from typing import Any
 from outbox.conf import Conf
 from tests.docs.pages import ROOT, Page, names_in
 
-README = Page("README.md")
+SHOP = Page("docs/reference/shop-settings.md")
+SINKS = Page("docs/how-to/publish-to-another-system.md")
 SETTINGS = Page("docs/reference/settings.md")
 PARTS = ("Engine", "Retention", "Other systems", "Monitoring")
 UNKNOWN = object()
@@ -19,7 +20,7 @@ UNKNOWN = object()
 
 class TestTheTableOfVariables:
     def test_has_each_variable_that_the_settings_read(self):
-        table = README.table("Configuration")
+        table = SHOP.table("Variables")
 
         assert {names_in(row[0])[0] for row in table} == set(variables())
 
@@ -28,14 +29,14 @@ class TestTheTableOfVariables:
 
         differing = {
             name: (shown, read[name])
-            for name, shown in defaults(README.table("Configuration")).items()
+            for name, shown in defaults(SHOP.table("Variables")).items()
             if read[name] is not UNKNOWN and shown != in_words(read[name])
         }
 
         assert differing == {}
 
     def test_explains_each(self):
-        assert all(row[2] for row in README.table("Configuration"))
+        assert all(row[2] for row in SHOP.table("Variables"))
 
 
 class TestTheTableOfOutbox:
@@ -66,8 +67,8 @@ class TestTheTableOfOutbox:
 
 class TestTheExampleOfASink:
     def test_is_the_same_in_python_and_in_the_environment(self):
-        (code,) = (one for one in README.blocks("python") if one.startswith("OUTBOX = "))
-        (shell,) = (one for one in README.blocks("console") if "export OUTBOX=" in one)
+        code = next(one for one in SINKS.blocks("python") if one.startswith("OUTBOX = "))
+        (shell,) = (one for one in SINKS.blocks("console") if "export OUTBOX=" in one)
 
         exported = shlex.split(shell.splitlines()[0].removeprefix("$ "))[1]
 

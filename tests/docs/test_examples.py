@@ -16,7 +16,7 @@ from tests.databases import fresh_database, kind_under_test
 from tests.docs.pages import ROOT, Page
 from tests.flows.test_extensibility import TRACKING
 
-README = Page("README.md")
+QUICK_START = Page("docs/quick-start.md")
 TUTORIAL = Page("docs/tutorial.md")
 BOOKING = Page("docs/how-to/call-something-outside.md")
 APPS = ("tracking", "loyalty", "booking")
@@ -122,7 +122,7 @@ def install(project: Copy, *apps: str) -> None:
 @pytest.mark.timeout(600)
 class TestTheAppsOfThePages:
     def test_work_as_printed(self, project: Copy):
-        for page in (README, TUTORIAL, BOOKING):
+        for page in (QUICK_START, TUTORIAL, BOOKING):
             project.write(page.files())
         packages = (*APPS, "tests/tracking", "tests/loyalty")
         project.write({f"{name}/__init__.py": "" for name in packages})
@@ -143,16 +143,18 @@ class TestTheAppsOfThePages:
         project.run("-m", "pytest", "-q", "tests/architecture")
 
     def test_are_described_in_the_order_of_their_steps(self):
-        for page in (README, TUTORIAL):
+        for page in (QUICK_START, TUTORIAL):
             app = next(iter(page.files())).partition("/")[0]
             assert f'    "{app}",\n' in page.blocks("python")
             assert f"manage.py makemigrations {app}" in page.text
 
 
 @pytest.mark.timeout(600)
-class TestTheAppOfTheReadme:
+class TestTheAppOfTheQuickStart:
     def test_is_the_one_that_the_flow_test_installs(self):
-        printed = {name: text for name, text in README.files().items() if name.startswith("track")}
+        printed = {
+            name: text for name, text in QUICK_START.files().items() if name.startswith("track")
+        }
 
         assert {name: text.strip() for name, text in printed.items()} == {
             f"tracking/{name}": text.strip() for name, text in TRACKING.items() if text.strip()

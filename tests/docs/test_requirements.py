@@ -25,7 +25,7 @@ PRODUCTION, EXTRAS, DEVELOPERS = FILES = (
     "requirements.txt",
 )
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-README = Page("README.md")
+CONTRIBUTING = Page("CONTRIBUTING.md")
 
 
 def entries(text: str) -> list[str]:
@@ -98,15 +98,21 @@ class TestAnInstallation:
     def test_is_found_at_its_path(self):
         where = {name for name, _line in installations()}
 
-        assert {"Dockerfile", "Makefile", "README.md", "docs/how-to/run-for-real.md"} <= where
+        assert {
+            "CONTRIBUTING.md",
+            "Dockerfile",
+            "Makefile",
+            "README.md",
+            "docs/how-to/run-for-real.md",
+        } <= where
 
     def test_compares_hashes(self):
         assert [one for one in installations() if "--require-hashes" not in one[1]] == []
 
 
 class TestTheRequirementsWithoutTheEmbeddedParts:
-    def test_match_the_command_of_the_readme(self, tmp_path: Path):
-        (block,) = (text for text in README.blocks("console") if "sed -E" in text)
+    def test_match_the_command_of_the_page(self, tmp_path: Path):
+        (block,) = (text for text in CONTRIBUTING.blocks("console") if "sed -E" in text)
         line = next(line for line in block.splitlines() if "sed -E" in line)
         command = line.removeprefix("$ ").partition(" > ")[0]
 

@@ -26,12 +26,16 @@ OF_THE_SHOP = {
     "how-to/put-a-proxy-in-front.md",
     "how-to/receive-webhooks.md",
     "how-to/run-for-real.md",
+    "how-to/run-the-demo.md",
+    "quick-start.md",
     "reference/api-errors.md",
     "reference/contracts.md",
     "reference/events.md",
     "reference/order-process.md",
+    "reference/shop-settings.md",
     "threat-model.md",
     "tutorial.md",
+    "why-an-outbox.md",
 }
 
 

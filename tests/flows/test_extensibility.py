@@ -60,7 +60,7 @@ print("heard" if Shipment.objects.get().order_id == order.id else "heard of anot
 class Project:
     """A copy of this project, with its own database, as a team would have it.
 
-    Without the app, should this team have added it already: the README shows it.
+    Without the app, should this team have added it already: the quick start shows it.
     """
 
     def __init__(self, folder: Path, *, database: str, bank: BankProcess) -> None:

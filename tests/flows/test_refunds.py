@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
-from pytest_django import Settings
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from notifications.models import Email
-from orders import services
+from orders import queries, services
 from orders.models import Order
+from orders.serializers import OrderSerializer
 from outbox.testing import Outbox
 from payments import gateway
 from payments.queries import payment_of
@@ -18,7 +19,7 @@ from shared.money import Money
 from tests.bank import API_KEY, BankProcess
 from tests.flows.state import owed, status, statuses
 from tests.inventory.factories import counters, ledger, put_on_sale
-from tests.orders.factories import place
+from tests.orders.factories import customer, place
 from tests.payments.orders import retry
 
 pytestmark = pytest.mark.django_db
@@ -199,3 +200,64 @@ class TestAnOutageOfTheBank:
 
         assert refunded(outbox, shipped) == 1500
         assert owed() == 0
+
+
+class TestTheOrderInTheApi:
+    def test_says_that_a_part_is_refunded_and_then_all(
+        self, outbox: Outbox, bank: BankProcess, shipped: Order
+    ):
+        services.request_refund(
+            order_id=shipped.id, lines=tea(1), amount=yen(400), return_stock=False, by="staff"
+        )
+        assert refunds_in_the_api(shipped) == ("requested", 0, ["requested"])
+
+        outbox.deliver_all()
+        assert refunds_in_the_api(shipped) == ("partly_refunded", 400, ["refunded"])
+
+        services.request_refund(order_id=shipped.id, return_stock=False, by="staff")
+        assert refunds_in_the_api(shipped) == ("requested", 400, ["refunded", "requested"])
+
+        outbox.deliver_all()
+        assert refunds_in_the_api(shipped) == ("fully_refunded", 1500, ["refunded", "refunded"])
+
+    def test_says_that_a_cancelled_order_is_refunded(
+        self, outbox: Outbox, bank: BankProcess, paid: Order
+    ):
+        services.cancel_order(order_id=paid.id, by="hanako")
+        outbox.deliver_all()
+
+        assert refunds_in_the_api(paid) == ("fully_refunded", 1500, [])
+
+    def test_says_that_a_voided_payment_is_not_refunded(self, outbox: Outbox, bank: BankProcess):
+        put_on_sale("TEA", units=5, price=500)
+        order = place(quantity=3)
+        services.cancel_order(order_id=order.id, by="hanako")
+        outbox.deliver_all()
+
+        assert refunds_in_the_api(order) == ("none", 0, [])
+
+    def test_is_read_in_as_many_queries_for_many_orders_as_for_one(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        shipped: Order,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ):
+        others = [place(quantity=1) for _ in range(2)]
+        outbox.deliver_all()
+        for order in (shipped, *others):
+            services.request_refund(order_id=order.id, return_stock=False, by="staff")
+        outbox.deliver_all()
+
+        orders = queries.orders_of(customer())
+        with django_assert_num_queries(6):  # orders, lines, refunds with their lines, the bank's
+            shown = OrderSerializer(orders, many=True).data
+
+        assert [one["refund_status"] for one in shown] == ["fully_refunded"] * 3
+
+
+def refunds_in_the_api(order: Order) -> tuple[str, int, list[str]]:
+    """Return status, refunded amount, and the status of each refund."""
+    shown = OrderSerializer(queries.orders_of(order.customer).get(pk=order.pk)).data
+    states = [refund["status"] for refund in shown["refunds"]]
+    return shown["refund_status"], shown["refunded"]["amount"], states

@@ -52,6 +52,9 @@ class TestPostOrder:
                     "total": {"amount": 1000, "currency": "JPY"},
                 }
             ],
+            "refund_status": "none",
+            "refunded": {"amount": 0, "currency": "JPY"},
+            "refunds": [],
             "email": "hanako@example.com",
             "language": "en",
             "carrier": "",
@@ -341,6 +344,24 @@ class TestRefundOrder:
         assert answer.status_code == 201
         assert answer.json()["total"] == {"amount": 500, "currency": "JPY"}
         assert str(outbox.emitted("orders.RefundRequested").refund_id) == answer.json()["id"]
+
+    def test_shows_the_refund_in_the_order(self, outbox: Outbox):
+        order = ready_to_ship()
+        answer = refund(order, {"return_stock": True})
+
+        shown = signed_in(shipper()).get(f"/api/orders/{order.id}/").json()
+
+        assert shown["refunds"] == [answer.json()]
+        assert shown["refunds"][0] == {
+            "id": str(order.refunds.get().id),
+            "status": "requested",
+            "total": {"amount": 500, "currency": "JPY"},
+            "lines": [{"sku": "TEA", "quantity": 1}],
+            "return_stock": True,
+            "requested_at": answer.json()["requested_at"],
+        }
+        assert shown["refund_status"] == "requested"
+        assert shown["refunded"] == {"amount": 0, "currency": "JPY"}
 
     def test_refunds_a_part_once_for_repeated_requests(self, outbox: Outbox):
         order = ready_to_ship()

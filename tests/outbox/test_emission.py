@@ -110,6 +110,36 @@ class TestDomainEvent:
             event.note = "other"  # type: ignore[misc]
 
 
+class TestAnObjectThatIsNoEvent:
+    """Failed with "'dict' object has no attribute 'event_name'"."""
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"parcel_id": "1"}, r"emit\(\) got a dict\..*emit\(ParcelSent\(\*\*values\)\)"),
+            ("tests.ParcelSent", r"emit\(\) got a str\. emit\(\) needs an instance"),
+            (None, r"emit\(\) got a NoneType"),
+            (
+                ParcelSent,
+                r"got the class\. Emit an instance: emit\(ParcelSent\(parcel_id=\.\.\., note=",
+            ),
+        ],
+    )
+    @pytest.mark.django_db
+    def test_is_refused_with_the_fix(self, given: Any, problem: str):
+        with transaction.atomic(), pytest.raises(TypeError, match=problem):
+            emit(given)
+
+        assert not Event.objects.exists()
+
+    @pytest.mark.django_db
+    def test_is_refused_without_its_values(self):
+        with transaction.atomic(), pytest.raises(TypeError) as refused:
+            emit({"email": "alice@example.com"})  # type: ignore[arg-type]  # on purpose
+
+        assert "alice" not in str(refused.value)
+
+
 class Noted(DomainEvent, key="parcel_id"):
     parcel_id: str
     note: Any = ""

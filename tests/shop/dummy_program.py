@@ -2,7 +2,8 @@
 
 Usage: dummy_program.py JOURNAL NAME BEHAVIOUR
 
-A file `die` beside the journal ends one of them, which takes the file along.
+A file `die` beside the journal ends one of them, which takes the file along. With a file `fails`
+none can start.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def end(number: int, frame: FrameType | None) -> None:
 signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "deaf" else end)
 note("start")
 
-if behaviour == "fails":
+if behaviour == "fails" or (journal.parent / "fails").exists():
     print("there is no cheese", flush=True)
     sys.exit(3)
 if behaviour == "leaves a child":

@@ -1,6 +1,6 @@
 """Run dummy programs under the real supervisor.
 
-Usage: dummy_stack.py FOLDER NAME:STAGE:BEHAVIOUR[:CODE] ...
+Usage: dummy_stack.py FOLDER NAME:STAGE:BEHAVIOUR[:CODE[:overlaps]] ...
 
 A file `changed` in the folder stands for changed code; `broken`, for code that does not load.
 """
@@ -44,6 +44,7 @@ def program(description: str) -> Program:
         grace=float(os.environ.get("GRACE", "30")),
         pause=float(os.environ.get("PAUSE", "0.5")),
         code=code[0] if code else None,
+        overlaps="overlaps" in code,
     )
 
 

@@ -46,6 +46,21 @@ class TestAResult:
         assert bad.exit_code == 1
         assert words in bad.trouble
 
+    def test_is_described_in_words(self):
+        assert GOOD.in_words(seconds=56.9) == (
+            "All 24 orders ended as required: 14 are ready to ship, and 10 are cancelled. 65 "
+            "e-mails were sent. No delivery is owed, and reconciliation found no difference. The "
+            "demo took 57 seconds."
+        )
+
+    def test_is_described_with_its_problem(self):
+        bad = replace(GOOD, unsettled=1)
+
+        words = bad.in_words(seconds=240)
+
+        assert words.startswith("The demo failed after 240 seconds. 1 deliveries or events")
+        assert "outbox why" in words
+
     def test_contains_the_result_of_the_reconciliation(self):
         bad = replace(GOOD, books=ReconcileResult(balanced=False, report=""))
 

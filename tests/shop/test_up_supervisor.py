@@ -300,6 +300,43 @@ class TestChangedCode:
         assert stack.journal("stop") == []
         assert is_alive(stack.pid("start", "web"))
 
+    def test_starts_an_overlapping_program_before_the_old_one_stops(self, stack: Stack) -> None:
+        """A request waited until the web server was there again: 13 s on a busy machine."""
+        up = stack.runs("beat:2:serve:.", "web:1:serve:.:overlaps", RELOAD="yes")
+        up.says("all ready")
+
+        stack.change("orders/views.py")
+
+        up.says("beat is ready again")
+        changes = stack.journal("start", "ready", "stop")[4:]
+        assert changes.index("ready web") < changes.index("stop web")
+        assert changes.index("stop beat") < changes.index("start beat")
+
+    def test_keeps_an_overlapping_program_whose_new_code_does_not_start(self, stack: Stack) -> None:
+        up = stack.runs("beat:2:serve:.", "web:1:serve:.:overlaps", RELOAD="yes")
+        up.says("all ready")
+        old = stack.pid("start", "web")
+        (stack.folder / "fails").touch()
+
+        stack.change("orders/views.py")
+
+        up.says("The old code keeps running until the next change: web does not start with it")
+        assert stack.journal("stop") == []
+        assert is_alive(old)
+
+    def test_that_fails_to_load_ends_the_program_that_was_started_with_it(
+        self, stack: Stack
+    ) -> None:
+        up = stack.runs("web:1:serve:.:overlaps", RELOAD="yes")
+        up.says("all ready")
+        old = stack.pid("start", "web")
+        (stack.folder / "broken").touch()
+
+        stack.change("orders/views.py")
+
+        up.says("The old code keeps running until the next change: SyntaxError, line 1")
+        eventually(lambda: {pid for pid in stack.pids() if is_alive(pid)} == {old}, "one web")
+
 
 class TestConsole:
     @pytest.fixture

@@ -147,7 +147,7 @@ class WebServer:
             "POST",
             "/api/orders/",
             {
-                "Authorization": f"Token {self.token}",
+                "Authorization": f"Bearer {self.token}",
                 "Content-Type": "application/json",
                 "Idempotency-Key": str(uuid4()),
                 "Content-Length": str(len(body)),

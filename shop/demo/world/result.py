@@ -43,6 +43,14 @@ class WorldResult(DemoResult):
         }
 
     @property
+    def ends_in_words(self) -> str:
+        """How many orders are shipped because of an answer."""
+        return (
+            f"All {self.orders} orders are shipped, each because of one answer of the carrier. It "
+            f"answered {self.repeated} times more, and these messages had no effect."
+        )
+
+    @property
     def problem(self) -> str:
         """The problem and the next step; "" if there is none."""
         if self.problems:

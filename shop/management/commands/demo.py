@@ -33,10 +33,16 @@ class Command(BaseCommand):
             help="keep the folder of the demo (database, e-mails, log), and print its path",
         )
 
+        parser.add_argument(
+            "--watch",
+            action="store_true",
+            help="show the orders below the messages while they are processed; needs a terminal",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.FOR_REAL:
             sys.exit("`demo` is for development only. Unset ALLOWED_HOSTS and DEBUG.")
-        flags = [f"--{name}" for name in ("break", "world", "keep") if options[name]]
+        flags = [f"--{name}" for name in ("break", "world", "keep", "watch") if options[name]]
         # Settings are read once, and the demo needs its own: its program replaces this process.
         os.chdir(settings.BASE_DIR)
         command = [sys.executable, "-m", "shop.demo.program", *flags]

@@ -1,0 +1,88 @@
+# No `from __future__ import annotations`: pydantic sees the local classes of tests.
+
+import re
+from uuid import UUID, uuid4
+
+import pytest
+
+from outbox import DomainEvent, subscribe, subscriptions
+from outbox.checks import check_contracts
+from outbox.testing import Outbox
+
+
+class Unkeyed(DomainEvent):
+    parcel_id: UUID
+
+
+@pytest.fixture
+def parcel_sent(own_registry: None) -> type[DomainEvent]:
+    class ParcelSent(DomainEvent, key="parcel_id"):
+        """A parcel left the house."""
+
+        parcel_id: UUID
+
+    return ParcelSent
+
+
+class TestSubscribeWithTheClassOfAnEvent:
+    def test_subscribes_to_its_name(self, parcel_sent):
+        @subscribe(parcel_sent)
+        def file_parcel(parcel_id: UUID): ...
+
+        assert subscriptions.registry[0].events == ("tests.ParcelSent",)
+        assert check_contracts() == []
+
+    def test_takes_names_and_classes(self, parcel_sent):
+        @subscribe("tests.ParcelSent", parcel_sent)
+        def file_parcel(parcel_id: UUID): ...
+
+        assert subscriptions.registry[0].events == ("tests.ParcelSent", "tests.ParcelSent")
+
+    def test_delivers_its_events(self, parcel_sent):
+        seen = []
+
+        @subscribe(parcel_sent)
+        def file_parcel(parcel_id: UUID):
+            seen.append(parcel_id)
+
+        parcel_id = uuid4()
+        outbox = Outbox()
+        outbox.given("tests.ParcelSent", parcel_id=parcel_id)
+        outbox.deliver_all()
+
+        assert seen == [parcel_id]
+
+    def test_refuses_an_abstract_class(self):
+        with pytest.raises(TypeError, match=r"Unkeyed is abstract .* Declare its key") as refused:
+            subscribe(Unkeyed)
+
+        assert 'class Unkeyed(DomainEvent, key="...")' in str(refused.value)
+
+
+class TestSubscribeWithoutAnEvent:
+    def test_without_parentheses_names_the_handler_and_the_fix(self, own_registry):
+        with pytest.raises(TypeError) as refused:
+
+            @subscribe  # type: ignore[arg-type]  # on purpose
+            def file_parcel(parcel_id: UUID): ...
+
+        text = str(refused.value)
+        assert "@subscribe above tests.outbox.test_subscribe." in text
+        assert "file_parcel names no event" in text
+        assert '@subscribe("orders.OrderPlaced")' in text
+        assert subscriptions.registry == []
+
+    def test_with_empty_parentheses_names_the_fix(self, own_registry):
+        with pytest.raises(TypeError, match=re.escape('Name one: @subscribe("app.Event")')):
+
+            @subscribe()
+            def file_parcel(parcel_id: UUID): ...
+
+        assert subscriptions.registry == []
+
+    @pytest.mark.parametrize("given", [["tests.ParcelSent"], None, 7, dict])
+    def test_refuses_any_other_object(self, own_registry, given):
+        with pytest.raises(TypeError, match="an event is a text or a class") as refused:
+            subscribe(given)
+
+        assert repr(given) in str(refused.value)
