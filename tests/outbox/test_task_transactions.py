@@ -68,7 +68,8 @@ def _of_django(request: pytest.FixtureRequest) -> Store:
     from tests.outbox.tasks_backend import jobs  # it is skipped without django.tasks
 
     request.getfixturevalue("configure")()
-    return jobs.note.enqueue
+    enqueue: Store = jobs.note.enqueue
+    return enqueue
 
 
 def stored_for(using: str = "default") -> list[str]:
