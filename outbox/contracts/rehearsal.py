@@ -158,7 +158,9 @@ def _reason(handler: Handler | None, event: _StoredEvent) -> str:
     if upcasting.is_newer(event):
         return "a later release emitted it, in a version that this code does not know"
     try:
-        handler.arguments(payload=upcasting.current_payload(event), facts=_NO_FACTS)
+        payload = upcasting.current_payload(event)
+        if not handler.bulk:  # it takes the stored events, in no types of its own
+            handler.arguments(payload=payload, facts=_NO_FACTS)
     except PermanentFailure as error:
         return _without_values(error)
     return ""

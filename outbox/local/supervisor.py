@@ -29,22 +29,37 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 #: Seconds beyond the stop time after which a process is killed.
 _KILL_SECONDS = 5.0
+#: Failed processes of each place, one after the other, after which the supervisor gives up.
+_MOST_FAILURES = 5
+#: Ends that interrupt no delivery: by itself, and by SIGTERM before it began.
+_CLEAN = (0, -signal.SIGTERM)
+
+
+class CannotWork(Exception):
+    """No working process can begin. Another start of the command is needed, or another release."""
 
 
 @dataclass
 class _Place:
-    """The place of one process, which is replaced when it ends."""
+    """The place of one process, which is replaced when it ends.
+
+    Attributes:
+        failures: processes that failed by an exception, one soon after the other. A process that a
+            signal killed is not counted: a handler may have killed it, and leases recover that.
+    """
 
     pid: int = 0
     started_at: float = field(default_factory=time.monotonic)
     start_at: float = 0.0
     wait: float = 0.0
+    failures: int = 0
 
-    def note_end(self) -> None:
+    def note_end(self, status: int = 0) -> None:
         """Choose when to start the next process."""
         now = time.monotonic()
         is_steady = now - self.started_at >= _STEADY_SECONDS
         self.wait = 0.0 if is_steady else min(max(_FIRST_WAIT, self.wait * 2), _LONGEST_WAIT)
+        self.failures = self.failures + 1 if status > 0 and not is_steady else 0
         self.pid, self.start_at = 0, now + self.wait
 
 
@@ -62,21 +77,39 @@ class Supervisor:
         self._work = work
         self._stop_seconds = stop_seconds
         self._signals: SimpleQueue[int] = SimpleQueue()
+        self._is_clean = True
 
-    def run(self) -> None:
-        """Supervise until stopped, and until all processes have ended."""
+    def run(self) -> bool:
+        """Supervise until stopped, and until all processes have ended.
+
+        Returns:
+            Whether each process had ended its deliveries before it stopped.
+
+        Raises:
+            CannotWork: each process failed soon after its start, several times.
+        """
         watched = (*_ENDING, signal.SIGCHLD)
         before = [signal.signal(one, self._note_signal) for one in watched]
         try:
             while not self._is_stop_requested():
                 self._reap()
+                self._give_up_if_hopeless()
                 for place in self._places:
                     if not place.pid and place.start_at <= time.monotonic():
                         self._start(place)
             self._stop()
+            return self._is_clean
         finally:
             for one, handler in zip(watched, before, strict=True):
                 signal.signal(one, handler)
+
+    def _give_up_if_hopeless(self) -> None:
+        """Raise `CannotWork`: a service manager sees it, as it sees the end of a single process."""
+        if all(not place.pid and place.failures >= _MOST_FAILURES for place in self._places):
+            raise CannotWork(
+                f"Each working process failed {_MOST_FAILURES} times, soon after its start. The "
+                "log has the exceptions. Correct their cause, and start the command again."
+            )
 
     def _note_signal(self, number: int, _frame: object) -> None:
         self._signals.put(number)
@@ -124,7 +157,7 @@ class Supervisor:
             self._work()
             status = 0
         except Exception:
-            logger.exception("A working process failed. It is started again.")
+            logger.exception("A working process failed.")
         finally:
             _flush()  # os._exit drops what Python has buffered
             os._exit(status)
@@ -133,11 +166,12 @@ class Supervisor:
         for place in self._running():
             pid, status = os.waitpid(place.pid, os.WNOHANG)
             if pid:
-                place.note_end()
+                code = os.waitstatus_to_exitcode(status)
+                place.note_end(code)
                 logger.warning(
                     "The working process %d ended with status %d. Another one starts in %.1f s.",
                     pid,
-                    os.waitstatus_to_exitcode(status),
+                    code,
                     place.wait,
                 )
 
@@ -161,8 +195,10 @@ class Supervisor:
     def _forget_ended(self) -> bool:
         """Forget the processes that have ended; return whether some still run."""
         for place in self._running():
-            if os.waitpid(place.pid, os.WNOHANG)[0]:
+            pid, status = os.waitpid(place.pid, os.WNOHANG)
+            if pid:
                 place.pid = 0
+                self._is_clean &= os.waitstatus_to_exitcode(status) in _CLEAN
         return bool(self._running())
 
     def _send(self, number: signal.Signals) -> None:

@@ -17,6 +17,12 @@ OUTBOX = {
     "HEARTBEAT_SECONDS": 2.0,
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
     **({"TRANSPORTS": ["celery", "local"]} if os.environ.get("GROUND_HAS_BOTH") else {}),
+    "POLL_SECONDS": float(os.environ.get("GROUND_POLLS_AFTER", "1")),
 }
+if seconds := os.environ.get("GROUND_VISIBILITY"):  # Celery sends what a lost worker had reserved
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        **CELERY_BROKER_TRANSPORT_OPTIONS,  # noqa: F405
+        "visibility_timeout": int(seconds),
+    }
 CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}
 celery_worker.ACKNOWLEDGE_AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))

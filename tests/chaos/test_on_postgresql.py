@@ -88,6 +88,9 @@ class TestPgBouncerInTransactionMode:
 
         assert_each_once_and_in_order(ground, 60)
         assert 0 < most <= SERVER_CONNECTIONS, "someone went around it"
+        if ground.is_local:
+            polls = "passes on no notification, as behind a pooler in transaction mode"
+            ground.wait_until(lambda: polls in ground.log("pooled-worker"), "it found that out")
 
     def test_permits_commands_with_server_side_cursors(self, ground: Stack):
         """Without BEHIND_PGBOUNCER: a cursor is lost with its connection."""

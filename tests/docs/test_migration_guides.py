@@ -26,6 +26,7 @@ begin = migrating.begin
 INIT = "python manage.py outbox init"
 ADOPT = "python manage.py outbox adopt orders"
 WORKER = "celery -A shop worker --loglevel INFO"
+RECEIVE = "python manage.py outbox receive"
 
 
 class TestTheGuideFromOnCommit:
@@ -168,10 +169,23 @@ class TestTheGuideFromOutboxPattern:
         eventually(lambda: project.select(self.NOT_SENT) == [0], "an empty table")
         project.stop("publish")
 
-        project.follow(step("7. Remove django-outbox-pattern"))
-        project.restart("python manage.py outbox receive")
-        project.restart(WORKER)
+        project.stop("outbox receive")
+        eventually(lambda: project.owes_nothing("orders.create_invoice"), "nothing is owed")
+        project.change(step("3. Emit instead of publishing the model"), reverse=True)
+        project.follow(step("Roll back"))
         project.place(5)
         for one in (project, other):
             one.eventually_has_invoices_of(1, 2, 3, 4, 5)
+        eventually(lambda: project.select(self.NOT_SENT) == [0], "an empty table")
+        project.stop("publish")
+        project.stop("subscribe")
+        project.change(step("3. Emit instead of publishing the model"))
+        project.enter(RECEIVE)
+
+        project.follow(step("7. Remove django-outbox-pattern"))
+        project.restart(RECEIVE)
+        project.restart(WORKER)
+        project.place(6)
+        for one in (project, other):
+            one.eventually_has_invoices_of(1, 2, 3, 4, 5, 6)
         assert project.owes_nothing("orders.create_invoice")

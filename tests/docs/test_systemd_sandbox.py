@@ -158,6 +158,7 @@ class TestConfinedServices:
             assert [name for name, one in running.items() if one.has_ended] == []
             assert [one.output for one in running.values() if "not permitted" in one.output] == []
 
+    @pytest.mark.once
     def test_receive_from_kafka(self, services: Services, kafka: KafkaServer):
         """The client library is in C. Its threads and sockets work within the sandbox."""
         topic, group = kafka.create_topic(), uuid4().hex

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -21,6 +22,8 @@ from tests.servers.brokers import ValkeyServer
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
 
 valkey = fixtures.valkey
+
+Build = Callable[[Release | None], Distribution]
 
 #: None is this checkout.
 STEPS = [*pairwise([*releases(), None])]
@@ -155,26 +158,33 @@ _IS_FANNED_OUT = """
 SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM outbox_event WHERE fanned_out_at IS NULL)"""
 
 
-def built(
-    release: Release | None, distribution: Distribution, folders: pytest.TempPathFactory
-) -> Distribution:
-    """Return the distribution of a release, or of this checkout."""
-    if release is None:
-        return distribution
-    try:
-        return release.build(folders.mktemp(f"release-{release.version}"))
-    except ReleaseUnavailable as reason:
-        pytest.skip(str(reason))
+@pytest.fixture(scope="session")
+def build(distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Return a function that returns the distribution of a release, or of this checkout.
+
+    Each release is built once.
+    """
+
+    @cache
+    def build_once(release: Release | None) -> Distribution:
+        if release is None:
+            return distribution
+        try:
+            return release.build(tmp_path_factory.mktemp(f"release-{release.version}"))
+        except ReleaseUnavailable as reason:
+            pytest.skip(str(reason))
+
+    return build_once
 
 
 @pytest.fixture(scope="module", params=STEPS, ids=lambda step: step[0].version)
 def upgrade(
     request: pytest.FixtureRequest,
-    distribution: Distribution,
+    build: Build,
     valkey: ValkeyServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Upgrade]:
-    old, new = (built(one, distribution, tmp_path_factory) for one in request.param)
+    old, new = map(build, request.param)
     with fresh_database() as database:
         site = Site(database, valkey.url, tmp_path_factory.mktemp("site"))
         one = Upgrade(Deployment(old, site), Deployment(new, site))
@@ -264,10 +274,11 @@ class TestTwoReleasesThatStartDeliveriesOfOneKey:
     def deployments(
         self,
         request: pytest.FixtureRequest,
+        build: Build,
         distribution: Distribution,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[tuple[Deployment, Deployment]]:
-        release = built(request.param, distribution, tmp_path_factory)
+        release = build(request.param)
         with fresh_database() as database:
             site = Site(database, "memory://", tmp_path_factory.mktemp("site"))
             old = Deployment(release, site)

@@ -158,6 +158,7 @@ class TestAGivenSqs:
         assert "secret" not in str(refused.value)
 
 
+@pytest.mark.once
 @pytest.mark.processes
 class TestOwnBroker:
     @pytest.fixture

@@ -11,8 +11,8 @@ from functools import partial
 from django.core.management.base import CommandError
 
 from outbox.formatting import did_you_mean
-from outbox.local.process import WorkProcess
-from outbox.local.supervisor import Supervisor
+from outbox.local.process import INTERRUPTED, WorkProcess
+from outbox.local.supervisor import CannotWork, Supervisor
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -60,7 +60,12 @@ class Work:
         )
 
     def run(self, options: Options, write: Write) -> None:
-        """Work until stopped. Raise `CommandError` if the settings or a queue are wrong."""
+        """Work until stopped.
+
+        Raises:
+            CommandError: the settings or a queue are wrong, no process can begin, or a process was
+                stopped before its running deliveries were done.
+        """
         _check(options["queue"])
         if options["loglevel"]:
             _log_from(options["loglevel"])
@@ -78,7 +83,7 @@ class Work:
             WorkProcess(**given).run()
         else:
             work = partial(_work, parent=os.getpid(), **given)
-            Supervisor(processes, work, stop_seconds=options["stop_seconds"]).run()
+            _supervise(Supervisor(processes, work, stop_seconds=options["stop_seconds"]))
         write("Working has stopped.")
 
 
@@ -86,6 +91,19 @@ def _log_from(level: str) -> None:
     """Log from a level on, to stderr if the project's settings configure no root logger."""
     logging.basicConfig(format=_LOG_FORMAT)
     logging.getLogger().setLevel(level)
+
+
+def _supervise(supervisor: Supervisor) -> None:
+    try:
+        is_clean = supervisor.run()
+    except CannotWork as error:
+        raise CommandError(str(error)) from error
+    if not is_clean:
+        raise CommandError(
+            "Working has stopped before all running deliveries were done. A relay records worker "
+            "deaths when their leases expire. Give them more time by --stop-seconds.",
+            returncode=INTERRUPTED,
+        )
 
 
 def _work(**given: object) -> None:

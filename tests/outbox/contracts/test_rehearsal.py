@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox import DomainEvent, subscribe, subscriptions
+from outbox import BulkDelivery, DomainEvent, subscribe, subscriptions
 from outbox.contracts.rehearsal import Problem, rehearse
 from outbox.models import DelayedEvent, Delivery, Event, Subscription
 from outbox.testing import Outbox
@@ -66,6 +66,21 @@ class TestARehearsal:
         reason = "tests.note needs colour, which the event does not have."
         assert found.problems == {Problem("tests.note", "tests.Weighed", 1, reason): 5}
         assert [len(examples) for examples in found.examples.values()] == [3]
+
+    def test_reads_the_events_of_a_bulk_handler(self):
+        """Failed: it built arguments of one event, and raised for `list[BulkDelivery]`."""
+
+        @subscribe("tests.Weighed", bulk=True)
+        def publish(deliveries: list[BulkDelivery]) -> None: ...
+
+        owe(2)
+        Event.objects.filter(seq=Event.objects.latest("seq").seq).update(version=9)
+
+        found = rehearse()
+
+        assert found.read == 4
+        assert {problem.handler for problem in found.problems} == {"tests.note", "tests.publish"}
+        assert {problem.version for problem in found.problems} == {9}
 
     def test_shows_no_value_of_the_event(self):
         outbox = Outbox()

@@ -8,34 +8,57 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from outbox.local import supervisor as supervisor_module
 from outbox.local.process import WorkProcess
-from outbox.local.supervisor import Supervisor
+from outbox.local.supervisor import CannotWork, Supervisor
 from tests.processes import eventually
 
 pytestmark = [pytest.mark.once, pytest.mark.processes]
 
 RUN = """
 import os, signal, sys
-from outbox.local.supervisor import Supervisor
+from outbox.local import supervisor
+
+supervisor._FIRST_WAIT = 0.01
+{before}
 
 def work():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself
     {work}
     os.kill(os.getppid(), signal.SIGTERM)
+    {after}
 
-Supervisor(1, work, stop_seconds=5).run()
+is_clean = supervisor.Supervisor(1, work, stop_seconds=5).run()
+if not is_clean:
+    print(is_clean)
 """
+#: Counts the starts of processes, in a pipe that all of them have.
+COUNT_STARTS = """
+reading, writing = os.pipe()
+os.set_blocking(reading, False)
+def starts():
+    os.write(writing, b"1")
+    seen = os.read(reading, 100)
+    os.write(writing, seen)
+    return len(seen)
+"""
+#: Lets the process wait until its supervisor stops it.
+WAIT = "signal.pause()"
 
 
-def supervise(work: str, *, shell: str = "") -> subprocess.CompletedProcess[str]:
+def supervise(
+    work: str, *, shell: str = "", before: str = "", after: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run a supervisor whose process runs a statement, and then asks it to stop."""
     command = f'exec "$0" -c "$1" {shell}'
+    code = RUN.format(work=work, before=before, after=after)
     return subprocess.run(
-        ["/bin/sh", "-c", command, sys.executable, RUN.format(work=work)],
+        ["/bin/sh", "-c", command, sys.executable, code],
         env={**os.environ, "PYTHONUNBUFFERED": ""},
         capture_output=True,
         text=True,
@@ -95,6 +118,56 @@ class TestAProcessOfASupervisor:
 
 
 class TestASupervisor:
+    def test_gives_up_if_each_process_fails_soon_after_its_start(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        """Seen to fail without the count: it starts processes for ever, and nothing reports it."""
+        monkeypatch.setattr(supervisor_module, "_FIRST_WAIT", 0.01)
+
+        def fail() -> None:
+            with (tmp_path / "starts").open("a") as starts:
+                starts.write("1")
+            raise ValueError("no queue")
+
+        with pytest.raises(CannotWork, match=r"failed 5 times.* log has the exceptions.* start"):
+            Supervisor(2, fail, stop_seconds=5).run()
+
+        assert len((tmp_path / "starts").read_text()) >= 10
+
+    @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "return"])
+    def test_goes_on_if_its_processes_are_killed_or_end(self, end: str):
+        """A handler may kill its process. Seen to fail with each end counted as a failure."""
+        done = supervise(f"if starts() < 8: {end}", before=COUNT_STARTS)
+
+        assert done.returncode == 0, done.stderr
+
+    def test_goes_on_while_one_of_its_processes_works(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        """Seen to fail with the failures of one place enough."""
+        monkeypatch.setattr(supervisor_module, "_FIRST_WAIT", 0.01)
+        claimed, starts = tmp_path / "claimed", tmp_path / "starts"
+        supervisor = os.getpid()
+
+        def work_or_fail() -> None:
+            with suppress(FileExistsError):
+                claimed.touch(exist_ok=False)
+                signal.pause()
+            with starts.open("a") as file:
+                file.write("1")
+            if len(starts.read_text()) > 7:
+                os.kill(supervisor, signal.SIGTERM)
+                signal.pause()
+            raise ValueError("no queue")
+
+        assert Supervisor(2, work_or_fail, stop_seconds=5).run()
+
+    def test_reports_a_process_that_ended_before_its_deliveries(self):
+        """Seen to fail without the status: a stop that interrupts deliveries looks like any."""
+        done = supervise("signal.signal(signal.SIGTERM, lambda *_: os._exit(1))", after=WAIT)
+
+        assert (done.returncode, done.stdout) == (0, "False\n")
+
     def test_tries_again_if_no_process_can_be_started(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ):

@@ -14,6 +14,7 @@ import django
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
+from django.utils import timezone as timezone
 
 from outbox import Discard, PermanentFailure, emit
 from outbox.databases import is_open
@@ -66,6 +67,11 @@ def fail_until(attempts: int) -> str:
 @task
 def refuse() -> None:
     raise PermanentFailure("the parcel does not exist")
+
+
+@task
+def refuse_with(*args: str, **kwargs: str) -> None:
+    raise PermanentFailure(f"no parcel of {args} and {kwargs}")
 
 
 @task

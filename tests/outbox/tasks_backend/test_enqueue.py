@@ -59,6 +59,17 @@ class TestATask:
         assert event.key == "tests.outbox.tasks_backend.jobs.note"
         assert (event.payload["args"], event.payload["kwargs"]) == (["x"], {"to": "y"})
 
+    def test_may_be_as_large_as_an_event(self, configure: Configure):
+        """Events have no largest size, so tasks have none either."""
+        outbox = configure()
+        text = "x" * 1_000_000
+
+        result = jobs.note.enqueue(text)
+        outbox.deliver_all()
+
+        assert jobs.seen == [((text,), {})]
+        assert jobs.note.get_result(result.id).args == [text]
+
     def test_has_a_result_that_equals_the_stored_one(self, configure: Configure):
         configure()
 

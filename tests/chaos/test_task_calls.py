@@ -1,0 +1,63 @@
+"""The broker is killed while stored calls of Celery tasks are sent to it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.chaos.stack import Stack
+from tests.chaos.test_fire import is_settled
+
+pytestmark = [
+    *(pytest.mark.processes, pytest.mark.broker, pytest.mark.own_broker),
+    pytest.mark.timeout(600),
+]
+
+LOCAL = [sys.executable, "manage.py", "outbox", "work"]
+TASKS = "ground.tasks"
+RUNS = "SELECT DISTINCT event_id FROM ground_effect WHERE handler = 'task'"
+#: Seconds. Celery sends a task again that a worker had reserved when the broker died.
+VISIBILITY = {"GROUND_VISIBILITY": "5"}
+ROUNDS, NUMBER = 3, 40
+
+
+def call_tasks(ground: Stack, number: int) -> list[str]:
+    """Return the ids of the calls that were committed."""
+    return ground.manage("call_tasks", str(number)).split()
+
+
+def ran(ground: Stack) -> set[str]:
+    return {str(one).replace("-", "") for (one,) in ground.query(RUNS)}
+
+
+class TestABrokerThatIsKilled:
+    @pytest.mark.parametrize("transport", ["celery", "local"])
+    def test_loses_no_call_and_runs_none_that_was_rolled_back(self, ground: Stack, transport: str):
+        """Without the receipt after the broker's answer: calls that it did not take are done."""
+        ground.stop_relays()
+        ground.stop_all(but={"broker"})
+        self.start(ground, transport)
+        called: set[str] = set()
+        for _round in range(ROUNDS):
+            before = len(ran(ground))
+            called |= {one.replace("-", "") for one in call_tasks(ground, NUMBER)}
+            ground.wait_until(lambda before=before: len(ran(ground)) > before, "some have run")
+            ground.kill("broker")
+            owed = call_tasks(ground, NUMBER)
+            called |= {one.replace("-", "") for one in owed}
+            assert "outbox.CeleryTaskCalled" in ground.manage("outbox", "why", owed[0])
+            assert not is_settled(ground)
+            ground.start_broker()
+
+        ground.wait_until(lambda: is_settled(ground), "each call is sent", ceiling=300)
+        ground.wait_until(lambda: ran(ground) >= called, "each task has run", ceiling=300)
+        assert ran(ground) == called
+
+    def start(self, ground: Stack, transport: str) -> None:
+        ground.start_worker("tasks", queues=TASKS, concurrency=1, **VISIBILITY)
+        if transport == "celery":
+            ground.start_relay()
+            return
+        ground.start("local", LOCAL, GROUND_HAS_BOTH="yes")
+        ground.wait_until(lambda: "Working: " in ground.log("local"), "it works")
