@@ -1,4 +1,4 @@
-"""The pages that are tested in a browser: of the outbox, of orders, and the login."""
+"""The pages that are tested in a browser: of the storefront, the outbox, orders, and the login."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ _LATER = "SELECT id FROM outbox_delayedevent"
 
 #: By what each is called in a test's name.
 PAGES: Mapping[str, Address] = {
-    "the front door": _at("/"),
+    "the catalogue": _at("/"),
+    "the empty basket": _at("/basket/"),
+    "the sign-in of a customer": _at("/account/sign-in/"),
+    "the sign-up of a customer": _at("/account/sign-up/"),
     "the login": _at("/admin/login/"),
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
@@ -84,4 +87,10 @@ PAGES: Mapping[str, Address] = {
     "the orders under way": _at("/admin/orders/order/processes/"),
 }
 #: Seen before one is known.
-WITHOUT_LOGIN = ("the front door", "the login")
+WITHOUT_LOGIN = (
+    "the catalogue",
+    "the empty basket",
+    "the sign-in of a customer",
+    "the sign-up of a customer",
+    "the login",
+)
