@@ -52,6 +52,11 @@ urlpatterns = [
         if settings.DEBUG
         else []
     ),
+    *(
+        [path("development/", include("shop.drawer.urls"))]
+        if apps.is_installed("shop.drawer")
+        else []
+    ),
     path("api/problems/<slug:code>/", problems.Problem.as_view(), name="problem"),
     re_path(r"^api/", problems.Nothing.as_view()),
 ]

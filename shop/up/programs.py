@@ -16,6 +16,8 @@ SERVERS, WEB, WORKERS = 0, 1, 2
 
 # The raw address: decoded, it could forge log lines.
 ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
+#: Requests by which the supervisor and open pages ask every second.
+POLLS = r"GET (/livez|/development/story/\S*|/orders/\S+/status/\S*) 20[04]"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
 CELERY_IS_READY = r" ready\.$"
 # Celery's lines about the outbox's tasks; the outbox itself logs each delivery.
@@ -60,7 +62,7 @@ class Project:
             stage=WEB,
             grace=20.0,
             inherited=[descriptor],
-            hidden=r"GET /livez 200",
+            hidden=POLLS,
         )
 
     def relay(self) -> Program:

@@ -8,7 +8,6 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.test import Client
 
-
 pytestmark = pytest.mark.django_db
 
 

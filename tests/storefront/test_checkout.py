@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -246,12 +247,10 @@ class TestADoubleClick:
 
         answers: list[Any] = []
 
-        run_together(
-            [
-                lambda client=client: answers.append(client.post("/checkout/", form))
-                for client in (first, second)
-            ]
-        )
+        def click(client: Client) -> None:
+            answers.append(client.post("/checkout/", form))
+
+        run_together([partial(click, client) for client in (first, second)])
 
         url = f"/orders/{Order.objects.get().pk}/"
         assert [answer.headers["Location"] for answer in answers] == [url, url]
