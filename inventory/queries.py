@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import F, QuerySet, TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from inventory.models import Product, Reservation
+from inventory.models import Product, Reservation, Stock
 from shared.money import Money
 
 
@@ -36,6 +36,12 @@ def catalogue() -> QuerySet[Product]:
     return Product.objects.filter(on_sale=True).annotate(
         available=F("stock__on_hand") - F("stock__reserved")
     )
+
+
+def available(skus: Iterable[str]) -> dict[str, int]:
+    """Return the units that an order could reserve now, by SKU."""
+    rows = Stock.objects.filter(product_id__in=set(skus))
+    return {row.product_id: row.available for row in rows}
 
 
 class StockState(TextChoices):

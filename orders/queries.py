@@ -52,6 +52,8 @@ class OrderSummary:
     lines: list[SummaryLine]
     carrier: str
     tracking_number: str
+    is_stock_reserved: bool
+    is_payment_authorized: bool
     placed_at: datetime
     changed_at: datetime
 
@@ -113,6 +115,8 @@ def summary(order_id: UUID) -> OrderSummary:
         total=order.total,
         carrier=order.carrier,
         tracking_number=order.tracking_number,
+        is_stock_reserved=order.stock_reserved_at is not None,
+        is_payment_authorized=order.payment_authorized_at is not None,
         placed_at=order.placed_at,
         changed_at=order.changed_at,
         lines=[

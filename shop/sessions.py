@@ -1,7 +1,7 @@
-"""Limits on how long a user stays signed in. Only staff have sessions in the shop.
+"""Limits on how long staff and customers of the storefront stay signed in.
 
 A session ends SESSION_HOURS after its sign-in, and SESSION_IDLE_MINUTES after the last request that
-a person made. Customers use tokens, which do not expire.
+a person made. Programs of customers use tokens, which do not expire.
 """
 
 from __future__ import annotations

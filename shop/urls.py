@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from api.views import SchemaView
-from shop import demo_order, home, problems
+from shop import demo_order, problems
 from shop.content_security import with_sources
 
 admin.site.site_header = _("Shop")
@@ -28,9 +28,10 @@ docs = with_sources("img-src", ["'self'", "data:"])(
     )
 )
 
-# Each app's URLs are included automatically, so a new app is not listed here.
+# Each app's URLs are included automatically under /api/, so a new app is not listed here. Those of
+# the storefront are pages, at the root.
 urlpatterns = [
-    path("", home.home, name="home"),
+    *([path("", include("storefront.urls"))] if apps.is_installed("storefront") else []),
     *(
         [path("admin/second-factor/", include("shop.second_factor.urls"))]
         if apps.is_installed("shop.second_factor")
@@ -43,13 +44,18 @@ urlpatterns = [
     *(
         path("api/", include(f"{app.name}.urls"))
         for app in apps.get_app_configs()
-        if app.name != "shop"
+        if app.name not in {"shop", "storefront"}
         and Path(app.path).parent == settings.BASE_DIR
         and module_has_submodule(app.module, "urls")
     ),
     *(
         [path("demo/order/", demo_order.place_demo_order, name="demo_order")]
         if settings.DEBUG
+        else []
+    ),
+    *(
+        [path("development/", include("shop.drawer.urls"))]
+        if apps.is_installed("shop.drawer")
         else []
     ),
     path("api/problems/<slug:code>/", problems.Problem.as_view(), name="problem"),

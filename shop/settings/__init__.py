@@ -11,6 +11,7 @@ from .apps import *  # noqa: F403  settings are names, all of them
 from .broker import *  # noqa: F403  settings are names, all of them
 from .business import *  # noqa: F403  settings are names, all of them
 from .database import *  # noqa: F403  settings are names, all of them
+from .drawer import *  # noqa: F403  settings are names, all of them
 from .environment import *  # noqa: F403  settings are names, all of them
 from .logs import *  # noqa: F403  settings are names, all of them
 from .second_factor import *  # noqa: F403  settings are names, all of them

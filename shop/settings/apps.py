@@ -13,6 +13,7 @@ INSTALLED_APPS = [
     "payments",
     "notifications",
     "webhooks",
+    "storefront",
     "api",
     "django_celery_beat",
     "rest_framework",

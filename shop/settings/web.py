@@ -74,8 +74,8 @@ AXES_LOCKOUT_TEMPLATE = "shop/locked_out.html"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
-# SESSION_HOURS, SESSION_IDLE_MINUTES: how long a user stays signed in to the admin, at most, and
-# without a request.
+# SESSION_HOURS, SESSION_IDLE_MINUTES: how long a user stays signed in to admin or storefront, at
+# most, and without a request.
 SESSION_HOURS = env.float("SESSION_HOURS", default=12.0)
 SESSION_IDLE_MINUTES = env.float("SESSION_IDLE_MINUTES", default=60.0)
 SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)

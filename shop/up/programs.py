@@ -17,6 +17,8 @@ SERVERS, WEB, WORKERS = 0, 1, 2
 
 # The raw address: decoded, it could forge log lines.
 ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
+#: Requests by which the supervisor and open pages ask every second.
+POLLS = r"GET (/livez|/development/story/\S*|/orders/\S+/status/\S*) 20[04]"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
 CELERY_IS_READY = r" ready\.$"
 WEB_IS_READY = r"Serving requests\.$"  # gunicorn.conf.py
@@ -67,7 +69,7 @@ class Project:
             grace=20.0,
             inherited=[descriptor],
             overlaps=True,
-            hidden=PARTS_OF_PAGES,
+            hidden=f"{PARTS_OF_PAGES}|{POLLS}",
         )
 
     def relay(self) -> Program:

@@ -70,6 +70,11 @@ class Slot:
     def stopped(self) -> None:
         self.process, self.again_at, self.crashes = None, None, 0
 
+    def interrupted(self, seconds: float) -> None:
+        """Plan the start of a program that was killed on request."""
+        self.stopped()
+        self.again_at = time.monotonic() + seconds
+
     def runs(self, paths: Sequence[Path]) -> bool:
         """Return whether one of these files (relative to the project) is code of this program."""
         code = self.program.code

@@ -16,6 +16,7 @@ from outbox.subscriptions import queues
 from shop.up import banner, broker
 from shop.up.broker import Broker
 from shop.up.console import Console
+from shop.up.control import Control
 from shop.up.errors import UpError
 from shop.up.files import write_json
 from shop.up.lock import Lock
@@ -26,6 +27,8 @@ from shop.up.reload import CodeWatcher
 from shop.up.supervisor import Supervisor
 
 BANK_WEBHOOK = "/api/payments/webhooks/bank/"
+#: The folder of the drawer's requests, inside of the data folder.
+CONTROL = "control"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,12 @@ class Running:
 
 def stay(running: Running) -> None:
     """Print the next steps, and run until a signal arrives."""
+    control = Control(running.data / CONTROL, running.supervisor, running.console.info)
     running.console.write(banner.text(port=running.port, data=running.data))
-    running.supervisor.run()
+    try:
+        running.supervisor.run(each_turn=control.check)
+    finally:
+        control.close()
 
 
 def run(
@@ -113,6 +120,7 @@ def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -
         "BANK_WEBHOOK_SECRETS": secrets.token_urlsafe(24),
         "DEBUG": "true",
         "PORT": str(port),
+        "UP_CONTROL": str(options.data / CONTROL),
         **chosen.variables,
         **given,
     }

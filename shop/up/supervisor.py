@@ -65,6 +65,15 @@ class Supervisor:
             (slot.process.pid for slot in self._slots if slot.name == name and slot.process), None
         )
 
+    def interrupt(self, name: str, *, seconds: float) -> None:
+        """Kill a program with its children, and start it again later. It counts as no crash."""
+        for slot in self._slots:
+            if slot.name == name:
+                if slot.process is not None:
+                    slot.process.clear()
+                    self._guardian.ended(slot.process.pid)
+                slot.interrupted(seconds)
+
     # -- starting
 
     def start(self, programs: Iterable[Program]) -> None:
@@ -118,9 +127,15 @@ class Supervisor:
 
     # -- running
 
-    def run(self, *, until: Callable[[], bool] = lambda: False) -> None:
+    def run(
+        self,
+        *,
+        until: Callable[[], bool] = lambda: False,
+        each_turn: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run until a signal arrives (Stopped) or `until` is true; restart what dies or changes."""
         while not until():
+            each_turn()
             for slot in self._slots:
                 self._check_slot(slot)
             self._check_code()

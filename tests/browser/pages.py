@@ -1,4 +1,4 @@
-"""The pages tested in a browser: of the outbox, of orders, of another app, and the login."""
+"""The pages tested in a browser: storefront, outbox, orders, another app, and the login."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _LATER = "SELECT id FROM outbox_delayedevent"
 
 #: By what each is called in a test's name.
 PAGES: Mapping[str, Address] = {
-    "the front door": _at("/"),
+    "the catalogue": _at("/"),
+    "the empty basket": _at("/basket/"),
+    "the sign-in of a customer": _at("/account/sign-in/"),
+    "the sign-up of a customer": _at("/account/sign-up/"),
     "the login": _at("/admin/login/"),
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
@@ -93,4 +96,10 @@ PAGES: Mapping[str, Address] = {
     ),
 }
 #: Seen before one is known.
-WITHOUT_LOGIN = ("the front door", "the login")
+WITHOUT_LOGIN = (
+    "the catalogue",
+    "the empty basket",
+    "the sign-in of a customer",
+    "the sign-up of a customer",
+    "the login",
+)

@@ -1,4 +1,4 @@
-"""`make screenshots`: pictures of the monitor for the README and docs/, from a shop that runs.
+"""`make screenshots`: pictures of storefront and monitor for the README and docs/, from a shop that runs.
 
 All of them, or those that are named: `make screenshots ARGS="overview map"`.
 
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.browser import chromium
 from tests.browser.pages import PAGES
 from tests.browser.scene import Scene, furnish
 from tests.browser.site import ROOT, Site, running_site
+from tests.browser.visitor import READY, go_to_checkout, place, sign_up
 
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = 250_000
@@ -94,14 +95,29 @@ PICTURES = (
     Picture("sources", "the sources", height=500),
 )
 
+#: Pictures of the page of an order in the storefront, with the development drawer.
+SHOPS = (
+    Picture("storefront", "", height=900, size=(1280, 900)),
+    Picture("storefront-phone", "", size=PHONE, height=1500, scheme="dark"),
+)
+
 
 def main() -> int:
     names = sys.argv[1:]
+    shops = [shot for shot in SHOPS if not names or shot.name in names]
     wanted = [picture for picture in PICTURES if not names or picture.name in names]
     path = chromium.find()
     if path is None:
         sys.stderr.write(chromium.NO_BROWSER + "\n")
         return 1
+    if shops:
+        _take_orders(path, shops)
+    if wanted:
+        _take_monitor(path, wanted)
+    return 0
+
+
+def _take_monitor(path: str, wanted: Sequence[Picture]) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="shop-pictures-") as folder,
         running_site(Path(folder)) as site,
@@ -110,7 +126,18 @@ def main() -> int:
         with chromium.launched(path) as browser:
             for picture in wanted:
                 _take(browser, site, scene, picture)
-    return 0
+
+
+def _take_orders(path: str, wanted: Sequence[Picture]) -> None:
+    """Take pages of the storefront, from a shop with the attempts of production."""
+    with (
+        tempfile.TemporaryDirectory(prefix="shop-pictures-") as folder,
+        running_site(Path(folder), OUTBOX="{}") as site,
+        site.mail_server(),
+        chromium.launched(path) as browser,
+    ):
+        for picture in wanted:
+            _take_order(browser, site, picture)
 
 
 def _furnish(site: Site) -> Scene:
@@ -132,6 +159,30 @@ def _take(browser: Browser, site: Site, scene: Scene, picture: Picture) -> None:
         width, height = picture.size
         page.set_viewport_size({"width": width, "height": picture.height or height})
         page.screenshot(path=file, full_page=not picture.height)
+    _make_small(file)
+
+
+def _take_order(browser: Browser, site: Site, picture: Picture) -> None:
+    """Take the page of an order that was placed while the bank was down."""
+    width, height = picture.size
+    context = browser.new_context(
+        base_url=site.url,
+        viewport={"width": width, "height": picture.height or height},
+        color_scheme="dark" if picture.scheme == "dark" else "light",
+    )
+    page = context.new_page()
+    sign_up(page)
+    go_to_checkout(page)
+    page.get_by_role("button", name="Bank down for 30 s").click()
+    page.get_by_text("The bank is down.").wait_for()
+    place(page)
+    drawer = page.get_by_role("complementary", name="Behind the scenes")
+    drawer.get_by_text("inventory.StockReserved").wait_for()
+    drawer.get_by_text("failed 2 times").wait_for()
+    file = IMAGES / f"{picture.name}.png"
+    page.screenshot(path=file)
+    page.get_by_text(READY).wait_for(timeout=120_000)
+    context.close()
     _make_small(file)
 
 

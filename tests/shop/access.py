@@ -11,7 +11,17 @@ from tests.outbox.admin.test_permissions import PAGES
 from tests.shop.addresses import Address
 
 #: For everybody: they show nothing of anybody.
-PUBLIC = {"home", "docs", "schema", "inventory:products", "problem", "admin:login"}
+PUBLIC = {
+    "docs",
+    "schema",
+    "inventory:products",
+    "problem",
+    "admin:login",
+    "storefront:basket",
+    "storefront:catalogue",
+    "storefront:sign_in",
+    "storefront:sign_up",
+}
 #: For all staff, whatever their permissions: their own account, and a page that lists their models.
 FOR_STAFF = {
     "admin:index",
@@ -27,10 +37,15 @@ FOR_OWNERS = {
     "orders:orders",
     "orders:order",
     "orders:timeline",
+    "storefront:order",
+    "storefront:order_status",
+    "storefront:orders",
     "webhooks:webhooks",
     "webhooks:webhook",
     "webhooks:deliveries",
 }
+#: Those of these that list rows: for everybody else they are empty.
+LISTS = {"orders:orders", "storefront:orders", "webhooks:webhooks"}
 #: Those of these that staff with a permission see of everybody.
 FOR_STAFF_TOO = {"orders:order": "orders.view_order", "orders:timeline": "orders.view_order"}
 #: They take no GET, or lead elsewhere.
@@ -48,6 +63,11 @@ FOR_NOBODY = {
     "orders:refunds",
     "orders:shipping",
     "payments:bank_webhook",
+    "storefront:cancel",
+    "storefront:change_basket",
+    "storefront:checkout",  # it leads to an empty basket
+    "storefront:order_again",
+    "storefront:sign_out",
     "second_factor:recovery_codes",
     "second_factor:remove",
     "second_factor:verify",  # it leads to "enrol" who has set up none

@@ -15,7 +15,7 @@ from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RegexPattern
 
-#: The models of the rows that an API address names, by the first step of its path.
+#: The models of the rows that an address of API or storefront names, by the first step of its path.
 API_MODELS = {"orders": "orders.Order", "webhooks": "webhooks.Endpoint"}
 #: What stands in place of a part that names no row.
 OTHER_PARTS = {"app_label": "auth", "code": "not_found", "content_type_id": "1", "url": "nowhere"}
@@ -51,6 +51,8 @@ class Address:
 
     def _model(self) -> type[Model]:
         _empty, site, first, *rest = self.route.split("/")
+        if site in API_MODELS:  # of the storefront
+            return apps.get_model(API_MODELS[site])
         if site == "api":
             return apps.get_model(API_MODELS[first])
         return apps.get_model("auth.User" if first == "r" else f"{first}.{rest[0]}")

@@ -2,7 +2,8 @@
 
 Usage: dummy_stack.py FOLDER NAME:STAGE:BEHAVIOUR[:CODE[:overlaps]] ...
 
-A file `changed` in the folder stands for changed code; `broken`, for code that does not load.
+A file `changed` in the folder stands for changed code; `broken`, for code that does not load. With
+CONTROL in the environment it takes requests for faults.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ sys.modules["shop"] = package = ModuleType("shop")
 package.__path__ = [str(ROOT / "shop")]
 
 from shop.up.console import Console  # noqa: E402  the lines above prepare it
+from shop.up.control import Control  # noqa: E402  the lines above prepare it
 from shop.up.errors import UpError  # noqa: E402
 from shop.up.processes import Program  # noqa: E402
 from shop.up.supervisor import Supervisor  # noqa: E402
@@ -71,6 +73,9 @@ def main() -> int:
             console.info(f"guardian {supervisor.guardian_pid}")
             supervisor.start([program(description) for description in sys.argv[2:]])
             console.info("all ready")
+            if "CONTROL" in os.environ:
+                control = Control(folder / "control", supervisor, console.info)
+                supervisor.run(each_turn=control.check)
             supervisor.run()
     except UpError as error:
         console.error(str(error))

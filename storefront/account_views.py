@@ -1,0 +1,72 @@
+"""Sign up, sign in and sign out of customers."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth import login, logout
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render, resolve_url
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+
+from storefront.forms import SignUpForm
+
+HOME = "storefront:catalogue"
+
+
+class SignUpThrottle(SimpleRateThrottle):
+    """Limit on new accounts from one address; each web process counts for itself."""
+
+    scope = "sign_up"
+    rate = "30/hour"
+
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:
+        """Return the key of the count of the client's address."""
+        return f"sign_up_{request.META.get('REMOTE_ADDR', '')}"
+
+
+class SignIn(LoginView):
+    """Sign in. Wrong passwords are counted as in the admin."""
+
+    template_name = "storefront/sign_in.html"
+    next_page = HOME
+
+
+@sensitive_post_parameters()
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_up(request: HttpRequest) -> HttpResponse:
+    """Create an account and sign in. The basket is kept."""
+    form = SignUpForm(request.POST or None)
+    status = 200
+    if request.method == "POST" and form.is_valid():
+        if SignUpThrottle().allow_request(request, None):  # type: ignore[arg-type]  # it reads META only
+            user = form.save()
+            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+            return redirect(_next(request))
+        form.add_error(None, _("Too many accounts were created here. Try again in an hour."))
+        status = 429
+    context = {"form": form, "next": _next(request)}
+    return render(request, "storefront/sign_up.html", context, status=status)
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """Sign out, which empties the basket."""
+    logout(request)
+    messages.info(request, _("You are signed out."))
+    return redirect(HOME)
+
+
+def _next(request: HttpRequest) -> str:
+    """Return the address of the parameter `next`, if it is on this site, or the catalogue's."""
+    url = request.POST.get("next") or request.GET.get("next") or ""
+    is_ours = url_has_allowed_host_and_scheme(
+        url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return url if is_ours else resolve_url(HOME)

@@ -1,0 +1,72 @@
+"""The forms of the storefront."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.models import User
+from django.utils.translation import gettext_lazy as _
+
+from shared.mail import LONGEST_ADDRESS, MailboxValidator
+from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
+from storefront.cards import cards_in_use
+
+
+class BasketForm(forms.Form):
+    """A change of the basket: units of one product, added or set."""
+
+    sku = forms.CharField(max_length=LONGEST_SKU)
+    quantity = forms.IntegerField(min_value=0, max_value=MOST_UNITS)
+    adds = forms.BooleanField(required=False)
+
+
+class CheckoutForm(forms.Form):
+    """The card and the address of an order, with its idempotency key."""
+
+    key = forms.UUIDField(widget=forms.HiddenInput)
+    email = forms.EmailField(
+        label=_("E-mail address"),
+        help_text=_("For messages about this order."),
+        max_length=LONGEST_ADDRESS,
+        validators=[MailboxValidator()],
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+    card = forms.ChoiceField(label=_("Card"), widget=forms.RadioSelect)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cards = cards_in_use()
+        self.fields["card"].choices = [(card.token, card.name) for card in cards]  # type: ignore[attr-defined]  # a ChoiceField
+        self.fields["card"].initial = cards[0].token
+        self.cards = cards
+
+
+def lines_of(texts: list[str]) -> dict[str, int]:
+    """Return units by SKU from the checkout's lines, such as "TEA-SENCHA 2". Skip malformed ones.
+
+    The form repeats the lines that the customer saw. So a form that is sent again places the same
+    order, although the basket is empty by then.
+    """
+    lines: dict[str, int] = {}
+    for text in texts[:MOST_PRODUCTS]:
+        sku, _space, quantity = text.rpartition(" ")
+        if sku and len(sku) <= LONGEST_SKU and quantity.isascii() and quantity.isdigit():
+            lines[sku] = min(int(quantity[:4]), MOST_UNITS)
+    return {sku: quantity for sku, quantity in lines.items() if quantity}
+
+
+class SignUpForm(UserCreationForm):  # type: ignore[type-arg]  # generic in stubs only
+    """A new customer: name, e-mail address and password."""
+
+    email = forms.EmailField(
+        label=_("E-mail address"),
+        max_length=LONGEST_ADDRESS,
+        validators=[MailboxValidator()],
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+
+    class Meta(UserCreationForm.Meta):
+        model = User
+        fields = ("username", "email")

@@ -1,0 +1,92 @@
+"""A customer's own orders. Orders of others do not exist for these views, also not for staff."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from orders import queries as orders
+from storefront import services
+from storefront.api_client import RefusedByApi
+from storefront.baskets import Basket
+from storefront.progress import progress_of
+
+SIGN_IN = "storefront:sign_in"
+ORDERS_ON_A_PAGE = 20
+
+
+@require_safe
+@login_required(login_url=SIGN_IN)
+def order_list(request: HttpRequest) -> HttpResponse:
+    """Show the customer's orders, the newest first."""
+    pages = Paginator(orders.orders_of(request.user), ORDERS_ON_A_PAGE)
+    page = pages.get_page(request.GET.get("page"))
+    return render(request, "storefront/orders.html", {"page": page})
+
+
+@require_safe
+@login_required(login_url=SIGN_IN)
+def order(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Show one order, which follows its status."""
+    return render(request, "storefront/order.html", _context(request, pk))
+
+
+@require_safe
+def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Return the part of the page that changes, or 204 if the browser shows it already.
+
+    htmx swaps nothing on a 204, so that screen readers announce changes only.
+    """
+    if not request.user.is_authenticated:
+        if "HX-Request" in request.headers:
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        query = urlencode({"next": reverse("storefront:order", args=[pk])})
+        return redirect(f"{reverse(SIGN_IN)}?{query}")
+    context = _context(request, pk)
+    if request.GET.get("seen") == context["progress"].version:
+        return HttpResponse(status=204)
+    return render(request, "storefront/order_status.html", context)
+
+
+@require_POST
+@login_required(login_url=SIGN_IN)
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Cancel an order, and show its page."""
+    _own(request, pk)
+    try:
+        services.cancel_order(request, order_id=pk)
+    except RefusedByApi as refusal:
+        messages.error(request, refusal.detail)
+    return redirect("storefront:order", pk)
+
+
+@require_POST
+@login_required(login_url=SIGN_IN)
+def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Put the products of an order into the basket."""
+    lines = {line.sku: line.quantity for line in _own(request, pk).lines}
+    Basket(request.session).fill(lines)
+    messages.info(request, _("The products of the order are in your basket."))
+    return redirect("storefront:basket")
+
+
+def _own(request: HttpRequest, pk: UUID) -> orders.OrderSummary:
+    """Return an order of the signed-in customer; raise Http404 for any other."""
+    if not orders.orders_of(request.user).filter(pk=pk).exists():
+        raise Http404
+    return orders.summary(pk)
+
+
+def _context(request: HttpRequest, pk: UUID) -> dict[str, Any]:
+    order = _own(request, pk)
+    return {"order": order, "progress": progress_of(order)}

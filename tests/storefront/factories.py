@@ -1,0 +1,48 @@
+"""Customers, products and forms for tests of the storefront."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.test import Client
+
+from inventory.services import add_product, receive_stock
+from shared.money import Money
+
+PASSWORD = "a long phrase 1"
+
+
+def product(
+    sku: str = "TEA", *, name: str = "Green tea", price: int = 1280, units: int = 10
+) -> str:
+    """Add a product, with units in stock, and return its SKU."""
+    add_product(sku=sku, name=name, unit_price=Money(amount=price, currency="JPY"))
+    if units:
+        receive_stock(sku=sku, quantity=units, reference="test")
+    return sku
+
+
+def customer(name: str = "alice") -> User:
+    return User.objects.create_user(name, f"{name}@example.com", PASSWORD)
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def put_into_basket(client: Client, sku: str, quantity: int = 1) -> None:
+    client.post("/basket/change/", {"sku": sku, "quantity": quantity, "adds": "yes"})
+
+
+def checkout_form(client: Client, **changed: Any) -> dict[str, Any]:
+    """Return the fields of the checkout's form as a browser sends them, with some changed."""
+    html = client.get("/checkout/").content.decode()
+    fields: dict[str, Any] = {"card": "tok_success"}
+    for name, value in re.findall(r'<input[^>]* name="(key|email)" value="([^"]*)"', html):
+        fields[name] = value
+    fields["line"] = re.findall(r'name="line" value="([^"]*)"', html)
+    return fields | changed

@@ -1,0 +1,108 @@
+"""Customers sign up, sign in and sign out."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+
+from storefront.account_views import SignUpThrottle
+from tests.storefront.factories import PASSWORD, customer, product, put_into_basket
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+NEW = {
+    "username": "yuki",
+    "email": "yuki@example.com",
+    "password1": PASSWORD,
+    "password2": PASSWORD,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_counted_accounts() -> None:
+    cache.clear()
+
+
+class TestASignUp:
+    def test_creates_a_customer_without_rights_who_is_signed_in(self, client):
+        answer = client.post("/account/sign-up/", {**NEW, "is_staff": "on", "is_superuser": "on"})
+
+        user = User.objects.get()
+        assert answer.headers["Location"] == "/"
+        assert (user.email, user.is_staff, user.is_superuser) == ("yuki@example.com", False, False)
+        assert client.session["_auth_user_id"] == str(user.pk)
+
+    def test_keeps_the_basket_and_goes_on(self, client):
+        put_into_basket(client, product())
+
+        answer = client.post("/account/sign-up/", {**NEW, "next": "/checkout/"})
+
+        assert answer.headers["Location"] == "/checkout/"
+        assert client.session["basket_lines"] == {"TEA": 1}
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"email": ""},
+            {"email": "root@localhost"},
+            {"password2": "another phrase"},
+            {"password1": "12345678", "password2": "12345678"},
+            {"username": ""},
+        ],
+    )
+    def test_with_bad_input_writes_nothing(self, client, wrong):
+        answer = client.post("/account/sign-up/", {**NEW, **wrong})
+
+        assert "errors" in answer.content.decode()
+        assert not User.objects.exists()
+
+    def test_leads_to_no_other_site(self, client):
+        answer = client.post("/account/sign-up/", {**NEW, "next": "https://example.com/"})
+
+        assert answer.headers["Location"] == "/"
+
+    def test_is_refused_after_too_many_from_one_address(self, client, monkeypatch):
+        monkeypatch.setattr(SignUpThrottle, "rate", "1/hour")
+        client.post("/account/sign-up/", NEW)
+
+        answer = client.post(
+            "/account/sign-up/", {**NEW, "username": "rin", "email": "rin@example.com"}
+        )
+
+        assert answer.status_code == 429
+        assert User.objects.count() == 1
+
+
+class TestASignIn:
+    def test_goes_on_where_it_was_needed(self, client):
+        customer()
+
+        answer = client.post(
+            "/account/sign-in/", {"username": "alice", "password": PASSWORD, "next": "/orders/"}
+        )
+
+        assert answer.headers["Location"] == "/orders/"
+
+    def test_with_a_wrong_password_is_refused(self, client):
+        customer()
+
+        client.post("/account/sign-in/", {"username": "alice", "password": "guess"})
+
+        assert "_auth_user_id" not in client.session
+
+
+class TestASignOut:
+    def test_empties_the_basket(self, client):
+        client.force_login(customer())
+        put_into_basket(client, product())
+
+        client.post("/account/sign-out/")
+
+        assert "basket_lines" not in client.session
+        assert "_auth_user_id" not in client.session
+
+    def test_is_no_link_that_another_site_could_use(self, client):
+        client.force_login(customer())
+
+        assert client.get("/account/sign-out/").status_code == 405

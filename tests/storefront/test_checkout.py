@@ -1,0 +1,256 @@
+"""The basket and the checkout: one form places one order, through the API."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from inventory.models import Product
+from orders.models import Order
+from outbox.models import Event
+from tests.storefront.factories import (
+    checkout_form,
+    customer,
+    product,
+    put_into_basket,
+    signed_in,
+)
+from tests.threads import run_together
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def tea() -> str:
+    return product()
+
+
+@pytest.fixture
+def alice(tea: str) -> Client:
+    """A customer with two units of tea in the basket."""
+    client = signed_in(customer())
+    put_into_basket(client, tea, 2)
+    return client
+
+
+class TestTheBasket:
+    def test_adds_up_units_of_a_product(self, client, tea):
+        put_into_basket(client, tea, 2)
+        put_into_basket(client, tea, 3)
+
+        assert client.session["basket_lines"] == {tea: 5}
+
+    def test_shows_the_total(self, client, tea):
+        put_into_basket(client, tea, 2)
+
+        assert "¥2,560" in client.get("/basket/").content.decode()
+
+    def test_removes_a_product_with_no_units(self, client, tea):
+        put_into_basket(client, tea)
+
+        client.post("/basket/change/", {"sku": tea, "quantity": "0"})
+
+        assert client.session["basket_lines"] == {}
+
+    @pytest.mark.parametrize("quantity", ["-1", "100", "many", ""])
+    def test_refuses_a_number_that_is_none(self, client, tea, quantity):
+        client.post("/basket/change/", {"sku": tea, "quantity": quantity})
+
+        assert "basket_lines" not in client.session
+
+    def test_refuses_an_unknown_product(self, client, tea):
+        answer = client.post("/basket/change/", {"sku": "NO", "quantity": "1"}, follow=True)
+
+        assert "This product is not on sale any more." in answer.content.decode()
+        assert client.session["basket_lines"] == {}
+
+    def test_drops_a_product_that_is_not_on_sale_any_more(self, client, tea):
+        put_into_basket(client, tea)
+        Product.objects.update(on_sale=False)
+
+        page = client.get("/basket/").content.decode()
+
+        assert "Some products are not on sale any more." in page
+        assert "Your basket is empty." in page
+
+    def test_warns_of_a_product_that_is_short(self, client):
+        put_into_basket(client, product("CLOCK", units=1), 2)
+
+        assert "Only 1 unit is available now." in client.get("/basket/").content.decode()
+
+    def test_is_kept_by_a_sign_in(self, client, tea):
+        put_into_basket(client, tea)
+        customer()
+
+        client.post("/account/sign-in/", {"username": "alice", "password": "a long phrase 1"})
+
+        assert client.session["basket_lines"] == {tea: 1}
+
+
+class TestAnOrder:
+    def test_is_placed_and_followed(self, alice, tea):
+        answer = alice.post("/checkout/", checkout_form(alice))
+
+        order = Order.objects.get()
+        assert answer.headers["Location"] == f"/orders/{order.pk}/"
+        assert order.email == "alice@example.com"
+        assert [(line.sku, line.quantity) for line in order.lines.all()] == [(tea, 2)]
+        assert alice.session["basket_lines"] == {}
+
+    def test_has_the_correlation_id_of_the_click_and_the_customer_as_its_actor(self, alice):
+        answer = alice.post("/checkout/", checkout_form(alice))
+
+        event = Event.objects.get(name="orders.OrderPlaced")
+        assert str(event.correlation_id) == answer.headers["X-Correlation-ID"]
+        assert event.actor == f"user:{Order.objects.get().customer_id}"
+
+    def test_is_placed_in_the_language_of_the_page(self, alice):
+        alice.post("/checkout/", checkout_form(alice), headers={"Accept-Language": "ja"})
+
+        assert Order.objects.get().language == "ja"
+
+    def test_is_placed_once_by_a_form_that_is_sent_again(self, alice):
+        """The back button shows the form of an order that is placed."""
+        form = checkout_form(alice)
+
+        answers = [alice.post("/checkout/", form) for _ in range(2)]
+
+        assert Order.objects.count() == 1
+        assert len({answer.headers["Location"] for answer in answers}) == 1
+
+    def test_is_placed_once_by_two_tabs_with_the_same_basket(self, alice):
+        forms = [checkout_form(alice) for _ in range(2)]
+
+        for form in forms:
+            alice.post("/checkout/", form)
+
+        assert Order.objects.count() == 1
+
+    def test_is_not_placed_again_with_another_card(self, alice):
+        form = checkout_form(alice)
+        alice.post("/checkout/", form)
+
+        answer = alice.post("/checkout/", {**form, "card": "tok_slow"}, follow=True)
+
+        assert answer.redirect_chain == [("/orders/", 302)]
+        assert "You have placed this order before." in answer.content.decode()
+        assert Order.objects.count() == 1
+
+    def test_is_placed_beside_an_earlier_one_with_the_same_products(self, alice, tea):
+        alice.post("/checkout/", checkout_form(alice))
+        put_into_basket(alice, tea, 2)
+
+        alice.post("/checkout/", checkout_form(alice))
+
+        assert Order.objects.count() == 2
+
+    def test_leaves_products_that_were_added_meanwhile(self, alice):
+        form = checkout_form(alice)
+        put_into_basket(alice, product("WHISK"))
+
+        alice.post("/checkout/", form)
+
+        assert "WHISK" in alice.session["basket_lines"]
+
+    def test_has_the_prices_of_the_catalogue(self, alice):
+        form = checkout_form(alice)
+
+        alice.post("/checkout/", {**form, "total": "1", "unit_price": "1"})
+
+        assert Order.objects.get().total_amount == 2560
+
+
+class TestARefusedOrder:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"card": "tok_of_mine"},
+            {"card": ""},
+            {"email": "nobody"},
+            {"email": ""},
+            {"key": "1"},
+        ],
+    )
+    def test_writes_nothing_and_shows_the_reason(self, alice, wrong):
+        answer = alice.post("/checkout/", {**checkout_form(alice), **wrong})
+
+        assert answer.status_code == 422
+        assert not Order.objects.exists()
+        assert not Event.objects.exists()
+        assert alice.session["basket_lines"]
+
+    def test_shows_the_sentence_of_the_api(self, alice, tea):
+        form = checkout_form(alice)
+
+        answer = alice.post("/checkout/", {**form, "line": ["GONE 1", f"{tea} 1"]})
+
+        assert "Not for sale: GONE." in answer.content.decode()
+        assert not Order.objects.exists()
+
+    def test_may_be_sent_again_with_the_same_key(self, alice):
+        form = checkout_form(alice)
+        alice.post("/checkout/", {**form, "line": ["GONE 1"]})
+
+        alice.post("/checkout/", form)
+
+        assert Order.objects.count() == 1
+
+    def test_without_lines_returns_to_the_basket(self, alice):
+        answer = alice.post("/checkout/", {**checkout_form(alice), "line": ["TEA", "TEA x", "7"]})
+
+        assert answer.headers["Location"] == "/basket/"
+
+    def test_needs_the_token_of_the_form(self, tea):
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(customer())
+
+        answer = client.post("/checkout/", {"key": str(uuid4()), "line": f"{tea} 1"})
+
+        assert answer.status_code == 403
+        assert not Order.objects.exists()
+
+
+class TestAVisitorWithoutASession:
+    def test_signs_in_before_the_checkout(self, client, tea):
+        put_into_basket(client, tea)
+
+        answer = client.get("/checkout/")
+
+        assert answer.headers["Location"] == "/account/sign-in/?next=%2Fcheckout%2F"
+
+    def test_keeps_the_basket_of_a_form_that_was_open(self, alice, tea):
+        form = checkout_form(alice)
+        alice.session.flush()
+        alice.cookies.clear()
+
+        answer = alice.post("/checkout/", form, follow=True)
+
+        assert "Your session has ended." in answer.content.decode()
+        assert alice.session["basket_lines"] == {tea: 2}
+        assert not Order.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestADoubleClick:
+    def test_places_one_order(self, tea):
+        """Two requests at the same time, as two clicks on the button send them."""
+        user = customer()
+        first = signed_in(user)
+        put_into_basket(first, tea)
+        form = checkout_form(first)
+        second = Client()
+        second.cookies = first.cookies
+
+        answers: list[Any] = []
+
+        def click(client: Client) -> None:
+            answers.append(client.post("/checkout/", form))
+
+        run_together([partial(click, client) for client in (first, second)])
+
+        url = f"/orders/{Order.objects.get().pk}/"
+        assert [answer.headers["Location"] for answer in answers] == [url, url]

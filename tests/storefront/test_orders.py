@@ -1,0 +1,203 @@
+"""A customer's own orders: their progress, cancellation, and repetition."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from orders import services
+from orders.models import Order
+from outbox.models import Event
+from payments.models import Payment
+from storefront.progress import progress_of
+from tests.storefront.factories import customer, product, signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+def place(user: User, sku: str = "TEA", card: str = "tok_success") -> Order:
+    return services.place_order(
+        customer=user,
+        lines=[services.WantedLine(sku=sku, quantity=1)],
+        payment_method=card,
+        email=user.email,
+        language="en",
+    )
+
+
+@pytest.fixture
+def alice() -> User:
+    product()
+    return customer()
+
+
+@pytest.fixture
+def order(alice: User) -> Order:
+    return place(alice)
+
+
+@pytest.fixture
+def browser(alice: User) -> Client:
+    return signed_in(alice)
+
+
+def states(order: Order) -> list[str]:
+    from orders.queries import summary
+
+    return [step.state.value for step in progress_of(summary(order.pk)).steps]
+
+
+class TestTheProgress:
+    def test_of_a_new_order_runs_goods_and_card_at_the_same_time(self, order):
+        assert states(order) == ["done", "now", "now", "open", "open"]
+
+    def test_of_a_confirmed_order_waits_for_the_money(self, order):
+        services.record_stock_reserved(order_id=order.pk)
+        services.record_payment_authorized(order_id=order.pk)
+
+        assert states(order) == ["done", "done", "done", "now", "open"]
+
+    def test_of_a_sold_out_order_names_the_failed_step(self, order):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+
+        assert states(order) == ["done", "failed", "ended", "ended", "ended"]
+
+    def test_of_a_declined_card_names_the_failed_step(self, order):
+        services.record_stock_reserved(order_id=order.pk)
+        services.cancel_for_declined_payment(order_id=order.pk)
+
+        assert states(order) == ["done", "done", "failed", "ended", "ended"]
+
+
+class TestTheSentences:
+    def test_cover_every_status_reason_and_payment(self):
+        """A new status fails here until it has a sentence."""
+        from payments.models import Status
+        from storefront.progress import CANCELLED, HEADLINES, MONEY_BACK
+
+        without_money = {Status.INTENDED, Status.DECLINED, Status.FORESTALLED}
+        assert set(HEADLINES) == set(Order.Status) - {Order.Status.CANCELLED}
+        assert set(CANCELLED) == set(Order.CancelReason)
+        assert set(MONEY_BACK) == set(Status) - without_money
+
+
+class TestThePageOfAnOrder:
+    def test_follows_the_status_with_and_without_javascript(self, browser, order):
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+
+        assert f'hx-get="/orders/{order.pk}/status/?seen=' in page
+        assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page
+
+    def test_gets_nothing_while_nothing_changes(self, browser, order):
+        version = self.version(order)
+
+        answer = browser.get(f"/orders/{order.pk}/status/?seen={version}")
+
+        assert answer.status_code == 204
+
+    def test_gets_the_new_status_after_a_change(self, browser, order):
+        version = self.version(order)
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+
+        answer = browser.get(f"/orders/{order.pk}/status/?seen={version}")
+
+        assert "Cancelled: the goods were sold out." in answer.content.decode()
+        assert "You paid nothing." in answer.content.decode()
+
+    def test_asks_no_more_once_the_parcel_has_arrived(self, browser, order):
+        Order.objects.filter(pk=order.pk).update(status="received", changed_at="2020-01-01T00Z")
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+
+        assert "hx-get" not in page
+        assert "http-equiv" not in page
+
+    def test_says_that_a_cancelled_payment_is_being_returned(self, browser, order):
+        services.cancel_order(order_id=order.pk, by="user:1")
+        Payment.objects.create(
+            order_id=order.pk,
+            status="voiding",
+            amount=1280,
+            currency="JPY",
+            payment_method="tok_success",
+            authorization_id="a1",
+            cancelled_at=order.placed_at,
+        )
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+
+        assert "The bank is releasing the reserved amount." in page
+
+    @staticmethod
+    def version(order: Order) -> str:
+        from orders.queries import summary
+
+        return progress_of(summary(order.pk)).version
+
+
+class TestAnOrderOfSomebodyElse:
+    @pytest.mark.parametrize("part", ["", "status/"])
+    @pytest.mark.parametrize("rights", [{}, {"is_staff": True, "is_superuser": True}])
+    def test_does_not_exist(self, order, part, rights):
+        other = User.objects.create_user("mallory", "mallory@example.com", **rights)
+
+        answer = signed_in(other).get(f"/orders/{order.pk}/{part}")
+
+        assert answer.status_code == 404
+
+    @pytest.mark.parametrize("part", ["cancel/", "again/"])
+    @pytest.mark.parametrize("rights", [{}, {"is_staff": True, "is_superuser": True}])
+    def test_is_not_changed(self, order, part, rights):
+        other = User.objects.create_user("mallory", "mallory@example.com", **rights)
+
+        answer = signed_in(other).post(f"/orders/{order.pk}/{part}")
+
+        assert answer.status_code == 404
+        assert Order.objects.get().status == "placed"
+
+    def test_is_not_listed(self, order):
+        page = signed_in(customer("mallory")).get("/orders/").content.decode()
+
+        assert order.reference not in page
+
+    def test_looks_like_one_that_was_never_placed(self, browser):
+        assert browser.get(f"/orders/{uuid4()}/").status_code == 404
+
+
+class TestAVisitor:
+    def test_signs_in_to_see_an_order(self, client, order):
+        answer = client.get(f"/orders/{order.pk}/")
+
+        assert answer.headers["Location"].startswith("/account/sign-in/?next=")
+
+    def test_whose_session_ended_reloads_the_page_that_follows_an_order(self, client, order):
+        answer = client.get(f"/orders/{order.pk}/status/", headers={"HX-Request": "true"})
+
+        assert answer.headers["HX-Refresh"] == "true"
+
+
+class TestACancellation:
+    def test_is_made_once_by_two_clicks(self, browser, order):
+        for _ in range(2):
+            browser.post(f"/orders/{order.pk}/cancel/")
+
+        assert Order.objects.get().cancel_reason == "requested"
+        assert Event.objects.filter(name="orders.OrderCancelled").count() == 1
+
+    def test_of_a_shipped_order_is_refused_with_the_reason(self, browser, order):
+        Order.objects.filter(pk=order.pk).update(status="shipped")
+
+        answer = browser.post(f"/orders/{order.pk}/cancel/", follow=True)
+
+        assert "shipped already, so it cannot be cancelled" in answer.content.decode()
+        assert Order.objects.get().status == "shipped"
+
+
+class TestAnOrderThatIsOrderedAgain:
+    def test_fills_the_basket(self, browser, order):
+        browser.post(f"/orders/{order.pk}/again/")
+
+        assert browser.session["basket_lines"] == {"TEA": 1}
