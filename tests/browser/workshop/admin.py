@@ -21,3 +21,5 @@ class RepairAdmin(TimelineMixin):
     ]
     list_filter = ["carrier", "received_at"]
     search_fields = ["reference"]
+    # Django's form of a date and a time has findings of its own.
+    readonly_fields = ["received_at", "promised_at"]

@@ -76,3 +76,13 @@ class TestThePage:
         assertContains(answer, "No app, event or handler is called")
         assertContains(answer, "tests.Packed → tests.weigh_parcel")
         assert "called <script>" not in answer.content.decode()
+
+    @pytest.mark.parametrize("value", ["\0", "\ud800".encode("utf-8", "surrogatepass"), "'\"><b>"])
+    @pytest.mark.parametrize("name", ["app", "process"])
+    def test_survives_any_value(
+        self, outbox: Outbox, admin_client: Client, name: str, value: str | bytes
+    ):
+        answer = admin_client.get(MAP, {name: value})
+
+        assert answer.status_code == 200
+        assert "'\"><b>" not in answer.content.decode()
