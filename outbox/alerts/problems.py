@@ -189,7 +189,7 @@ def _breakers(found: Status, failing: Collection[str]) -> Iterator[Problem]:
 def _silent(*, using: str) -> Iterator[Problem]:
     for one in health_of_parts(using=using):
         if not one.is_on and one.part not in ("source", "consumer"):
-            text = _("The %(name)s is silent: %(text)s. Run `manage.py outbox doctor`.")
+            text = _("No recent heartbeat of %(name)s: %(text)s. Run `manage.py outbox doctor`.")
             yield _of_part(one, SILENT, text, name="outbox_minute_changelist")
 
 
