@@ -80,7 +80,7 @@ class TestLiveStream:
 class TestTheBoard:
     @pytest.fixture(autouse=True)
     def open_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(board.connection, "close", lambda: None)  # the test's own transaction
+        monkeypatch.setattr("shop.demo.board.connection.close", lambda: None)  # its transaction
 
     def test_says_that_there_is_no_order(self):
         assert board.frame(80, 40)[-1] == "No order yet. Deliveries and events owed: 0."
