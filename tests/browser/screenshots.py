@@ -1,4 +1,4 @@
-"""`make screenshots`: pictures of storefront and monitor for the README and docs/, from a shop that runs.
+"""`make screenshots`: pictures of storefront and monitor for README and docs, from a running shop.
 
 All of them, or those that are named: `make screenshots ARGS="overview map"`.
 
