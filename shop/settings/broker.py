@@ -108,6 +108,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"queue": "orders", "expire_seconds": 3600},
     },
     "api.delete_old_rows": {"task": "api.delete_old_rows", "schedule": 3600.0},
+    "shop.delete_old_sessions": {
+        "task": "shop.delete_old_sessions",
+        "schedule": 3600.0,
+        "options": {"queue": "orders", "expire_seconds": 3600},
+    },
     "webhooks.delete_old_rows": {
         "task": "webhooks.delete_old_rows",
         "schedule": 3600.0,

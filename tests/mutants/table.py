@@ -26,6 +26,7 @@ from tests.mutants.settlements import SETTLEMENTS
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
+from tests.mutants.storefront import STOREFRONT
 from tests.mutants.tasks import TASKS
 
 MUTANTS: list[Mutant] = [
@@ -53,4 +54,5 @@ MUTANTS: list[Mutant] = [
     *TASKS,
     *LOCAL,
     *ALERTS,
+    *STOREFRONT,
 ]

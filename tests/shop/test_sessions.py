@@ -1,4 +1,4 @@
-"""How long staff stay signed in."""
+"""How long staff and customers stay signed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
+from django.utils import timezone
+
+from shop.tasks import delete_old_sessions
+from tests.storefront.factories import (
+    checkout_form,
+    customer,
+    product,
+    put_into_basket,
+    signed_in,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -112,3 +123,31 @@ class TestASession:
         clock.shift(timedelta(seconds=1))
         assert is_signed_in(browser)
         assert browser.session["seen_at"] == noted + 60
+
+
+class TestTheSessionOfACustomer:
+    def test_that_ends_during_the_checkout_loses_no_basket(self, clock: Any):
+        tea, client = product(), Client()
+        customer()
+        credentials = {"username": "alice", "password": "a long phrase 1"}
+        client.post("/account/sign-in/", credentials)
+        put_into_basket(client, tea, 2)
+        form = checkout_form(client)
+        clock.shift(timedelta(minutes=61))
+
+        answer = client.post("/checkout/", form, follow=True)
+
+        assert "Your session has ended." in answer.content.decode()
+        assert client.session["basket_lines"] == {tea: 2}
+
+
+class TestAnExpiredSession:
+    def test_is_deleted_and_others_are_kept(self, clock: Any):
+        clients = [signed_in(customer(name)) for name in ("alice", "hanako")]
+        expired, kept = (client.session.session_key for client in clients)
+        now = timezone.now()
+        Session.objects.filter(pk=expired).update(expire_date=now - timedelta(seconds=1))
+
+        delete_old_sessions()
+
+        assert list(Session.objects.values_list("pk", flat=True)) == [kept]
