@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from shop.demo.scenarios import OrderSpec
-from tests.browser.conftest import BETWEEN, HEIGHT, PHONE, WIDE
+from tests.browser.conftest import HEIGHT, WIDE, WIDTHS
 from tests.browser.page_checks import (
     BrowserErrors,
     findings,
@@ -72,7 +72,7 @@ def assert_good_at_each_width(page: Page) -> None:
     assert answer is not None
     assert policy_errors(answer) == []
     assert inline_parts(answer.text()) == []
-    for width in (PHONE, *BETWEEN, WIDE):
+    for width in (*WIDTHS, WIDE):
         page.set_viewport_size({"width": width, "height": HEIGHT})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
