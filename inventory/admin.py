@@ -57,7 +57,7 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
     def price_shown(self, product: Product) -> str:
         return str(product.unit_price)
 
-    def get_fields(self, request: HttpRequest, obj: Product | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Product | None = None) -> list[Any]:
         """Show the price as money to users who may not change it."""
         price = "price" if self.has_change_permission(request, obj) else "price_shown"
         return ["sku", "name", price, "currency", "on_sale"]
