@@ -183,6 +183,39 @@ LOCAL = [
         noticed_by=(f"{SUPERVISOR}TestASupervisor::test_tries_again_if_no_process_can_be_started",),
     ),
     Mutant(
+        name="hopeless-supervisor",
+        without="a supervisor goes on for ever although no process can begin",
+        edits=(
+            Edit("outbox/local/supervisor.py", "                self._give_up_if_hopeless()\n", ""),
+        ),
+        noticed_by=(
+            f"{SUPERVISOR}TestASupervisor"
+            "::test_gives_up_if_each_process_fails_soon_after_its_start",
+        ),
+    ),
+    Mutant(
+        name="killed-processes",
+        without="a supervisor gives up if handlers kill their processes",
+        edits=(Edit("outbox/local/supervisor.py", "if status > 0 and not", "if status and not"),),
+        noticed_by=(
+            f"{SUPERVISOR}TestASupervisor::test_goes_on_if_its_processes_are_killed_or_end",
+        ),
+    ),
+    Mutant(
+        name="interrupted-stop",
+        without="a stop that interrupts deliveries has the status of any stop",
+        edits=(
+            Edit(
+                "outbox/local/supervisor.py",
+                "self._is_clean &= os.waitstatus_to_exitcode(status) in _CLEAN",
+                "_ = status",
+            ),
+        ),
+        noticed_by=(
+            f"{SUPERVISOR}TestASupervisor::test_reports_a_process_that_ended_before_its_deliveries",
+        ),
+    ),
+    Mutant(
         name="output-of-a-process",
         without="what a handler has printed is lost when its process ends",
         edits=(
