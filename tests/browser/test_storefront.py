@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from shop.demo.scenarios import OrderSpec
-from tests.browser.conftest import HEIGHT, WIDE, WIDTHS
+from tests.browser.conftest import HEIGHT, PHONE, WIDE, WIDTHS
 from tests.browser.page_checks import (
     BrowserErrors,
     findings,
