@@ -88,6 +88,7 @@ class TestAParkedDelivery:
 
         assert due == {
             "outbox_delivery_pending": "pending",
+            "outbox_delivery_failing": "pending",
             "outbox_delivery_priority": "pending",
             "outbox_delivery_share": "pending",
             "outbox_delivery_sent": "sent",
