@@ -47,7 +47,19 @@ def messages_of(path: Path, name: str) -> Iterator[Found]:
     for _line, text, _comments, context in extract("python", io.BytesIO(source.encode()), KEYWORDS):
         yield Found(file=name, text=text, context=context)
     if path.suffix == ".py" and "cli" in path.parts:
+        for forms in counted(source):
+            yield Found(file=name, text=forms, context="count")
         yield from (Found(file=name, text=text) for text in subcommands(source))
+
+
+def counted(source: str) -> Iterator[tuple[str, str]]:
+    """Return the singular and plural of each `count(number, noun, nouns)` of a command."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "count":
+            nouns = [ast.literal_eval(one) for one in node.args[1:]]
+            if nouns:
+                one, many = nouns[0], nouns[1] if len(nouns) > 1 else f"{nouns[0]}s"
+                yield f"%(number)s {one}", f"%(number)s {many}"
 
 
 def subcommands(source: str) -> Iterator[str]:

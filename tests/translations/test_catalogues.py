@@ -131,6 +131,14 @@ class TestTheExtraction:
         assert self.found(tmp_path / "cli" / "one.py", source) == ["Show it."]
         assert self.found(tmp_path / "other.py", source) == []
 
+    def test_finds_the_nouns_that_subcommands_count(self, tmp_path):
+        source = 'count(2, "event")\ncount(len(a), "delivery", "deliveries")\ncount(b)'
+
+        assert self.found(tmp_path / "cli" / "one.py", source) == [
+            ("%(number)s event", "%(number)s events"),
+            ("%(number)s delivery", "%(number)s deliveries"),
+        ]
+
 
 class TestTheChecks:
     def message(self, text: Text, string: Text) -> Message:

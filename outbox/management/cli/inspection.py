@@ -12,6 +12,8 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 from django.db.models import Q
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox import databases
 from outbox.deliveries.outstanding import owed_events
@@ -72,7 +74,7 @@ class Status:
         if found.handlers:
             write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
         else:
-            write("No handler is subscribed. Run migrate: it stores the subscriptions.")
+            write(_("No handler is subscribed. Run migrate: it stores the subscriptions."))
         write(_waiting_events(found))
         if sources := source_statuses():
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
@@ -88,7 +90,7 @@ class Why:
         parser.add_argument(
             "id",
             metavar="ID",
-            help="a delivery id, an event id, a key (an order's id), or a subject (customer:7)",
+            help=_("a delivery id, an event id, a key (an order's id), or a subject (customer:7)"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -101,7 +103,10 @@ class Why:
         for event in events:
             _write_event(event, write)
         for row in delayed:
-            write(f"delayed event {row.pk}: {row.name} {row.key}\n    {why_delayed(row)}")
+            write(
+                _("delayed event %(pk)s: %(name)s %(key)s\n    %(why_delayed)s")
+                % {"pk": row.pk, "name": row.name, "key": row.key, "why_delayed": why_delayed(row)}
+            )
         if not events and not delayed:
             write(_delivery_line(_find_delivery(text), with_event=True))
 
@@ -111,13 +116,15 @@ class Tail:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the filters, --last and --no-follow."""
-        parser.add_argument("--handler", metavar="HANDLER", help="only deliveries of this handler")
-        parser.add_argument("--event", metavar="EVENT", help='only this event, "app.ClassName"')
-        parser.add_argument("--key", metavar="KEY", help="only this key, such as an order's id")
         parser.add_argument(
-            "--last", type=int, default=10, metavar="N", help="stored events to begin with (10)"
+            "--handler", metavar="HANDLER", help=_("only deliveries of this handler")
         )
-        parser.add_argument("--no-follow", action="store_true", help="end after these events")
+        parser.add_argument("--event", metavar="EVENT", help=_('only this event, "app.ClassName"'))
+        parser.add_argument("--key", metavar="KEY", help=_("only this key, such as an order's id"))
+        parser.add_argument(
+            "--last", type=int, default=10, metavar="N", help=_("stored events to begin with (10)")
+        )
+        parser.add_argument("--no-follow", action="store_true", help=_("end after these events"))
 
     def run(self, options: Options, write: Write) -> None:
         """Write a line for each new event and each changed delivery, until Ctrl-C."""
@@ -153,7 +160,7 @@ class Groups:
         for one in found:
             _write_group(one, write)
         if not found:
-            write("No delivery is dead.")
+            write(_("No delivery is dead."))
 
 
 class Blocked:
@@ -162,7 +169,7 @@ class Blocked:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --most."""
         parser.add_argument(
-            "--most", type=int, default=blocked.MOST, metavar="N", help="maximum of keys (50)"
+            "--most", type=int, default=blocked.MOST, metavar="N", help=_("maximum of keys (50)")
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -170,11 +177,18 @@ class Blocked:
         found = blocked.blocked_keys(max(1, options["most"]))
         for one in found:
             number = count(one.number, "delivery", "deliveries")
-            write(f"{one.key} of {one.handler}: {number} blocked")
+            write(
+                _("%(key)s of %(handler)s: %(number)s blocked")
+                % {"key": one.key, "handler": one.handler, "number": number}
+            )
             if one.head is not None:
-                write(f"    by delivery {one.head.pk} ({one.head.state}): {one.why}")
+                write(
+                    "    "
+                    + _("by delivery %(pk)s (%(state)s): %(why)s")
+                    % {"pk": one.head.pk, "state": one.head.state, "why": one.why}
+                )
         if not found:
-            write("No key is blocked.")
+            write(_("No key is blocked."))
 
 
 def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object, ...]:
@@ -196,15 +210,19 @@ def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object
 def _waiting_events(found: status.Status) -> str:
     age = found.age(found.oldest_waiting)
     if age is None:
-        return "No event waits for fan-out."
+        return _("No event waits for fan-out.")
     number = found.waiting_events
-    verb = "waits" if number == 1 else "wait"
-    return f"{count(number, 'event')} {verb} for fan-out, the oldest for {span(age)}."
+    text = ngettext(
+        "%(counted)s waits for fan-out, the oldest for %(age)s.",
+        "%(counted)s wait for fan-out, the oldest for %(age)s.",
+        number,
+    )
+    return text % {"counted": count(number, "event"), "age": span(age)}
 
 
 def _source_row(one: SourceStatus) -> tuple[object, ...]:
     lag = "?" if one.lag is None else one.lag
-    condition = "failing" if one.failing_at else "paused: backlog" if one.paused_at else ""
+    condition = _("failing") if one.failing_at else _("paused: backlog") if one.paused_at else ""
     processes, lag = (one.processes, lag) if one.is_pulled else ("http", "-")
     return (one.name, processes, lag, *(one.counts[name] for name in OUTCOMES), condition)
 
@@ -263,7 +281,10 @@ def _delayed_about(text: str, about_subject: Q) -> list[DelayedEvent]:
 
 
 def _write_event(event: Event, write: Write) -> None:
-    write(f"event {event.id}: {event.name} {event.key}\n    {why_event(event)}")
+    write(
+        _("event %(id)s: %(name)s %(key)s\n    %(why_event)s")
+        % {"id": event.id, "name": event.name, "key": event.key, "why_event": why_event(event)}
+    )
     rows = event.deliveries.select_related("subscription").prefetch_related("failures")
     for row in rows.order_by("id"):
         write(_delivery_line(row, with_event=False))
@@ -273,13 +294,23 @@ def _find_delivery(text: str) -> Delivery:
     rows = Delivery.objects.select_related("subscription", "event")
     found = rows.filter(pk=delivery_id(text)).first()
     if found is None:
-        raise CommandError(f"No delivery has the id {text}. It may have been pruned.")
+        raise CommandError(
+            _("No delivery has the id %(text)s. It may have been pruned.") % {"text": text}
+        )
     return found
 
 
 def _delivery_line(row: Delivery, *, with_event: bool) -> str:
-    of_event = f", event {_event_line(row.event)}" if with_event else ""
-    return f"delivery {row.pk} of {row.receiver}{of_event}: {row.state}\n    {why(row)}"
+    of_event = (
+        _(", event %(event_line)s") % {"event_line": _event_line(row.event)} if with_event else ""
+    )
+    return _("delivery %(pk)s of %(receiver)s%(of_event)s: %(state)s\n    %(why)s") % {
+        "pk": row.pk,
+        "receiver": row.receiver,
+        "of_event": of_event,
+        "state": row.state,
+        "why": why(row),
+    }
 
 
 def _event_line(event: Event) -> str:
@@ -298,22 +329,45 @@ def _group_as_json(one: groups.Group) -> dict[str, Any]:
 
 
 def _write_group(one: groups.Group, write: Write) -> None:
-    where = f" at {one.place}" if one.place and not one.reason else ""
-    times = f"between {format_time(one.first)} and {format_time(one.last)}"
-    write(f"{count(one.number, 'delivery', 'deliveries')} of {one.handler}: {one.cause}{where}")
-    write(f"    {times}, for example delivery {one.example}")
+    where = (" " + _("at %(place)s") % {"place": one.place}) if one.place and not one.reason else ""
+    times = _("between %(first)s and %(last)s") % {
+        "first": format_time(one.first),
+        "last": format_time(one.last),
+    }
+    write(
+        _("%(counted)s of %(handler)s: %(cause)s%(where)s")
+        % {
+            "counted": count(one.number, "delivery", "deliveries"),
+            "handler": one.handler,
+            "cause": one.cause,
+            "where": where,
+        }
+    )
+    write(
+        "    "
+        + _("%(times)s, for example delivery %(example)s")
+        % {"times": times, "example": one.example}
+    )
     if one.is_overtaken:
-        write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
-        write(f"    if the handler can run out of order: {one.retry}")
-        write(f"    otherwise: {one.discard}")
+        write(
+            "    "
+            + _("a retry runs them out of order; see manage.py outbox why %(example)s")
+            % {"example": one.example}
+        )
+        write("    " + _("if the handler can run out of order: %(retry)s") % {"retry": one.retry})
+        write("    " + _("otherwise: %(discard)s") % {"discard": one.discard})
         return
     if one.is_unsettled:
-        write(f"    first check the consumer: manage.py outbox why {one.example}")
-        write(f"    to publish them again: {one.retry}")
-        write(f"    if the settlement is not needed: {one.discard}")
+        write(
+            "    "
+            + _("first check the consumer: manage.py outbox why %(example)s")
+            % {"example": one.example}
+        )
+        write("    " + _("to publish them again: %(retry)s") % {"retry": one.retry})
+        write("    " + _("if the settlement is not needed: %(discard)s") % {"discard": one.discard})
     elif one.reason:
-        write(f"    to correct one: {one.correct}")
-        write(f"    after a release that can read them: {one.retry}")
-        write(f"    otherwise: {one.discard}")
+        write("    " + _("to correct one: %(correct)s") % {"correct": one.correct})
+        write("    " + _("after a release that can read them: %(retry)s") % {"retry": one.retry})
+        write("    " + _("otherwise: %(discard)s") % {"discard": one.discard})
     else:
         write(f"    {one.retry}")
