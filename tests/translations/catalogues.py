@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
@@ -17,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE = "ja"
 #: Folders that are no apps, and the app whose catalogue has their messages.
 SHARED = {"shop": ("shared",)}
+#: Installed packages without Japanese whose pages the admin has. The shop's catalogue has them too.
+THIRD_PARTY = {"shop": ("axes", "django_celery_beat")}
+THIRD_PARTY_FILES = ("admin.py", "apps.py", "models.py")
 NO_APPS = {"tests", "benchmarks", "docs", "deploy"}
 #: Other headers of Babel have a date, a name or a release, and would make each update a change.
 HEADERS = {"Language", "Plural-Forms", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
@@ -60,8 +64,11 @@ class App:
         return self.po.with_suffix(".mo")
 
     def messages(self) -> list[Found]:
-        """Return all messages of the app's files, and of the shared folders that it serves."""
+        """Return all messages of the app, and of the shared folders and packages that it serves."""
         found = [one for path in files_of(self.folder) for one in self._read(path, self.folder)]
+        for package in THIRD_PARTY.get(self.name, ()):
+            files = [folder_of(package) / name for name in THIRD_PARTY_FILES]
+            found += [one for path in files for one in self._read(path, path.parents[1])]
         for shared in SHARED.get(self.name, ()):
             found += [one for path in files_of(ROOT / shared) for one in self._read(path, ROOT)]
         return found
@@ -97,6 +104,14 @@ def apps() -> list[App]:
     tops = [path for path in tops if path.name not in NO_APPS]
     found = [App(folder=folder) for top in sorted(tops) for folder in app_folders(top)]
     return [one for one in found if one.messages()]
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of an installed package, without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise LookupError(f"{package} is not installed. Run `make install`.")
+    return Path(spec.origin).parent
 
 
 def texts_of(catalogue: Catalog) -> list[Message]:
