@@ -13,6 +13,7 @@ _PARTS = {
     "broker": _("broker"),
     "clocks": _("clocks"),
     "database": _("database"),
+    "external systems of sources": _("external systems of sources"),
     "owed deliveries": _("owed deliveries"),
     "relay": _("relay"),
     "settings": _("settings"),

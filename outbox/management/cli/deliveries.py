@@ -271,7 +271,8 @@ class Resume(HandlerSubcommand):
                 "it: `manage.py outbox continue %(pk)s --give-up`. Then start a "
                 "backfill of the missing events."
             ) % {"pk": backfill.pk}
-        write(f"{handler} {'is resumed' if changed else 'is not paused'}.{rest}")
+        text = _("%(handler)s is resumed.") if changed else _("%(handler)s is not paused.")
+        write(text % {"handler": handler} + rest)
 
 
 class CloseBreaker(HandlerSubcommand):
