@@ -46,12 +46,10 @@ class TestAJapanesePage:
 class TestTheGlossary:
     def test_has_the_words_of_the_english_one(self):
         english = Page("docs/reference/glossary.md").text
-        words = set(re.findall(r"^\| ([a-z -]+) \|", english, re.MULTILINE)) - {
-            "word",
-            "delivery states",
-        }
+        words = set(re.findall(r"^\| ([a-z -]+) \|", english, re.MULTILINE))
+        without_japanese = {"---", "word", "delivery states", "intake", "inline", "local"}
 
-        assert words - set(terms()) == {"intake", "inline", "local"}
+        assert words - set(terms()) == without_japanese
 
     @pytest.mark.parametrize("word", TERMS)
     def test_is_followed_by_each_translation(self, word: str):
