@@ -15,8 +15,8 @@ pytestmark = pytest.mark.once
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 _ROW = re.compile(r"^\| ([a-z -]+) \| ([^|]+) \|", re.MULTILINE)
 OUTBOX = App(folder=ROOT / "outbox")
-#: Placeholders and code, which are no words.
-_CODE = re.compile(r"`[^`]*`|<code>.*?</code>|%\(\w+\)[a-z]")
+#: Code, placeholders and options, which are no words.
+_CODE = re.compile(r"`[^`]*`|<code>.*?</code>|%\(\w+\)[a-z]|--[a-z-]+ [A-Z]+")
 #: Words that have one meaning in each text for users.
 TERMS = ["event", "handler", "subscription", "timeline", "worker", "dead letter", "lease"]
 TERMS += ["breaker", "backfill", "window", "heartbeat", "canary", "token", "backoff"]
