@@ -37,6 +37,8 @@ SAME_IN_JAPANESE = {
     "URL",
     "Webhooks",
     "beat",
+    "crontab",
+    "crontabs",
 }
 NEXT_STEP = "Run `make messages`, and translate what it lists."
 

@@ -53,7 +53,8 @@ def pages() -> list[Address]:
 class TestAPageInJapanese:
     def test_has_no_english_text_and_names_its_language(self, admin_client: Client):
         rows = a_row_of_each()
-        known, found, languages = known_words(rows), {}, set()
+        known, languages = known_words(rows), set()
+        found: dict[str, tuple[str, list[str]]] = {}
 
         for one in pages():
             url = one.url(rows) + QUERIES.get(one.name, "")
