@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox.models import Operation
 
@@ -68,10 +69,13 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
     if waiting:
         yield warning(
             _PART,
-            "1 statement has waited for a lock for more than a second."
-            if waiting == 1
-            else f"{waiting:,} statements have waited for a lock for more than a second.",
-            "Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid).",
+            ngettext(
+                "%(waiting)s statement has waited for a lock for more than a second.",
+                "%(waiting)s statements have waited for a lock for more than a second.",
+                waiting,
+            )
+            % {"waiting": f"{waiting:,}"},
+            _("Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid)."),
         )
     yield from _long_transactions(using=using)
     yield from _unvacuumed(using=using)

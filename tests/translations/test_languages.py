@@ -41,7 +41,7 @@ class TestACommand:
     def test_explains_an_error_in_the_active_language(self):
         with (
             translation.override("ja"),
-            pytest.raises(CommandError, match="ID 7 の配信はありません"),
+            pytest.raises(CommandError, match="7 に一致するものはありません"),
         ):
             call_command("outbox", "why", "7")
 

@@ -19,8 +19,8 @@ _SQL = re.compile(
 )
 #: Markup without words, headers of HTTP, and code that a command writes into a file.
 _MARKUP = re.compile(
-    r"^[^A-Za-z]*<|outbox-\w+ outbox-|^hx-|filename=|no-cache|^\s*(?:from|import) \w|^\s*python |"
-    r"^CELERY_BROKER_URL|^`manage.py"
+    r"^[^A-Za-z]*<|^outbox-[a-z-]+ outbox-|^hx-|filename=|no-cache|^\s*(?:from|import) \w|"
+    r"^\s*python |^CELERY_BROKER_URL|^`manage.py"
 )
 _MARKS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
 #: Calls whose texts no user reads, or that mark the text themselves (`count`).
@@ -91,6 +91,8 @@ def _is_for_users(path: Path) -> bool:
     files = {"admin.py", "problems.py", "serializers.py", "views.py", "action_views.py", "forms.py"}
     files |= {"invariants.py", "rendering.py", "formatting.py", "models.py", "events.py"}
     files |= {"third_party_admin.py", "home.py", "reconciliation.py", "parsing.py", "tokens.py"}
+    files |= {"account_views.py", "order_views.py", "cards.py", "progress.py"}  # the storefront
+    files |= {"clicks.py", "story.py", "listing.py"}  # the drawer, and alerts
     if {"migrations", "locale"} & set(path.parts):
         return False
     return bool(rooms & set(path.parts)) or path.name in files or "models" in path.parts

@@ -105,8 +105,11 @@ def _supervise(supervisor: Supervisor) -> None:
         raise CommandError(str(error)) from error
     if not is_clean:
         raise CommandError(
-            "Working has stopped before all running deliveries were done. A relay records worker "
-            "deaths when their leases expire. Give them more time by --stop-seconds.",
+            _(
+                "Working has stopped before all running deliveries were done. A "
+                "relay records worker deaths when their leases expire. Give them "
+                "more time by --stop-seconds."
+            ),
             returncode=INTERRUPTED,
         )
 
