@@ -173,7 +173,7 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/deliveries/heartbeat.py",
-                "beat(Kind.WORKER, self._worker, queues=self._queues())",
+                "beat(self._kind, self._process, queues=self._queues())",
                 "pass",
             ),
         ),
