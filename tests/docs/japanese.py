@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT, Page
 
 FOLDER = ROOT / "docs/ja"
-#: The contents of the folder, which has no English page.
+#: It follows the README, and lists the other pages.
 INDEX = FOLDER / "README.md"
 _FOLLOWS = re.compile(r"\A<!-- follows (\S+\.md) at ([0-9a-f]{12}) -->\n")
 
@@ -53,8 +53,8 @@ def read(path: Path) -> Translation:
 
 
 def translations() -> list[Translation]:
-    """Return all Japanese pages but their index."""
-    return [read(path) for path in sorted(FOLDER.rglob("*.md")) if path != INDEX]
+    """Return all Japanese pages."""
+    return [read(path) for path in sorted(FOLDER.rglob("*.md"))]
 
 
 def main() -> None:

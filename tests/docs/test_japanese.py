@@ -40,7 +40,7 @@ class TestAJapanesePage:
         assert JAPANESE.search(japanese)
 
     def test_is_in_the_index(self, page):
-        assert f"({page.path.name})" in INDEX.read_text()
+        assert page.path == INDEX or f"({page.path.name})" in INDEX.read_text()
 
 
 class TestTheGlossary:
