@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -133,6 +133,14 @@ test-package: install  ## run the outbox's tests against the built distribution,
 # A warning is an error: a link without a target, a page that no chapter lists.
 docs: install  ## build the site of the outbox's documentation into site/; open site/index.html
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --jobs auto --conf-dir docs/site docs site
+
+# ARGS="--accept docs/ja/tour.md" after its translation: the page follows the present English page.
+docs-ja: install  ## list the Japanese pages that are older than the English ones
+	@$(RUN) -m tests.docs.japanese $(ARGS)
+
+# Each app's locale/ja, by Babel: no GNU gettext. ARGS="--memory FILE.po" takes over translations.
+messages: install  ## update and compile the Japanese catalogues, and list what has no translation
+	@$(RUN) -m tests.translations $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers

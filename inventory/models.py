@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.contrib import admin
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from outbox.guards.locks import mark_locked, saved_under_lock
@@ -31,6 +33,7 @@ class Product(models.Model):
         return f"{self.sku} {self.name}"
 
     @property
+    @admin.display(description=_("unit price"))
     def unit_price(self) -> Money:
         return Money(amount=self.price, currency=self.currency)
 
@@ -75,6 +78,7 @@ class Stock(models.Model):
         return f"{self.product_id}: {self.available}"
 
     @property
+    @admin.display(description=_("available"))
     def available(self) -> int:
         return self.on_hand - self.reserved
 
@@ -159,7 +163,10 @@ class ReservationLine(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} of {self.product_id}"
+        return gettext("%(quantity)s of %(sku)s") % {
+            "quantity": self.quantity,
+            "sku": self.product_id,
+        }
 
 
 class StockMovement(models.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from outbox.ids import uuid7
 
@@ -54,7 +55,7 @@ class Email(models.Model):
         help_text=_("The recipient in lower case without a +tag, for the limit."),
     )
     language = models.CharField(_("language"), max_length=10)
-    subject = models.CharField(_("subject"), max_length=200)
+    subject = models.CharField(pgettext_lazy("e-mail", "subject"), max_length=200)
     text = models.TextField(_("text"))
     html = models.TextField(_("HTML"))
     written_at = models.DateTimeField(_("written at"), auto_now_add=True)

@@ -7,9 +7,11 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib import admin
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from orders import deadlines
@@ -139,6 +141,7 @@ class Order(models.Model):
         return self.reference
 
     @property
+    @admin.display(description=_("total"))
     def total(self) -> Money:
         return Money(amount=self.total_amount, currency=self.currency)
 
@@ -204,13 +207,15 @@ class OrderLine(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} of {self.sku}"
+        return gettext("%(quantity)s of %(sku)s") % {"quantity": self.quantity, "sku": self.sku}
 
     @property
+    @admin.display(description=_("unit price"))
     def unit_price(self) -> Money:
         return Money(amount=self.unit_amount, currency=self.currency)
 
     @property
+    @admin.display(description=_("total"))
     def total(self) -> Money:
         return self.unit_price * self.quantity
 
@@ -268,6 +273,7 @@ class RefundRequest(models.Model):
         return self.total.format()
 
     @property
+    @admin.display(description=_("total"))
     def total(self) -> Money:
         return Money(amount=self.amount, currency=self.order.currency)
 
@@ -293,4 +299,7 @@ class RefundLine(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} of {self.line.sku}"
+        return gettext("%(quantity)s of %(sku)s") % {
+            "quantity": self.quantity,
+            "sku": self.line.sku,
+        }

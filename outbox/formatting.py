@@ -7,9 +7,14 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_UNITS = (
+    (gettext_lazy("%d d"), 86400),
+    (gettext_lazy("%d h"), 3600),
+    (gettext_lazy("%d min"), 60),
+    (gettext_lazy("%d s"), 1),
+)
 
 
 def format_time(when: datetime) -> str:
@@ -29,9 +34,9 @@ def span(length: timedelta) -> str:
     parts = []
     for unit, size in _UNITS:
         number, left = divmod(left, size)
-        parts.append(f"{number} {unit}" if number else "")
+        parts.append(unit % number if number else "")
     first = next((place for place, part in enumerate(parts) if part), len(parts) - 1)
-    return " ".join(part for part in parts[first : first + 2] if part) or "0 s"
+    return " ".join(part for part in parts[first : first + 2] if part) or _("%d s") % 0
 
 
 def one_line(text: str) -> str:
@@ -42,7 +47,7 @@ def one_line(text: str) -> str:
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return "Did you mean ...?", or "" if no word is similar."""
     close = get_close_matches(word, list(words), n=1)
-    return f"Did you mean {close[0]}?" if close else ""
+    return _("Did you mean %(names)s?") % {"names": close[0]} if close else ""
 
 
 def retry_policy(attempts: int | None, base: float, cap: float) -> str:
@@ -55,7 +60,7 @@ def retry_policy(attempts: int | None, base: float, cap: float) -> str:
 
 
 def _seconds(number: float) -> str:
-    return f"{number:g} s" if number < 60 else span(timedelta(seconds=number))
+    return _("%s s") % f"{number:g}" if number < 60 else span(timedelta(seconds=number))
 
 
 def with_target(handler: str, target: str) -> str:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
+from django.contrib import admin
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -181,6 +182,7 @@ class Payment(models.Model):
         return mark_locked(Payment.objects.select_for_update().get(order_id=order_id))
 
     @property
+    @admin.display(description=_("total"))
     def total(self) -> Money:
         """The amount to pay; a forestalled payment has none."""
         assert self.amount is not None, f"{self} was never to be paid"
@@ -293,6 +295,7 @@ class Refund(models.Model):
         return f"{self.total.format()}: {self.get_status_display()}"
 
     @property
+    @admin.display(description=_("total"))
     def total(self) -> Money:
         """The amount to refund."""
         return Money(amount=self.amount, currency=self.payment.currency)

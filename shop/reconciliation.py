@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from outbox.reconciliation import Difference, examination
 from outbox.reconciliation.examination import InvariantResult
 from outbox.reconciliation.examination import reconcile as reconcile
@@ -76,10 +79,11 @@ def as_text(report: Report) -> str:
 
 
 def _line(one: Report) -> str:
-    mark = "DIFFERS" if one["differences"] else "holds"
-    waiting = f", {one['unsettled']} unsettled" if one["unsettled"] else ""
-    differing = f", {one['differences']} differ" if one["differences"] else ""
-    return f"{mark:8} {one['name']:45} {one['checked']:>9,} checked{differing}{waiting}"
+    mark = _("DIFFERS") if one["differences"] else _("holds")
+    waiting = ", " + _("%d unsettled") % one["unsettled"] if one["unsettled"] else ""
+    differing = ", " + _("%d differ") % one["differences"] if one["differences"] else ""
+    checked = _("%s checked") % f"{one['checked']:>9,}"
+    return f"{mark:8} {one['name']:45} {checked}{differing}{waiting}"
 
 
 def _paragraph(one: Report) -> list[str]:
@@ -90,17 +94,21 @@ def _paragraph(one: Report) -> list[str]:
         "",
         f"{one['name']}: {one['rule']}",
         *(f"  - {found['text']}" for found in one["difference_examples"]),
-        *([f"  - and {more:,} more"] if more else []),
-        f"  Next step: {one['remedy']}",
+        *([("  " + _("- and %(more)s more") % {"more": f"{more:,}"})] if more else []),
+        ("  " + _("Next step: %(remedy)s") % {"remedy": one["remedy"]}),
     ]
 
 
 def _conclusion(report: Report) -> str:
     unsettled, number = report["unsettled"], report["differences"]
     owed = (
-        f"Keys with owed deliveries: {unsettled:,}. See: manage.py outbox status."
+        _("Keys with owed deliveries: %(unsettled)s. See: manage.py outbox status.")
+        % {"unsettled": f"{unsettled:,}"}
         if unsettled
-        else "No delivery is owed."
+        else _("No delivery is owed.")
     )
-    found = f"{number:,} difference{'' if number == 1 else 's'}" if number else "no differences"
-    return f"The reconciliation found {found}. {owed}"
+    found = _("no differences")
+    if number:
+        text = ngettext("%(number)s difference", "%(number)s differences", number)
+        found = text % {"number": f"{number:,}"}
+    return _("The reconciliation found %(found)s. %(owed)s") % {"found": found, "owed": owed}

@@ -185,7 +185,7 @@ def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int
         try:
             run(report)
         except Exception:  # its record keeps the progress; its page shows that it is silent
-            name = numbers[0] if numbers else "(not stored)"
+            name = numbers[0] if numbers else _("(not stored)")
             logger.exception(
                 "Operation %s has stopped. Fix the cause, then continue it on its page.", name
             )

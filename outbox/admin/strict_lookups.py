@@ -55,7 +55,9 @@ class StrictChangeList(ChangeList):
         allowed = {f"{self.date_hierarchy}__{part}" for part in _HIERARCHY}
         for lookup in lookups:
             if lookup not in allowed:
-                raise DisallowedModelAdminLookup(f"Filtering by {lookup} is not allowed.")
+                raise DisallowedModelAdminLookup(
+                    _("Filtering by %(lookup)s is not allowed.") % {"lookup": lookup}
+                )
 
 
 class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+from django.utils.translation import gettext as _
+
 from outbox import databases
 from outbox.transports.base import QUEUE
 from outbox.transports.celery_app import has_outbox
@@ -109,6 +111,7 @@ def _examined(name: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Find
     except Exception as caught:  # one broken part must not hide the others
         yield error(
             name,
-            f"It could not be examined: {type(caught).__name__}: {caught}.",
-            "Fix this first, then run the doctor again.",
+            _("It could not be examined: %(name)s: %(caught)s.")
+            % {"name": type(caught).__name__, "caught": caught},
+            _("Fix this first, then run the doctor again."),
         )

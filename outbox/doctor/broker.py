@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from outbox.checks.celery import without_outbox
 from outbox.transports.celery_app import has_outbox
 from outbox.transports.names import celery_in_use
@@ -38,11 +40,12 @@ def _of_broker(app: Any) -> Iterator[Finding]:
     except Exception as caught:
         yield error(
             _PART,
-            f"The broker does not answer: {type(caught).__name__}: {caught}.",
-            "Start it, or correct its address. Nothing is lost: events wait in the database.",
+            _("The broker does not answer: %(name)s: %(caught)s.")
+            % {"name": type(caught).__name__, "caught": caught},
+            _("Start it, or correct its address. Nothing is lost: events wait in the database."),
         )
         return
-    yield ok(_PART, f"It answers at {where}.")
+    yield ok(_PART, _("It answers at %(where)s.") % {"where": where})
     yield from found
 
 
@@ -62,40 +65,53 @@ def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if most and policy not in ("noeviction", "unknown"):
         yield error(
             _PART,
-            f"It evicts messages when its memory is full (maxmemory-policy {policy}).",
-            "Set maxmemory-policy noeviction. Evicted deliveries are sent again after their lease.",
+            _("It evicts messages when its memory is full (maxmemory-policy %(policy)s).")
+            % {"policy": policy},
+            _(
+                "Set maxmemory-policy noeviction. Evicted deliveries are sent "
+                "again after their lease."
+            ),
         )
     elif most and used > most * _FULL:
         yield warning(
             _PART,
-            f"{used / most:.0%} of its memory is used. When it is full, it accepts no message.",
-            "Raise maxmemory, or find out which other programs use it.",
+            _("%(used)s of its memory is used. When it is full, it accepts no message.")
+            % {"used": f"{used / most:.0%}"},
+            _("Raise maxmemory, or find out which other programs use it."),
         )
     else:
-        yield ok(_PART, f"It evicts no message (maxmemory-policy {policy}).")
+        yield ok(
+            _PART, _("It evicts no message (maxmemory-policy %(policy)s).") % {"policy": policy}
+        )
     if facts.get("aof_enabled"):
-        yield ok(_PART, "It writes messages to disk (append-only file).")
+        yield ok(_PART, _("It writes messages to disk (append-only file)."))
     else:
         yield warning(
             _PART,
-            "It loses its messages when it restarts (no append-only file).",
-            "Set appendonly yes. Without it, each restart delays deliveries by their lease.",
+            _("It loses its messages when it restarts (no append-only file)."),
+            _("Set appendonly yes. Without it, each restart delays deliveries by their lease."),
         )
     if facts.get("role") == "slave":
         yield error(
-            _PART, "It is a replica, and accepts no message.", "Configure the primary instead."
+            _PART,
+            _("It is a replica, and accepts no message."),
+            _("Configure the primary instead."),
         )
 
 
 def _of_rabbitmq(app: Any) -> Iterator[Finding]:
     kind = app.conf.get("task_default_queue_type") or "classic"
     if kind == "quorum":
-        yield ok(_PART, "Queues are declared as quorum queues.")
+        yield ok(_PART, _("Queues are declared as quorum queues."))
     else:
         yield warning(
             _PART,
-            f"Queues are declared as {kind} queues, which are stored on one node.",
-            'In a cluster, set task_default_queue_type = "quorum". Lost deliveries are sent again.',
+            _("Queues are declared as %(kind)s queues, which are stored on one node.")
+            % {"kind": kind},
+            _(
+                'In a cluster, set task_default_queue_type = "quorum". Lost '
+                "deliveries are sent again."
+            ),
         )
 
 
@@ -108,7 +124,9 @@ def examine_settings() -> Iterator[Finding]:
         yield error(_SETTINGS, *without_outbox(app))
         return
     found = [*_prefetch(app.conf), *_accepted(app.conf)]
-    yield from found or [ok(_SETTINGS, "Prefetch count and accepted content of workers are safe.")]
+    yield from found or [
+        ok(_SETTINGS, _("Prefetch count and accepted content of workers are safe."))
+    ]
 
 
 def _prefetch(conf: Any) -> Iterator[Finding]:
@@ -116,10 +134,15 @@ def _prefetch(conf: Any) -> Iterator[Finding]:
     if prefetch != 1:
         yield warning(
             _SETTINGS,
-            f"worker_prefetch_multiplier is {prefetch}: a busy worker reserves messages of idle "
-            "ones, which delays deliveries.",
-            "Set worker_prefetch_multiplier = 1, or start workers of the outbox's queues with "
-            "--prefetch-multiplier 1.",
+            _(
+                "worker_prefetch_multiplier is %(prefetch)s: a busy worker "
+                "reserves messages of idle ones, which delays deliveries."
+            )
+            % {"prefetch": prefetch},
+            _(
+                "Set worker_prefetch_multiplier = 1, or start workers of the "
+                "outbox's queues with --prefetch-multiplier 1."
+            ),
         )
 
 
@@ -128,7 +151,10 @@ def _accepted(conf: Any) -> Iterator[Finding]:
     if others:
         yield warning(
             _SETTINGS,
-            f"Workers accept {', '.join(sorted(others))}. With pickle, everyone with write access "
-            "to the broker can run code in them.",
-            'Set accept_content = ["json"]. The outbox sends only JSON.',
+            _(
+                "Workers accept %(names)s. With pickle, everyone with write access "
+                "to the broker can run code in them."
+            )
+            % {"names": ", ".join(sorted(others))},
+            _('Set accept_content = ["json"]. The outbox sends only JSON.'),
         )

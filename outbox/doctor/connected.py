@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
 from outbox.models import Subscription
 from outbox.sinks.configuration import configured
 from outbox.sources import configuration as sources
@@ -11,7 +14,7 @@ from outbox.sources.unreadable import HANDLER
 
 from .findings import Finding, error
 
-_TEXT = "It is configured, but not subscribed."
+_TEXT = gettext_lazy("It is configured, but not subscribed.")
 
 
 def examine(*, using: str) -> Iterator[Finding]:
@@ -22,13 +25,13 @@ def examine(*, using: str) -> Iterator[Finding]:
         if sink.handler not in known:
             yield error(
                 f"sink {name}",
-                f"{_TEXT} It publishes nothing.",
-                "Run `manage.py migrate` with the same OUTBOX as the other processes.",
+                _("%(text)s It publishes nothing.") % {"text": _TEXT},
+                _("Run `manage.py migrate` with the same OUTBOX as the other processes."),
             )
     if HANDLER not in known:
         for name in sorted(sources.configured()):
             yield error(
                 f"source {name}",
-                f"{_TEXT} Its unreadable messages become no dead letters.",
-                "Run `manage.py migrate` with the same OUTBOX as the other processes.",
+                _("%(text)s Its unreadable messages become no dead letters.") % {"text": _TEXT},
+                _("Run `manage.py migrate` with the same OUTBOX as the other processes."),
             )

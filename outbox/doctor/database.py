@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import connections, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox.models import Operation
 
@@ -33,27 +35,27 @@ def _write_lock(*, using: str) -> Finding:
     if took > _SLOW_SECONDS:
         return warning(
             _PART,
-            f"A write of one row took {took:.1f} s.",
-            "Find the long transaction that blocks it. SQLite has one writer at a time.",
+            _("A write of one row took %(took)s s.") % {"took": f"{took:.1f}"},
+            _("Find the long transaction that blocks it. SQLite has one writer at a time."),
         )
-    return ok(_PART, f"Writes do not wait ({took * 1000:.0f} ms).")
+    return ok(_PART, _("Writes do not wait (%(took)s ms).") % {"took": f"{took * 1000:.0f}"})
 
 
 def _of_sqlite(*, using: str) -> Iterator[Finding]:
     mode = str(_value("PRAGMA journal_mode", using=using)).lower()
     if mode == "wal":
-        yield ok(_PART, "Its journal is a WAL: readers and the writer do not block each other.")
+        yield ok(_PART, _("Its journal is a WAL: readers and the writer do not block each other."))
     elif mode != "memory":
         yield error(
             _PART,
-            f"Its journal mode is {mode}: each reader blocks the writer.",
-            'Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;".',
+            _("Its journal mode is %(mode)s: each reader blocks the writer.") % {"mode": mode},
+            _('Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;".'),
         )
     if int(_value("PRAGMA synchronous", using=using)) < 2:
         yield warning(
             _PART,
-            "A power failure may lose the last commits (synchronous is below FULL).",
-            'Set OPTIONS["init_command"] = "PRAGMA synchronous=FULL;".',
+            _("A power failure may lose the last commits (synchronous is below FULL)."),
+            _('Set OPTIONS["init_command"] = "PRAGMA synchronous=FULL;".'),
         )
 
 
@@ -67,10 +69,13 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
     if waiting:
         yield warning(
             _PART,
-            "1 statement has waited for a lock for more than a second."
-            if waiting == 1
-            else f"{waiting:,} statements have waited for a lock for more than a second.",
-            "Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid).",
+            ngettext(
+                "%(waiting)s statement has waited for a lock for more than a second.",
+                "%(waiting)s statements have waited for a lock for more than a second.",
+                waiting,
+            )
+            % {"waiting": f"{waiting:,}"},
+            _("Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid)."),
         )
     yield from _long_transactions(using=using)
     yield from _unvacuumed(using=using)
@@ -80,12 +85,16 @@ def _isolation(*, using: str) -> Finding:
     with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
         level = str(_value("SHOW transaction_isolation", using=using))
     if level == "read committed":
-        return ok(_PART, "Its transactions are READ COMMITTED.")
+        return ok(_PART, _("Its transactions are READ COMMITTED."))
     return error(
         _PART,
-        f"Its transactions are {level.upper()}, so the outbox reads old snapshots under its locks.",
-        "Set default_transaction_isolation of the server, the database and the role to 'read "
-        'committed\', and remove OPTIONS["isolation_level"].',
+        _("Its transactions are %(upper)s, so the outbox reads old snapshots under its locks.")
+        % {"upper": level.upper()},
+        _(
+            "Set default_transaction_isolation of the server, the database and "
+            "the role to 'read committed', and remove "
+            'OPTIONS["isolation_level"].'
+        ),
     )
 
 
@@ -99,12 +108,15 @@ def _long_transactions(*, using: str) -> Iterator[Finding]:
     for pid, state, seconds in long:
         yield warning(
             _PART,
-            f"The transaction of process {pid} ({state}) is open for {seconds:.0f} s. Rows "
-            "that were deleted since cannot be vacuumed.",
-            f"Find its program. SELECT pg_terminate_backend({pid}) ends it.",
+            _(
+                "The transaction of process %(pid)s (%(state)s) is open for "
+                "%(seconds)s s. Rows that were deleted since cannot be vacuumed."
+            )
+            % {"pid": pid, "state": state, "seconds": f"{seconds:.0f}"},
+            _("Find its program. SELECT pg_terminate_backend(%(pid)s) ends it.") % {"pid": pid},
         )
     if not long:
-        yield ok(_PART, "No transaction is open for more than 5 minutes.")
+        yield ok(_PART, _("No transaction is open for more than 5 minutes."))
 
 
 def _unvacuumed(*, using: str) -> Iterator[Finding]:
@@ -116,11 +128,13 @@ def _unvacuumed(*, using: str) -> Iterator[Finding]:
     for table, dead, live in tables:
         yield warning(
             _PART,
-            f"{table} has {dead:,} dead rows and {live:,} live rows.",
-            f"Run VACUUM ANALYZE {table}. Then find out why autovacuum did not.",
+            _("%(table)s has %(dead)s dead rows and %(live)s live rows.")
+            % {"table": table, "dead": f"{dead:,}", "live": f"{live:,}"},
+            _("Run VACUUM ANALYZE %(table)s. Then find out why autovacuum did not.")
+            % {"table": table},
         )
     if not tables:
-        yield ok(_PART, "Its tables are vacuumed.")
+        yield ok(_PART, _("Its tables are vacuumed."))
 
 
 def _value(statement: str, *, using: str) -> Any:

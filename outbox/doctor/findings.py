@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext_lazy as _
+
 OK, WARNING, ERROR = "ok", "warning", "error"
+
+_PARTS = {
+    "beat": _("beat"),
+    "broker": _("broker"),
+    "clocks": _("clocks"),
+    "database": _("database"),
+    "external systems of sources": _("external systems of sources"),
+    "owed deliveries": _("owed deliveries"),
+    "relay": _("relay"),
+    "settings": _("settings"),
+    "wake-up": _("wake-up"),
+}
+_NAMED = {
+    "queue": _("queue %s"),
+    "sink": _("sink %s"),
+    "source": _("source %s"),
+    "worker": _("worker %s"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +36,23 @@ class Finding:
         part: part of the system: broker, database, queue inventory, ...
         text: the result, in one sentence.
         advice: what to do; "" for "ok".
+
+    Text and advice are in the active language. `part` is a name for programs, and `label` the same
+    for people.
     """
 
     severity: str
     part: str
     text: str
     advice: str = ""
+
+    @property
+    def label(self) -> str:
+        """The part in the active language."""
+        kind, _blank, name = self.part.partition(" ")
+        if kind in _NAMED:
+            return str(_NAMED[kind]) % name
+        return str(_PARTS.get(self.part, self.part))
 
 
 def ok(part: str, text: str) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from django.db import connections
+from django.utils.translation import gettext as _
 
 from outbox.conf import conf
 from outbox.models import Heartbeat, Subscription
@@ -48,13 +49,15 @@ def _queue(queue: str, found: Heartbeats) -> Finding:
     part = f"queue {queue}"
     number = found.workers(queue)
     if number:
-        return ok(part, f"Processes of outbox work that serve it: {number}.")
+        return ok(
+            part, _("Processes of outbox work that serve it: %(number)s.") % {"number": number}
+        )
     age = found.latest(Heartbeat.Kind.WORKER, queue=queue).age(found.now)
-    text = "No process serves it."
+    text = _("No process serves it.")
     if age:
-        text = f"The last process that served it was seen {age} ago."
-    step = f"Start manage.py outbox work, or one with --queue {queue}."
-    return error(part, text, f"{step} Its deliveries wait in the database.")
+        text = _("The last process that served it was seen %(age)s ago.") % {"age": age}
+    step = _("Start manage.py outbox work, or one with --queue %(queue)s.") % {"queue": queue}
+    return error(part, text, _("%(step)s Its deliveries wait in the database.") % {"step": step})
 
 
 def examine_wake_up(*, using: str) -> Iterator[Finding]:
@@ -63,20 +66,26 @@ def examine_wake_up(*, using: str) -> Iterator[Finding]:
         return
     connection = connections[using]
     if connection.vendor == "sqlite":
-        yield ok(_WAKE_UP, "Processes see the commits of others in the database file.")
+        yield ok(_WAKE_UP, _("Processes see the commits of others in the database file."))
     elif not notifications.is_possible(using):
         yield warning(
             _WAKE_UP,
-            f"Processes poll every {conf().POLL_SECONDS:g} s: psycopg 3 is not in use.",
-            "Install psycopg 3, so that a commit wakes them (LISTEN and NOTIFY).",
+            _("Processes poll every %(poll_seconds)s s: psycopg 3 is not in use.")
+            % {"poll_seconds": f"{conf().POLL_SECONDS:g}"},
+            _("Install psycopg 3, so that a commit wakes them (LISTEN and NOTIFY)."),
         )
     elif not notifications.can_listen(using):
         yield warning(
             _WAKE_UP,
-            f"Processes poll every {conf().POLL_SECONDS:g} s: the database passes on no "
-            "notification, as behind a pooler in transaction mode.",
-            "Connect processes of outbox work to PostgreSQL itself or through a pooler in session "
-            'mode, or lower OUTBOX["POLL_SECONDS"].',
+            _(
+                "Processes poll every %(poll_seconds)s s: the database passes on "
+                "no notification, as behind a pooler in transaction mode."
+            )
+            % {"poll_seconds": f"{conf().POLL_SECONDS:g}"},
+            _(
+                "Connect processes of outbox work to PostgreSQL itself or through "
+                'a pooler in session mode, or lower OUTBOX["POLL_SECONDS"].'
+            ),
         )
     else:
-        yield ok(_WAKE_UP, "A commit wakes the processes (LISTEN and NOTIFY).")
+        yield ok(_WAKE_UP, _("A commit wakes the processes (LISTEN and NOTIFY)."))

@@ -13,6 +13,8 @@ from functools import reduce
 from operator import or_
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox import clock, events
 from outbox.formatting import format_time, span
@@ -56,7 +58,7 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
         *_late_consumers(now.consumers),
         *_operations(using=using),
     ]
-    yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
+    yield from found or [ok(_PART, _("No delivery, event or operation needs a person."))]
 
 
 def _failing(found: Sequence[FailureGroup]) -> Iterator[Finding]:
@@ -67,8 +69,12 @@ def _failing(found: Sequence[FailureGroup]) -> Iterator[Finding]:
         yield report(
             _PART,
             f"{one.text} ({one.details}).",
-            f"Correct the cause. `manage.py outbox why {one.example}` explains the latest one, and "
-            "`manage.py outbox groups` shows the commands that retry them or pause the handler.",
+            _(
+                "Correct the cause. `manage.py outbox why %(example)s` explains "
+                "the latest one, and `manage.py outbox groups` shows the commands "
+                "that retry them or pause the handler."
+            )
+            % {"example": one.example},
         )
 
 
@@ -77,8 +83,8 @@ def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         if one.dead:
             yield warning(
                 _PART,
-                f"{_deliveries(one.dead, of=one.handler)} dead.",
-                "`manage.py outbox groups` shows the causes and the commands that retry them.",
+                _("%(deliveries)s dead.") % {"deliveries": _deliveries(one.dead, of=one.handler)},
+                _("`manage.py outbox groups` shows the causes and the commands that retry them."),
             )
 
 
@@ -86,7 +92,12 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
     for one in handlers:
         waiting = _waiting_for(one)
         if one.stop is not None and one.stop.kind in (BACKFILL, PAUSE) and waiting:
-            yield warning(_PART, f"{one.stop.cause}. Waiting: {waiting}.", one.stop.next_step)
+            yield warning(
+                _PART,
+                _("%(cause)s. Waiting: %(waiting)s.")
+                % {"cause": one.stop.cause, "waiting": waiting},
+                one.stop.next_step,
+            )
 
 
 def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
@@ -95,9 +106,12 @@ def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         if one.parked and not one.is_known and find(one.handler) is not None:
             yield warning(
                 _PART,
-                f"{_deliveries(one.parked, of=one.handler)} parked: the code that was last "
-                "migrated does not subscribe it to all of its events.",
-                "Run `manage.py migrate` with a release that does.",
+                _(
+                    "%(deliveries)s parked: the code that was last migrated does not "
+                    "subscribe it to all of its events."
+                )
+                % {"deliveries": _deliveries(one.parked, of=one.handler)},
+                _("Run `manage.py migrate` with a release that does."),
             )
 
 
@@ -110,34 +124,53 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             continue
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}. "
-            f"{_probe(one)}. Waiting: {_waiting_for(one) or 'no delivery'}.",
-            "`manage.py outbox status` shows the host and the reason. Check that the external "
-            "system is up. If the probe, one delivery, succeeds, the breaker closes. To close it "
-            "without a probe, so that all its deliveries are sent again at once: `manage.py outbox "
-            f"close-breaker {one.handler} --reason TEXT`.",
+            _(
+                "The breaker of %(handler)s is open since %(since)s. %(probe)s. "
+                "Waiting: %(waiting)s."
+            )
+            % {
+                "handler": one.handler,
+                "since": format_time(one.breaker_opened_at),
+                "probe": _probe(one),
+                "waiting": _waiting_for(one) or _("no delivery"),
+            },
+            _(
+                "`manage.py outbox status` shows the host and the reason. Check "
+                "that the external system is up. If the probe, one delivery, "
+                "succeeds, the breaker closes. To close it without a probe, so "
+                "that all its deliveries are sent again at once: `manage.py outbox "
+                "close-breaker %(handler)s --reason TEXT`."
+            )
+            % {"handler": one.handler},
         )
 
 
 def _probe(one: HandlerStatus) -> str:
     if one.paused_at is not None:
-        return "No probe is sent while the handler is paused"
+        return _("No probe is sent while the handler is paused")
     if one.breaker_probe_at is None:
-        return "The next probe is due now"
-    return f"The next probe is due at {format_time(one.breaker_probe_at)}"
+        return _("The next probe is due now")
+    return _("The next probe is due at %(breaker_probe_at)s") % {
+        "breaker_probe_at": format_time(one.breaker_probe_at)
+    }
 
 
 def _waiting_for(one: HandlerStatus) -> str:
     """Count the waiting deliveries of a handler: "3 deliveries (2 parked, 1 pending)", or ""."""
     numbers = {"parked": one.parked, "pending": one.pending, "blocked": one.blocked}
     total = sum(numbers.values())
-    parts = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
-    noun = "delivery" if total == 1 else "deliveries"
-    return f"{total:,} {noun} ({parts})" if total else ""
+    parts = ", ".join(
+        f"{number:,} {Delivery.State(state).label}" for state, number in numbers.items() if number
+    )
+    text = ngettext("%(total)s delivery (%(parts)s)", "%(total)s deliveries (%(parts)s)", total)
+    return text % {"total": f"{total:,}", "parts": parts} if total else ""
 
 
 def _deliveries(number: int, *, of: str) -> str:
-    return f"1 delivery of {of} is" if number == 1 else f"{number:,} deliveries of {of} are"
+    text = ngettext(
+        "%(number)s delivery of %(handler)s is", "%(number)s deliveries of %(handler)s are", number
+    )
+    return text % {"number": f"{number:,}", "handler": of}
 
 
 def _unknown_handlers(*, using: str) -> Iterator[Finding]:
@@ -145,12 +178,17 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
         is_unknown = find(row.handler) is None
         if not is_unknown and row.active:
             continue
-        why = "this code has no such handler" if is_unknown else "its subscription has ended"
+        why = _("this code has no such handler") if is_unknown else _("its subscription has ended")
         yield error(
             _PART,
-            f"{row.handler} has owed deliveries, but {why}.",
-            f"Deploy a release that has {row.handler}, or name it in the `formerly=` of its "
-            f"successor, or discard the deliveries: `manage.py outbox end {row.handler}`.",
+            _("%(handler)s has owed deliveries, but %(why)s.")
+            % {"handler": row.handler, "why": why},
+            _(
+                "Deploy a release that has %(handler)s, or name it in the "
+                "`formerly=` of its successor, or discard the deliveries: "
+                "`manage.py outbox end %(handler)s`."
+            )
+            % {"handler": row.handler},
         )
 
 
@@ -166,10 +204,12 @@ def _unknown_events(*, using: str) -> Iterator[Finding]:
         if not row.has_several_events and events.find(row.event) is None:
             yield warning(
                 _PART,
-                f"{row.handler} has owed deliveries of {row.event}, which this code does not "
-                "declare.",
-                "Check whether its app was removed. Its stored events are delivered without a "
-                "check of their fields.",
+                _("%(handler)s has owed deliveries of %(event)s, which this code does not declare.")
+                % {"handler": row.handler, "event": row.event},
+                _(
+                    "Check whether its app was removed. Its stored events are "
+                    "delivered without a check of their fields."
+                ),
             )
 
 
@@ -179,8 +219,8 @@ def _waiting_events(*, using: str) -> Iterator[Finding]:
     if age is not None and age.total_seconds() > _LONG:
         yield error(
             _PART,
-            f"The oldest event without fan-out was emitted {span(age)} ago.",
-            "The relay does not run, or does not keep up: see the findings about it.",
+            _("The oldest event without fan-out was emitted %(age)s ago.") % {"age": span(age)},
+            _("The relay does not run, or does not keep up: see the findings about it."),
         )
 
 
@@ -189,11 +229,22 @@ def _late_consumers(consumers: Sequence[ConsumerStatus]) -> Iterator[Finding]:
         if not one.is_on:
             yield warning(
                 _PART,
-                f"{one.consumer} has not settled events of {one.handler} in time: {one.late:,} "
-                f"late, {one.missing:,} missing (dead letters).",
-                f"Check whether {one.consumer} receives the events, whether it has dead letters, "
-                "and whether it publishes outbox.Settled on a topic that a source of this project "
-                "receives.",
+                _(
+                    "%(consumer)s has not settled events of %(handler)s in time: "
+                    "%(late)s late, %(missing)s missing (dead letters)."
+                )
+                % {
+                    "consumer": one.consumer,
+                    "handler": one.handler,
+                    "late": f"{one.late:,}",
+                    "missing": f"{one.missing:,}",
+                },
+                _(
+                    "Check whether %(consumer)s receives the events, whether it has "
+                    "dead letters, and whether it publishes outbox.Settled on a topic "
+                    "that a source of this project receives."
+                )
+                % {"consumer": one.consumer},
             )
 
 
@@ -204,10 +255,23 @@ def _operations(*, using: str) -> Iterator[Finding]:
     for operation in stopped:
         handler = held.get(operation.pk, "")
         by = name_of(operation.by)
-        holds = f" It holds {handler}, which runs no delivery meanwhile." if handler else ""
+        holds = ""
+        if handler:
+            holds = " " + _("It holds %(handler)s, which runs no delivery meanwhile.") % {
+                "handler": handler
+            }
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {by}) is unfinished, and "
-            f"its last heartbeat was at {format_time(operation.seen_at)}.{holds}",
+            _(
+                "Operation %(pk)s (%(action)s by %(by)s) is unfinished, and its "
+                "last heartbeat was at %(seen_at)s.%(holds)s"
+            )
+            % {
+                "pk": operation.pk,
+                "action": operation.action,
+                "by": by,
+                "seen_at": format_time(operation.seen_at),
+                "holds": holds,
+            },
             next_step(operation),
         )

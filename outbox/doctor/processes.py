@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 from django.db.models import F
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries.heartbeat import stale_after
@@ -48,42 +51,63 @@ def examine_relay(*, using: str) -> Iterator[Finding]:
 def _relay(found: Heartbeats) -> Finding:
     seen = found.latest(Kind.RELAY)
     if seen.is_fresh:
-        return ok("relay", f"A relay was seen {seen.age(found.now)} ago.")
+        return ok("relay", _("A relay was seen %(age)s ago.") % {"age": seen.age(found.now)})
     return error(
         "relay",
-        f"The relay was last seen {seen.age(found.now)} ago." if seen.at else "No relay was seen.",
-        f"{_to_start_relay()} Until then no delivery is sent.",
+        _("The relay was last seen %(age)s ago.") % {"age": seen.age(found.now)}
+        if seen.at
+        else _("No relay was seen."),
+        _("%(to_start_relay)s Until then no delivery is sent.")
+        % {"to_start_relay": _to_start_relay()},
     )
 
 
 def _to_start_relay() -> str:
     if names.uses(names.CELERY):
-        return f"Start a worker of the queue {QUEUE}."
-    return "Start manage.py outbox work."
+        return _("Start a worker of the queue %(queue)s.") % {"queue": QUEUE}
+    return _("Start manage.py outbox work.")
 
 
 def _beat(found: Heartbeats) -> Finding:
     task = found.latest(Kind.BEAT, name=BEATS_TASK)
     if task.is_fresh:
-        return ok("beat", f"Its task ran {task.age(found.now)} ago.")
+        return ok("beat", _("Its task ran %(age)s ago.") % {"age": task.age(found.now)})
     process, started_at = found.process_of_beat()
-    last = f"its task last ran {task.age(found.now)} ago" if task.at else "its task never ran"
+    last = _("its task never ran")
+    if task.at:
+        last = _("its task last ran %(age)s ago") % {"age": task.age(found.now)}
     if process.is_fresh and started_at is not None:
-        if found.now - started_at < stale_after():
-            age = span(found.now - started_at)
-            return ok("beat", f"It started {age} ago. Its task runs every few seconds from now on.")
-        return warning(
-            "beat",
-            f"It runs, but {last}.",
-            f"Check the workers of the queue {QUEUE}, in which the task runs, and that beat's "
-            "schedule has outbox.relay.",
-        )
-    seen = f"It was last seen {process.age(found.now)} ago, and" if process.at else "It is silent:"
+        return _beat_without_task(found.now - started_at, last)
+    seen = _("It is silent: %(last)s.") % {"last": last}
+    if process.at:
+        age = process.age(found.now)
+        seen = _("It was last seen %(age)s ago, and %(last)s.") % {"age": age, "last": last}
     return warning(
         "beat",
-        f"{seen} {last}.",
-        "Start beat, with a schedule for outbox.relay. The task runs in the queue "
-        f"{QUEUE}, so check that queue's workers, too.",
+        seen,
+        _(
+            "Start beat, with a schedule for outbox.relay. The task runs in "
+            "the queue %(queue)s, so check that queue's workers, too."
+        )
+        % {"queue": QUEUE},
+    )
+
+
+def _beat_without_task(age: timedelta, last: str) -> Finding:
+    if age < stale_after():
+        return ok(
+            "beat",
+            _("It started %(age)s ago. Its task runs every few seconds from now on.")
+            % {"age": span(age)},
+        )
+    return warning(
+        "beat",
+        _("It runs, but %(last)s.") % {"last": last},
+        _(
+            "Check the workers of the queue %(queue)s, in which the task runs, "
+            "and that beat's schedule has outbox.relay."
+        )
+        % {"queue": QUEUE},
     )
 
 
@@ -92,14 +116,22 @@ def _clocks(found: Heartbeats) -> Iterator[Finding]:
     offsets = {name: one.total_seconds() for name, one in found.host_offsets().items()}
     wrong = {name: offset for name, offset in offsets.items() if abs(offset) > _MAX_OFFSET}
     if not wrong:
-        yield ok("clocks", f"No host differs by more than {_MAX_OFFSET:g} s from the database.")
+        yield ok(
+            "clocks",
+            _("No host differs by more than %(max_offset)s s from the database.")
+            % {"max_offset": f"{_MAX_OFFSET:g}"},
+        )
     for name, offset in wrong.items():
-        how = "ahead of" if offset > 0 else "behind"
+        how = _("ahead of") if offset > 0 else _("behind")
         yield warning(
             "clocks",
-            f"The host of {name} is {abs(offset):.1f} s {how} the database.",
-            "Deliveries are not affected: the outbox uses the database's clock. Times in this "
-            "host's logs and traces are wrong. Start its time service (NTP).",
+            _("The host of %(name)s is %(offset)s s %(how)s the database.")
+            % {"name": name, "offset": f"{abs(offset):.1f}", "how": how},
+            _(
+                "Deliveries are not affected: the outbox uses the database's "
+                "clock. Times in this host's logs and traces are wrong. Start its "
+                "time service (NTP)."
+            ),
         )
 
 
@@ -121,8 +153,9 @@ def examine_queues(queues: Collection[str], *, timeout: float, using: str) -> It
     except Exception as caught:
         yield error(
             "queues",
-            f"No canary could be sent: {type(caught).__name__}: {caught}.",
-            "Start the broker, or correct its address. Deliveries wait in the database.",
+            _("No canary could be sent: %(name)s: %(caught)s.")
+            % {"name": type(caught).__name__, "caught": caught},
+            _("Start the broker, or correct its address. Deliveries wait in the database."),
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)
@@ -136,13 +169,13 @@ def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterato
     seen = found.latest(Kind.WORKER, name=name)
     if not seen.is_fresh:
         age = seen.age(found.now)
-        text = f"It was last seen {age} ago." if age else "It was never seen."
-        yield error(part, text, "Start it, or restart it if it runs.")
+        text = _("It was last seen %(age)s ago.") % {"age": age} if age else _("It was never seen.")
+        yield error(part, text, _("Start it, or restart it if it runs."))
     elif missing := sorted(set(queues) - set(seen.queues)):
-        text = f"It runs, but does not consume {', '.join(missing)}."
-        yield error(part, text, "Restart it, with each queue in its -Q or --queue.")
+        text = _("It runs, but does not consume %(names)s.") % {"names": ", ".join(missing)}
+        yield error(part, text, _("Restart it, with each queue in its -Q or --queue."))
     else:
-        yield ok(part, f"It runs and consumes {', '.join(sorted(queues))}.")
+        yield ok(part, _("It runs and consumes %(names)s.") % {"names": ", ".join(sorted(queues))})
 
 
 def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str]:
@@ -160,28 +193,35 @@ def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str
 def _judged(queue: str, *, is_answered: bool, timeout: float, using: str) -> Finding:
     part = f"queue {queue}"
     if is_answered:
-        return ok(part, "A worker consumes it: the canary was answered.")
+        return ok(part, _("A worker consumes it: the canary was answered."))
     found = Heartbeats(using=using)
     seen = found.latest(Kind.WORKER, queue=queue)
     age = seen.age(found.now)
     if not seen.is_fresh:
-        last = f"its last worker was seen {age} ago" if age else "it has no worker"
-        text = f"The canary was not answered: {last}."
-        return error(part, text, f"Start a worker with -Q {queue}.")
-    late = f"The canary was not answered within {timeout:g} s"
+        last = (
+            _("its last worker was seen %(age)s ago") % {"age": age}
+            if age
+            else _("it has no worker")
+        )
+        text = _("The canary was not answered: %(last)s.") % {"last": last}
+        return error(part, text, _("Start a worker with -Q %(queue)s.") % {"queue": queue})
+    late = _("The canary was not answered within %(timeout)s s") % {"timeout": f"{timeout:g}"}
     if number := _running(queue, using=using):
-        noun = "1 delivery, within its lease" if number == 1 else _within_leases(number)
-        text = f"{late}: its workers run {noun}."
-        return warning(part, text, "If this lasts, give it more processes.")
+        text = ngettext(
+            "%(late)s: its workers run %(number)s delivery, within its lease.",
+            "%(late)s: its workers run %(number)s deliveries, within their leases.",
+            number,
+        ) % {"late": late, "number": f"{number:,}"}
+        return warning(part, text, _("If this lasts, give it more processes."))
     return error(
         part,
-        f"{late}. A worker of it was seen {age} ago and runs no delivery: it no longer consumes.",
-        "Try again with a longer --timeout. If the error stays, restart that worker.",
+        _(
+            "%(late)s. A worker of it was seen %(age)s ago and runs no "
+            "delivery: it no longer consumes."
+        )
+        % {"late": late, "age": age},
+        _("Try again with a longer --timeout. If the error stays, restart that worker."),
     )
-
-
-def _within_leases(number: int) -> str:
-    return f"{number:,} deliveries, within their leases"
 
 
 def _running(queue: str, *, using: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.utils.translation import gettext as _
+
 from outbox import clock
 from outbox.formatting import span
 from outbox.monitor.sources import SourceStatus, source_statuses
@@ -31,9 +33,11 @@ def examine_systems(*, timeout: float) -> Iterator[Finding]:
             made.close()
         for problem in problems:
             text, _dot, advice = problem.partition(". ")
-            yield error(part, f"{text.removesuffix('.')}.", advice or "See the log of its process.")
+            yield error(
+                part, f"{text.removesuffix('.')}.", advice or _("See the log of its process.")
+            )
         if not problems:
-            yield ok(part, "Its topics exist and can be read.")
+            yield ok(part, _("Its topics exist and can be read."))
 
 
 def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
@@ -42,21 +46,29 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
         seen = one.seen.age(now)
         yield error(
             part,
-            f"Its process was last seen {seen} ago." if seen else "No process has received it.",
-            f"Start `manage.py outbox receive {one.name}`. Until then its messages wait in the "
-            "other system, which may delete them by age.",
+            _("Its process was last seen %(seen)s ago.") % {"seen": seen}
+            if seen
+            else _("No process has received it."),
+            _(
+                "Start `manage.py outbox receive %(name)s`. Until then its "
+                "messages wait in the other system, which may delete them by age."
+            )
+            % {"name": one.name},
         )
     elif one.failing_at:
         failing = span(now - one.failing_at)
         yield error(
-            part, f"It has not received for {failing}: {one.failure}", "Correct this first."
+            part,
+            _("It has not received for %(failing)s: %(failure)s")
+            % {"failing": failing, "failure": one.failure},
+            _("Correct this first."),
         )
     elif one.paused_at:
         yield warning(
             part,
-            f"It is paused for {span(now - one.paused_at)}: its events have too many owed "
-            "deliveries.",
-            "`manage.py outbox status` shows the handlers. Give their queues more workers.",
+            _("It is paused for %(now)s: its events have too many owed deliveries.")
+            % {"now": span(now - one.paused_at)},
+            _("`manage.py outbox status` shows the handlers. Give their queues more workers."),
         )
     else:
         yield ok(part, _in_words(one))
@@ -66,11 +78,11 @@ def _in_words(one: SourceStatus) -> str:
     numbers = ", ".join(
         f"{number:,} {_outcome(name, number)}" for name, number in one.counts.items() if number
     )
-    counts = f"Messages since its start: {numbers or 'none'}."
+    counts = _("Messages since its start: %(numbers)s.") % {"numbers": numbers or "none"}
     if not one.is_pulled:
-        return f"The other system calls it. {counts}"
-    lag = "unknown" if one.lag is None else f"{one.lag:,} messages"
-    return f"It receives. Lag: {lag}. {counts}"
+        return _("The other system calls it. %(counts)s") % {"counts": counts}
+    lag = _("unknown") if one.lag is None else _("%(lag)s messages") % {"lag": f"{one.lag:,}"}
+    return _("It receives. Lag: %(lag)s. %(counts)s") % {"lag": lag, "counts": counts}
 
 
 def _outcome(name: str, number: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from outbox.subscriptions import queues
 from outbox.transports.base import QUEUE
 from outbox.transports.sqs import LONGEST_VISIBILITY, longest_messages, queue_name
@@ -23,7 +25,9 @@ def examine_queues(channel: Any) -> Iterator[Finding]:
     found: list[Finding] = []
     for queue in sorted({QUEUE}.union(*queues().values())):
         found += _examine(channel, queue)
-    yield from found or [ok(_PART, "Each queue exists, and its visibility timeout is long enough.")]
+    yield from found or [
+        ok(_PART, _("Each queue exists, and its visibility timeout is long enough."))
+    ]
 
 
 def _examine(channel: Any, queue: str) -> Iterator[Finding]:
@@ -47,25 +51,43 @@ def of_queue(queue: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
     if longest and timeout <= longest.seconds and timeout < LONGEST_VISIBILITY:
         yield warning(
             _PART,
-            f"The queue {queue} has a visibility timeout of {timeout:g} s. A message of "
-            f"{longest.handler} may take {longest.seconds:g} s ({longest.parts}).",
-            f"Raise the VisibilityTimeout of the queue, to {LONGEST_VISIBILITY} at most. Until "
-            "then a worker may receive a running message again. It ignores it.",
+            _(
+                "The queue %(queue)s has a visibility timeout of %(timeout)s s. A "
+                "message of %(handler)s may take %(seconds)s s (%(parts)s)."
+            )
+            % {
+                "queue": queue,
+                "timeout": f"{timeout:g}",
+                "handler": longest.handler,
+                "seconds": f"{longest.seconds:g}",
+                "parts": longest.parts,
+            },
+            _(
+                "Raise the VisibilityTimeout of the queue, to "
+                "%(longest_visibility)s at most. Until then a worker may receive a "
+                "running message again. It ignores it."
+            )
+            % {"longest_visibility": LONGEST_VISIBILITY},
         )
 
 
 def _is_refused(queue: str, *, code: str) -> Finding:
     return error(
         _PART,
-        f"SQS does not return the attributes of the queue {queue}: {code}.",
-        "Create the queue, or allow sqs:GetQueueAttributes for it. Deliveries wait in the "
-        "database.",
+        _("SQS does not return the attributes of the queue %(queue)s: %(code)s.")
+        % {"queue": queue, "code": code},
+        _(
+            "Create the queue, or allow sqs:GetQueueAttributes for it. "
+            "Deliveries wait in the database."
+        ),
     )
 
 
 def _is_not_defined(queue: str) -> Finding:
     return error(
         _PART,
-        f"The queue {queue} is not in predefined_queues. No message of it can be sent.",
-        f'Create it in SQS, and add "{queue_name(queue)}" to predefined_queues.',
+        _("The queue %(queue)s is not in predefined_queues. No message of it can be sent.")
+        % {"queue": queue},
+        _('Create it in SQS, and add "%(queue_name)s" to predefined_queues.')
+        % {"queue_name": queue_name(queue)},
     )

@@ -7,6 +7,7 @@ from operator import or_
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from outbox.events import LONGEST_SELECTOR, SEPARATOR, has_several_events, is_pattern, selects
@@ -127,7 +128,10 @@ class Subscription(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.handler} subscribes to {self.event}"
+        return gettext("%(handler)s subscribes to %(event)s") % {
+            "handler": self.handler,
+            "event": self.event,
+        }
 
     @property
     def is_held(self) -> bool:
@@ -351,7 +355,7 @@ class Delivery(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk} to {self.receiver}"
+        return gettext("%(number)s to %(handler)s") % {"number": self.pk, "handler": self.receiver}
 
     @property
     def receiver(self) -> str:

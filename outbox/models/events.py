@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from outbox.ids import uuid7
@@ -211,4 +212,4 @@ class Horizon(models.Model):
         constraints = [models.CheckConstraint(condition=Q(id=1), name="outbox_horizon_once")]
 
     def __str__(self) -> str:
-        return f"events from {self.emitted_before} on are kept"
+        return gettext("events from %(time)s on are kept") % {"time": self.emitted_before}

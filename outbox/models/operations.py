@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .rows import Row
@@ -67,4 +68,8 @@ class Operation(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk}: {self.action} by {self.by}"
+        return gettext("%(number)s: %(action)s by %(by)s") % {
+            "number": self.pk,
+            "action": self.get_action_display(),
+            "by": self.by,
+        }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -27,7 +28,10 @@ class Received(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.external_id} from {self.source}"
+        return gettext("%(number)s from %(source)s") % {
+            "number": self.external_id,
+            "source": self.source,
+        }
 
 
 def _count() -> models.PositiveBigIntegerField[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .deliveries import Delivery
@@ -66,7 +67,11 @@ class Settlement(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event} by {self.consumer}: {self.state}"
+        return gettext("%(event)s by %(consumer)s: %(state)s") % {
+            "event": self.event,
+            "consumer": self.consumer,
+            "state": self.get_state_display(),
+        }
 
 
 class SettlementReport(models.Model):
@@ -111,4 +116,7 @@ class SettlementReport(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.reported_id} by {self.consumer}"
+        return gettext("%(event)s by %(consumer)s") % {
+            "event": self.reported_id,
+            "consumer": self.consumer,
+        }

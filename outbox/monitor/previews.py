@@ -120,8 +120,11 @@ def check(config: SinkConfig, *, timeout: float) -> list[str]:
     topics = sorted(destinations(config))
     if not topics:
         return [
-            f'The sink "{config.name}" publishes no event that an installed app declares. '
-            "Correct its EVENTS."
+            _(
+                'The sink "%(name)s" publishes no event that an installed app '
+                "declares. Correct its EVENTS."
+            )
+            % {"name": config.name}
         ]
     try:
         return list(sink_of(config).check(topics, timeout=timeout))
@@ -129,7 +132,10 @@ def check(config: SinkConfig, *, timeout: float) -> list[str]:
         return [str(error)]
     except Exception as error:  # its text may contain an option of the client
         kind = type(error).__name__
-        return [f'The check of the sink "{config.name}" failed ({kind}). Is the system running?']
+        return [
+            _('The check of the sink "%(name)s" failed (%(kind)s). Is the system running?')
+            % {"name": config.name, "kind": kind}
+        ]
 
 
 def destinations(config: SinkConfig) -> set[str]:

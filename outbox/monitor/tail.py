@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.formatting import one_line
@@ -49,7 +50,7 @@ class Follower:
             newest = list(self._matching_events().values_list("seq", flat=True)[: self.last or 1])
             self._first = (newest[-1] if self.last else newest[0] + 1) if newest else 0
         lines = [*self._new_events(), *self._moved_deliveries()]
-        for _, text in sorted(lines, key=lambda line: line[0]):
+        for _when, text in sorted(lines, key=lambda line: line[0]):
             yield text
 
     def _matching_events(self) -> QuerySet[Event]:
@@ -65,7 +66,7 @@ class Follower:
             by = event.emitted_by or event.actor or "-"
             if not self.handler:
                 when = event.emitted_at
-                yield when, _line(when, event.name, event.key, f"emitted by {by}")
+                yield when, _line(when, event.name, event.key, _("emitted by %(by)s") % {"by": by})
 
     def _moved_deliveries(self) -> Iterator[tuple[datetime, str]]:
         rows = Delivery.objects.using(self.using).filter(event__gte=self._first)
@@ -83,9 +84,17 @@ class Follower:
 
 def _moved(row: Delivery) -> str:
     note = f": {one_line(row.note)}" if row.note else ""
-    tried = f" after {row.attempts} attempts" if row.attempts > 1 else ""
+    tried = (
+        (" " + _("after %(attempts)s attempts") % {"attempts": row.attempts})
+        if row.attempts > 1
+        else ""
+    )
     if row.state == State.PENDING and row.due_at > clock.now():
-        return f"failed{tried}, retried at {row.due_at:%H:%M:%S}{note}"
+        return _("failed%(tried)s, retried at %(due_at)s%(note)s") % {
+            "tried": tried,
+            "due_at": f"{row.due_at:%H:%M:%S}",
+            "note": note,
+        }
     return f"{row.state}{tried}{note}"
 
 

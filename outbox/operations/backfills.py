@@ -215,9 +215,12 @@ class Backfill:
             late = events.filter(Exists(later)).order_by("seq").first() if row.ordered else None
             if late is not None:
                 raise CannotBackfill(
-                    f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
-                    f"later than {late.name} ({late.id}). To deliver such events out of order, "
-                    "use --out-of-order. To leave them out, use --until."
+                    _(
+                        "%(handler)s is ordered, and has handled an event of key %(key)s "
+                        "that is later than %(name)s (%(id)s). To deliver such events out "
+                        "of order, use --out-of-order. To leave them out, use --until."
+                    )
+                    % {"handler": row.handler, "key": late.key, "name": late.name, "id": late.id}
                 )
 
     def reason_to_wait(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Count, F, Max
+from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.deliveries.attempts import describe
@@ -105,7 +106,11 @@ def preview(
     return Preview(
         counts=[(*pair, number) for pair, number in sorted(counts.items())],
         examples=[
-            _line(row.event, of=f"delivery {row.pk} of {row.subscription.handler}")
+            _line(
+                row.event,
+                of=_("delivery %(pk)s of %(handler)s")
+                % {"pk": row.pk, "handler": row.subscription.handler},
+            )
             for row in oldest
         ],
     )
@@ -118,7 +123,7 @@ def _of_backfill(choice: Choice, *, using: str) -> Preview:
             (row.handler, row.event, number) for row, some in lacking if (number := some.count())
         ],
         examples=[
-            _line(event, of=f"a new delivery of {row.handler}")
+            _line(event, of=_("a new delivery of %(handler)s") % {"handler": row.handler})
             for row, some in lacking
             for event in some.order_by("seq")[:_EXAMPLES]
         ],
@@ -205,19 +210,27 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
     )
     if not results:
         why = one_line(rows.values_list("note", flat=True).get())
-        raise CannotDryRun(f"{name} cannot run in a dry run, because it did not start: {why}.")
+        raise CannotDryRun(
+            _("%(name)s cannot run in a dry run, because it did not start: %(why)s.")
+            % {"name": name, "why": why}
+        )
     return results[0].error
 
 
 def _refuse_untriable(name: str) -> None:
     handler = find(name)
     if handler is None:
-        raise CannotDryRun(f"{name} cannot run in a dry run: this code has no such handler.")
+        raise CannotDryRun(
+            _("%(name)s cannot run in a dry run: this code has no such handler.") % {"name": name}
+        )
     if not handler.atomic:
         raise CannotDryRun(
-            f"{name} cannot run in a dry run: it is declared with atomic=False, so its effects "
-            "outside of its transaction (a call, an e-mail) cannot be rolled back. Read its code "
-            "instead."
+            _(
+                "%(name)s cannot run in a dry run: it is declared with "
+                "atomic=False, so its effects outside of its transaction (a call, "
+                "an e-mail) cannot be rolled back. Read its code instead."
+            )
+            % {"name": name}
         )
 
 

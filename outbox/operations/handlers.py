@@ -201,10 +201,17 @@ class UnknownHandler(LookupError):
 
     def __init__(self, handler: str, *, known: Iterable[str]) -> None:
         close = get_close_matches(handler, sorted(known), n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = (
+            (" " + _("Did you mean %(names)s?") % {"names": (" " + _("or") + " ").join(close)})
+            if close
+            else ""
+        )
         if find(handler):
-            hint = " The code has it, but its subscriptions are not stored: run migrate."
-        super().__init__(f"No subscription has the handler {handler}.{hint}")
+            hint = " " + _("The code has it, but its subscriptions are not stored: run migrate.")
+        super().__init__(
+            _("No subscription has the handler %(handler)s.%(hint)s")
+            % {"handler": handler, "hint": hint}
+        )
 
 
 class HeldByBackfill(ValueError):

@@ -54,10 +54,18 @@ class Hold:
         other = self._unfinished()
         if other is not None:
             raise CannotBackfill(
-                f"Another backfill of {self.handler} is not finished: operation {other.pk}, by "
-                f"{other.by}, last heartbeat {format_time(other.seen_at)}. Finish it: `manage.py "
-                f"outbox continue {other.pk}`. Or end it: `manage.py outbox continue {other.pk} "
-                "--give-up`."
+                _(
+                    "Another backfill of %(handler)s is not finished: operation "
+                    "%(pk)s, by %(by)s, last heartbeat %(seen_at)s. Finish it: "
+                    "`manage.py outbox continue %(pk)s`. Or end it: `manage.py outbox "
+                    "continue %(pk)s --give-up`."
+                )
+                % {
+                    "handler": self.handler,
+                    "pk": other.pk,
+                    "by": other.by,
+                    "seen_at": format_time(other.seen_at),
+                }
             )
         by = holder(operation)
         pausable(self._rows()).update(
@@ -82,9 +90,13 @@ class Hold:
         rows = self._rows().order_by("pk").select_for_update(no_key=True)
         if not all(is_held_by(row, operation) for row in rows):
             raise CannotBackfill(
-                f"{self.handler} was resumed before its backfill was complete, so new events may "
-                f"have overtaken old ones. End it: `manage.py outbox continue {operation.pk} "
-                "--give-up`. Then start a backfill of the missing events."
+                _(
+                    "%(handler)s was resumed before its backfill was complete, so new "
+                    "events may have overtaken old ones. End it: `manage.py outbox "
+                    "continue %(pk)s --give-up`. Then start a backfill of the missing "
+                    "events."
+                )
+                % {"handler": self.handler, "pk": operation.pk}
             )
 
     def running(self) -> str:
@@ -118,5 +130,6 @@ class Hold:
         stop = stop_of(row, holding_backfill([row], using=self.using))
         why = f": {stop.text}" if stop else "."
         raise CannotBackfill(
-            f"{self.handler} cannot be backfilled, because its deliveries would not be sent{why}"
+            _("%(handler)s cannot be backfilled, because its deliveries would not be sent%(why)s")
+            % {"handler": self.handler, "why": why}
         )

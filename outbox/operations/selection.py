@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.models import Attempt, Delivery, Event, Subscription
@@ -135,6 +136,6 @@ def described(choice: Mapping[str, Any]) -> str:
     parts = []
     for name, value in choice.items():
         values = value if isinstance(value, list) else [value]
-        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+        more = " " + _("and %d more") % (len(values) - 3) if len(values) > 3 else ""
         parts.append(f"{name}={','.join(map(str, values[:3]))}{more}")
-    return " ".join(parts) or "all"
+    return " ".join(parts) or _("all")

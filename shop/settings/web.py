@@ -29,7 +29,9 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
 
-LANGUAGE_CODE = "en"
+# LANGUAGE_CODE: en or ja, for commands and e-mails of the site, and for visitors whose browser asks
+# for neither.
+LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
 USE_I18N = True
 USE_TZ = True

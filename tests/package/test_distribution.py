@@ -57,6 +57,7 @@ class TestTheWheel:
             "outbox/py.typed",
             "outbox/templates/admin/outbox/page.html",
             "outbox/static/outbox/outbox.css",
+            "outbox/locale/ja/LC_MESSAGES/django.mo",
             "outbox/migrations/0001_initial.py",
             "outbox/events.lock.json",
         } <= distribution.files

@@ -129,8 +129,8 @@ class TestTheStoryOfAClick:
         story = story_of_click(correlation_id())
 
         assert [(one.words, one.depth) for one in story.happenings] == [
-            ("Order placed", 0),
-            ("Stock reserved", 1),
+            ("Order placed: 1 of TEA, for ¥1,280", 0),
+            ("Stock reserved for all lines of the order", 1),
         ]
         assert call(story, "inventory.reserve_stock").look == "done"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
 
 from api.tokens import add_token, new_token
 
@@ -15,20 +16,23 @@ class Command(BaseCommand):
     """Print a new API token of a user."""
 
     help = (
-        "Create an API token for a user, and print it. It is shown only once: "
-        "the database has only its hash."
+        "Create an API token for a user, and print it. It is shown only "
+        "once: the database has only its hash."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the user's name and a label."""
-        parser.add_argument("user", help="the user's name")
-        parser.add_argument("--label", default="", help="purpose of the token")
+        parser.add_argument("user", help=_("the user's name"))
+        parser.add_argument("--label", default="", help=_("purpose of the token"))
 
     def handle(self, *, user: str, label: str, **_options: Any) -> None:
         """Create the token and print it, alone on its line."""
         owner = User.objects.filter(username=user).first()
         if owner is None:
-            raise CommandError(f"There is no user {user!r}. Add the user in the admin first.")
+            raise CommandError(
+                _("There is no user %(user)s. Add the user in the admin first.")
+                % {"user": repr(user)}
+            )
         token = new_token()
         add_token(user=owner, label=label, token=token)
         self.stdout.write(token)

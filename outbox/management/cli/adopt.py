@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .common import Options, Write, count
 
@@ -24,29 +26,29 @@ class Adopt:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the paths, --to, --write, --atomic-requests and --check."""
-        parser.add_argument("paths", nargs="+", metavar="PATH", help="a folder or a Python file")
+        parser.add_argument("paths", nargs="+", metavar="PATH", help=_("a folder or a Python file"))
         parser.add_argument(
             "--to",
             choices=["task", "event"],
             default="task",
-            help="a task with the base OutboxTask (default), or an event with a handler",
+            help=_("a task with the base OutboxTask (default), or an event with a handler"),
         )
         parser.add_argument(
-            "--write", action="store_true", help="write the files; otherwise print the diff"
+            "--write", action="store_true", help=_("write the files; otherwise print the diff")
         )
         parser.add_argument(
             "--atomic-requests",
             action="store_true",
-            help="views are in a transaction, as with ATOMIC_REQUESTS",
+            help=_("views are in a transaction, as with ATOMIC_REQUESTS"),
         )
         parser.add_argument(
-            "--check", action="store_true", help="exit with status 1 if anything is left to do"
+            "--check", action="store_true", help=_("exit with status 1 if anything is left to do")
         )
 
     def run(self, options: Options, write: Write) -> None:
         """Print or write the changes, then list the calls that a person must change."""
         if find_spec("libcst") is None:
-            raise CommandError('The subcommand adopt needs libcst (extra "adopt").')
+            raise CommandError(_('The subcommand adopt needs libcst (extra "adopt").'))
         from outbox.adoption import adoption
         from outbox.adoption.modules import Unreadable
 
@@ -73,26 +75,45 @@ def _report(found: Adoption, write: Write, *, to: str, is_written: bool) -> None
     from outbox.adoption.adoption import shown
 
     for one in found.files:
-        write(f"{shown(one.path)} is written." if is_written else one.diff().rstrip("\n"))
+        write(
+            _("%(path)s is written.") % {"path": shown(one.path)}
+            if is_written
+            else one.diff().rstrip("\n")
+        )
     if found.listed:
-        write(f"\n{count(len(found.listed), 'call')} to change by hand:\n")
+        write(
+            "\n"
+            + _("%(counted)s to change by hand:") % {"counted": count(len(found.listed), "call")}
+            + "\n"
+        )
     for each in found.listed:
         reason = f"{each.reason[0].upper()}{each.reason[1:]}"
         write(f"{shown(each.path)}:{each.line}: {reason}. {each.step}")
     calls, files = count(found.changes, "call"), count(len(found.files), "file")
     if not found.files:
-        write("\nNothing to change." if found.listed else "Nothing to change.")
+        write(("\n" + _("Nothing to change.")) if found.listed else _("Nothing to change."))
     elif is_written:
-        write(f"\n{calls} changed in {files}. {_NEXT[to]}")
+        write(
+            "\n"
+            + _("%(calls)s changed in %(files)s. %(next)s")
+            % {"calls": calls, "files": files, "next": _NEXT[to]}
+        )
     else:
-        write(f"\n{calls} would change in {files}. Add --write to write them.")
+        write(
+            "\n"
+            + _("%(calls)s would change in %(files)s. Add --write to write them.")
+            % {"calls": calls, "files": files}
+        )
 
 
 _NEXT = {
-    "task": "Run your tests. A worker with the queue outbox sends the tasks.",
+    "task": gettext_lazy("Run your tests. A worker with the queue outbox sends the tasks."),
     "event": (
-        "Name the events for the facts that they state, then run `manage.py outbox catalogue` and "
-        "`manage.py migrate`. A handler has a time limit: set lease= for a long one."
+        gettext_lazy(
+            "Name the events for the facts that they state, then run "
+            "`manage.py outbox catalogue` and `manage.py migrate`. A handler "
+            "has a time limit: set lease= for a long one."
+        )
     ),
 }
 
@@ -111,4 +132,4 @@ def _warn_of_changes(paths: Sequence[Path], write: Write) -> None:
         cwd=Path(known[0]).parent,
     )
     for line in done.stdout.splitlines():
-        write(f"Warning: {line[3:]} had changes that are not committed.")
+        write(_("Warning: %(line)s had changes that are not committed.") % {"line": line[3:]})

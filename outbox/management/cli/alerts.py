@@ -9,6 +9,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from outbox import databases
 from outbox.alerts.channels import ChannelFailed, send
@@ -20,7 +22,7 @@ from outbox.models import Alert
 
 from .common import Options, Write, add_json, write_json
 
-_NONE = 'No channel is configured. Set OUTBOX["ALERTS"]["CHANNELS"].'
+_NONE = gettext_lazy('No channel is configured. Set OUTBOX["ALERTS"]["CHANNELS"].')
 
 
 class Alerts:
@@ -29,7 +31,7 @@ class Alerts:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --all, --json and the action."""
         add_json(parser)
-        parser.add_argument("--all", action="store_true", help="also alerts that are resolved")
+        parser.add_argument("--all", action="store_true", help=_("also alerts that are resolved"))
         actions = parser.add_subparsers(dest="action", metavar="ACTION")
         summary = (Test.__doc__ or "").splitlines()[0]
         Test().add_arguments(actions.add_parser("test", help=summary, description=summary))
@@ -51,7 +53,7 @@ class Test:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the channel."""
-        parser.add_argument("name", nargs="?", metavar="NAME", help="a channel (default: all)")
+        parser.add_argument("name", nargs="?", metavar="NAME", help=_("a channel (default: all)"))
 
     def run(self, config: AlertsConfig, options: Options, write: Write) -> None:
         """Write the outcomes; exit with status 1 if a channel did not take its message."""
@@ -63,12 +65,14 @@ class Test:
 def _chosen(config: AlertsConfig, name: str | None) -> list[ChannelConfig]:
     known = config.channels
     if not known:
-        raise CommandError(_NONE)
+        raise CommandError(str(_NONE))
     if name is None:
         return list(known.values())
     if name not in known:
-        hint = did_you_mean(name, known) or f"Channels: {', '.join(known)}."
-        raise CommandError(f'OUTBOX["ALERTS"]["CHANNELS"] has no channel {name}. {hint}')
+        names = ", ".join(known)
+        hint = did_you_mean(name, known) or _("Channels: %(names)s.") % {"names": names}
+        text = _('OUTBOX["ALERTS"]["CHANNELS"] has no channel %(name)s. %(hint)s')
+        raise CommandError(text % {"name": name, "hint": hint})
     return [known[name]]
 
 
@@ -78,7 +82,8 @@ def _is_tested(channel: ChannelConfig, config: AlertsConfig, write: Write) -> bo
     except ChannelFailed as error:
         write(f"ERROR    {channel.name}: {error}")
         return False
-    write(f"ok       {channel.name}: the test message was taken.")
+    text = _("%(channel)s: the test message was taken.") % {"channel": channel.name}
+    write(f"ok       {text}")
     return True
 
 
@@ -100,15 +105,21 @@ def _list(config: AlertsConfig, options: Options, write: Write) -> None:
         for line in _lines(one):
             write(line)
     if not found:
-        write("No alert." if options["all"] else "No alert is open.")
+        write(_("No alert.") if options["all"] else _("No alert is open."))
     if not config.channels:
-        write(_NONE)
+        write(str(_NONE))
 
 
 def _lines(one: Alert) -> list[str]:
-    end = f", resolved at {format_time(one.resolved_at)}" if one.resolved_at else ""
-    lines = [f"{one.trigger}, since {format_time(one.opened_at)}{end}", f"    {one.text}"]
-    return [*lines, *(f"    {text}" for text in outcomes(one))]
+    head = _("%(trigger)s, since %(opened)s")
+    if one.resolved_at:
+        head = _("%(trigger)s, since %(opened)s, resolved at %(resolved)s")
+    facts = {
+        "trigger": one.trigger,
+        "opened": format_time(one.opened_at),
+        "resolved": format_time(one.resolved_at) if one.resolved_at else "",
+    }
+    return [head % facts, *(f"    {text}" for text in (one.text, *outcomes(one)))]
 
 
 def _as_json(one: Alert) -> dict[str, Any]:

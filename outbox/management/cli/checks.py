@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox import doctor
 from outbox.checks.event_classes import incompatible_change_message
@@ -32,20 +33,20 @@ class Doctor:
             type=float,
             default=10.0,
             metavar="SECONDS",
-            help="time limit of a canary through a queue (10)",
+            help=_("time limit of a canary through a queue (10)"),
         )
         parser.add_argument(
             "--queue",
             action="append",
             default=[],
             metavar="NAME",
-            help="liveness probe: check only that this queue is consumed; can be repeated",
+            help=_("liveness probe: check only that this queue is consumed; can be repeated"),
         )
         parser.add_argument(
             "--worker",
             default="",
             metavar="NAME",
-            help="with --queue: this worker must run and consume it, such as inventory@host",
+            help=_("with --queue: this worker must run and consume it, such as inventory@host"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -65,7 +66,7 @@ class Events:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the event or app to list."""
-        parser.add_argument("name", nargs="?", default="", help="an event, or an app")
+        parser.add_argument("name", nargs="?", default="", help=_("an event, or an app"))
 
     def run(self, options: Options, write: Write) -> None:
         """Write an entry for each matching event."""
@@ -73,9 +74,9 @@ class Events:
         found = [entry for entry in catalogue() if not name or _matches(entry, name)]
         if not found:
             raise CommandError(
-                f"No installed app declares {name}."
+                _("No installed app declares %(name)s.") % {"name": name}
                 if name
-                else "No installed app declares an event."
+                else _("No installed app declares an event.")
             )
         write("\n\n".join(_entry(entry) for entry in found))
 
@@ -86,7 +87,9 @@ class Catalogue:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --check."""
         parser.add_argument(
-            "--check", action="store_true", help="write nothing; fail if an event is not recorded"
+            "--check",
+            action="store_true",
+            help=_("write nothing; fail if an event is not recorded"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -106,10 +109,11 @@ class Catalogue:
         elif news:
             names = "; ".join(news)
             raise CommandError(
-                f"Not in events.lock.json: {names}. Run `manage.py outbox catalogue`."
+                _("Not in events.lock.json: %(names)s. Run `manage.py outbox catalogue`.")
+                % {"names": names}
             )
         if not news:
-            write("Every events.lock.json is up to date.")
+            write(_("Every events.lock.json is up to date."))
 
 
 class Rehearse:
@@ -120,10 +124,12 @@ class Rehearse:
         parser.add_argument(
             "--asyncapi",
             metavar="FILE",
-            help="read no rows: compare the external events of a source with this document of the "
-            "other system",
+            help=_(
+                "read no rows: compare the external events of a source with this "
+                "document of the other system"
+            ),
         )
-        parser.add_argument("--source", metavar="NAME", help="with --asyncapi: the source")
+        parser.add_argument("--source", metavar="NAME", help=_("with --asyncapi: the source"))
 
     def run(self, options: Options, write: Write) -> None:
         """Rehearse; fail if this code could not handle an owed row, or read the document."""
@@ -137,21 +143,31 @@ class Rehearse:
             write(_problem(found, problem, number))
         for queue, handlers in found.unread_queues.items():
             write(
-                f"queue {queue}: no handler of this code uses it. {', '.join(handlers)} may have "
-                "messages there until migrate; these are sent again when their lease has expired."
+                _(
+                    "queue %(queue)s: no handler of this code uses it. %(names)s may "
+                    "have messages there until migrate; these are sent again when "
+                    "their lease has expired."
+                )
+                % {"queue": queue, "names": ", ".join(handlers)}
             )
         if found.problems:
             raise CommandError(
-                f"{count(sum(found.problems.values()), 'problem')} in {found.read:,} owed rows. "
-                "Nothing was changed."
+                _("%(counted)s in %(read)s owed rows. Nothing was changed.")
+                % {
+                    "counted": count(sum(found.problems.values()), "problem"),
+                    "read": f"{found.read:,}",
+                }
             )
-        write(f"{count(found.read, 'owed row')} read. This code can decode all of them.")
+        write(
+            _("%(counted)s read. This code can decode all of them.")
+            % {"counted": count(found.read, "owed row")}
+        )
 
 
 def _findings(options: Options) -> list[doctor.Finding]:
     queues, worker, timeout = options["queue"], options["worker"], options["timeout"]
     if worker and not queues:
-        raise CommandError("--worker requires --queue: the queues that it must consume.")
+        raise CommandError(_("--worker requires --queue: the queues that it must consume."))
     return (
         doctor.probe(queues, worker=worker, timeout=timeout)
         if queues
@@ -160,7 +176,7 @@ def _findings(options: Options) -> list[doctor.Finding]:
 
 
 def _write_finding(one: doctor.Finding, write: Write) -> None:
-    write(f"{_MARKS[one.severity]}  {one.part}: {one.text}")
+    write(f"{_MARKS[one.severity]}  {one.label}: {one.text}")
     if one.severity != doctor.OK:
         write(f"         {one.advice}")
 
@@ -170,12 +186,18 @@ def _matches(entry: CatalogueEntry, name: str) -> bool:
 
 
 def _entry(entry: CatalogueEntry) -> str:
-    lines = [f"{entry.name}, version {entry.version}, key {entry.key}  {entry.place}"]
+    lines = [
+        _("%(name)s, version %(version)s, key %(key)s  %(place)s")
+        % {"name": entry.name, "version": entry.version, "key": entry.key, "place": entry.place}
+    ]
     lines += [line for line in entry.description.splitlines()[:1] if line]
-    lines.append("fields " + ", ".join(_field(field) for field in entry.fields))
-    lines += [f"handler {handler.name}  {handler.place}" for handler in entry.handlers]
+    lines.append((_("fields") + " ") + ", ".join(_field(field) for field in entry.fields))
+    lines += [
+        _("handler %(name)s  %(place)s") % {"name": handler.name, "place": handler.place}
+        for handler in entry.handlers
+    ]
     if not entry.handlers:
-        lines.append("no handler")
+        lines.append(_("no handler"))
     return "\n    ".join(lines)
 
 
@@ -193,12 +215,19 @@ def _write_locks(configs: list[Any], write: Write) -> list[str]:
 
 def _problem(found: Rehearsal, problem: Problem, number: int) -> str:
     examples = ", ".join(found.examples[problem])
-    return (
-        f"{number:,} x {problem.handler}, {problem.event} version {problem.version}: "
-        f"{problem.reason} (for example {examples})"
-    )
+    return _(
+        "%(number)s x %(handler)s, %(event)s version %(version)s: "
+        "%(reason)s (for example %(examples)s)"
+    ) % {
+        "number": f"{number:,}",
+        "handler": problem.handler,
+        "event": problem.event,
+        "version": problem.version,
+        "reason": problem.reason,
+        "examples": examples,
+    }
 
 
 def _progress(read: int) -> None:
-    sys.stderr.write(f"\r{read:,} owed rows read")
+    sys.stderr.write("\r" + _("%(read)s owed rows read") % {"read": f"{read:,}"})
     sys.stderr.flush()

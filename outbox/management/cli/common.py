@@ -16,6 +16,8 @@ from uuid import UUID
 from django.core.management.base import CommandError
 from django.core.management.color import color_style
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.translation import gettext as _
+from django.utils.translation import npgettext
 
 from outbox import databases
 from outbox.models import Delivery, Event
@@ -48,8 +50,9 @@ def operator() -> str:
 
 
 def count(number: int, noun: str, nouns: str = "") -> str:
-    """Return "1 event", "2 events", "2 deliveries"."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+    """Return "1 event", "2 events", "2 deliveries"; the catalogue has each with its number."""
+    one, many = f"%(number)s {noun}", f"%(number)s {nouns or noun + 's'}"
+    return npgettext("count", one, many, number) % {"number": f"{number:,}"}
 
 
 def find_event(text: str) -> Event | None:
@@ -63,7 +66,10 @@ def find_event(text: str) -> Event | None:
         return None
     event = Event.objects.using(databases.alias()).filter(id=event_id).first()
     if event is None:
-        raise CommandError(f"No event has the id or key {event_id}. It may have been pruned.")
+        raise CommandError(
+            _("No event has the id or key %(event_id)s. It may have been pruned.")
+            % {"event_id": event_id}
+        )
     return event
 
 
@@ -88,8 +94,11 @@ def delivery_id(text: str) -> int:
     """Parse a delivery id; raise `CommandError` if the text is none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise CommandError(
-            f"{text} is neither a delivery id (a number) nor an event id (a UUID), and no event "
-            "has it as its key."
+            _(
+                "%(text)s is neither a delivery id (a number) nor an event id (a "
+                "UUID), and no event has it as its key."
+            )
+            % {"text": text}
         )
     return int(text)
 
@@ -108,13 +117,15 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
         elif Delivery.objects.using(databases.alias()).filter(pk=delivery_id(text)).exists():
             found.add(int(text))
         else:
-            raise CommandError(f"No delivery has the id {text}. It may have been pruned.")
+            raise CommandError(
+                _("No delivery has the id %(text)s. It may have been pruned.") % {"text": text}
+            )
     return found
 
 
 def add_json(parser: ArgumentParser) -> None:
     """Declare --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help=_("print JSON, for programs"))
 
 
 def write_json(value: object, write: Write) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox.contracts.asyncapi import as_text, document
 from outbox.contracts.asyncapi.dependencies import Reader, compare
@@ -28,17 +29,17 @@ class Asyncapi:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --output, --check and --external."""
         parser.add_argument(
-            "--output", metavar="FILE", help="write the document to a file; .md: as Markdown"
+            "--output", metavar="FILE", help=_("write the document to a file; .md: as Markdown")
         )
         parser.add_argument(
             "--check",
             metavar="FILE",
-            help="write nothing; fail if this file is not the document of this code",
+            help=_("write nothing; fail if this file is not the document of this code"),
         )
         parser.add_argument(
             "--external",
             action="store_true",
-            help="leave out the channels between this code's events and its own handlers",
+            help=_("leave out the channels between this code's events and its own handlers"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -49,7 +50,7 @@ class Asyncapi:
             raise CommandError(str(error)) from error
         if options["check"]:
             _check(Path(options["check"]), made, again=_again(options))
-            write(f"{options['check']} is up to date.")
+            write(_("%(check)s is up to date.") % {"check": options["check"]})
         elif options["output"]:
             _write(Path(options["output"]), made)
             write(f"{options['output']}: {count(len(made['channels']), 'channel')}")
@@ -62,21 +63,21 @@ class Diff:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the two documents."""
-        parser.add_argument("old", metavar="OLD", help="the earlier document, JSON or YAML")
-        parser.add_argument("new", metavar="NEW", help="the later document, JSON or YAML")
+        parser.add_argument("old", metavar="OLD", help=_("the earlier document, JSON or YAML"))
+        parser.add_argument("new", metavar="NEW", help=_("the later document, JSON or YAML"))
 
     def run(self, options: Options, write: Write) -> None:
         """Write the differences, the breaking ones first; exit with status 1 if there is one."""
         found = differences(_read(options["old"]), _read(options["new"]))
         breaking = [one for one in found if not one.is_compatible]
         for title, some in (
-            ("Breaking changes:", breaking),
-            ("Compatible changes:", found[len(breaking) :]),
+            (_("Breaking changes:"), breaking),
+            (_("Compatible changes:"), found[len(breaking) :]),
         ):
             if some:
                 write("\n    ".join([title, *(one.text for one in some)]))
         if not found:
-            write("The two documents describe the same contract.")
+            write(_("The two documents describe the same contract."))
         if breaking:
             sys.exit(1)
 
@@ -88,7 +89,7 @@ def rehearse_document(path: str | None, source: str | None, write: Write) -> Non
         CommandError: this code could not read a message, or an argument is missing or unknown.
     """
     if not path or not source:
-        raise CommandError("--asyncapi and --source require each other.")
+        raise CommandError(_("--asyncapi and --source require each other."))
     readers = [
         Reader(event=one.event_name, type=one.event_type, schema=read_schema(one))
         for one in declared_by(source)
@@ -96,25 +97,37 @@ def rehearse_document(path: str | None, source: str | None, write: Write) -> Non
     if not readers:
         known = sorted({one.event_source for one in declared_by("")})
         raise CommandError(
-            f"No installed app declares an ExternalEvent with source={source!r}. "
-            f"Sources with external events: {', '.join(known) or 'none'}."
+            _(
+                "No installed app declares an ExternalEvent with "
+                "source=%(source)s. Sources with external events: %(names)s."
+            )
+            % {"source": repr(source), "names": ", ".join(known) or _("none")}
         )
     contract = _read(path)
     name, found = f"{contract.title} {contract.version}", compare(readers, contract)
     for text in found.problems:
         write(text)
     for text in found.doubts:
-        write(f"{text} The document states no format, so this is no error.")
+        write(_("%(text)s The document states no format, so this is no error.") % {"text": text})
     if found.problems:
-        raise CommandError(f"{count(len(found.problems), 'problem')} with {name}.")
-    write(f"{count(len(readers), 'external event')} compared. This code can read {name}.")
+        raise CommandError(
+            _("%(counted)s with %(name)s.")
+            % {"counted": count(len(found.problems), "problem"), "name": name}
+        )
+    write(
+        _("%(counted)s compared. This code can read %(name)s.")
+        % {"counted": count(len(readers), "external event"), "name": name}
+    )
 
 
 def _write(path: Path, made: Mapping[str, Any]) -> None:
     try:
         path.write_text(_text(path, made), "utf-8")
     except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise CommandError(
+            _("%(path)s cannot be written: %(strerror)s.")
+            % {"path": path, "strerror": error.strerror or error}
+        ) from error
 
 
 def _text(path: Path, made: Mapping[str, Any]) -> str:
@@ -123,24 +136,31 @@ def _text(path: Path, made: Mapping[str, Any]) -> str:
 
 def _check(path: Path, made: Mapping[str, Any], *, again: str) -> None:
     if not path.exists():
-        raise CommandError(f"{path} does not exist. {again}")
+        raise CommandError(_("%(path)s does not exist. %(again)s") % {"path": path, "again": again})
     if path.read_text("utf-8") == _text(path, made):
         return
     sentences = [] if path.suffix == ".md" else list(_sentences(path, contract_of(made)))
-    raise CommandError("\n".join([f"{path} is outdated.", *sentences, again]))
+    raise CommandError("\n".join([_("%(path)s is outdated.") % {"path": path}, *sentences, again]))
 
 
 def _sentences(path: Path, now: Contract) -> Iterator[str]:
     found = differences(_read(path), now)
     for one in found:
-        yield one.text if one.is_compatible else f"{one.text} This breaks other systems."
+        yield (
+            one.text
+            if one.is_compatible
+            else _("%(text)s This breaks other systems.") % {"text": one.text}
+        )
     if not found:
-        yield "Descriptions, titles or examples differ."
+        yield _("Descriptions, titles or examples differ.")
 
 
 def _again(options: Options) -> str:
     external = " --external" if options["external"] else ""
-    return f"Run `manage.py outbox asyncapi{external} --output {options['check']}`."
+    return _("Run `manage.py outbox asyncapi%(external)s --output %(check)s`.") % {
+        "external": external,
+        "check": options["check"],
+    }
 
 
 def _read(path: str | Path) -> Contract:

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from dataclasses import replace
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox import databases, operations
 from outbox.models import Delivery
@@ -41,7 +42,7 @@ class Retry:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the filters of deliveries."""
         add_choice(parser)
-        parser.add_argument("--dead", action="store_true", help="only dead deliveries")
+        parser.add_argument("--dead", action="store_true", help=_("only dead deliveries"))
         add_operation_options(parser, rate=operations.RATE)
 
     def run(self, options: Options, write: Write) -> None:
@@ -52,7 +53,7 @@ class Retry:
             return
         carry_out(
             operations.retry, choice, options, write,
-            done="made due", nothing=self._nothing(options), needs_reason=False,
+            done=_("made due"), nothing=self._nothing(options), needs_reason=False,
         )  # fmt: skip
 
     def _choice(self, options: Options) -> operations.Choice:
@@ -62,8 +63,10 @@ class Retry:
 
     def _nothing(self, options: Options) -> str:
         if len(options["id"]) == 1:
-            return f"Nothing to retry: see `manage.py outbox why {options['id'][0]}`."
-        return "Nothing to retry: no chosen delivery is dead, in backoff, or left parked."
+            return _("Nothing to retry: see `manage.py outbox why %(id)s`.") % {
+                "id": options["id"][0]
+            }
+        return _("Nothing to retry: no chosen delivery is dead, in backoff, or left parked.")
 
 
 class Discard:
@@ -80,7 +83,7 @@ class Discard:
         if options["dry_run"]:
             write_preview(operations.preview("discard", choice), write)
             return
-        nothing = "Nothing to discard: settled and sent deliveries are not changed."
+        nothing = _("Nothing to discard: settled and sent deliveries are not changed.")
         carry_out(operations.discard, choice, options, write, done="discarded", nothing=nothing)
 
 
@@ -93,7 +96,7 @@ class Replay:
         parser.add_argument(
             "--show-writes",
             action="store_true",
-            help="with --dry-run: run the handler for the first few, show its writes, roll back",
+            help=_("with --dry-run: run the handler for the first few, show its writes, roll back"),
         )
         add_operation_options(parser, rate=operations.RATE)
 
@@ -101,12 +104,14 @@ class Replay:
         """Replay the chosen deliveries, and write their number."""
         choice = narrow_choice(options, last="--event")
         if options["show_writes"] and not options["dry_run"]:
-            raise CommandError("--show-writes requires --dry-run.")
+            raise CommandError(_("--show-writes requires --dry-run."))
         if options["dry_run"]:
             self._preview(choice, write, show_writes=options["show_writes"])
             return
-        nothing = "Nothing to replay: only done and discarded deliveries can be replayed."
-        carry_out(operations.replay, choice, options, write, done="made due again", nothing=nothing)
+        nothing = _("Nothing to replay: only done and discarded deliveries can be replayed.")
+        carry_out(
+            operations.replay, choice, options, write, done=_("made due again"), nothing=nothing
+        )
 
     def _preview(self, choice: operations.Choice, write: Write, *, show_writes: bool) -> None:
         write_preview(operations.preview("replay", choice), write)
@@ -126,12 +131,12 @@ class Backfill:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the handler, and the filters of its events."""
-        parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
+        parser.add_argument("handler", metavar="HANDLER", help=_("its pinned name: app.function"))
         add_event_choice(parser)
         parser.add_argument(
             "--out-of-order",
             action="store_true",
-            help="for an ordered handler: include events older than handled ones of their key",
+            help=_("for an ordered handler: include events older than handled ones of their key"),
         )
         add_operation_options(parser, rate=operations.BACKFILL_RATE)
 
@@ -155,17 +160,26 @@ class Backfill:
                 )
         except operations.CannotBackfill as error:
             raise CommandError(str(error)) from error
-        write(f"{count(done.touched, 'delivery', 'deliveries')} created. {summary(done)}")
+        write(
+            _("%(counted)s created. %(summary)s")
+            % {"counted": count(done.touched, "delivery", "deliveries"), "summary": summary(done)}
+        )
 
 
 def _write_dry_run(found: DryRun, write: Write) -> None:
-    write(f"delivery {found.delivery_id} of {found.handler}, run and rolled back:")
-    for line in (*found.writes, *(f"emits {event}" for event in found.events)):
+    write(
+        _("delivery %(delivery_id)s of %(handler)s, run and rolled back:")
+        % {"delivery_id": found.delivery_id, "handler": found.handler}
+    )
+    for line in (
+        *found.writes,
+        *(_("emits %(event)s") % {"event": event} for event in found.events),
+    ):
         write(f"    {line}")
     if found.error:
-        write(f"    raises {found.error}")
+        write("    " + _("raises %(error)s") % {"error": found.error})
     elif not found.writes and not found.events:
-        write("    writes nothing and emits nothing")
+        write("    " + _("writes nothing and emits nothing"))
 
 
 class HandlerSubcommand(ABC):
@@ -175,7 +189,7 @@ class HandlerSubcommand(ABC):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the handler, the reason and --dry-run."""
-        parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
+        parser.add_argument("handler", metavar="HANDLER", help=_("its pinned name: app.function"))
         add_operation_options(parser)
 
     def run(self, options: Options, write: Write) -> None:
@@ -205,14 +219,19 @@ class Pause(HandlerSubcommand):
         """Pause the handler."""
         changed = operations.pause(handler, by=operator(), reason=reason_of(options))
         if not changed:
-            write(f"{handler} is already paused. The earlier reason stays.")
+            write(
+                _("%(handler)s is already paused. The earlier reason stays.") % {"handler": handler}
+            )
             return
         backfill = operations.held_by(handler)
         if backfill is not None:
             held = backfill_stop(handler, number=backfill.pk, seen_at=backfill.seen_at)
-            write(f"{handler} is paused. {held.text}")
+            write(_("%(handler)s is paused. %(text)s") % {"handler": handler, "text": held.text})
             return
-        write(f"{handler} is paused. To resume it: `manage.py outbox resume {handler}`.")
+        write(
+            _("%(handler)s is paused. To resume it: `manage.py outbox resume %(handler)s`.")
+            % {"handler": handler}
+        )
 
 
 class Resume(HandlerSubcommand):
@@ -224,7 +243,7 @@ class Resume(HandlerSubcommand):
         parser.add_argument(
             "--force",
             action="store_true",
-            help="also during its backfill: new events of a key overtake old ones",
+            help=_("also during its backfill: new events of a key overtake old ones"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -247,12 +266,13 @@ class Resume(HandlerSubcommand):
         changed = operations.resume(handler, by=operator(), reason=reason, force=force)
         rest = ""
         if backfill is not None:
-            rest = (
-                f" Its backfill, operation {backfill.pk}, creates no more deliveries. End it: "
-                f"`manage.py outbox continue {backfill.pk} --give-up`. Then start a backfill of "
-                "the missing events."
-            )
-        write(f"{handler} {'is resumed' if changed else 'is not paused'}.{rest}")
+            rest = " " + _(
+                "Its backfill, operation %(pk)s, creates no more deliveries. End "
+                "it: `manage.py outbox continue %(pk)s --give-up`. Then start a "
+                "backfill of the missing events."
+            ) % {"pk": backfill.pk}
+        text = _("%(handler)s is resumed.") if changed else _("%(handler)s is not paused.")
+        write(text % {"handler": handler} + rest)
 
 
 class CloseBreaker(HandlerSubcommand):
@@ -263,10 +283,13 @@ class CloseBreaker(HandlerSubcommand):
     def change(self, handler: str, options: Options, write: Write) -> None:
         """Close the breaker."""
         if not operations.close_breaker(handler, by=operator(), reason=reason_of(options)):
-            raise CommandError(f"{handler} has no open breaker.")
+            raise CommandError(_("%(handler)s has no open breaker.") % {"handler": handler})
         write(
-            f"The breaker of {handler} is closed. The first messages carry few deliveries, and the "
-            "breaker opens again if they fail."
+            _(
+                "The breaker of %(handler)s is closed. The first messages carry "
+                "few deliveries, and the breaker opens again if they fail."
+            )
+            % {"handler": handler}
         )
 
 
@@ -281,4 +304,7 @@ class End(HandlerSubcommand):
         with explained_interrupt("end", {"handler": handler}):
             done = operations.end(handler, by=operator(), reason=reason, report=Progress(write))
         discarded = count(done.touched, "delivery", "deliveries")
-        write(f"The subscriptions of {handler} have ended. {discarded} discarded. {summary(done)}")
+        write(
+            _("The subscriptions of %(handler)s have ended. %(discarded)s discarded. %(summary)s")
+            % {"handler": handler, "discarded": discarded, "summary": summary(done)}
+        )

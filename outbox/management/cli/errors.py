@@ -9,6 +9,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import Error, ProgrammingError, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from outbox import databases
 from outbox.deliveries.pauses import holder
@@ -25,7 +27,9 @@ from outbox.operations.progress import unfinished_of
 #: Exit code after Ctrl-C, as a shell reports it.
 INTERRUPTED = 130
 
-_AGAIN = "Then run the same command again; `manage.py outbox log` lists unfinished operations."
+_AGAIN = gettext_lazy(
+    "Then run the same command again; `manage.py outbox log` lists unfinished operations."
+)
 
 
 def explained(error: Error) -> str:
@@ -33,22 +37,25 @@ def explained(error: Error) -> str:
     alias = database_of(error) or databases.alias()
     cause = one_line(str(error)) or type(error).__name__
     if not is_reachable(using=alias):
-        return (
-            f"The database {alias} cannot be reached, or is read-only: {cause}. Check that it runs "
-            f"and that DATABASES[{alias!r}] in the settings is right. {_AGAIN}"
-        )
+        return _(
+            "The database %(alias)s cannot be reached, or is read-only: "
+            "%(cause)s. Check that it runs and that DATABASES[%(alias2)s] in "
+            "the settings is right. %(again)s"
+        ) % {"alias": alias, "cause": cause, "alias2": repr(alias), "again": _AGAIN}
     if missing := _unapplied(alias):
-        return (
-            f"The database {alias} lacks migrations of the outbox, from {missing} on: {cause}. Run "
-            f"`manage.py migrate --database {alias}`, or check that DATABASES[{alias!r}] in the "
-            "settings names the right database."
-        )
+        return _(
+            "The database %(alias)s lacks migrations of the outbox, from "
+            "%(missing)s on: %(cause)s. Run `manage.py migrate --database "
+            "%(alias)s`, or check that DATABASES[%(alias2)s] in the settings "
+            "names the right database."
+        ) % {"alias": alias, "missing": missing, "cause": cause, "alias2": repr(alias)}
     if isinstance(error, ProgrammingError):
         return ""
-    return (
-        f"The database {alias} is reachable, but refused a statement: {cause}. Check its locks and "
-        f"settings with `manage.py outbox doctor`. {_AGAIN}"
-    )
+    return _(
+        "The database %(alias)s is reachable, but refused a statement: "
+        "%(cause)s. Check its locks and settings with `manage.py outbox "
+        "doctor`. %(again)s"
+    ) % {"alias": alias, "cause": cause, "again": _AGAIN}
 
 
 def _unapplied(alias: str) -> str:
@@ -80,19 +87,34 @@ def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None
 def interrupted(operation: Operation | None) -> CommandError:
     """Return the error with the state of an interrupted operation; None: no operation."""
     if operation is None:
-        text = "Interrupted. No operation is left unfinished; see `manage.py outbox log`."
+        text = _("Interrupted. No operation is left unfinished; see `manage.py outbox log`.")
         return CommandError(text, returncode=INTERRUPTED)
     number = operation.pk
     held = Subscription.objects.using(databases.alias()).filter(paused_by=holder(operation))
     pauses = "".join(
-        f" {handler} stays paused until the operation is finished."
+        (
+            " "
+            + _("%(handler)s stays paused until the operation is finished.") % {"handler": handler}
+        )
         for handler in sorted(set(held.values_list("handler", flat=True)))
     )
     touched = ""
     if operation.expected:
-        touched = f"; {operation.touched:,} of {operation.expected:,} touched"
+        touched = _("; %(touched)s of %(expected)s touched") % {
+            "touched": f"{operation.touched:,}",
+            "expected": f"{operation.expected:,}",
+        }
     return CommandError(
-        f"Interrupted: operation {number} ({operation.action}) is not finished{touched}.{pauses} "
-        f"{next_step(operation)}",
+        _(
+            "Interrupted: operation %(number)s (%(action)s) is not "
+            "finished%(touched)s.%(pauses)s %(next_step)s"
+        )
+        % {
+            "number": number,
+            "action": operation.action,
+            "touched": touched,
+            "pauses": pauses,
+            "next_step": next_step(operation),
+        },
         returncode=INTERRUPTED,
     )

@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from outbox.formatting import format_time
 from outbox.monitor import groups
 from outbox.monitor.failing import failing_groups
@@ -33,7 +35,7 @@ class Groups:
         for one in dead:
             _write_group(one, write)
         if not failing and not dead:
-            write("No delivery is failing or dead.")
+            write(_("No delivery is failing or dead."))
 
 
 def _group_as_json(one: groups.Group) -> dict[str, Any]:
@@ -49,28 +51,59 @@ def failing_as_json(one: FailureGroup) -> dict[str, Any]:
 
 def _write_failing(one: FailureGroup, options: Options, write: Write) -> None:
     write(red(one.text, options))
-    write(f"    {one.details}, for example delivery {one.example}")
-    write(f"    to try again now: {one.retry}")
-    write(f"    to pause the handler: {one.pause}")
+    for line in (
+        _example(one.details, one.example),
+        _("to try again now: %(retry)s") % {"retry": one.retry},
+        _("to pause the handler: %(pause)s") % {"pause": one.pause},
+    ):
+        write(f"    {line}")
+
+
+def _example(facts: str, delivery: int) -> str:
+    text = _("%(facts)s, for example delivery %(example)s")
+    return text % {"facts": facts, "example": delivery}
 
 
 def _write_group(one: groups.Group, write: Write) -> None:
-    where = f" at {one.place}" if one.place and not one.reason else ""
-    times = f"between {format_time(one.first)} and {format_time(one.last)}"
-    write(f"{count(one.number, 'delivery', 'deliveries')} of {one.handler}: {one.cause}{where}")
-    write(f"    {times}, for example delivery {one.example}")
+    write(_head(one))
+    times = _("between %(first)s and %(last)s") % {
+        "first": format_time(one.first),
+        "last": format_time(one.last),
+    }
+    for line in (_example(times, one.example), *_next_steps(one)):
+        write(f"    {line}")
+
+
+def _head(one: groups.Group) -> str:
+    where = (" " + _("at %(place)s") % {"place": one.place}) if one.place and not one.reason else ""
+    return _("%(counted)s of %(handler)s: %(cause)s%(where)s") % {
+        "counted": count(one.number, "delivery", "deliveries"),
+        "handler": one.handler,
+        "cause": one.cause,
+        "where": where,
+    }
+
+
+def _next_steps(one: groups.Group) -> list[str]:
+    discard = _("otherwise: %(discard)s") % {"discard": one.discard}
     if one.is_overtaken:
-        write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
-        write(f"    if the handler can run out of order: {one.retry}")
-        write(f"    otherwise: {one.discard}")
-        return
+        return [
+            _("a retry runs them out of order; see manage.py outbox why %(example)s")
+            % {"example": one.example},
+            _("if the handler can run out of order: %(retry)s") % {"retry": one.retry},
+            discard,
+        ]
     if one.is_unsettled:
-        write(f"    first check the consumer: manage.py outbox why {one.example}")
-        write(f"    to publish them again: {one.retry}")
-        write(f"    if the settlement is not needed: {one.discard}")
-    elif one.reason:
-        write(f"    to correct one: {one.correct}")
-        write(f"    after a release that can read them: {one.retry}")
-        write(f"    otherwise: {one.discard}")
-    else:
-        write(f"    {one.retry}")
+        return [
+            _("first check the consumer: manage.py outbox why %(example)s")
+            % {"example": one.example},
+            _("to publish them again: %(retry)s") % {"retry": one.retry},
+            _("if the settlement is not needed: %(discard)s") % {"discard": one.discard},
+        ]
+    if one.reason:
+        return [
+            _("to correct one: %(correct)s") % {"correct": one.correct},
+            _("after a release that can read them: %(retry)s") % {"retry": one.retry},
+            discard,
+        ]
+    return [one.retry]

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases, events, operations
 from outbox.models import Delivery, Event, Subscription
@@ -24,41 +25,43 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 def add_choice(parser: ArgumentParser) -> None:
     """Declare the filters of deliveries; a delivery must match all."""
     parser.add_argument(
-        "id", nargs="*", metavar="ID", help="delivery ids, event ids (UUIDs), or keys"
+        "id", nargs="*", metavar="ID", help=_("delivery ids, event ids (UUIDs), or keys")
     )
-    parser.add_argument("--handler", metavar="HANDLER", help="only deliveries of this handler")
+    parser.add_argument("--handler", metavar="HANDLER", help=_("only deliveries of this handler"))
     parser.add_argument(
         "--state",
         action="append",
         choices=Delivery.State.values,
-        help="only deliveries in this state; can be repeated",
+        help=_("only deliveries in this state; can be repeated"),
     )
     add_event_choice(parser)
     parser.add_argument(
         "--exception",
         metavar="NAME",
-        help="only if the latest attempt raised this; '': its worker died",
+        help=_("only if the latest attempt raised this; '': its worker died"),
     )
-    parser.add_argument("--place", metavar="PLACE", help="only if it was raised here; see `groups`")
     parser.add_argument(
-        "--message", metavar="TEXT", help="only if it was raised with this text; see `groups`"
+        "--place", metavar="PLACE", help=_("only if it was raised here; see `groups`")
+    )
+    parser.add_argument(
+        "--message", metavar="TEXT", help=_("only if it was raised with this text; see `groups`")
     )
     parser.add_argument(
         "--overtaken",
         action="store_true",
-        help="only dead deliveries that a later event of their key overtook; see `groups`",
+        help=_("only dead deliveries that a later event of their key overtook; see `groups`"),
     )
 
 
 def add_event_choice(parser: ArgumentParser) -> None:
     """Declare the filters of events."""
-    parser.add_argument("--event", metavar="EVENT", help='only this event, "app.ClassName"')
-    parser.add_argument("--key", metavar="KEY", help="only events with this key")
+    parser.add_argument("--event", metavar="EVENT", help=_('only this event, "app.ClassName"'))
+    parser.add_argument("--key", metavar="KEY", help=_("only events with this key"))
     parser.add_argument(
-        "--since", type=parse_time, metavar="TIME", help="emitted at or after this time (UTC)"
+        "--since", type=parse_time, metavar="TIME", help=_("emitted at or after this time (UTC)")
     )
     parser.add_argument(
-        "--until", type=parse_time, metavar="TIME", help="emitted before this time (UTC)"
+        "--until", type=parse_time, metavar="TIME", help=_("emitted before this time (UTC)")
     )
 
 
@@ -92,7 +95,11 @@ def narrow_choice(options: Mapping[str, Any], *, last: str) -> operations.Choice
     choice = choice_of(options)
     if choice.is_empty:
         raise CommandError(
-            f"No deliveries chosen. Give delivery or event ids, keys, --handler HANDLER, or {last}."
+            _(
+                "No deliveries chosen. Give delivery or event ids, keys, --handler "
+                "HANDLER, or %(last)s."
+            )
+            % {"last": last}
         )
     return choice
 
@@ -109,7 +116,10 @@ def parse_age(text: str) -> timedelta:
     """Parse 30d, 12h or 90m."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
     if not found:
-        raise ArgumentTypeError(f"invalid age {text!r}; give days, hours or minutes: 30d, 12h, 90m")
+        raise ArgumentTypeError(
+            _("invalid age %(text)s; give days, hours or minutes: 30d, 12h, 90m")
+            % {"text": repr(text)}
+        )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -125,7 +135,8 @@ def parse_time(text: str) -> datetime:
         found = None
     if found is None:
         raise ArgumentTypeError(
-            f"invalid time {text!r}; give an age before now (12h), or 2026-11-25T10:00 (UTC)"
+            _("invalid time %(text)s; give an age before now (12h), or 2026-11-25T10:00 (UTC)")
+            % {"text": repr(text)}
         ) from None
     return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)
 
@@ -138,5 +149,11 @@ def _refuse_unknown_event(name: str) -> None:
     known = sorted({*events.registry, *subscribed})
     if name not in known:
         close = get_close_matches(name, known, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "See `manage.py outbox events`."
-        raise CommandError(f"No event has the name {name}. {hint}")
+        hint = (
+            _("Did you mean %(names)s?") % {"names": (" " + _("or") + " ").join(close)}
+            if close
+            else _("See `manage.py outbox events`.")
+        )
+        raise CommandError(
+            _("No event has the name %(name)s. %(hint)s") % {"name": name, "hint": hint}
+        )

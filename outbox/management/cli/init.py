@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.transports.celery_app import has_outbox
@@ -61,10 +62,11 @@ class Init:
             )
         if found:
             write(
-                f"{count(len(found), 'part is', 'parts are')} missing. Run this again afterwards."
+                _("%(counted)s missing. Run this again afterwards.")
+                % {"counted": count(len(found), "part is", "parts are")}
             )
         else:
-            write(f"Nothing is missing.\n\n{_run()}")
+            write(_("Nothing is missing.") + f"\n\n{_run()}")
 
 
 def missing() -> Iterator[Step]:
@@ -83,7 +85,7 @@ def _database() -> Iterator[Step]:
     if connection.vendor == "sqlite" and lacking:
         lines = "".join(f'    "{name}": {value!r},\n' for name, value in lacking.items())
         yield Step(
-            "SQLite needs options, so that readers and writers do not fail beside each other.",
+            _("SQLite needs options, so that readers and writers do not fail beside each other."),
             _settings_file(),
             f'DATABASES["{using}"].setdefault("OPTIONS", {{}}).update({{\n{lines}}})'.replace(
                 "'", '"'
@@ -99,7 +101,7 @@ def _celery() -> Iterator[Step]:
         yield from _celery_app()
     if not _has_broker(app):
         yield Step(
-            "Celery has no broker.",
+            _("Celery has no broker."),
             _settings_file(),
             'CELERY_BROKER_URL = "redis://localhost:6379/0"  # the address of your Redis or Valkey',
         )
@@ -115,23 +117,27 @@ def _celery_app() -> Iterator[Step]:
     module = _folder() / "celery.py"
     if not module.is_file():
         yield Step(
-            "The project has no Celery app. To run without a broker, set "
-            'OUTBOX = {"TRANSPORTS": ["local"]} instead.',
+            _(
+                "The project has no Celery app. To run without a broker, set "
+                'OUTBOX = {"TRANSPORTS": ["local"]} instead.'
+            ),
             str(_shown(module)),
             _NEW_APP.format(package=package, settings=settings.SETTINGS_MODULE),
         )
     elif "outbox.celery" not in (source := module.read_text()):
         found = re.search(r"^(\w+)\s*(?::[^=]+)?=\s*\w*\.?Celery\(", source, re.MULTILINE)
         yield Step(
-            "The Celery app does not have the outbox.",
-            f"{_shown(module)}, at its end",
+            _("The Celery app does not have the outbox."),
+            _("%(file)s, at its end") % {"file": _shown(module)},
             f"from outbox.celery import install\n\ninstall({found[1] if found else 'app'})",
         )
     start = _folder() / "__init__.py"
     if not start.is_file() or ".celery" not in start.read_text():
         yield Step(
-            "The package does not import its Celery app, so other processes than workers use "
-            "Celery's default app.",
+            _(
+                "The package does not import its Celery app, so other processes than workers use "
+                "Celery's default app."
+            ),
             str(_shown(start)),
             'from .celery import app as celery_app\n\n__all__ = ["celery_app"]',
         )
@@ -155,7 +161,7 @@ install(app)"""
 def _context() -> Iterator[Step]:
     if _MIDDLEWARE not in settings.MIDDLEWARE:
         yield Step(
-            "Events do not have the user and the correlation id of their request (optional).",
+            _("Events do not have the user and the correlation id of their request (optional)."),
             _settings_file(),
             f'MIDDLEWARE += ["{_MIDDLEWARE}"]',
         )
@@ -165,7 +171,7 @@ def _migrations() -> Iterator[Step]:
     using = databases.alias()
     if _is_unmigrated(using):
         yield Step(
-            f"The database {using} lacks the tables of the outbox.",
+            _("The database %(name)s lacks the tables of the outbox.") % {"name": using},
             "shell",
             "python manage.py migrate",
         )
@@ -182,12 +188,12 @@ def _is_unmigrated(using: str) -> bool:
 def _processes() -> str:
     if celery_in_use() is None:
         return (
-            "Run a process that relays and delivers, without a broker:\n\n"
+            _("Run a process that relays and delivers, without a broker:") + "\n\n"
             "       python manage.py outbox work --loglevel INFO\n\n"
         )
     package = _package()
     return (
-        "Run a worker, which is also the relay, and beat:\n\n"
+        _("Run a worker, which is also the relay, and beat:") + "\n\n"
         f"       celery -A {package} worker --loglevel INFO\n"
         f"       celery -A {package} beat --loglevel INFO\n\n"
     )
@@ -195,10 +201,10 @@ def _processes() -> str:
 
 def _run() -> str:
     return (
-        f"{_processes()}"
-        "Create an app with an event, a handler and a test:\n\n"
+        _processes() + _("Create an app with an event, a handler and a test:") + "\n\n"
         "       python manage.py outbox startapp parcels\n\n"
-        "Examine the running system:\n\n"
+        + _("Examine the running system:")
+        + "\n\n"
         "       python manage.py outbox doctor"
     )
 
@@ -216,7 +222,7 @@ def _folder() -> Path:
 
 def _settings_file() -> str:
     module = import_module(str(settings.SETTINGS_MODULE))
-    return f"{_shown(Path(str(module.__file__)))}, at its end"
+    return _("%(file)s, at its end") % {"file": _shown(Path(str(module.__file__)))}
 
 
 def _shown(path: Path) -> Path:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from outbox.formatting import span
 from outbox.monitor import blocked, status
 from outbox.monitor.consumers import ConsumerStatus
@@ -60,7 +63,7 @@ class Status:
         if found.handlers:
             write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
         else:
-            write("No handler is subscribed. Run migrate: it stores the subscriptions.")
+            write(_("No handler is subscribed. Run migrate: it stores the subscriptions."))
         for one in found.failing:
             write(red(one.text, options))
         write(_waiting_events(found))
@@ -75,13 +78,15 @@ class Tail:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the filters, --last and --no-follow."""
-        parser.add_argument("--handler", metavar="HANDLER", help="only deliveries of this handler")
-        parser.add_argument("--event", metavar="EVENT", help='only this event, "app.ClassName"')
-        parser.add_argument("--key", metavar="KEY", help="only this key, such as an order's id")
         parser.add_argument(
-            "--last", type=int, default=10, metavar="N", help="stored events to begin with (10)"
+            "--handler", metavar="HANDLER", help=_("only deliveries of this handler")
         )
-        parser.add_argument("--no-follow", action="store_true", help="end after these events")
+        parser.add_argument("--event", metavar="EVENT", help=_('only this event, "app.ClassName"'))
+        parser.add_argument("--key", metavar="KEY", help=_("only this key, such as an order's id"))
+        parser.add_argument(
+            "--last", type=int, default=10, metavar="N", help=_("stored events to begin with (10)")
+        )
+        parser.add_argument("--no-follow", action="store_true", help=_("end after these events"))
 
     def run(self, options: Options, write: Write) -> None:
         """Write a line for each new event and each changed delivery, until Ctrl-C."""
@@ -94,7 +99,7 @@ class Tail:
             last=max(0, options["last"]),
         )
         try:
-            for _ in _polls(once=options["no_follow"]):
+            for _poll in _polls(once=options["no_follow"]):
                 for line in follower.poll():
                     write(line)
         except KeyboardInterrupt:
@@ -107,7 +112,7 @@ class Blocked:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --most."""
         parser.add_argument(
-            "--most", type=int, default=blocked.MOST, metavar="N", help="maximum of keys (50)"
+            "--most", type=int, default=blocked.MOST, metavar="N", help=_("maximum of keys (50)")
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -115,11 +120,18 @@ class Blocked:
         found = blocked.blocked_keys(max(1, options["most"]))
         for one in found:
             number = count(one.number, "delivery", "deliveries")
-            write(f"{one.key} of {one.handler}: {number} blocked")
+            write(
+                _("%(key)s of %(handler)s: %(number)s blocked")
+                % {"key": one.key, "handler": one.handler, "number": number}
+            )
             if one.head is not None:
-                write(f"    by delivery {one.head.pk} ({one.head.state}): {one.why}")
+                write(
+                    "    "
+                    + _("by delivery %(pk)s (%(state)s): %(why)s")
+                    % {"pk": one.head.pk, "state": one.head.state, "why": one.why}
+                )
         if not found:
-            write("No key is blocked.")
+            write(_("No key is blocked."))
 
 
 def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object, ...]:
@@ -141,15 +153,19 @@ def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object
 def _waiting_events(found: status.Status) -> str:
     age = found.age(found.oldest_waiting)
     if age is None:
-        return "No event waits for fan-out."
+        return _("No event waits for fan-out.")
     number = found.waiting_events
-    verb = "waits" if number == 1 else "wait"
-    return f"{count(number, 'event')} {verb} for fan-out, the oldest for {span(age)}."
+    text = ngettext(
+        "%(counted)s waits for fan-out, the oldest for %(age)s.",
+        "%(counted)s wait for fan-out, the oldest for %(age)s.",
+        number,
+    )
+    return text % {"counted": count(number, "event"), "age": span(age)}
 
 
 def _source_row(one: SourceStatus) -> tuple[object, ...]:
     lag = "?" if one.lag is None else one.lag
-    condition = "failing" if one.failing_at else "paused: backlog" if one.paused_at else ""
+    condition = _("failing") if one.failing_at else _("paused: backlog") if one.paused_at else ""
     processes, lag = (one.processes, lag) if one.is_pulled else ("http", "-")
     return (one.name, processes, lag, *(one.counts[name] for name in OUTCOMES), condition)
 

@@ -9,6 +9,8 @@ from datetime import timedelta
 
 from django.core.management.base import CommandError
 from django.forms.models import model_to_dict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from outbox import databases, operations
 from outbox.conf import conf
@@ -24,9 +26,9 @@ from .filters import parse_age
 from .running import Progress, reason_of
 
 _LOG_HEAD = ("NUMBER", "STARTED", "BY", "ACTION", "TOUCHED", "STATE", "CHOICE", "REASON")
-_NOT_AGAIN = (
-    "It did not change the rows again that it had changed before, so no handler runs again because "
-    "of it."
+_NOT_AGAIN = gettext_lazy(
+    "It did not change the rows again that it had changed before, so "
+    "no handler runs again because of it."
 )
 
 
@@ -36,7 +38,7 @@ class Log:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --last and --json."""
         parser.add_argument(
-            "--last", type=int, default=20, metavar="N", help="number of operations (20)"
+            "--last", type=int, default=20, metavar="N", help=_("number of operations (20)")
         )
         add_json(parser)
 
@@ -50,7 +52,7 @@ class Log:
             names = names_of(row.by for row in rows)
             write(table(_LOG_HEAD, [_log_row(row, names) for row in rows]))
         else:
-            write("No operation is recorded.")
+            write(_("No operation is recorded."))
 
 
 class Continue:
@@ -58,8 +60,10 @@ class Continue:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the operation's id, and --give-up."""
-        parser.add_argument("number", type=int, metavar="NUMBER", help="see `manage.py outbox log`")
-        parser.add_argument("--give-up", action="store_true", help="end it, the rest undone")
+        parser.add_argument(
+            "number", type=int, metavar="NUMBER", help=_("see `manage.py outbox log`")
+        )
+        parser.add_argument("--give-up", action="store_true", help=_("end it, the rest undone"))
 
     def run(self, options: Options, write: Write) -> None:
         """Continue the operation, or give it up."""
@@ -78,7 +82,14 @@ class Continue:
             is_running = row is not None and row.state == Operation.State.RUNNING
             raise interrupted(row if is_running else None) from None
         state = done.get_state_display()
-        text = f"Operation {number} ({done.action}) is {state}: {done.touched:,} touched in total."
+        text = _(
+            "Operation %(number)s (%(action)s) is %(state)s: %(touched)s touched in total."
+        ) % {
+            "number": number,
+            "action": done.action,
+            "state": state,
+            "touched": f"{done.touched:,}",
+        }
         write(text if options["give_up"] else f"{text} {_NOT_AGAIN}")
 
 
@@ -91,24 +102,27 @@ class Prune:
             "--older-than",
             type=parse_age,
             metavar="AGE",
-            help='for all event types: 30d, 12h or 90m; default: OUTBOX["RETENTION"]',
+            help=_('for all event types: 30d, 12h or 90m; default: OUTBOX["RETENTION"]'),
         )
         parser.add_argument(
             "--archive",
             metavar="FOLDER",
-            help='folder to which events are written first; default: OUTBOX["ARCHIVE"]',
+            help=_('folder to which events are written first; default: OUTBOX["ARCHIVE"]'),
         )
-        parser.add_argument("--reason", help="the reason, stored with the operation")
-        parser.add_argument("--dry-run", action="store_true", help="count the events to delete")
+        parser.add_argument("--reason", help=_("the reason, stored with the operation"))
+        parser.add_argument("--dry-run", action="store_true", help=_("count the events to delete"))
 
     def run(self, options: Options, write: Write) -> None:
         """Prune, or count. Nothing to prune is no failure, since schedules call this."""
         how_old: timedelta | None = options["older_than"]
         if how_old is None and not conf().RETENTION:
-            raise CommandError('No age given. Use --older-than AGE, or set OUTBOX["RETENTION"].')
+            raise CommandError(_('No age given. Use --older-than AGE, or set OUTBOX["RETENTION"].'))
         if options["dry_run"]:
             number = operations.countable(older_than=how_old)
-            write(f"{count(number, 'event')} would be deleted. Nothing was changed.")
+            write(
+                _("%(counted)s would be deleted. Nothing was changed.")
+                % {"counted": count(number, "event")}
+            )
             return
         number = operations.prune(
             older_than=how_old,
@@ -116,7 +130,10 @@ class Prune:
             by=operator(),
             reason=reason_of(options, required=False),
         )
-        write(f"{count(number, 'event')} deleted. Events with owed deliveries are never deleted.")
+        write(
+            _("%(counted)s deleted. Events with owed deliveries are never deleted.")
+            % {"counted": count(number, "event")}
+        )
 
 
 class Redact:
@@ -125,21 +142,23 @@ class Redact:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the subject or keys, the reason, --force and --dry-run."""
         parser.add_argument(
-            "--subject", default="", help="the person, as in the events' subject: customer:7"
+            "--subject", default="", help=_("the person, as in the events' subject: customer:7")
         )
         parser.add_argument(
-            "--key", action="append", default=[], help="all events of this key; can be repeated"
+            "--key", action="append", default=[], help=_("all events of this key; can be repeated")
         )
-        parser.add_argument("--reason", required=True, help="the reason, stored with the operation")
         parser.add_argument(
-            "--force", action="store_true", help="also owed events: their handlers read blanks"
+            "--reason", required=True, help=_("the reason, stored with the operation")
         )
-        parser.add_argument("--dry-run", action="store_true", help="count the events to blank")
+        parser.add_argument(
+            "--force", action="store_true", help=_("also owed events: their handlers read blanks")
+        )
+        parser.add_argument("--dry-run", action="store_true", help=_("count the events to blank"))
 
     def run(self, options: Options, write: Write) -> None:
         """Redact, or count. Fail if events are left, and name the command that shows them."""
         if not (options["subject"] or options["key"]):
-            raise CommandError("No data chosen. Give --subject SUBJECT, or --key KEY.")
+            raise CommandError(_("No data chosen. Give --subject SUBJECT, or --key KEY."))
         wanted = {
             "subject": options["subject"],
             "keys": options["key"],
@@ -155,8 +174,11 @@ class Redact:
         why = f"`manage.py outbox why {shlex.quote(options['subject'] or options['key'][0])}`"
         if options["subject"]:
             write(
-                "Each app erases its own rows, some of them later. Owed and delayed events are "
-                f"listed by {why}."
+                _(
+                    "Each app erases its own rows, some of them later. Owed and "
+                    "delayed events are listed by %(why)s."
+                )
+                % {"why": why}
             )
         if left := [*_owed_texts(done, why), *_unknown_texts(done)]:
             raise CommandError(" ".join(left))
@@ -179,9 +201,12 @@ def _owed_texts(done: Redaction, why: str) -> list[str]:
     if not done.owed:
         return []
     return [
-        f"{count(done.owed, 'event')} not blanked, because they are owed or delayed: see {why}. "
-        "Run the command again when they are settled, or with --force. --force does not blank "
-        "delayed events."
+        _(
+            "%(counted)s not blanked, because they are owed or delayed: see "
+            "%(why)s. Run the command again when they are settled, or with "
+            "--force. --force does not blank delayed events."
+        )
+        % {"counted": count(done.owed, "event"), "why": why}
     ]
 
 
@@ -190,16 +215,22 @@ def _unknown_texts(done: Redaction) -> list[str]:
         return []
     kinds = ", ".join(f"{kind} ({number:,})" for kind, number in sorted(done.unknown.items()))
     return [
-        f"{count(done.unknown.total(), 'event')} not blanked, because this release has no schema "
-        f"that marks their sensitive fields: {kinds}. Run the command again with a release that "
-        "has the event's class, or its entry in events.lock.json."
+        _(
+            "%(counted)s not blanked, because this release has no schema that "
+            "marks their sensitive fields: %(kinds)s. Run the command again "
+            "with a release that has the event's class, or its entry in "
+            "events.lock.json."
+        )
+        % {"counted": count(done.unknown.total(), "event"), "kinds": kinds}
     ]
 
 
 def _redacted(done: Redaction, *, dry_run: bool) -> str:
-    would = "would be blanked" if dry_run else "blanked"
-    text = (
-        f"{count(done.blanked, 'event')} {would}; {done.empty:,} had nothing to blank, "
-        f"{done.owed:,} are still owed."
-    )
+    would = _("would be blanked") if dry_run else _("blanked")
+    text = _("%(counted)s %(would)s; %(empty)s had nothing to blank, %(owed)s are still owed.") % {
+        "counted": count(done.blanked, "event"),
+        "would": would,
+        "empty": f"{done.empty:,}",
+        "owed": f"{done.owed:,}",
+    }
     return " ".join([text, *(_unknown_texts(done) if dry_run else ())])

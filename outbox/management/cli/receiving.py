@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox import operations
 from outbox.sources import configuration, state
@@ -29,7 +30,9 @@ class Receive:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the sources."""
         parser.add_argument(
-            "source", nargs="*", help='names in OUTBOX["SOURCES"]; default: all that are received'
+            "source",
+            nargs="*",
+            help=_('names in OUTBOX["SOURCES"]; default: all that are received'),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -38,7 +41,7 @@ class Receive:
         with until_signalled() as stopping:
             running = [_Running(source, stopping) for source in sources]
             names = ", ".join(source.name for source in sources)
-            write(f"Receiving: {names}. Ctrl-C or SIGTERM stops it.")
+            write(_("Receiving: %(names)s. Ctrl-C or SIGTERM stops it.") % {"names": names})
             sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
             while not stopping.wait(_LOOK_EVERY) and all(one.is_alive() for one in running):
                 pass
@@ -49,7 +52,7 @@ class Receive:
         for one in running:
             if one.error is not None:
                 raise CommandError(str(one.error)) from one.error
-        write("Receiving has stopped.")
+        write(_("Receiving has stopped."))
 
 
 class Correct:
@@ -58,12 +61,15 @@ class Correct:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the delivery, the body and the reason."""
         parser.add_argument(
-            "id", metavar="ID", help="its dead delivery of outbox.read_message; see `groups`"
+            "id", metavar="ID", help=_("its dead delivery of outbox.read_message; see `groups`")
         )
         parser.add_argument(
-            "--body", required=True, metavar="FILE", help="the whole corrected body; -: read stdin"
+            "--body",
+            required=True,
+            metavar="FILE",
+            help=_("the whole corrected body; -: read stdin"),
         )
-        parser.add_argument("--reason", help="the reason, stored with the operation")
+        parser.add_argument("--reason", help=_("the reason, stored with the operation"))
 
     def run(self, options: Options, write: Write) -> None:
         """Store the corrected message. Raise `CommandError` if it still cannot be read."""
@@ -75,8 +81,12 @@ class Correct:
         except operations.CannotCorrect as error:
             raise CommandError(str(error)) from error
         write(
-            f"The corrected message is stored as event {event.id}. outbox.read_message stores its "
-            f"event. See `manage.py outbox why {event.id}`."
+            _(
+                "The corrected message is stored as event %(id)s. "
+                "outbox.read_message stores its event. See `manage.py outbox why "
+                "%(id)s`."
+            )
+            % {"id": event.id}
         )
 
 
@@ -84,7 +94,10 @@ def _body(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise CommandError(f"The file {file} cannot be read: {error.strerror}.") from error
+        raise CommandError(
+            _("The file %(file)s cannot be read: %(strerror)s.")
+            % {"file": file, "strerror": error.strerror}
+        ) from error
 
 
 class _Running(threading.Thread):
@@ -112,15 +125,23 @@ def _chosen(names: Sequence[str]) -> list[SourceConfig]:
     for name in names:
         if name not in known:
             configured = ", ".join(known) or "none"
-            raise CommandError(f'OUTBOX["SOURCES"] has no source {name}. It has: {configured}.')
+            raise CommandError(
+                _('OUTBOX["SOURCES"] has no source %(name)s. It has: %(configured)s.')
+                % {"name": name, "configured": configured}
+            )
         if name not in pulled:
             raise CommandError(
-                f"The source {name} receives HTTP requests through outbox.sources.http.receive in "
-                "your urls. It needs no process."
+                _(
+                    "The source %(name)s receives HTTP requests through "
+                    "outbox.sources.http.receive in your urls. It needs no process."
+                )
+                % {"name": name}
             )
     if not pulled:
         raise CommandError(
-            'OUTBOX["SOURCES"] has no source to receive. '
-            "See docs/how-to/receive-from-another-system.md."
+            _(
+                'OUTBOX["SOURCES"] has no source to receive. See '
+                "docs/how-to/receive-from-another-system.md."
+            )
         )
     return [source for name, source in pulled.items() if not names or name in names]

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
@@ -19,7 +20,9 @@ class Relay:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare --once."""
-        parser.add_argument("--once", action="store_true", help="relay all due deliveries, and end")
+        parser.add_argument(
+            "--once", action="store_true", help=_("relay all due deliveries, and end")
+        )
 
     def run(self, options: Options, write: Write) -> None:
         """Relay once, or until SIGINT or SIGTERM."""
@@ -36,17 +39,17 @@ class Relay:
             alerts = build_alerts()
             if alerts is not None:
                 alerts.start()
-            write("The relay runs. Ctrl-C or SIGTERM stops it.")
+            write(_("The relay runs. Ctrl-C or SIGTERM stops it."))
             try:
                 forward_nudges(loop, stopping)
             finally:
                 loop.stop()
-        write("The relay has stopped.")
+        write(_("The relay has stopped."))
 
 
 def _require_celery() -> None:
     try:
-        require_celery("The subcommand relay")
+        require_celery(_("The subcommand relay"))
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
 
@@ -59,7 +62,10 @@ def _once(write: Write) -> None:
         number = relay_all(publish=CeleryTransport().dispatch)
     except BrokerUnavailable as error:
         raise CommandError(
-            f"The broker accepted no message: {error}. Nothing is lost. Check that it runs: "
-            "`manage.py outbox doctor`."
+            _(
+                "The broker accepted no message: %(error)s. Nothing is lost. Check "
+                "that it runs: `manage.py outbox doctor`."
+            )
+            % {"error": error}
         ) from error
-    write(f"{count(number, 'message')} sent.")
+    write(_("%(counted)s sent.") % {"counted": count(number, "message")})

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox.formatting import span
 from outbox.models import Operation
@@ -23,11 +24,15 @@ _LINE_EVERY_SECONDS = 10.0
 
 def add_operation_options(parser: ArgumentParser, *, rate: float | None = None) -> None:
     """Declare --reason, --dry-run and, if `rate` is given, --rate with this default."""
-    parser.add_argument("--reason", help="the reason, stored with the operation")
-    parser.add_argument("--dry-run", action="store_true", help="show the rows that would change")
+    parser.add_argument("--reason", help=_("the reason, stored with the operation"))
+    parser.add_argument("--dry-run", action="store_true", help=_("show the rows that would change"))
     if rate is not None:
         parser.add_argument(
-            "--rate", type=_rate, default=rate, metavar="N", help=f"maximum per second ({rate:g})"
+            "--rate",
+            type=_rate,
+            default=rate,
+            metavar="N",
+            help=_("maximum per second (%(rate)s)") % {"rate": f"{rate:g}"},
         )
 
 
@@ -38,9 +43,11 @@ def reason_of(options: Options, *, required: bool = True) -> str:
     """
     reason = (options.get("reason") or "").strip()
     if not reason and required and sys.stdin.isatty():
-        reason = input("Reason: ").strip()
+        reason = input(_("Reason:") + " ").strip()
     if not reason and required:
-        raise CommandError("No reason given. Use --reason TEXT; it is stored with the operation.")
+        raise CommandError(
+            _("No reason given. Use --reason TEXT; it is stored with the operation.")
+        )
     return reason
 
 
@@ -49,8 +56,11 @@ def write_preview(found: Preview, write: Write) -> None:
     if found.counts:
         write(table(("HANDLER", "STATE OR EVENT", "NUMBER"), found.counts))
     for example in found.examples:
-        write(f"for example {example}")
-    write(f"{count(found.total, 'delivery', 'deliveries')} would change. Nothing was changed.")
+        write(_("for example %(example)s") % {"example": example})
+    write(
+        _("%(counted)s would change. Nothing was changed.")
+        % {"counted": count(found.total, "delivery", "deliveries")}
+    )
 
 
 def carry_out(
@@ -91,7 +101,7 @@ class Progress:
     def __call__(self, operation: Operation, waits_for: str) -> None:
         """Show the progress of the operation."""
         now = time.monotonic()
-        waiting = f"; waiting: {waits_for}" if waits_for else ""
+        waiting = _("; waiting: %(waits_for)s") % {"waits_for": waits_for} if waits_for else ""
         if self._is_terminal:
             eta = _eta(operation, now - self._began)
             sys.stderr.write(f"\r{_bar(operation)} {eta}{waiting}\033[K")
@@ -100,25 +110,37 @@ class Progress:
             sys.stderr.flush()
         elif now - self._reported >= _LINE_EVERY_SECONDS:
             self._reported = now
-            self._write(f"{operation.touched:,} of {operation.expected:,}{waiting}")
+            self._write(
+                _("%(touched)s of %(expected)s%(waiting)s")
+                % {
+                    "touched": f"{operation.touched:,}",
+                    "expected": f"{operation.expected:,}",
+                    "waiting": waiting,
+                }
+            )
 
 
 def summary(operation: Operation) -> str:
     """Return a sentence with the id of the recorded operation."""
-    return f"Recorded as operation {operation.pk}; see `manage.py outbox log`."
+    return _("Recorded as operation %(pk)s; see `manage.py outbox log`.") % {"pk": operation.pk}
 
 
 def _bar(operation: Operation) -> str:
     whole = max(operation.expected, operation.touched, 1)
     filled = _BAR * operation.touched // whole
-    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {operation.touched:,} of {whole:,}"
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] " + _("%(touched)s of %(whole)s") % {
+        "touched": f"{operation.touched:,}",
+        "whole": f"{whole:,}",
+    }
 
 
 def _eta(operation: Operation, seconds: float) -> str:
     left = operation.expected - operation.touched
     if left <= 0 or not operation.touched or not seconds:
         return ""
-    return f"about {span(timedelta(seconds=left * seconds / operation.touched))} left"
+    return _("about %(timedelta)s left") % {
+        "timedelta": span(timedelta(seconds=left * seconds / operation.touched))
+    }
 
 
 def _rate(text: str) -> float:
@@ -127,5 +149,7 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < 1e6:
-        raise ArgumentTypeError(f"invalid rate {text!r}; give a number above 0")
+        raise ArgumentTypeError(
+            _("invalid rate %(text)s; give a number above 0") % {"text": repr(text)}
+        )
     return rate

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from outbox.formatting import did_you_mean
 from outbox.monitor import previews
@@ -49,11 +51,11 @@ class Preview:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the sink and --event."""
-        parser.add_argument("name", metavar="NAME", help="a sink")
+        parser.add_argument("name", metavar="NAME", help=_("a sink"))
         parser.add_argument(
             "--event",
             metavar="ID",
-            help="id of an event (default: the newest that the sink publishes, else an example)",
+            help=_("id of an event (default: the newest that the sink publishes, else an example)"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -72,9 +74,9 @@ class Check:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the sink and --timeout."""
-        parser.add_argument("name", nargs="?", metavar="NAME", help="a sink (default: all)")
+        parser.add_argument("name", nargs="?", metavar="NAME", help=_("a sink (default: all)"))
         parser.add_argument(
-            "--timeout", type=float, default=10.0, metavar="SECONDS", help="per sink (10)"
+            "--timeout", type=float, default=10.0, metavar="SECONDS", help=_("per sink (10)")
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -82,14 +84,14 @@ class Check:
         name = options["name"]
         configs = [_found(name)] if name else list(configured().values())
         if not configs:
-            write(_NONE)
+            write(str(_NONE))
         found = [_checked(one, options["timeout"], write) for one in configs]
         if not all(found):
             sys.exit(1)
 
 
 _ACTIONS: dict[str, Any] = {"preview": Preview(), "check": Check()}
-_NONE = 'No sink is configured. Set OUTBOX["SINKS"].'
+_NONE = gettext_lazy('No sink is configured. Set OUTBOX["SINKS"].')
 
 
 def _write_list(options: Options, write: Write) -> None:
@@ -99,7 +101,7 @@ def _write_list(options: Options, write: Write) -> None:
     elif found:
         write(table(_HEAD, [_row(one) for one in found]))
     else:
-        write(_NONE)
+        write(str(_NONE))
 
 
 def _row(one: previews.SinkState) -> tuple[object, ...]:
@@ -125,8 +127,12 @@ def _as_json(one: previews.SinkState) -> dict[str, Any]:
 def _found(name: str) -> SinkConfig:
     known = configured()
     if name not in known:
-        hint = did_you_mean(name, known) or f"Sinks: {', '.join(known) or 'none'}."
-        raise CommandError(f'OUTBOX["SINKS"] has no sink {name}. {hint}')
+        hint = did_you_mean(name, known) or _("Sinks: %(names)s.") % {
+            "names": ", ".join(known) or _("none")
+        }
+        raise CommandError(
+            _('OUTBOX["SINKS"] has no sink %(name)s. %(hint)s') % {"name": name, "hint": hint}
+        )
     return known[name]
 
 
@@ -134,26 +140,39 @@ def _event_id(text: str | None) -> UUID | None:
     try:
         return UUID(text) if text else None
     except ValueError:
-        raise CommandError(f"{text} is no event id. An event id is a UUID.") from None
+        raise CommandError(
+            _("%(text)s is no event id. An event id is a UUID.") % {"text": text}
+        ) from None
 
 
 def _lines(shown: previews.Preview) -> Iterable[str]:
     message, config = shown.message, shown.config
-    origin = "an example built from its schema" if shown.is_example else "stored"
+    origin = _("an example built from its schema") if shown.is_example else _("stored")
     encoding = f", {shown.encoding}" if shown.encoding else ""
-    limit = f" of at most {shown.limit:,}" if shown.limit is not None else ""
-    yield f"event     {message.event.name}, version {message.event.version}, {message.event.id}"
+    limit = (
+        (" " + _("of at most %(limit)s") % {"limit": f"{shown.limit:,}"})
+        if shown.limit is not None
+        else ""
+    )
+    yield _("event     %(name)s, version %(version)s, %(id)s") % {
+        "name": message.event.name,
+        "version": message.event.version,
+        "id": message.event.id,
+    }
     yield f"          {origin}"
-    yield f"format    {config.format}{encoding}"
-    yield f"topic     {_line(message.topic)}"
-    yield f"key       {_line(message.key)}"
-    yield f"id        {message.id} (deduplication)"
+    yield _("format    %(format)s%(encoding)s") % {"format": config.format, "encoding": encoding}
+    yield _("topic     %(line)s") % {"line": _line(message.topic)}
+    yield _("key       %(line)s") % {"line": _line(message.key)}
+    yield _("id        %(id)s (deduplication)") % {"id": message.id}
     for name, value in message.headers.items():
-        yield f"header    {_line(name)}: {_line(value)}"
-    yield f"body      {count(len(message.body), 'byte')}"
+        yield _("header    %(line)s: %(line2)s") % {"line": _line(name), "line2": _line(value)}
+    yield _("body      %(counted)s") % {"counted": count(len(message.body), "byte")}
     yield shown.body
-    yield f"size      {count(message.size, 'byte')}{limit}, with key and headers"
-    yield f"omitted   {_omitted(shown)}"
+    yield _("size      %(counted)s%(limit)s, with key and headers") % {
+        "counted": count(message.size, "byte"),
+        "limit": limit,
+    }
+    yield _("omitted   %(omitted)s") % {"omitted": _omitted(shown)}
 
 
 def _line(text: str) -> str:
@@ -162,10 +181,10 @@ def _line(text: str) -> str:
 
 def _omitted(shown: previews.Preview) -> str:
     if shown.config.sensitive:
-        return "nothing, since SENSITIVE is True: sensitive fields are sent"
+        return _("nothing, since SENSITIVE is True: sensitive fields are sent")
     if shown.omitted:
         return f"{', '.join(shown.omitted)} (sensitive)"
-    return "nothing, since no field of this event is sensitive"
+    return _("nothing, since no field of this event is sensitive")
 
 
 def _checked(config: SinkConfig, timeout: float, write: Write) -> bool:
@@ -174,5 +193,5 @@ def _checked(config: SinkConfig, timeout: float, write: Write) -> bool:
         write(f"ERROR    {config.name}: {problem}")
     if not problems:
         topics = sorted(previews.destinations(config))
-        write(f"ok       {config.name}: {', '.join(topics)}")
+        write(_("ok       %(name)s: %(names)s") % {"name": config.name, "names": ", ".join(topics)})
     return not problems

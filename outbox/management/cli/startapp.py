@@ -9,6 +9,8 @@ from keyword import iskeyword
 from pathlib import Path
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .common import Options, Write
 
@@ -89,9 +91,9 @@ class StartApp:
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the app's name and --event."""
-        parser.add_argument("name", help="name of the app, such as parcels")
+        parser.add_argument("name", help=_("name of the app, such as parcels"))
         parser.add_argument(
-            "--event", default="", metavar="CLASS", help="the event's class, such as ParcelSent"
+            "--event", default="", metavar="CLASS", help=_("the event's class, such as ParcelSent")
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -104,27 +106,32 @@ class StartApp:
         for file, template in _FILES.items():
             (folder / file).write_text(template.format(**names))
             write(f"{folder / file}")
-        write(_NEXT.format(**names))
+        write(str(_NEXT).format(**names))
 
 
-_NEXT = """
+_NEXT = gettext_lazy("""
 Next:
   1. Add "{package}" to INSTALLED_APPS.
   2. python manage.py migrate             stores the subscription of the handler
   3. python manage.py outbox catalogue    records the event's fields in {app}/events.lock.json
-  4. python manage.py test {app}"""
+  4. python manage.py test {app}""")
 
 
 def _require_free(name: str) -> None:
     if not name.isidentifier() or iskeyword(name) or name != name.lower():
         raise CommandError(
-            f"{name!r} is no name of an app. Use small letters, digits and underscores, such as "
-            "parcels."
+            _(
+                "%(name)r is no name of an app. Use small letters, digits and underscores, such as "
+                "parcels."
+            )
+            % {"name": name}
         )
     if Path(name).exists():
-        raise CommandError(f"The folder {name} exists. Choose another name; nothing was changed.")
+        text = _("The folder %(name)s exists. Choose another name; nothing was changed.")
+        raise CommandError(text % {"name": name})
     if find_spec(name) is not None:
-        raise CommandError(f"{name} is the name of an installed module. Choose another name.")
+        text = _("%(name)s is the name of an installed module. Choose another name.")
+        raise CommandError(text % {"name": name})
 
 
 def _names(app: str, *, event: str) -> dict[str, str]:
@@ -133,7 +140,8 @@ def _names(app: str, *, event: str) -> dict[str, str]:
     words = noun.replace("_", " ")
     article = "an" if words[0] in "aeiou" else "a"
     if event and (not event.isidentifier() or iskeyword(event)):
-        raise CommandError(f"{event!r} is no name of a class. Use one such as ParcelSent.")
+        text = _("%(event)r is no name of a class. Use one such as ParcelSent.")
+        raise CommandError(text % {"event": event})
     return {
         "app": app,
         "package": app,

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.deliveries.outstanding import owed_events
@@ -37,10 +38,13 @@ class Why:
         parser.add_argument(
             "id",
             metavar="TERM",
-            help="a delivery id, an event id, a key (an order's id), a correlation id, a trace id, "
-            'a subject (customer:7), or a term of OUTBOX["LOOKUPS"] such as a reference',
+            help=_(
+                "a delivery id, an event id, a key (an order's id), a correlation "
+                "id, a trace id, a subject (customer:7), or a term of "
+                'OUTBOX["LOOKUPS"] such as a reference'
+            ),
         )
-        parser.add_argument("--all", action="store_true", help="also explain what is done")
+        parser.add_argument("--all", action="store_true", help=_("also explain what is done"))
 
     def run(self, options: Options, write: Write) -> None:
         """Write a sentence for each event, each of its deliveries, and each delayed event."""
@@ -54,7 +58,10 @@ class Why:
         else:
             _write_problems(_loaded(events), write, with_done=options["all"])
         for row in delayed:
-            write(f"delayed event {row.pk}: {row.name} {row.key}\n    {why_delayed(row)}")
+            write(
+                _("delayed event %(pk)s: %(name)s %(key)s\n    %(why_delayed)s")
+                % {"pk": row.pk, "name": row.name, "key": row.key, "why_delayed": why_delayed(row)}
+            )
         for delivery in found.deliveries:
             write(_delivery_line(delivery, with_event=True))
 
@@ -120,8 +127,11 @@ def _write_problems(found: Sequence[_Loaded], write: Write, *, with_done: bool) 
     done = sum(one.is_done for one in found)
     settled = sum(pair[0] == Condition.COMPLETE for one in found for pair in one.deliveries)
     if settled or done:
-        events, deliveries = count(done, "event"), count(settled, "delivery", "deliveries")
-        write(f"Not shown, because they are done: {events}, {deliveries}. Add --all to see them.")
+        text = _(
+            "Not shown, because they are done: %(events)s, %(deliveries)s. Add --all to see them."
+        )
+        deliveries = count(settled, "delivery", "deliveries")
+        write(text % {"events": count(done, "event"), "deliveries": deliveries})
 
 
 def _events(term: str, found: search.Found) -> list[Event]:
@@ -151,20 +161,32 @@ def _delayed(term: str, found: search.Found) -> list[DelayedEvent]:
 
 def _nothing(term: str, found: search.Found) -> str:
     if found.rows:
-        return f"{found.rows[0]} has no events. They may have been pruned."
-    return (
-        f"Nothing matches {term}. Searched: {', '.join(search.searched())}, subject. It may have "
-        "been pruned."
-    )
+        text = _("%(row)s has no events. They may have been pruned.")
+        return text % {"row": found.rows[0]}
+    return _("Nothing matches %(term)s. Searched: %(names)s, subject. It may have been pruned.") % {
+        "term": term,
+        "names": ", ".join(search.searched()),
+    }
 
 
 def _write_event(event: Event, write: Write) -> None:
-    write(f"event {event.id}: {event.name} {event.key}\n    {why_event(event)}")
+    write(
+        _("event %(id)s: %(name)s %(key)s\n    %(why_event)s")
+        % {"id": event.id, "name": event.name, "key": event.key, "why_event": why_event(event)}
+    )
 
 
 def _delivery_line(row: Delivery, *, with_event: bool) -> str:
-    of_event = f", event {_event_line(row.event)}" if with_event else ""
-    return f"delivery {row.pk} of {row.receiver}{of_event}: {row.state}\n    {why(row)}"
+    of_event = (
+        _(", event %(event_line)s") % {"event_line": _event_line(row.event)} if with_event else ""
+    )
+    return _("delivery %(pk)s of %(receiver)s%(of_event)s: %(state)s\n    %(why)s") % {
+        "pk": row.pk,
+        "receiver": row.receiver,
+        "of_event": of_event,
+        "state": row.state,
+        "why": why(row),
+    }
 
 
 def _event_line(event: Event) -> str:

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from outbox.formatting import did_you_mean
 from outbox.local.process import INTERRUPTED, WorkProcess
@@ -29,34 +30,34 @@ class Work:
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the number of processes and threads, the queues, the stop time and the log."""
         parser.add_argument(
-            "--processes", type=_number, default=1, metavar="N", help="number of processes (1)"
+            "--processes", type=_number, default=1, metavar="N", help=_("number of processes (1)")
         )
         parser.add_argument(
             "--threads",
             type=_number,
             default=1,
             metavar="N",
-            help="most messages that a process runs at the same time (1)",
+            help=_("most messages that a process runs at the same time (1)"),
         )
         parser.add_argument(
             "--queue",
             action="append",
             default=[],
             metavar="NAME",
-            help="serve only this queue; can be repeated; default: those of all handlers",
+            help=_("serve only this queue; can be repeated; default: those of all handlers"),
         )
         parser.add_argument(
             "--stop-seconds",
             type=_seconds,
             default=30.0,
             metavar="SECONDS",
-            help="time for running deliveries after SIGTERM (30)",
+            help=_("time for running deliveries after SIGTERM (30)"),
         )
         parser.add_argument(
             "--loglevel",
             type=str.upper,
             choices=_LEVELS,
-            help="log from this level on; default: as LOGGING says",
+            help=_("log from this level on; default: as LOGGING says"),
         )
 
     def run(self, options: Options, write: Write) -> None:
@@ -71,11 +72,15 @@ class Work:
             _log_from(options["loglevel"])
         given = {name: options[name] for name in ("threads", "stop_seconds")}
         given["queues"] = options["queue"]
-        served = ", ".join(sorted(options["queue"])) or "all queues"
+        served = ", ".join(sorted(options["queue"])) or _("all queues")
         processes, threads = options["processes"], options["threads"]
         write(
-            f"Working: {served}, {count(processes, 'process', 'processes')} with "
-            f"{count(threads, 'thread')}. Ctrl-C or SIGTERM stops it."
+            _("Working: %(served)s, %(counted)s with %(counted2)s. Ctrl-C or SIGTERM stops it.")
+            % {
+                "served": served,
+                "counted": count(processes, "process", "processes"),
+                "counted2": count(threads, "thread"),
+            }
         )
         if sys.stdout is not None:  # it is closed
             sys.stdout.flush()  # Python buffers it if it is a pipe, as under systemd
@@ -84,7 +89,7 @@ class Work:
         else:
             work = partial(_work, parent=os.getpid(), **given)
             _supervise(Supervisor(processes, work, stop_seconds=options["stop_seconds"]))
-        write("Working has stopped.")
+        write(_("Working has stopped."))
 
 
 def _log_from(level: str) -> None:
@@ -100,8 +105,11 @@ def _supervise(supervisor: Supervisor) -> None:
         raise CommandError(str(error)) from error
     if not is_clean:
         raise CommandError(
-            "Working has stopped before all running deliveries were done. A relay records worker "
-            "deaths when their leases expire. Give them more time by --stop-seconds.",
+            _(
+                "Working has stopped before all running deliveries were done. A "
+                "relay records worker deaths when their leases expire. Give them "
+                "more time by --stop-seconds."
+            ),
             returncode=INTERRUPTED,
         )
 
@@ -114,22 +122,30 @@ def _check(queues: list[str]) -> None:
     if not names.uses(names.LOCAL):
         in_use = ", ".join(names.in_use())
         raise CommandError(
-            f"This project uses the transport {in_use}, so commits do not nudge processes of "
-            'outbox work. Set OUTBOX["TRANSPORTS"] = ["local"], or ["celery", "local"] to run '
-            "them beside Celery's workers."
+            _(
+                "This project uses the transport %(in_use)s, so commits do not "
+                'nudge processes of outbox work. Set OUTBOX["TRANSPORTS"] = '
+                '["local"], or ["celery", "local"] to run them beside Celery\'s '
+                "workers."
+            )
+            % {"in_use": in_use}
         )
     known = {QUEUE}.union(*queues_of_code().values())
     for name in queues:
         if name not in known:
-            hint = (
-                did_you_mean(name, sorted(known)) or f"The queues are {', '.join(sorted(known))}."
+            hint = did_you_mean(name, sorted(known)) or _("The queues are %(names)s.") % {
+                "names": ", ".join(sorted(known))
+            }
+            raise CommandError(
+                _("No handler has the queue %(name)s. %(hint)s") % {"name": name, "hint": hint}
             )
-            raise CommandError(f"No handler has the queue {name}. {hint}")
 
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1000:
-        raise ArgumentTypeError(f"invalid number {text!r}; give one from 1 to 1000")
+        raise ArgumentTypeError(
+            _("invalid number %(text)s; give one from 1 to 1000") % {"text": repr(text)}
+        )
     return int(text)
 
 
@@ -139,5 +155,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:
-        raise ArgumentTypeError(f"invalid number of seconds {text!r}; give one from 0")
+        raise ArgumentTypeError(
+            _("invalid number of seconds %(text)s; give one from 0") % {"text": repr(text)}
+        )
     return seconds

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
 
 from outbox.management import cli
 from outbox.management.cli import errors
@@ -33,5 +34,5 @@ class Command(BaseCommand):
                 raise
             raise CommandError(text) from error
         except KeyboardInterrupt:
-            text = "Interrupted. `manage.py outbox log` lists the operations and their progress."
+            text = _("Interrupted. `manage.py outbox log` lists the operations and their progress.")
             raise CommandError(text, returncode=errors.INTERRUPTED) from None

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.utils.translation import gettext as _
 
 from shop import reconciliation
 
@@ -15,11 +16,11 @@ class Command(BaseCommand):
     help = "Check the invariants of all apps. The exit code is 1 if there are differences, else 0."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object"))
         parser.add_argument(
             "--all",
             action="store_true",
-            help="compare every payment with the bank, not only the latest",
+            help=_("compare every payment with the bank, not only the latest"),
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
 
 from shop.second_factor import services
 
@@ -15,21 +16,23 @@ class Command(BaseCommand):
     """Remove the second factor of a user."""
 
     help = (
-        "Remove a user's authenticator and recovery codes. Their sessions are no "
-        "longer verified. Check the identity of the user first. Let them set up "
-        "a new second factor at once: until then, the password alone gives "
-        "access to the page that does this."
+        "Remove a user's authenticator and recovery codes. Their sessions "
+        "are no longer verified. Check the identity of the user first. Let "
+        "them set up a new second factor at once: until then, the password "
+        "alone gives access to the page that does this."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the user's name."""
-        parser.add_argument("user", help="the user's name")
+        parser.add_argument("user", help=_("the user's name"))
 
     def handle(self, *, user: str, **_options: Any) -> None:
         """Remove the second factor, and print one sentence."""
         owner = User.objects.filter(username=user).first()
         if owner is None:
-            raise CommandError(f"There is no user {user!r}.")
+            raise CommandError(_("There is no user %(user)s.") % {"user": repr(user)})
         if not services.remove(user=owner, change="reset"):
-            raise CommandError(f"{user!r} has no second factor, so nothing was changed.")
-        self.stdout.write(f"{user!r} has no second factor now.")
+            raise CommandError(
+                _("%(user)s has no second factor, so nothing was changed.") % {"user": repr(user)}
+            )
+        self.stdout.write(_("%(user)s has no second factor now.") % {"user": repr(user)})

@@ -1,0 +1,1 @@
+"""Catalogues of translations: extraction, update, compilation and the tests of their contents."""
