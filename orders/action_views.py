@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.utils.translation import gettext
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import status
@@ -188,4 +188,5 @@ def _refund(
         raise NothingToRefund from error
     except services.NotRefundable as error:
         raise OrderNotRefundable from error
+    prefetch_related_objects([refund], "lines__line")
     return Response(RefundSerializer(refund).data, status=status.HTTP_201_CREATED)

@@ -19,6 +19,8 @@ from shared.money import Money, add_up
 #: An order in one of these has no refund yet, so its refunds are not read.
 _NEVER_REFUNDED = {Order.Status.PLACED, Order.Status.CONFIRMED}
 
+#: Letters and digits of a reference, without its hyphens.
+_LETTERS = 12
 #: Digits of a user's id; a longer number fits into no id column.
 _LONGEST_ID = 18
 
@@ -153,7 +155,9 @@ def find_orders(term: str) -> QuerySet[Order]:
     if "@" in term:
         return Order.objects.filter(email__in={term, term.lower()})
     letters = term.replace("-", "").upper()
-    condition = Q(reference="-".join(letters[at : at + 4] for at in (0, 4, 8)))
+    condition = Q(pk__in=())
+    if len(letters) == _LETTERS:
+        condition |= Q(reference="-".join(letters[at : at + 4] for at in (0, 4, 8)))
     with suppress(ValueError):  # the term may be no UUID
         condition |= Q(pk=UUID(term))
     return Order.objects.filter(condition)

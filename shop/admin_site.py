@@ -6,21 +6,13 @@ from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.core.validators import MaxLengthValidator
 from django.http import HttpRequest
 
+from shared.sign_in import ShortNameMixin
 
-class LoginForm(AdminAuthenticationForm):
-    """Refuses a name that is longer than any user's.
 
-    Django limits only its input field. django-axes stores the name of each failed login, and
-    PostgreSQL refuses one of more than 255 characters, which would be a 500.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        name: Any = self.fields["username"]
-        name.validators.append(MaxLengthValidator(name.max_length))
+class LoginForm(ShortNameMixin, AdminAuthenticationForm):
+    """The form of the admin's login."""
 
 
 class StrictAdminSite(AdminSite):

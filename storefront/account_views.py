@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth import login, logout
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
-from django.http import HttpRequest, HttpResponse
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -15,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
-from storefront.forms import SignUpForm
+from storefront.forms import SignInForm, SignUpForm
 
 HOME = "storefront:catalogue"
 
@@ -34,6 +36,7 @@ class SignUpThrottle(SimpleRateThrottle):
 class SignIn(LoginView):
     """Sign in. Wrong passwords are counted as in the admin."""
 
+    authentication_form = SignInForm
     template_name = "storefront/sign_in.html"
     next_page = HOME
 
@@ -46,13 +49,28 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     status = 200
     if request.method == "POST" and form.is_valid():
         if SignUpThrottle().allow_request(request, None):  # type: ignore[arg-type]  # it reads META only
-            user = form.save()
-            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-            return redirect(_next(request))
-        form.add_error(None, _("Too many accounts were created here. Try again in an hour."))
-        status = 429
+            if user := _created(form):
+                login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+                # redirect() would take "docs" for the name of a page.
+                return HttpResponseRedirect(_next(request))
+        else:
+            form.add_error(None, _("Too many accounts were created here. Try again in an hour."))
+            status = 429
     context = {"form": form, "next": _next(request)}
     return render(request, "storefront/sign_up.html", context, status=status)
+
+
+def _created(form: SignUpForm) -> User | None:
+    """Return the new account. None: another request, such as a second click, has just created it.
+
+    The form checks the name, and then hashes the password, which takes long.
+    """
+    try:
+        with transaction.atomic():
+            return form.save()
+    except IntegrityError:
+        form.add_error("username", form.instance.unique_error_message(User, ["username"]))
+    return None
 
 
 @require_POST

@@ -13,14 +13,16 @@ MOST_UNITS = 99
 MOST_PRODUCTS = 100
 LONGEST_SKU = 64
 
-_LINES, _KEY = "basket_lines", "basket_key"
+_LINES, _KEY, _PLACED = "basket_lines", "basket_key", "basket_placed"
+#: Keys of placed orders that a session remembers.
+_MOST_PLACED = 20
 
 
 class Basket:
     """Units by SKU, and the idempotency key of the order that they become.
 
-    Each change of the units renews the key. So the forms of two tabs have the same key while they
-    show the same basket, and place one order.
+    Each change of the units renews the key, and a request that changes none keeps it. So the forms
+    of two tabs have the same key while they show the same basket, and place one order.
     """
 
     def __init__(self, session: SessionBase) -> None:
@@ -33,8 +35,8 @@ class Basket:
 
     @property
     def key(self) -> str:
-        """The idempotency key, created on first use."""
-        if _KEY not in self._session:
+        """The idempotency key of the present units."""
+        if _KEY not in self._session:  # nothing was ever put into this basket
             self._session[_KEY] = str(uuid4())
         return str(self._session[_KEY])
 
@@ -58,9 +60,14 @@ class Basket:
             for sku, quantity in lines.items()
             if quantity > 0 and sku and len(sku) <= LONGEST_SKU
         ]
-        self._session[_LINES] = dict(wanted[:MOST_PRODUCTS])
-        self._session.pop(_KEY, None)
+        lines = dict(wanted[:MOST_PRODUCTS])
+        if lines != self.lines:
+            self._session[_LINES], self._session[_KEY] = lines, str(uuid4())
 
-    def clear(self) -> None:
-        """Remove all products. The next order has a new key."""
-        self.fill({})
+    def take(self, ordered: Mapping[str, int], *, key: str) -> None:
+        """Remove the units of the order that was placed with this key; once, if it is repeated."""
+        placed = self._session.get(_PLACED, [])
+        if key in placed:
+            return
+        self._session[_PLACED] = [*placed, key][-_MOST_PLACED:]
+        self.fill({sku: units - ordered.get(sku, 0) for sku, units in self.lines.items()})

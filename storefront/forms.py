@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
+from shared.sign_in import ShortNameMixin
 from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
 from storefront.cards import cards_in_use
 
@@ -55,6 +56,10 @@ def lines_of(texts: list[str]) -> dict[str, int]:
         if sku and len(sku) <= LONGEST_SKU and quantity.isascii() and quantity.isdigit():
             lines[sku] = min(int(quantity[:4]), MOST_UNITS)
     return {sku: quantity for sku, quantity in lines.items() if quantity}
+
+
+class SignInForm(ShortNameMixin, AuthenticationForm):
+    """The name and the password of a customer."""
 
 
 class SignUpForm(UserCreationForm):  # type: ignore[type-arg]  # generic in stubs only

@@ -50,8 +50,7 @@ def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not request.user.is_authenticated:
         if "HX-Request" in request.headers:
             return HttpResponse(headers={"HX-Refresh": "true"})
-        query = urlencode({"next": reverse("storefront:order", args=[pk])})
-        return redirect(f"{reverse(SIGN_IN)}?{query}")
+        return _sign_in_first(request, pk)
     context = _context(request, pk)
     if request.GET.get("seen") == context["progress"].version:
         return HttpResponse(status=204)
@@ -59,9 +58,10 @@ def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@login_required(login_url=SIGN_IN)
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Cancel an order, and show its page."""
+    if not request.user.is_authenticated:
+        return _sign_in_first(request, pk)
     _own(request, pk)
     try:
         services.cancel_order(request, order_id=pk)
@@ -71,13 +71,20 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@login_required(login_url=SIGN_IN)
 def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Put the products of an order into the basket."""
+    if not request.user.is_authenticated:
+        return _sign_in_first(request, pk)
     lines = {line.sku: line.quantity for line in _own(request, pk).lines}
     Basket(request.session).fill(lines)
     messages.info(request, _("The products of the order are in your basket."))
     return redirect("storefront:basket")
+
+
+def _sign_in_first(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Send the customer to the sign-in, and from there to the order: a POST cannot be repeated."""
+    query = urlencode({"next": reverse("storefront:order", args=[pk])})
+    return redirect(f"{reverse(SIGN_IN)}?{query}")
 
 
 def _own(request: HttpRequest, pk: UUID) -> orders.OrderSummary:

@@ -112,7 +112,7 @@ def _place(request: HttpRequest) -> HttpResponse:
         return redirect("storefront:basket")
     if not form.is_valid():
         return _show_again(request, form)
-    basket, key = Basket(request.session), str(form.cleaned_data["key"])
+    key = str(form.cleaned_data["key"])
     try:
         order_id = services.place_order(
             request,
@@ -128,8 +128,7 @@ def _place(request: HttpRequest) -> HttpResponse:
         for sentence in refusal.sentences:
             form.add_error(None, sentence)
         return _show_again(request, form)
-    if basket.key == key:
-        basket.clear()
+    Basket(request.session).take(lines, key=key)
     return redirect("storefront:order", order_id)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from smtplib import SMTPException
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
@@ -41,6 +40,13 @@ def slack_text(message: AlertMessage) -> str:
 
 
 def _send_email(channel: ChannelConfig, message: AlertMessage) -> None:
+    try:
+        _mail(channel, message)
+    except Exception as error:  # backends of other packages raise errors of their own
+        raise ChannelFailed(f"The mail server did not take it: {_reason(error)}") from error
+
+
+def _mail(channel: ChannelConfig, message: AlertMessage) -> None:
     connection = get_connection()
     if getattr(connection, "timeout", 0.0) is None:  # of SMTP, without EMAIL_TIMEOUT
         vars(connection)["timeout"] = channel.timeout
@@ -52,10 +58,7 @@ def _send_email(channel: ChannelConfig, message: AlertMessage) -> None:
         headers={"Auto-Submitted": "auto-generated"},
         connection=connection,
     )
-    try:
-        made.send()
-    except (SMTPException, OSError, ValueError) as error:
-        raise ChannelFailed(f"The mail server did not take it: {_reason(error)}") from error
+    made.send()
 
 
 def _post(channel: ChannelConfig, message: AlertMessage) -> None:

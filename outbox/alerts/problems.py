@@ -12,7 +12,6 @@ from django.utils.translation import ngettext
 from outbox import clock
 from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery
-from outbox.monitor.failing import failing_groups
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
@@ -37,7 +36,7 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         using: the outbox's database alias.
     """
     found = status(using=using)
-    failing = failing_groups(using=using) if FAILING in limits else []
+    failing = found.failing if FAILING in limits else []
     parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
         FAILING: lambda: _failing(failing, found),
         DEAD: lambda: _dead(using=using),

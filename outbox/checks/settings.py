@@ -40,6 +40,7 @@ _PROPER_TEXT = {
     "ASYNCAPI_TITLE": "the title of the AsyncAPI document",
     "ASYNCAPI_VERSION": "the version of the AsyncAPI document",
     "ARCHIVE": "the path of a folder",
+    "RELEASE": "the version or commit of the running code",
     "TRACE_URL": "a URL that contains {trace_id}",
     "METRICS_TOKEN": "the token that a scraper sends",
     "SOURCE": "a URI reference that names this service",

@@ -87,7 +87,7 @@ def remember(
         message=failure.message if failure else "",
         traceback=failure.traceback if failure else "",
         place=failure.place if failure else "",
-        release=conf().RELEASE[:_RELEASE_LENGTH] if failure else "",
+        release=str(conf().RELEASE or "")[:_RELEASE_LENGTH] if failure else "",
     )
 
 

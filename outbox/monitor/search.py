@@ -95,7 +95,10 @@ def _rows(term: str) -> list[Model]:
     found: dict[tuple[type[Model], object], Model] = {}
     for path in conf().LOOKUPS:
         lookup: Lookup = import_string(path)
-        for row in islice(lookup(term), MOST):
+        rows = lookup(term)
+        # Iterating over a query set reads all of its rows.
+        few = rows[:MOST] if isinstance(rows, QuerySet) else islice(rows, MOST)
+        for row in few:
             found[type(row), row.pk] = row
     return list(found.values())[:MOST]
 

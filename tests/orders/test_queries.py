@@ -66,3 +66,17 @@ class TestOrdersSeenBy:
         place()
 
         assert not queries.orders_seen_by(AnonymousUser())
+
+
+class TestFindOrders:
+    def test_finds_a_reference_in_lower_case_and_without_hyphens(self):
+        put_on_sale()
+        order = place()
+
+        assert list(queries.find_orders(order.reference.lower().replace("-", ""))) == [order]
+
+    @pytest.mark.parametrize("more", ["-XYZ", "A"])
+    def test_finds_no_order_by_a_longer_term(self, more):
+        put_on_sale()
+
+        assert not queries.find_orders(place().reference + more)

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, Receipt, events, subscribe, subscriptions
 from outbox.checks import check_contracts
+from outbox.conf import Conf
 
 HERE = "tests/outbox/test_checks.py"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -484,6 +486,16 @@ class TestTheSetting:
         assert complaint.id == "outbox.E012"
         assert complaint.msg == f'OUTBOX["{name}"] has the invalid value {value!r}.'
         assert complaint.hint == hint
+
+    @pytest.mark.parametrize("name", [one.name for one in fields(Conf) if one.type == "str"])
+    def test_that_is_a_text_is_refused_if_it_is_none(self, settings, name):
+        """As `os.environ.get` returns it."""
+        settings.OUTBOX = {name: None}
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E012"
+        assert complaint.hint.startswith("Set it to a string, ")
 
     def test_may_be_left_out_or_changed(self, settings):
         settings.OUTBOX = {"LEASE_SECONDS": 90, "NUDGE": False, "POLL_SECONDS": 0.5}

@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 
 from storefront.account_views import SignUpThrottle
+from storefront.forms import SignUpForm
 from tests.storefront.factories import PASSWORD, customer, product, put_into_basket
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -57,6 +58,23 @@ class TestASignUp:
         assert "errors" in answer.content.decode()
         assert not User.objects.exists()
 
+    def test_by_a_second_click_is_refused_as_a_known_name(self, client, monkeypatch):
+        """The second request passes the form before the first one has stored the account."""
+        customer("yuki")
+        monkeypatch.setattr(SignUpForm, "clean_username", lambda form: "yuki")
+        monkeypatch.setattr(SignUpForm, "validate_unique", lambda form: None)
+
+        answer = client.post("/account/sign-up/", NEW)
+
+        assert answer.status_code == 200
+        assert "already exists" in answer.content.decode()
+        assert User.objects.count() == 1
+
+    def test_goes_on_to_no_page_by_its_name(self, client):
+        answer = client.post("/account/sign-up/", {**NEW, "next": "docs"})
+
+        assert answer.headers["Location"] == "docs"
+
     def test_leads_to_no_other_site(self, client):
         answer = client.post("/account/sign-up/", {**NEW, "next": "https://example.com/"})
 
@@ -83,6 +101,13 @@ class TestASignIn:
         )
 
         assert answer.headers["Location"] == "/orders/"
+
+    def test_with_a_name_that_no_user_can_have_is_refused(self, client):
+        """django-axes would store the name, and PostgreSQL refuses one of that length."""
+        answer = client.post("/account/sign-in/", {"username": "a" * 300, "password": PASSWORD})
+
+        assert answer.status_code == 200
+        assert "at most 150 characters" in answer.content.decode()
 
     def test_with_a_wrong_password_is_refused(self, client):
         customer()

@@ -66,7 +66,7 @@ class TestTheBasket:
         answer = client.post("/basket/change/", {"sku": "NO", "quantity": "1"}, follow=True)
 
         assert "This product is not on sale any more." in answer.content.decode()
-        assert client.session["basket_lines"] == {}
+        assert "basket_lines" not in client.session
 
     def test_drops_a_product_that_is_not_on_sale_any_more(self, client, tea):
         put_into_basket(client, tea)
@@ -154,7 +154,25 @@ class TestAnOrder:
 
         alice.post("/checkout/", form)
 
-        assert "WHISK" in alice.session["basket_lines"]
+        assert alice.session["basket_lines"] == {"WHISK": 1}
+
+    def test_takes_its_products_out_of_the_basket_once(self, alice, tea):
+        form = checkout_form(alice)
+        alice.post("/checkout/", form)
+        put_into_basket(alice, tea, 2)
+
+        alice.post("/checkout/", form)
+
+        assert alice.session["basket_lines"] == {tea: 2}
+
+    def test_is_placed_once_if_another_tab_sets_the_same_number(self, alice, tea):
+        form = checkout_form(alice)
+        alice.post("/basket/change/", {"sku": tea, "quantity": 2})
+
+        for one in (form, checkout_form(alice)):
+            alice.post("/checkout/", one)
+
+        assert Order.objects.count() == 1
 
     def test_has_the_prices_of_the_catalogue(self, alice):
         form = checkout_form(alice)

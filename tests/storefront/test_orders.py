@@ -180,6 +180,12 @@ class TestAVisitor:
 
 
 class TestACancellation:
+    @pytest.mark.parametrize("part", ["cancel", "again"])
+    def test_of_a_visitor_leads_to_the_order_after_the_sign_in(self, client, order, part):
+        answer = client.post(f"/orders/{order.pk}/{part}/")
+
+        assert answer.headers["Location"] == f"/account/sign-in/?next=%2Forders%2F{order.pk}%2F"
+
     def test_is_made_once_by_two_clicks(self, browser, order):
         for _ in range(2):
             browser.post(f"/orders/{order.pk}/cancel/")

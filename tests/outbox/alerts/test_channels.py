@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import trustme
+from django.core.mail.backends.base import BaseEmailBackend
 from pytest_django import Settings
 
 from outbox.alerts import AlertMessage
@@ -29,6 +31,19 @@ def keep(message: AlertMessage) -> None:
 
 def fail(message: AlertMessage) -> None:
     raise ValueError("the token is s3cret")
+
+
+class Throttled(Exception):
+    """The error of a backend that is not of smtplib."""
+
+
+class BackendThatRaises(BaseEmailBackend):
+    def send_messages(self, email_messages: Sequence[object]) -> int:
+        raise Throttled("of a@example.com")
+
+
+def backend_that_does_not_start(**_options: object) -> None:
+    raise Throttled("s3cret")
 
 
 def message(text: str = "parcels.label has 2 dead deliveries.", url: str = "") -> AlertMessage:
@@ -73,6 +88,16 @@ class TestAnEmail:
 
         with pytest.raises(ChannelFailed, match="ConnectionRefusedError Connection refused"):
             send_to(message(), EMAIL=["a@example.com"])
+
+    @pytest.mark.parametrize("name", ["BackendThatRaises", "backend_that_does_not_start"])
+    def test_fails_with_each_error_of_a_backend(self, settings: Settings, name: str):
+        """Backends of other packages raise exceptions that are no SMTPException."""
+        settings.EMAIL_BACKEND = f"{__name__}.{name}"
+
+        with pytest.raises(ChannelFailed) as caught:
+            send_to(message(), EMAIL=["a@example.com"])
+
+        assert str(caught.value) == "The mail server did not take it: Throttled."
 
     def test_fails_if_the_server_hangs(self, mails: MailServer):
         mails.hangs = True
