@@ -67,10 +67,11 @@ def _created(form: SignUpForm) -> User | None:
     """
     try:
         with transaction.atomic():
-            return form.save()
+            user: User = form.save()
     except IntegrityError:
         form.add_error("username", form.instance.unique_error_message(User, ["username"]))
-    return None
+        return None
+    return user
 
 
 @require_POST

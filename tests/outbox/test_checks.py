@@ -495,7 +495,7 @@ class TestTheSetting:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E012"
-        assert complaint.hint.startswith("Set it to a string, ")
+        assert str(complaint.hint).startswith("Set it to a string, ")
 
     def test_may_be_left_out_or_changed(self, settings):
         settings.OUTBOX = {"LEASE_SECONDS": 90, "NUDGE": False, "POLL_SECONDS": 0.5}
