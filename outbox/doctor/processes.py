@@ -19,7 +19,7 @@ from outbox import clock
 from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Delivery, Heartbeat, Subscription
-from outbox.monitor.health import BEATS_TASK, Heartbeats
+from outbox.monitor.health import Heartbeats
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -69,7 +69,7 @@ def _to_start_relay() -> str:
 
 
 def _beat(found: Heartbeats) -> Finding:
-    task = found.latest(Kind.BEAT, name=BEATS_TASK)
+    task = found.latest(Kind.BEAT)
     if task.is_fresh:
         return ok("beat", _("Its task ran %(age)s ago.") % {"age": task.age(found.now)})
     process, started_at = found.process_of_beat()

@@ -68,7 +68,12 @@ class Heartbeats:
         self._rows = list(rows.order_by("-seen_at"))
 
     def latest(self, kind: str, *, queue: str = "", name: str = "") -> LastSeen:
-        """Return the latest heartbeat of a kind; of workers, also by queue or name."""
+        """Return the latest heartbeat of a kind; of workers, also by queue or name.
+
+        Of beat it is that of its task: a process of beat may run and send no task.
+        """
+        if kind == Kind.BEAT:
+            name = name or BEATS_TASK
         for row in self._rows:
             if row.kind == kind and (not queue or queue in row.queues) and name in ("", row.name):
                 is_fresh = self._is_fresh(row)

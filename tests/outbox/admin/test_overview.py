@@ -51,7 +51,7 @@ def sign(kind: str, *, ago: timedelta = timedelta(0), queues: list[str] | None =
     now = timezone.now()
     Heartbeat.objects.update_or_create(
         kind=kind,
-        name="one",
+        name="beat" if kind == Kind.BEAT else "one",
         defaults={"queues": queues or [], "started_at": now - ago, "seen_at": now - ago},
     )
 

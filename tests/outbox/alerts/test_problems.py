@@ -175,6 +175,13 @@ class TestASilentPart:
 
         assert keys == {"silent:beat:", "silent:queue:outbox"}
 
+    def test_is_beat_if_its_process_runs_and_sends_no_task(self):
+        beat(Kind.BEAT, ago=120)
+        now = timezone.now()
+        Heartbeat.objects.create(kind=Kind.BEAT, name="host.7", started_at=now, seen_at=now)
+
+        assert "silent:beat:" in {one.key for one in found("silent")}
+
     def test_names_the_time(self):
         with time_machine.travel(timezone.now(), tick=False):
             beat(Kind.BEAT, ago=120)
