@@ -21,7 +21,7 @@ from outbox.sinks.entries import Entry
 from .quiet_hours import QuietHours, quiet_hours
 
 FAILING, DEAD, LAG, SILENT = "failing", "dead", "lag", "silent"
-BREAKER, SOURCE, SETTLEMENT = "breaker", "source", "settlement"
+BREAKER, PAUSED, SOURCE, SETTLEMENT = "breaker", "paused", "source", "settlement"
 
 #: Seconds of each trigger before a message. Of "lag": seconds that a due delivery has waited. Of
 #: the others: seconds from the first check that finds the problem.
@@ -32,6 +32,7 @@ LIMITS: Mapping[str, float] = MappingProxyType(
         LAG: 300.0,
         SILENT: 60.0,
         BREAKER: 60.0,
+        PAUSED: 3600.0,
         SOURCE: 60.0,
         SETTLEMENT: 60.0,
     }

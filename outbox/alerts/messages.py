@@ -24,7 +24,7 @@ class AlertMessage:
     Attributes:
         id: the number of the alert, the same in all of its messages; 0 of a test.
         kind: "opened", "repeated", "resolved" or "test".
-        trigger: "failing", "dead", "lag", "silent", "breaker", "source" or "settlement".
+        trigger: one of `configuration.LIMITS`, such as "failing".
         title: one line.
         text: sentences.
         url: the page of the admin about the problem; "" without `SITE_URL`.

@@ -18,8 +18,9 @@ from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BREAKER as OPEN_BREAKER
+from outbox.monitor.stops import PAUSE, UNKNOWN
 
-from .configuration import BREAKER, DEAD, FAILING, LAG, SETTLEMENT, SILENT, SOURCE
+from .configuration import BREAKER, DEAD, FAILING, LAG, PAUSED, SETTLEMENT, SILENT, SOURCE
 from .findings import Findings, Problem, key_of, page
 
 #: Most of the newest dead deliveries that a check groups.
@@ -42,6 +43,7 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         DEAD: lambda: _dead(using=using),
         LAG: lambda: _lag(found, timedelta(seconds=limits[LAG]), using=using),
         BREAKER: lambda: _breakers(found, {one.handler for one in failing}),
+        PAUSED: lambda: _paused_handlers(found),
         SOURCE: lambda: _sources(using=using),
         SILENT: lambda: _silent(using=using),
         SETTLEMENT: lambda: _settlements(using=using),
@@ -52,6 +54,8 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         problems={one.key: one for one in problems},
         unexamined=(
             *(key_of(FAILING, one.handler, "") for one in failing if one.is_least),
+            # Their deliveries are parked and not repeated, so they are in no failing group.
+            *(key_of(FAILING, one.handler, "") for one in found.handlers if _is_parked(one)),
             *(key_of(DEAD, one.handler, "") for one in _with_many_dead(found)),
         ),
     )
@@ -180,6 +184,23 @@ def _breakers(found: Status, failing: Collection[str]) -> Iterator[Problem]:
             yield Problem(
                 key=key_of(BREAKER, one.handler),
                 trigger=BREAKER,
+                text=one.stop.text,
+                path=page("outbox_subscription_handlers"),
+            )
+
+
+def _is_parked(one: HandlerStatus) -> bool:
+    """Return whether it is paused or unknown while it owes deliveries."""
+    owes = one.pending + one.sent + one.dead + one.parked + one.blocked > 0
+    return owes and one.stop is not None and one.stop.kind in (PAUSE, UNKNOWN)
+
+
+def _paused_handlers(found: Status) -> Iterator[Problem]:
+    for one in found.handlers:
+        if one.stop is not None and _is_parked(one):
+            yield Problem(
+                key=key_of(PAUSED, one.handler),
+                trigger=PAUSED,
                 text=one.stop.text,
                 path=page("outbox_subscription_handlers"),
             )

@@ -169,7 +169,7 @@ INPUT = [
         without="a name of any length is tried at the login",
         edits=(
             Edit(
-                "shop/admin_site.py",
+                "shared/sign_in.py",
                 "        name.validators.append(MaxLengthValidator(name.max_length))\n",
                 "",
             ),

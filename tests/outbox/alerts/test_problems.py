@@ -10,7 +10,7 @@ import time_machine
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, subscribe
+from outbox import DomainEvent, Pause, PermanentFailure, subscribe
 from outbox.alerts import problems
 from outbox.alerts.configuration import LIMITS
 from outbox.alerts.findings import Problem, key_of
@@ -164,6 +164,37 @@ class TestAnOpenBreaker:
 
         assert "tests.print_label is held by its breaker" in one.text
         assert "close-breaker tests.print_label" in one.text
+
+
+class TestAHandlerThatIsPausedByItsRule:
+    """Its delivery is parked: neither failing nor dead."""
+
+    @pytest.fixture
+    def paused(self) -> None:
+        @subscribe("tests.Weighed", rules={TimeoutError: Pause("The scales are away")})
+        def print_label(parcel_id: str) -> None:
+            raise TimeoutError
+
+        outbox = Outbox()
+        outbox.given("tests.Weighed", parcel_id=str(uuid4()))
+        outbox.deliver_all(raise_errors=False)
+
+    def test_is_a_problem_with_reason_and_next_step(self, paused: None):
+        [one] = found("failing", "dead", "lag", "breaker", "paused")
+
+        assert one.key == "paused:tests.print_label"
+        assert "The scales are away" in one.text
+        assert "resume tests.print_label" in one.text
+
+    def test_does_not_resolve_the_alert_of_its_failure(self, paused: None):
+        findings = problems.find(LIMITS, using="default")
+
+        assert "failing:tests.print_label:" in findings.unexamined
+
+    def test_is_none_if_it_owes_nothing(self, paused: None):
+        Delivery.objects.update(state="done")
+
+        assert found("paused") == []
 
 
 class TestASilentPart:
