@@ -14,6 +14,9 @@ from django.db.migrations import Migration
 from django.db.migrations.operations import AddField, CreateModel
 from django.db.models import NOT_PROVIDED, Field
 
+#: Models whose rows are statistics of the last 25 hours: losing them delays no reversal.
+_STATISTICS = {"minute"}
+
 
 def refuse_losses(
     *, using: str, plan: Sequence[tuple[Migration, bool]], apps: Apps, **_kwargs: Any
@@ -45,7 +48,7 @@ def _losses(migration: Migration, apps: Apps, *, using: str) -> Iterator[str]:
             model = apps.get_model(migration.app_label, operation.name)
             if model._default_manager.using(using).exists():
                 yield f"the table {model._meta.db_table} has rows"
-        elif isinstance(operation, AddField):
+        elif isinstance(operation, AddField) and operation.model_name_lower not in _STATISTICS:
             model = apps.get_model(migration.app_label, operation.model_name)
             field = model._meta.get_field(operation.name)
             rows = model._default_manager.using(using).exclude(**{f"{field.name}__isnull": True})

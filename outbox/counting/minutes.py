@@ -123,7 +123,11 @@ def note(handler: str, ended: Iterable[Ended]) -> None:
         minute = _floor(clock.now())
         times = [f"{_EXACT}{one.lag:.4f}" for one in ended if one.error is None]
         places = [(minute, ""), (minute, handler)]
-        _buffer.add({place: _with_times(tally, times, place) for place in places})
+        if places[1] not in _noted and len(_noted) >= _MOST_NOTED:
+            _noted.clear()
+        _noted.update({place: len(times) for place in places})
+        few = tally + Counter(times)
+        _buffer.add({place: few if _noted[place] <= _FEW else tally for place in places})
 
 
 def note_events(number: int) -> None:
@@ -263,14 +267,6 @@ def _counted(ended: Sequence[Ended]) -> Counter[str]:
     seconds = sum(one.seconds for one in ended)
     tally["seconds"] = seconds  # type: ignore[assignment]  # it adds up any number
     return +tally  # without zeros
-
-
-def _with_times(tally: Counter[str], times: Sequence[str], place: Place) -> Counter[str]:
-    """Return the tally with the single times, while this process has counted few in the minute."""
-    if place not in _noted and len(_noted) >= _MOST_NOTED:
-        _noted.clear()
-    _noted[place] += len(times)
-    return tally + Counter(times) if _noted[place] <= _FEW else tally
 
 
 def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:

@@ -13,8 +13,9 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
-from outbox.models import Event, SourceState
+from outbox.models import Event, Minute, SourceState
 from outbox.testing import Outbox
 from tests.threads import count_blocked, in_thread
 
@@ -106,6 +107,13 @@ class TestAReversal:
         migrate("0004_settlements")
 
         assert not is_applied("0005_tracestate")
+
+    def test_that_would_lose_only_statistics_is_done(self):
+        Minute.objects.create(minute=timezone.now(), handler="depot.place", few_lags=[0.5])
+
+        migrate("0016_release_of_attempts")
+
+        assert not is_applied("0017_few_lags")
 
     def test_to_zero_removes_the_outbox(self):
         Event.objects.update(tracestate="vendor=1")
