@@ -16,13 +16,13 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox import clock, events
+from outbox import events
 from outbox.formatting import format_time, span
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Delivery, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.people import name_of
-from outbox.monitor.status import HandlerStatus, status
+from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
 from outbox.subscriptions import find
@@ -46,17 +46,18 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
     """
     now = status(using=using, has_failures=has_failures)
     handlers = now.handlers
+    owed = list(_owed(using=using).order_by("handler", "event"))
     found = [
         *_failing(now.failing),
         *_dead(handlers),
         *_paused(handlers),
         *_parked_as_unknown(handlers),
         *_open_breakers(handlers, using=using),
-        *_unknown_handlers(using=using),
-        *_unknown_events(using=using),
-        *_waiting_events(using=using),
+        *_unknown_handlers(owed),
+        *_unknown_events(owed),
+        *_waiting_events(now),
         *_late_consumers(now.consumers),
-        *_operations(using=using),
+        *_operations(handlers, using=using),
     ]
     yield from found or [ok(_PART, _("No delivery, event or operation needs a person."))]
 
@@ -117,6 +118,8 @@ def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
 
 def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
     """Find open breakers of active subscriptions."""
+    if all(one.breaker_opened_at is None for one in handlers):
+        return
     rows = Subscription.objects.using(using).filter(active=True, breaker_opened_at__isnull=False)
     active = set(rows.values_list("handler", flat=True))
     for one in handlers:
@@ -173,8 +176,8 @@ def _deliveries(number: int, *, of: str) -> str:
     return text % {"number": f"{number:,}", "handler": of}
 
 
-def _unknown_handlers(*, using: str) -> Iterator[Finding]:
-    for row in _owed(using=using).order_by("handler"):
+def _unknown_handlers(owed: Sequence[Subscription]) -> Iterator[Finding]:
+    for row in owed:
         is_unknown = find(row.handler) is None
         if not is_unknown and row.active:
             continue
@@ -199,9 +202,9 @@ def _owed(*, using: str) -> QuerySet[Subscription]:
     return Subscription.objects.using(using).filter(reduce(or_, states))
 
 
-def _unknown_events(*, using: str) -> Iterator[Finding]:
-    for row in _owed(using=using).filter(active=True).order_by("event"):
-        if not row.has_several_events and events.find(row.event) is None:
+def _unknown_events(owed: Sequence[Subscription]) -> Iterator[Finding]:
+    for row in owed:
+        if row.active and not row.has_several_events and events.find(row.event) is None:
             yield warning(
                 _PART,
                 _("%(handler)s has owed deliveries of %(event)s, which this code does not declare.")
@@ -213,9 +216,8 @@ def _unknown_events(*, using: str) -> Iterator[Finding]:
             )
 
 
-def _waiting_events(*, using: str) -> Iterator[Finding]:
-    waiting = Event.objects.using(using).filter(fanned_out_at=None).order_by("seq").first()
-    age = clock.now(using=using) - waiting.emitted_at if waiting else None
+def _waiting_events(now: Status) -> Iterator[Finding]:
+    age = now.age(now.oldest_waiting)
     if age is not None and age.total_seconds() > _LONG:
         yield error(
             _PART,
@@ -248,9 +250,8 @@ def _late_consumers(consumers: Sequence[ConsumerStatus]) -> Iterator[Finding]:
             )
 
 
-def _operations(*, using: str) -> Iterator[Finding]:
+def _operations(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
     stopped = list(unfinished(using=using))
-    handlers = status(using=using).handlers if stopped else ()
     held = {one.backfill: one.handler for one in handlers if one.backfill}
     for operation in stopped:
         handler = held.get(operation.pk, "")
