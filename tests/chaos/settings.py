@@ -17,7 +17,6 @@ OUTBOX = {
     "HEARTBEAT_SECONDS": 2.0,
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
     **({"TRANSPORTS": ["celery", "local"]} if os.environ.get("GROUND_HAS_BOTH") else {}),
-    "POLL_SECONDS": float(os.environ.get("GROUND_POLLS_AFTER", "1")),
 }
 if seconds := os.environ.get("GROUND_VISIBILITY"):  # Celery sends what a lost worker had reserved
     CELERY_BROKER_TRANSPORT_OPTIONS = {

@@ -74,16 +74,14 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sta
         cleanup.callback(stack.stop_all)
         stack.manage("migrate", "-v0")
         standby = cleanup.enter_context(standby_of(url))
-        stack.start_worker(
-            queues=f"outbox,{QUEUES}", concurrency=PROCESSES, GROUND_POLLS_AFTER="600"
-        )
+        stack.start_worker(queues=f"outbox,{QUEUES}", concurrency=PROCESSES)
         stack.wait_until(lambda: stack.value(LISTENING) == PROCESSES, "both listen")
         yield stack, Cluster(primary, standby, link)
 
 
 class TestAFailover:
     def test_is_survived_by_processes_that_listen_and_deliver(self, stack: tuple[Stack, Cluster]):
-        """Without the listener's second session: what is emitted afterwards waits for a poll."""
+        """Without the listener's second session: the processes never listen again."""
         ground, cluster = stack
         before = set(ground.children("worker"))
         strike(ground, 20)
