@@ -35,11 +35,6 @@ KNOWN = (
         "So has that dialog: an <h3>.",
     ),
     AcceptedFinding(
-        "nested-interactive",
-        "#swagger-ui .opblock-summary-control",
-        "The button that opens an operation holds a copy of its address that has the focus too.",
-    ),
-    AcceptedFinding(
         "scrollable-region-focusable",
         "#swagger-ui pre.microlight",
         "A long example scrolls, and cannot be reached by Tab.",

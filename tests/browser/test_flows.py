@@ -144,7 +144,7 @@ class TestADeadGroup:
 
         expect(page.get_by_role("progressbar")).to_have_attribute("value", str(before))
         page.goto(f"{DEAD}?handler={handler}")
-        expect(page.get_by_text("No dead delivery matches.")).to_be_visible()
+        expect(page.get_by_text("No failing or dead delivery matches.")).to_be_visible()
         site.wait_until_settled()
         assert site.deliveries("dead", handler) == 0
 
