@@ -28,14 +28,20 @@ Subscription.objects.filter(queue="crates").delete()
 _CROSSINGS = """
 from outbox.admin.event_map import network
 from outbox.drawing.map import arranged
-print(arranged(network()).crossings)
+found = network()
+print(arranged(found).crossings, len(found.arrows) + len(found.emissions))
 """
 
 
 class TestTheMapOfTheShop:
     def test_has_few_crossings(self, site: Site, scene: Scene):
-        # 6 as written. In two columns by name, the subscriptions alone had 292.
-        assert int(site.run(_CROSSINGS).split()[-1]) <= 10
+        """The lines depend on what the site has emitted, so the bound is a share of them.
+
+        6 to 12 as written. In two columns by name, the subscriptions alone had 292.
+        """
+        crossings, lines = map(int, site.run(_CROSSINGS).split()[-2:])
+
+        assert crossings <= lines / 4
 
     def test_shows_one_process_without_javascript(
         self, context: BrowserContext, page: Page, site: Site, scene: Scene
