@@ -279,7 +279,7 @@ DOCTORS = [
     Mutant(
         name="doctor-of-owed-deliveries",
         without="the doctor overlooks owed deliveries of handlers that this code does not have",
-        edits=(Edit("outbox/doctor/owed.py", "        *_unknown_handlers(using=using),\n", ""),),
+        edits=(Edit("outbox/doctor/owed.py", "        *_unknown_handlers(owed),\n", ""),),
         noticed_by=(
             f"{DOCTOR}TestOwedDeliveries::test_name_handlers_and_events_that_this_code_does_not_have",
         ),

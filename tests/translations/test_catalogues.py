@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[a-z%]|\{\w*\}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 #: Names and formats, which are the same in both languages.
 SAME_IN_JAPANESE = {
+    "%d ms",
     "API",
     "HTML",
     "HTTP %(status)d",
