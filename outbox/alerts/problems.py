@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
+from outbox.deliveries.transient_errors import is_transient
 from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery
 from outbox.monitor.failures import FailureGroup
@@ -23,12 +25,14 @@ from outbox.monitor.stops import PAUSE, UNKNOWN
 from .configuration import BREAKER, DEAD, FAILING, LAG, PAUSED, SETTLEMENT, SILENT, SOURCE
 from .findings import Findings, Problem, key_of, page
 
+logger = logging.getLogger("outbox.alerts")
+
 #: Most of the newest dead deliveries that a check groups.
 MOST_DEAD = 1000
 
 
 def find(limits: Mapping[str, float], *, using: str) -> Findings:
-    """Find the problems of the triggers that are on.
+    """Find the problems of the triggers that are on. A trigger that raises hides no other's.
 
     Cost: about fifteen queries, which read no settled delivery.
 
@@ -48,11 +52,21 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         SILENT: lambda: _silent(using=using),
         SETTLEMENT: lambda: _settlements(using=using),
     }
-    problems = [one for name, part in parts.items() if name in limits for one in part()]
+    problems: list[Problem] = []
+    raised: list[str] = []
+    for name in [one for one in parts if one in limits]:
+        try:
+            problems += parts[name]()
+        except Exception as error:
+            if is_transient(error, using=using):
+                raise
+            logger.exception("The check of the alerts' trigger %s failed. It is repeated.", name)
+            raised.append(name)
     return Findings(
         at=found.at,
         problems={one.key: one for one in problems},
         unexamined=(
+            *(key_of(name, "") for name in raised),
             *(key_of(FAILING, one.handler, "") for one in failing if one.is_least),
             # Their deliveries are parked and not repeated, so they are in no failing group.
             *(key_of(FAILING, one.handler, "") for one in found.handlers if _is_parked(one)),

@@ -31,6 +31,8 @@ logger = logging.getLogger("outbox.alerts")
 LOOK_SECONDS = 5.0
 #: Seconds between two checks, over all processes.
 CHECK_SECONDS = 10.0
+#: The claim of a check. If its process dies, another one checks after so many seconds.
+_CHECK, _LONGEST_CHECK_SECONDS = "check", 120.0
 #: Seconds after which a ping that failed is repeated.
 _PING_AGAIN_SECONDS = 10.0
 
@@ -98,9 +100,12 @@ class Watch:
             return
         with self._around():
             drop_broken_connection(using=self._using)
-            if claims.take("check", seconds=CHECK_SECONDS, using=self._using):
-                found = problems.find(self._config.limits, using=self._using)
-                record(found, self._config, using=self._using)
+            if token := claims.take(_CHECK, seconds=_LONGEST_CHECK_SECONDS, using=self._using):
+                try:
+                    found = problems.find(self._config.limits, using=self._using)
+                    record(found, self._config, using=self._using)
+                finally:  # the claim outlasts a slow check, but not by two minutes
+                    claims.keep(_CHECK, token, seconds=CHECK_SECONDS, using=self._using)
 
     def _send(self, channel: ChannelConfig) -> None:
         name = _name(channel)

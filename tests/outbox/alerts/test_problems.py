@@ -197,6 +197,22 @@ class TestAHandlerThatIsPausedByItsRule:
         assert found("paused") == []
 
 
+class TestATriggerThatRaises:
+    def test_hides_no_problem_of_another_and_resolves_none_of_its_own(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        def fail(**_: object) -> None:
+            raise ValueError("of a test")
+
+        monkeypatch.setattr(problems, "groups", fail)
+
+        findings = problems.find(LIMITS, using="default")
+
+        assert "silent:relay:" in findings.problems
+        assert findings.has_missed("dead:tests.print_label:")
+        assert "The check of the alerts' trigger dead failed" in caplog.text
+
+
 class TestASilentPart:
     def test_is_a_problem_for_each_part(self):
         beat(Kind.RELAY, Kind.BROKER)

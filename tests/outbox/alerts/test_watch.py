@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from django.utils import timezone
 from pytest_django import Settings
 
 from outbox.alerts import problems
@@ -103,6 +106,29 @@ class TestTheThread:
             one.wait()
 
         assert len(checks) == 1
+
+    def test_begins_no_second_check_while_one_lasts_longer_than_the_interval(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail with a claim as long as the interval."""
+        checks: list[str] = []
+        monkeypatch.setattr(watching, "CHECK_SECONDS", 0.01)
+
+        def slow(limits: dict[str, float], *, using: str) -> Findings:
+            checks.append(using)
+            if len(checks) == 1:
+                time.sleep(0.05)
+                Watch(alerts()).look()
+            return Findings(at=timezone.now(), problems={})
+
+        monkeypatch.setattr(problems, "find", slow)
+
+        Watch(alerts()).look()
+        assert len(checks) == 1
+
+        time.sleep(0.05)
+        Watch(alerts()).look()
+        assert len(checks) == 2
 
     def test_is_not_built_without_alerts(self, settings: Settings):
         settings.OUTBOX = {}
