@@ -1,4 +1,4 @@
-"""The live view of the demo: a line for each order, and what is owed."""
+"""The live view of the demo: a line for each order, with its owed deliveries."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def check(config: AlertsConfig, *problems: Problem, unexamined: tuple[str, ...] 
 
 
 def send(config: AlertsConfig) -> int:
-    """Send what is due in all channels, and return the number of messages."""
+    """Send the due messages of all channels, and return the number of messages."""
     channels = config.channels.values()
     return sum(Sender(one, config, using="default").send_due() for one in channels)
 
