@@ -24,6 +24,8 @@ NAMES = {"Accept", "Axes", "Celery", "Crontab", "Gone", "HTTP", "Id", "JSON", "M
 NAMES |= {"RabbitMQ", "Redis", "Seq", "Web", "Webhook", "admin", "beat", "cron", "crontab", "emit"}
 #: Django's own templates have these untranslated, as `alt` of an icon.
 NAMES |= {"Search", "True", "False"}
+#: The symbol of milliseconds.
+NAMES |= {"ms"}
 #: They have names of time zones, stored permissions, and rows that name themselves.
 #: Swagger UI writes its own words in English, and the page says so.
 IN_ENGLISH = {"docs"}
