@@ -579,7 +579,7 @@ class TestAnAsyncHandlerThatHangs:
         assert went_on == []
 
     def test_does_not_delay_the_next_delivery(self, run: Run):
-        @subscribe("shops.Ordered", time_limit=0.3, attempts=1)
+        @subscribe("shops.Ordered", time_limit=2, attempts=1)
         async def pack(number: int) -> None:
             await Group.objects.acreate(name=str(number))
             if number == 0:
