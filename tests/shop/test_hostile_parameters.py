@@ -23,6 +23,11 @@ HOSTILE = {
     "a language that is a path": "../../../../etc",
     "a foreign address": "//evil.example.com\r\nX-Injected: 1",
 }
+#: PostgreSQL refuses a NUL in a text. Both databases store the other values.
+VALUES = [
+    pytest.param(value, id=name, marks=[] if name == "a NUL" else pytest.mark.once)
+    for name, value in HOSTILE.items()
+]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +53,7 @@ def harmful(client: Client, url: str, value: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("value", HOSTILE.values(), ids=list(HOSTILE))
+@pytest.mark.parametrize("value", VALUES)
 class TestAHostileParameter:
     def test_of_a_visitor_reaches_no_header_and_causes_no_server_error(
         self, client: Client, value: str
