@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from itertools import chain
 
 from shop.up.errors import UpError
 
 HOST = "127.0.0.1"
 
 
-# A port is opened later by its program; until then the system may return it again.
+# Below the ports that Linux (from 32768), macOS and Windows (from 49152) give to outgoing
+# connections. One of these may take the port of a stopped server, which then cannot start again.
+_PORTS = range(15_000, 32_768)
+# A port is opened later by its program; until then it may be found again.
 _given: set[int] = set()
+# Programs and tests seed the shared generator, so several of them would try the same ports.
+_random = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Return a port that is free and was not returned to this process before."""
+    """Return a port that is free and was not returned to this process before.
+
+    Raises:
+        UpError: no port from 15000 to 32767 is free.
+    """
+    start = _random.randrange(len(_PORTS))
+    for port in chain(_PORTS[start:], _PORTS[:start]):
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise UpError(f"No port from {_PORTS[0]} to {_PORTS[-1]} is free. Stop other programs.")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = int(probe.getsockname()[1])
-        if port in _given:
-            return free_port()
-    _given.add(port)
-    return port
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def listen(port: int) -> socket.socket:
