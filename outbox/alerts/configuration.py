@@ -111,7 +111,7 @@ class AlertsConfig:
     """
 
     channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
-    limits: Mapping[str, float] = LIMITS
+    limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
     site_url: str = ""
     dead_man: DeadManConfig | None = None
 
