@@ -92,8 +92,9 @@ class Found:
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, name: str, value: float) -> None:
-        """Add the value of one repeat."""
+        """Add the value of one repeat, and print it: a run takes minutes."""
         self.values[name].append(value)
+        print(f"{name}: {value:.3g} {UNITS.get(name, 's')}", flush=True)
 
 
 def measure(_ground: Ground, quick: bool) -> Result:
