@@ -1,6 +1,7 @@
 """Detect changed code by polling: no dependency, and the same on every system.
 
-A scan of this project's few hundred files takes some milliseconds, four times a second.
+A scan of this project's few hundred files takes some milliseconds, four times a second. After a
+change the next one follows sooner, since all that a save starts waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 INTERVAL = 0.25
+INTERVAL_AFTER_CHANGE = 0.1
 SUFFIXES = (".py", ".mo")
 IGNORED = {"__pycache__", "node_modules", "tests", "docs", "benchmarks"}
 
@@ -33,7 +35,7 @@ class CodeWatcher:
         seen = self._scan()
         changed = {path for path, _ in seen.items() ^ self._known.items()}
         self._known = seen
-        self._next = time.monotonic() + INTERVAL
+        self._next = time.monotonic() + (INTERVAL_AFTER_CHANGE if changed else INTERVAL)
         if changed:
             self._changed |= changed
             return []

@@ -211,6 +211,22 @@ class TestTheWebServer:
         assert configuration.forwarded_allow_ips == []
         assert configuration.secure_scheme_headers == {}
 
+    def test_collects_garbage_except_while_it_loads_and_never_searches_loaded_modules(self):
+        code = """
+import gc, logging, runpy, types
+hooks = runpy.run_path("gunicorn.conf.py")
+hooks["post_fork"](None, None)
+print(gc.isenabled())
+hooks["post_worker_init"](types.SimpleNamespace(log=logging.getLogger()))
+print(gc.isenabled(), gc.get_freeze_count() > 1000)
+"""
+
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
+
+        assert done.stdout.split() == ["False", "True", "True"], done.stderr
+
     def test_reads_that_file_for_every_start(self):
         started = [(where, words) for where, words in commands() if words[0] == "gunicorn"]
 
