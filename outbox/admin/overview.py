@@ -90,7 +90,7 @@ class Overview:
     @cached_property
     def health(self) -> Sequence[PartHealth]:
         """The health of each part."""
-        return health_of_parts(failing=self.status.failing)
+        return health_of_parts(failing=self.status.failing, has_failures=self.has_failures)
 
     @cached_property
     def groups(self) -> Sequence[Group]:

@@ -224,6 +224,8 @@ def _silent(*, using: str) -> Iterator[Problem]:
     for one in health_of_parts(using=using):
         if not one.is_on and one.part not in ("source", "consumer"):
             text = _("No recent heartbeat of %(name)s: %(text)s. Run `manage.py outbox doctor`.")
+            if one.is_failing:
+                text = _("The %(name)s does not work: %(text)s. Run `manage.py outbox doctor`.")
             yield _of_part(one, SILENT, text, name="outbox_minute_changelist")
 
 

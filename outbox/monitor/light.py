@@ -43,7 +43,8 @@ def _troubles(using: str) -> Iterator[Light]:
         owing = _owing_queues(using)
         silent = [part for part in silent if part.part != "queue" or part.queue in owing]
         if len(silent) == 1:
-            yield Light(Condition.DEAD, _("%s silent") % silent[0].name)
+            text = _("%s failing") if silent[0].is_failing else _("%s silent")
+            yield Light(Condition.DEAD, text % silent[0].name)
         elif silent:
             text = ngettext("%d part silent", "%d parts silent", len(silent))
             yield Light(Condition.DEAD, text % len(silent))

@@ -185,12 +185,30 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/relay/loop.py",
-                "heartbeat.beat(heartbeat.Kind.RELAY, self._name)",
+                "heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)",
                 "pass",
             ),
         ),
         noticed_by=(
             f"{HEARTBEAT}TestAThread::test_of_the_relay_writes_a_heartbeat_after_an_empty_pass",
+        ),
+    ),
+    Mutant(
+        name="heartbeat-of-a-failing-relay",
+        without="a relay whose every pass fails is healthy",
+        edits=(Edit("outbox/relay/loop.py", "failure=self._failure", 'failure=""'),),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestARelayWhosePassesFail"
+            "::test_is_unhealthy_with_the_masked_reason",
+        ),
+    ),
+    Mutant(
+        name="heartbeat-of-a-recovered-relay",
+        without="a relay is unhealthy for ever after one pass that failed",
+        edits=(Edit("outbox/relay/loop.py", '            self._failure = ""\n', ""),),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestARelayWhosePassesFail"
+            "::test_is_healthy_after_a_pass_that_succeeds",
         ),
     ),
     Mutant(
