@@ -20,10 +20,17 @@ logger = logging.getLogger("outbox.alerts")
 
 #: The claim of the next ping.
 CLAIM = "dead man"
+#: Seconds beside the network's, for the queries.
+_MARGIN_SECONDS = 5.0
 #: The heartbeat that beat's task writes where it runs. It proves that beat sends tasks.
 _TASK = "beat"
 
 Kind = Heartbeat.Kind
+
+
+def longest_seconds(config: DeadManConfig) -> float:
+    """Return the longest duration of a ping, in seconds: connection, then request and answer."""
+    return 2 * config.timeout + _MARGIN_SECONDS
 
 
 def silent_parts(*, using: str) -> list[str]:
