@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,7 +19,9 @@ from outbox.alerts import claims, dead_man, recording, sending
 from outbox.alerts.messages import AlertMessage
 from outbox.alerts.sending import Sender
 from outbox.alerts.watch import Watch, end_unwatched
+from outbox.local.periodic import prune
 from outbox.models import Alert, AlertClaim, AlertNotice, Heartbeat
+from outbox.tasks import prune_old_events
 from tests.outbox.alerts.world import Kind, alerts, beat, check, hook_config, problem, send
 from tests.outbox.sinks.receiver import Receiver
 from tests.processes import eventually
@@ -310,6 +312,17 @@ class TestAlertsWithoutAChannel:
         assert Alert.objects.get().resolved_at == NOON + recording.UNWATCHED_AFTER
         assert AlertNotice.objects.get().closed_at is not None
         assert send(config) == 0
+
+    @pytest.mark.parametrize("job", [prune, prune_old_events])
+    def test_are_ended_by_a_periodic_job(self, settings: Settings, job: Callable[[], None]):
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(alerts(), problem())
+            settings.OUTBOX = {}
+            clock.shift(timedelta(hours=1))
+
+            job()
+
+        assert Alert.objects.get().resolved_at is not None
 
     def test_are_deleted_after_thirty_days(self, settings: Settings):
         config = alerts()
