@@ -57,8 +57,8 @@ def install(app: Celery) -> None:
     _when_configured(app)
     signals.celeryd_init.connect(_add_queues, weak=False, dispatch_uid="outbox.queues")
     celery_connections.watch()
-    for beginning in (signals.beat_init, signals.beat_embedded_init):
-        beginning.connect(_start_heartbeat_of_beat, weak=False, dispatch_uid="outbox.beat")
+    # `worker -B` sends this signal, too, and then another one.
+    signals.beat_init.connect(_start_heartbeat_of_beat, weak=False, dispatch_uid="outbox.beat")
     signals.task_prerun.connect(context.begin, weak=False, dispatch_uid="outbox.begin")
     signals.task_postrun.connect(context.end, weak=False, dispatch_uid="outbox.end")
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):

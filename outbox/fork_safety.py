@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 from django.db import connections
 
@@ -39,6 +40,28 @@ def apart_from_forks(using: str | None = None) -> Iterator[None]:
         finally:
             for one in files:
                 one.close()
+
+
+@contextmanager
+def once_used(around: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """Enter `around` before the first statement of this thread within the block, until its end.
+
+    For code of the project that takes long and may or may not use a database.
+    """
+    with ExitStack() as stack:
+        entered: list[bool] = []
+
+        def enter(
+            execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+        ) -> Any:
+            if not entered:
+                entered.append(True)
+                stack.enter_context(around())
+            return execute(sql, params, many, context)
+
+        for one in connections.all():
+            stack.enter_context(one.execute_wrapper(enter))
+        yield
 
 
 def _renew() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from celery import current_app, current_task
 
 from . import clock, operations
-from .alerts.watch import Watch, watch
+from .alerts.watch import Watch, end_unwatched, watch
 from .conf import conf
 from .deliveries import heartbeat
 from .fork_safety import apart_from_forks
@@ -66,12 +66,13 @@ def run_relay() -> None:
 def prune_old_events() -> None:
     """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages.
 
-    Beat sends this every five minutes. It is short, because the relay's worker receives no nudges
-    meanwhile. The next run continues.
+    Alerts that no check watches end, too. Beat sends this every five minutes. It is short, because
+    the relay's worker receives no nudges meanwhile. The next run continues.
     """
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
     forget_received(at_most=_PRUNING)
+    end_unwatched()
 
 
 @own_task("outbox.canary")

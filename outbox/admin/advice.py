@@ -62,6 +62,8 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
         text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
         if is_local:
             text = _("The relay is %s, so no delivery is sent. Start `manage.py outbox work`.")
+        if relay.is_failing:
+            text = _("The relay does not work: %s. Correct the cause. Its log has the traceback.")
         yield Advice(text % relay.text)
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
     for (kind, queue), part in off.items():

@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from outbox.monitor.conditions import (
-    MOST_KEYS,
     TROUBLED,
     Condition,
     conditions_of_keys,
@@ -49,11 +48,14 @@ class ConditionFilter(admin.SimpleListFilter):
         if value not in TROUBLED:
             return queryset
         condition = Condition(value)
-        keys = keys_in(condition)
-        if len(keys) == MOST_KEYS:
-            text = _("Only %(number)d keys of events in this condition were searched.")
-            messages.warning(request, text % {"number": MOST_KEYS})
-        found = Q(pk__in=self._page.rows_of_keys(keys))
+        matching = keys_in(condition)
+        if matching.is_cut:
+            text = _(
+                "This list is incomplete. Too many deliveries are owed to examine all of them. "
+                "Filter by other columns, or see the page of failures."
+            )
+            messages.warning(request, text)
+        found = Q(pk__in=self._page.rows_of_keys(matching.keys))
         own = self._page.overdue() if condition == Condition.OVERDUE else None
         return queryset.filter(found | own if own is not None else found)
 

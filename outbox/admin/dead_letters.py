@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import operations
 from outbox.models import Delivery, Operation, Subscription
-from outbox.monitor.failing import failing_groups
-from outbox.monitor.failures import FailureGroup
+from outbox.monitor.failing import failing_view
+from outbox.monitor.failures import FailureGroup, unexamined_text
 from outbox.monitor.groups import Group, groups
 
 from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, start_in_background
@@ -59,7 +59,8 @@ class CauseForm(forms.Form):
 def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the groups, computed for each request: of the newest dead deliveries only."""
     page.require_view(request)
-    every, failing = groups(most=_GROUPED), failing_groups()
+    every, view = groups(most=_GROUPED), failing_view()
+    failing = view.groups
     both: list[Group | FailureGroup] = [*every, *failing]
     found = [group for group in every if _fits(group, request.GET)]
     return show(
@@ -68,13 +69,18 @@ def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse
         of=page,
         title=_("Failures"),
         failing=[group for group in failing if _fits(group, request.GET)],
+        unexamined=[
+            unexamined_text(handler)
+            for handler in view.unexamined
+            if request.GET.get("handler", "") in ("", handler)
+        ],
         may_retry=may(request, "retry"),
         pausable=pausable(failing) if may(request, "pause") else {},
         groups=found,
         total=sum(group.number for group in found),
         is_cut=sum(group.number for group in every) >= _GROUPED,
         grouped=_GROUPED,
-        handlers=sorted({group.handler for group in both}),
+        handlers=sorted({*(group.handler for group in both), *view.unexamined}),
         exceptions=sorted({one.exception for one in both if one.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},
         may_correct=may(request, "correct"),

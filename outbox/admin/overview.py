@@ -27,7 +27,7 @@ from outbox.counting.minutes import Totals
 from outbox.doctor import Finding
 from outbox.drawing.chart import Series, chart
 from outbox.models import Event, Minute
-from outbox.monitor.failures import FailureGroup
+from outbox.monitor.failures import FailureGroup, unexamined_text
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.status import Status, status
@@ -90,7 +90,7 @@ class Overview:
     @cached_property
     def health(self) -> Sequence[PartHealth]:
         """The health of each part."""
-        return health_of_parts(failing=self.status.failing)
+        return health_of_parts(failing=self.status.failing, has_failures=self.has_failures)
 
     @cached_property
     def groups(self) -> Sequence[Group]:
@@ -101,6 +101,11 @@ class Overview:
     def failing(self) -> Sequence[FailureGroup]:
         """The largest failing groups."""
         return self.status.failing[:_GROUPS_SHOWN]
+
+    @property
+    def unexamined(self) -> list[str]:
+        """A sentence for each handler of which only a sample was examined."""
+        return [unexamined_text(handler) for handler in self.status.unexamined]
 
     @property
     def more_failing(self) -> int:

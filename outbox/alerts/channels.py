@@ -29,6 +29,13 @@ def send(channel: ChannelConfig, message: AlertMessage) -> None:
     _KINDS[channel.kind](channel, message)
 
 
+def seconds_of_step(channel: ChannelConfig) -> float:
+    """Return the longest time of one step of sending, in seconds, as far as it is limited."""
+    if channel.kind != EMAIL:
+        return channel.timeout
+    return max(channel.timeout, getattr(settings, "EMAIL_TIMEOUT", None) or 0.0)
+
+
 def slack_text(message: AlertMessage) -> str:
     """Return the text of a message for Slack and its relatives.
 

@@ -213,8 +213,11 @@ def _target(entry: Entry, kind: Kind) -> str:
 
 
 def _triggers(entry: Entry) -> frozenset[str]:
-    if not entry.has("TRIGGERS"):
+    if not entry.is_given("TRIGGERS"):
         return TRIGGERS
+    if not entry.has("TRIGGERS"):
+        reason = "it is empty, so no message would be sent; leave it out for all triggers"
+        raise entry.invalid("TRIGGERS", reason)
     given = entry.texts("TRIGGERS", proper="a list of triggers")
     for one in given:
         if one not in TRIGGERS:

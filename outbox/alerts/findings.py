@@ -6,12 +6,15 @@ One problem is one cause, whatever the number of its deliveries. It has the same
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+
+logger = logging.getLogger("outbox.alerts")
 
 #: Width of the column.
 _LONGEST_KEY = 200
@@ -64,9 +67,16 @@ def key_of(*parts: str) -> str:
 
 
 def page(name: str, **query: str) -> str:
-    """Return the path of a page of the admin, or "" if the project has none."""
+    """Return the path of a page of the admin, or "" if the project has none.
+
+    A process without web pages may have no URLs, or may fail to import them. An alert does not need
+    its link.
+    """
     try:
         url = reverse(f"admin:{name}")
     except NoReverseMatch:
+        return ""
+    except Exception as error:  # the URLs are code of the project
+        logger.debug("No link to %s: the project's URLs could not be read: %s", name, error)
         return ""
     return f"{url}?{urlencode(query)}" if query else url

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from django.db.models import Min
+from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries.transient_errors import is_transient
 from outbox.formatting import format_time, one_line, span
-from outbox.models import Delivery
+from outbox.models import Delivery, Subscription
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
@@ -34,13 +34,14 @@ MOST_DEAD = 1000
 def find(limits: Mapping[str, float], *, using: str) -> Findings:
     """Find the problems of the triggers that are on. A trigger that raises hides no other's.
 
-    Cost: about fifteen queries, which read no settled delivery.
+    Cost: about fifteen queries. They read no settled delivery, and at most about a thousand
+    deliveries of a subscription and state.
 
     Args:
         limits: by trigger the seconds before a message; only those of "lag" are used here.
         using: the outbox's database alias.
     """
-    found = status(using=using)
+    found = status(using=using, most=MOST_DEAD + 1)
     failing = found.failing if FAILING in limits else []
     parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
         FAILING: lambda: _failing(failing, found),
@@ -67,7 +68,7 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         problems={one.key: one for one in problems},
         unexamined=(
             *(key_of(name, "") for name in raised),
-            *(key_of(FAILING, one.handler, "") for one in failing if one.is_least),
+            *(key_of(FAILING, handler, "") for handler in found.unexamined),
             # Their deliveries are parked and not repeated, so they are in no failing group.
             *(key_of(FAILING, one.handler, "") for one in found.handlers if _is_parked(one)),
             *(key_of(DEAD, one.handler, "") for one in _with_many_dead(found)),
@@ -84,7 +85,7 @@ def _failing(groups: Sequence[FailureGroup], found: Status) -> Iterator[Problem]
             "handler": one.handler,
             "cause": _cause_of(one),
             "number": one.number_text,
-            "since": format_time(one.since),
+            "since": one.at_the_latest(format_time(one.since)),
         }
         if (handler := handlers.get(one.handler)) is not None and _is_held(handler):
             assert handler.stop is not None
@@ -157,19 +158,27 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
     for one in found.handlers:
         waited = found.age(due.get(one.handler))
         if waited is not None and waited >= limit and one.stop is None:
-            yield _late(one, waited)
+            yield _late(one, waited, most=found.most)
 
 
 def _longest_due(*, using: str) -> dict[str, datetime]:
-    """Return by handler since when a delivery has been due; those in backoff are not due."""
-    rows = Delivery.objects.using(using).filter(
-        state=Delivery.State.PENDING, due_at__lte=clock.now(using=using)
+    """Return by handler since when a delivery has been due; those in backoff are not due.
+
+    Cost: one query, which reads one delivery of each subscription.
+    """
+    mine = Delivery.objects.using(using).filter(
+        subscription=OuterRef("pk"), state=Delivery.State.PENDING
     )
-    first = rows.values("subscription__handler").annotate(first=Min("due_at")).order_by()
-    return {row["subscription__handler"]: row["first"] for row in first}
+    first = Subquery(mine.order_by("due_at").values("due_at")[:1])
+    rows = Subscription.objects.using(using).annotate(first=first)
+    due = rows.filter(first__lte=clock.now(using=using)).values_list("handler", "first")
+    found: dict[str, datetime] = {}
+    for handler, at in due:
+        found[handler] = min(at, found.get(handler, at))
+    return found
 
 
-def _late(one: HandlerStatus, waited: timedelta) -> Problem:
+def _late(one: HandlerStatus, waited: timedelta, *, most: int | None) -> Problem:
     text = ngettext(
         "%(handler)s lags: %(number)d delivery waits, one has been due for %(age)s. Check the "
         "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
@@ -177,6 +186,11 @@ def _late(one: HandlerStatus, waited: timedelta) -> Problem:
         "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
         one.pending,
     )
+    if most is not None and one.pending >= most:
+        text = _(
+            "%(handler)s lags: %(number)d or more deliveries wait, one has been due for %(age)s. "
+            "Check the workers of the queue %(queue)s, and `manage.py outbox doctor`."
+        )
     facts = {
         "handler": one.handler,
         "number": one.pending,
@@ -224,6 +238,8 @@ def _silent(*, using: str) -> Iterator[Problem]:
     for one in health_of_parts(using=using):
         if not one.is_on and one.part not in ("source", "consumer"):
             text = _("No recent heartbeat of %(name)s: %(text)s. Run `manage.py outbox doctor`.")
+            if one.is_failing:
+                text = _("The %(name)s does not work: %(text)s. Run `manage.py outbox doctor`.")
             yield _of_part(one, SILENT, text, name="outbox_minute_changelist")
 
 

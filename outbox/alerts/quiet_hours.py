@@ -29,10 +29,8 @@ class QuietHours:
     zone: ZoneInfo
     exceptions: frozenset[str]
 
-    def hold(self, trigger: str, now: datetime) -> bool:
-        """Return whether a message of this trigger has to wait."""
-        if trigger in self.exceptions:
-            return False
+    def are_now(self, now: datetime) -> bool:
+        """Return whether a time is in the quiet hours."""
         clock = now.astimezone(self.zone).time()
         if self.begin < self.end:
             return self.begin <= clock < self.end

@@ -2,49 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
+from django.db import transaction
+from django.db.models import QuerySet
+
+from outbox import clock
 from outbox.models import Alert, AlertNotice
 from outbox.privacy.masking import masked_patterns
 
+from .claims import CLOCK_TOLERANCE
 from .configuration import LAG, AlertsConfig
 from .findings import Findings, Problem
 
 #: An alert is resolved if checks have not found its problem for so long. So a problem that comes
 #: and goes opens one alert.
 RESOLVED_AFTER = timedelta(seconds=60)
+#: Without a channel no check runs. Then an alert is resolved that none has found for so long.
+UNWATCHED_AFTER = timedelta(minutes=10)
 #: Resolved alerts are kept for so long.
 KEPT_FOR = timedelta(days=30)
 
 
 def record(findings: Findings, config: AlertsConfig, *, using: str) -> None:
-    """Store the findings of a check.
+    """Store the findings of a check, in at most one transaction that writes.
 
     An alert opens with the first check that finds its problem. Its notices are created once the
     problem has lasted for its limit. A problem that is gone before has an alert without a message.
     """
-    open_alerts = _seen(findings, using=using)
-    _create_notices(open_alerts, findings, config, using=using)
-    _resolve(findings, using=using)
-    old = Alert.objects.using(using).filter(resolved_at__lt=findings.at - KEPT_FOR)
-    old.delete()
+    known = {row.problem: row for row in _open(using)}
+    if not (findings.problems or known or _old(findings.at, using=using).exists()):
+        return
+    with transaction.atomic(using=using):  # one write lock of SQLite
+        found = _seen(findings, known, using=using)
+        _create_notices(found, findings, config, using=using)
+        gone = [row.pk for row in known.values() if _is_gone(row, findings)]
+        _resolve(gone, at=findings.at, using=using)
+        _old(findings.at, using=using).delete()
 
 
-def _seen(findings: Findings, *, using: str) -> list[Alert]:
+def end_unwatched(config: AlertsConfig, *, using: str) -> None:
+    """Resolve the open alerts without a message, and delete old ones, where no check runs.
+
+    Args:
+        config: the settings. With a channel, checks do this.
+        using: the outbox's database alias.
+    """
+    if config.channels:
+        return
+    now = clock.now(using=using)
+    gone = list(
+        _open(using).filter(seen_at__lte=now - UNWATCHED_AFTER).values_list("pk", flat=True)
+    )
+    _resolve(gone, at=now, using=using)
+    AlertNotice.objects.using(using).filter(alert__in=gone).update(closed_at=now)
+    _old(now, using=using).delete()
+
+
+def _open(using: str) -> QuerySet[Alert]:
+    return Alert.objects.using(using).filter(resolved_at=None)
+
+
+def _old(now: datetime, *, using: str) -> QuerySet[Alert]:
+    return Alert.objects.using(using).filter(resolved_at__lt=now - KEPT_FOR)
+
+
+def _seen(findings: Findings, known: Mapping[str, Alert], *, using: str) -> list[Alert]:
     """Return the open alerts of the problems, updated or new."""
-    rows = Alert.objects.using(using).filter(resolved_at=None)
-    known = set(rows.values_list("problem", flat=True))
     new = [one for key, one in findings.problems.items() if key not in known]
     made = [_alert(one, findings.at) for one in new]
     Alert.objects.using(using).bulk_create(made, ignore_conflicts=True)
-    found = list(rows.filter(problem__in=findings.problems))
+    found = [row for key, row in known.items() if key in findings.problems]
     for row in found:
         problem = findings.problems[row.problem]
         row.text, row.path = masked_patterns(problem.text), problem.path
-        row.seen_at = max(row.seen_at, findings.at)
+        row.seen_at = (
+            findings.at if _is_of_the_future(row, findings.at) else max(row.seen_at, findings.at)
+        )
     Alert.objects.using(using).bulk_update(found, ["text", "path", "seen_at"])
-    return found
+    return [*found, *_open(using).filter(problem__in=[one.key for one in new])] if new else found
 
 
 def _alert(problem: Problem, now: datetime) -> Alert:
@@ -76,12 +113,18 @@ def _has_lasted(row: Alert, now: datetime, config: AlertsConfig) -> bool:
     return now - row.opened_at >= timedelta(seconds=seconds)
 
 
-def _resolve(findings: Findings, *, using: str) -> None:
-    silent = Alert.objects.using(using).filter(
-        resolved_at=None, seen_at__lte=findings.at - RESOLVED_AFTER
-    )
-    gone = [row.pk for row in silent if not findings.has_missed(row.problem)]
-    silent.filter(pk__in=gone).update(resolved_at=findings.at)
+def _is_gone(row: Alert, findings: Findings) -> bool:
+    has_ended = row.seen_at <= findings.at - RESOLVED_AFTER or _is_of_the_future(row, findings.at)
+    return has_ended and not findings.has_missed(row.problem)
+
+
+def _is_of_the_future(row: Alert, now: datetime) -> bool:
+    """Return whether the clock has gone back since it was seen."""
+    return row.seen_at > now + CLOCK_TOLERANCE
+
+
+def _resolve(gone: Collection[int], *, at: datetime, using: str) -> None:
+    Alert.objects.using(using).filter(pk__in=gone, resolved_at=None).update(resolved_at=at)
     # No message was sent about them. If one is on its way now, its sender opens the notice again.
     unsent = AlertNotice.objects.using(using).filter(closed_at=None, sent_at=None)
-    unsent.filter(alert__resolved_at__isnull=False).update(closed_at=findings.at)
+    unsent.filter(alert__in=gone).update(closed_at=at)

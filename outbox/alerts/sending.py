@@ -7,27 +7,30 @@ message due, so another process sends it once more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 
 from django.db.models import F, Q, QuerySet
 
 from outbox import clock
+from outbox.fork_safety import once_used
 from outbox.models import AlertNotice
 
 from . import claims, messages
-from .channels import ChannelFailed, send
+from .channels import ChannelFailed, seconds_of_step, send
+from .claims import CLOCK_TOLERANCE, Around
 from .configuration import AlertsConfig, ChannelConfig
 
 logger = logging.getLogger("outbox.alerts")
 
-#: The claim of a channel lasts for this many times its timeout. A message by SMTP takes several
-#: steps, each with that timeout.
-_STEPS = 12
+#: The claim of a channel. It is extended while a message is sent, so this is the time until another
+#: process sends if this one dies.
+CLAIM_SECONDS = 60.0
+#: A claim is extended for this many times the timeout of a step: a message by SMTP takes several.
+#: It is at least ten minutes. Functions and backends of other packages have no timeout.
+_STEPS = 30
+_LEAST_SECONDS = 600.0
 _LONGEST_RETRY_SECONDS = 600.0
-
-Around = Callable[[], AbstractContextManager[object]]
 
 
 class Sender:
@@ -37,7 +40,8 @@ class Sender:
         channel: the channel.
         config: the settings.
         using: the outbox's database alias.
-        around: the context of each use of the database. Sending is outside of it.
+        around: the context of each use of the database. Sending is outside of it until a function
+            or an e-mail backend uses a database.
     """
 
     def __init__(
@@ -53,12 +57,11 @@ class Sender:
         self._using = using
         self._around = around
         self._claim = f"channel {channel.name}"
-        self._seconds = channel.timeout * _STEPS
 
     def has_due(self) -> bool:
         """Return whether a message is due."""
         with self._around():
-            return next(self._due(), None) is not None
+            return self._due() is not None
 
     def send_due(self) -> int:
         """Send the due messages, unless another process does; return their number.
@@ -66,12 +69,12 @@ class Sender:
         A failure ends it: the channel probably takes no other message either.
         """
         with self._around():
-            token = claims.take(self._claim, seconds=self._seconds, using=self._using)
+            token = claims.take(self._claim, seconds=CLAIM_SECONDS, using=self._using)
         if not token:
             return 0
         number = 0
         try:
-            while (notice := self._next(token)) is not None and self._send(notice):
+            while (notice := self._next(token)) is not None and self._send(notice, token):
                 number += 1
         finally:
             with self._around():
@@ -81,20 +84,30 @@ class Sender:
     def _next(self, token: str) -> AlertNotice | None:
         """Return the next due notice, as long as the claim is this process's."""
         with self._around():
-            is_mine = claims.keep(self._claim, token, seconds=self._seconds, using=self._using)
-            return next(self._due(), None) if is_mine else None
+            is_mine = claims.keep(self._claim, token, seconds=CLAIM_SECONDS, using=self._using)
+            return self._due() if is_mine else None
 
-    def _due(self) -> Iterator[AlertNotice]:
-        now = clock.now(using=self._using)
-        quiet = self._channel.quiet
-        for notice in _unfinished(self._channel, now, using=self._using):
-            if quiet is None or not quiet.hold(notice.alert.trigger, now):
-                yield notice
+    def _due(self) -> AlertNotice | None:
+        """Return the first due notice; those that quiet hours hold are not read."""
+        now, quiet = clock.now(using=self._using), self._channel.quiet
+        rows = _unfinished(self._channel, now, using=self._using)
+        if quiet is not None and quiet.are_now(now):
+            rows = rows.filter(alert__trigger__in=quiet.exceptions)
+        return rows.first()
 
-    def _send(self, notice: AlertNotice) -> bool:
+    def _send(self, notice: AlertNotice, token: str) -> bool:
         """Send the message of a notice, and store the outcome; return whether it was taken."""
+        kept = claims.kept(
+            self._claim,
+            token,
+            seconds=CLAIM_SECONDS,
+            at_most=longest_seconds(self._channel),
+            using=self._using,
+            around=self._around,
+        )
         try:
-            send(self._channel, self._message(notice))
+            with kept, once_used(self._around):
+                send(self._channel, self._message(notice))
         except ChannelFailed as error:
             logger.warning("An alert was not sent to the channel %s. %s", notice.channel, error)
             self._store_failure(notice, str(error))
@@ -138,14 +151,24 @@ class Sender:
             mine.update(retry_at=retry_at, failures=F("failures") + 1, error=error[:300])
 
 
+def longest_seconds(channel: ChannelConfig) -> float:
+    """Return the time for which a process keeps the claim of a channel for one message."""
+    return max(_LEAST_SECONDS, _STEPS * seconds_of_step(channel))
+
+
 def _unfinished(channel: ChannelConfig, now: datetime, *, using: str) -> QuerySet[AlertNotice]:
-    """Return the notices of a channel with a due message, whatever the hour."""
+    """Return the notices of a channel with a due message, whatever the hour.
+
+    A time too far in the future was stored before the clock went back, and holds no message.
+    """
     is_first = Q(alert__resolved_at=None, sent_at=None)
     is_last = Q(alert__resolved_at__isnull=False, sent_at__isnull=False)
     due = is_first | is_last
     if channel.repeat is not None:
         again = now - timedelta(seconds=channel.repeat)
-        due |= Q(alert__resolved_at=None, sent_at__lte=again)
+        is_again = Q(sent_at__lte=again) | Q(sent_at__gt=now + CLOCK_TOLERANCE)
+        due |= Q(alert__resolved_at=None) & is_again
     rows = AlertNotice.objects.using(using).filter(channel=channel.name, closed_at=None)
-    waits = Q(retry_at__isnull=True) | Q(retry_at__lte=now)
-    return rows.filter(due, waits).select_related("alert").order_by("id")
+    possible = now + timedelta(seconds=_LONGEST_RETRY_SECONDS) + CLOCK_TOLERANCE
+    waited = Q(retry_at__isnull=True) | Q(retry_at__lte=now) | Q(retry_at__gt=possible)
+    return rows.filter(due, waited).select_related("alert").order_by("id")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -20,10 +21,10 @@ from outbox import databases
 from outbox.deliveries.connections import drop_all
 from outbox.deliveries.transient_errors import drop_broken_connection, is_transient
 
-from . import claims, dead_man, problems
+from . import claims, dead_man, problems, recording
+from .claims import Around
 from .configuration import AlertsConfig, ChannelConfig, DeadManConfig, configured
-from .recording import record
-from .sending import Around, Sender
+from .sending import Sender
 
 logger = logging.getLogger("outbox.alerts")
 
@@ -33,7 +34,7 @@ LOOK_SECONDS = 5.0
 CHECK_SECONDS = 10.0
 #: The claim of a check. If its process dies, another one checks after so many seconds.
 _CHECK, _LONGEST_CHECK_SECONDS = "check", 120.0
-#: Seconds after which a ping that failed is repeated.
+#: Seconds after which a ping that failed, or that relay or beat prevented, is tried again.
 _PING_AGAIN_SECONDS = 10.0
 
 
@@ -103,7 +104,7 @@ class Watch:
             if token := claims.take(_CHECK, seconds=_LONGEST_CHECK_SECONDS, using=self._using):
                 try:
                     found = problems.find(self._config.limits, using=self._using)
-                    record(found, self._config, using=self._using)
+                    recording.record(found, self._config, using=self._using)
                 finally:  # the claim outlasts a slow check, but not by two minutes
                     claims.keep(_CHECK, token, seconds=CHECK_SECONDS, using=self._using)
 
@@ -119,19 +120,29 @@ class Watch:
         assert config is not None
         with self._around():
             drop_broken_connection(using=self._using)
-            token = claims.take(dead_man.CLAIM, seconds=config.seconds, using=self._using)
+            token = claims.take(
+                dead_man.CLAIM,
+                seconds=dead_man.longest_seconds(config),  # not longer: this process may die
+                longest=config.seconds,
+                using=self._using,
+            )
             silent = dead_man.silent_parts(using=self._using) if token else []
-        if silent:
-            logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
-        elif token:
+            if silent:
+                logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
+                self._keep_ping(token, min(_PING_AGAIN_SECONDS, config.seconds))
+        if token and not silent:
             self._start(dead_man.CLAIM, partial(self._ping_now, config, token))
 
     def _ping_now(self, config: DeadManConfig, token: str) -> None:
-        if dead_man.ping(config):
-            return
+        began = time.monotonic()
+        seconds = config.seconds if dead_man.ping(config) else _PING_AGAIN_SECONDS
+        left = min(seconds, config.seconds) - (time.monotonic() - began)
         with self._around():
-            seconds = min(_PING_AGAIN_SECONDS, config.seconds)
-            claims.keep(dead_man.CLAIM, token, seconds=seconds, using=self._using)
+            self._keep_ping(token, max(0.0, left))
+
+    def _keep_ping(self, token: str, seconds: float) -> None:
+        """Let the next ping be due in so many seconds."""
+        claims.keep(dead_man.CLAIM, token, seconds=seconds, using=self._using)
 
     # --- threads ----------------------------------------------------------------------------------
 
@@ -155,6 +166,15 @@ class Watch:
 
 def _name(channel: ChannelConfig) -> str:
     return f"channel {channel.name}"
+
+
+def end_unwatched(*, using: str | None = None) -> None:
+    """End the alerts that no check watches: no channel is configured any more."""
+    try:
+        config = configured()
+    except ImproperlyConfigured:  # they may have channels, and `watch` has logged it
+        return
+    recording.end_unwatched(config, using=using or databases.alias())
 
 
 def watch(*, around: Around = nullcontext) -> Watch | None:

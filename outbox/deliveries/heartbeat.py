@@ -39,12 +39,30 @@ _MISSED = 3
 #: Age at which a heartbeat row is deleted.
 _KEPT_FOR = timedelta(days=1)
 
+#: Width of the column.
+_FAILURE_LENGTH = 300
+
 _started: dict[tuple[str, str], datetime] = {}
 _written: dict[tuple[str, str], float] = {}
 
 
-def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None = None) -> None:
-    """Write a heartbeat, at most every `OUTBOX["HEARTBEAT_SECONDS"]` seconds. Never raises."""
+def beat(
+    kind: str,
+    name: str,
+    *,
+    queues: Sequence[str] = (),
+    failure: str = "",
+    using: str | None = None,
+) -> None:
+    """Write a heartbeat, at most every `OUTBOX["HEARTBEAT_SECONDS"]` seconds. Never raises.
+
+    Args:
+        kind: the kind of the process.
+        name: its name.
+        queues: the queues that it consumes.
+        failure: why the process runs and does not work, without personal data; "" if it works.
+        using: the outbox's database alias.
+    """
     using = using or databases.alias()
     pair, now = (kind, name), time.monotonic()
     try:
@@ -52,7 +70,7 @@ def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None 
             return
         _written[pair] = now
         drop_broken_connection(using=using)
-        _write(pair, sorted(queues), using=using)
+        _write(pair, sorted(queues), failure=failure, using=using)
     except Exception as error:
         logger.debug("no heartbeat of %s %s: %s", kind, name, error)
         with suppress(Exception):
@@ -138,7 +156,7 @@ class HeartbeatThread(threading.Thread):
         self._stopping.set()
 
 
-def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
+def _write(pair: tuple[str, str], queues: Sequence[str], *, failure: str, using: str) -> None:
     now = clock.now(using=using)
     rows = Heartbeat.objects.using(using)
     if pair not in _started:
@@ -153,6 +171,7 @@ def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
             started_at=began,
             seen_at=now,
             host_offset=clock.host_offset(using=using).total_seconds(),
+            failure=failure[:_FAILURE_LENGTH],
         ),
         using=using,
     )
@@ -163,5 +182,5 @@ def _upsert(row: Heartbeat, *, using: str) -> None:
         [row],
         update_conflicts=True,
         unique_fields=["kind", "name"],
-        update_fields=["queues", "started_at", "seen_at", "host_offset"],
+        update_fields=["queues", "started_at", "seen_at", "host_offset", "failure"],
     )

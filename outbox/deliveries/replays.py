@@ -26,7 +26,15 @@ def replay(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
     Attempt.objects.using(rows.db).bulk_create(receipts)
     join_queue(rows)
     note = f"replayed by {by}"[:NOTE_LENGTH]
-    rows.update(state=Delivery.State.PENDING, due_at=now, attempts=0, settled_at=None, note=note)
+    rows.update(
+        state=Delivery.State.PENDING,
+        due_at=now,
+        attempts=0,
+        # It has not failed, so the index of failing deliveries must not contain it.
+        started_token=0,
+        settled_at=None,
+        note=note,
+    )
 
 
 def join_queue(rows: QuerySet[Delivery]) -> None:

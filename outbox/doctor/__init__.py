@@ -93,7 +93,7 @@ def _here(using: str, *, has_failures: bool = True) -> _Parts:
     return {
         "settings": broker.examine_settings,
         "database": lambda: database.examine(using=using),
-        "heartbeats": lambda: processes.examine_heartbeats(using=using),
+        "heartbeats": lambda: processes.examine_heartbeats(using=using, has_failures=has_failures),
         "processes": lambda: local.examine_queues(None, using=using),
         "sources": lambda: sources.examine(using=using),
         "subscriptions": lambda: connected.examine(using=using),

@@ -20,7 +20,7 @@ from outbox import events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Subscription
 from outbox.monitor.consumers import ConsumerStatus
-from outbox.monitor.failures import FailureGroup
+from outbox.monitor.failures import FailureGroup, unexamined_text
 from outbox.monitor.people import name_of
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BACKFILL, PAUSE
@@ -49,6 +49,7 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
     owed = list(_owed(using=using).order_by("handler", "event"))
     found = [
         *_failing(now.failing),
+        *_unexamined(now.unexamined),
         *_dead(handlers),
         *_paused(handlers),
         *_parked_as_unknown(handlers),
@@ -76,6 +77,15 @@ def _failing(found: Sequence[FailureGroup]) -> Iterator[Finding]:
                 "that retry them or pause the handler."
             )
             % {"example": one.example},
+        )
+
+
+def _unexamined(handlers: Sequence[str]) -> Iterator[Finding]:
+    for handler in handlers:
+        yield warning(
+            _PART,
+            unexamined_text(handler),
+            _("Correct the known causes. The next ones are shown when fewer deliveries fail."),
         )
 
 

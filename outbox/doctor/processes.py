@@ -19,7 +19,7 @@ from outbox import clock
 from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Delivery, Heartbeat, Subscription
-from outbox.monitor.health import Heartbeats
+from outbox.monitor.health import Heartbeats, failure_text
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -34,18 +34,34 @@ _POLL_SECONDS = 0.1
 _MAX_OFFSET = 1.0
 
 
-def examine_heartbeats(*, using: str) -> Iterator[Finding]:
-    """Examine the heartbeats of relay and beat, and the hosts' clocks."""
+def examine_heartbeats(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
+    """Examine the heartbeats of relay and beat, and the hosts' clocks.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: quote the error of a relay that fails.
+    """
     found = Heartbeats(using=using)
-    yield _relay(found)
+    yield _failing_relay(found, has_failures=has_failures) or _relay(found)
     if names.uses(names.CELERY):
         yield _beat(found)
     yield from _clocks(found)
 
 
 def examine_relay(*, using: str) -> Iterator[Finding]:
-    """Examine the latest heartbeat of a relay."""
+    """Examine the latest heartbeat of a relay, for a probe: a restart cures no pass that fails."""
     yield _relay(Heartbeats(using=using))
+
+
+def _failing_relay(found: Heartbeats, *, has_failures: bool) -> Finding | None:
+    if (failing := found.failing_relay()) is None:
+        return None
+    text = failure_text(failing, has_failures=has_failures)
+    return error(
+        "relay",
+        _("It runs, but %(text)s.") % {"text": text},
+        _("Correct the cause. The log of that process has the traceback."),
+    )
 
 
 def _relay(found: Heartbeats) -> Finding:

@@ -14,6 +14,7 @@ from threading import Event
 from django.db import connections
 
 from outbox import clock, operations
+from outbox.alerts.watch import end_unwatched
 from outbox.conf import conf
 from outbox.deliveries.connections import drop_all
 from outbox.models import Heartbeat
@@ -27,10 +28,14 @@ _LOOK_SECONDS = 10.0
 
 
 def prune() -> None:
-    """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages."""
+    """Prune by `OUTBOX["RETENTION"]`, if it is set, and delete old ids of received messages.
+
+    Alerts that no check watches end, too.
+    """
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
     forget_received(at_most=_PRUNING)
+    end_unwatched()
 
 
 #: Each job by its name, with the time between two runs.

@@ -49,6 +49,14 @@ class Heartbeat(models.Model):
         default=0,
         help_text=_("Seconds by which the host's clock is ahead of the database's."),
     )
+    failure = models.CharField(
+        _("failure"),
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Of a relay: the error of its latest pass; empty if that succeeded."),
+    )
 
     class Meta:
         verbose_name = _("heartbeat")

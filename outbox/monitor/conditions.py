@@ -116,24 +116,39 @@ def conditions_of_keys(keys: Collection[str], *, using: str | None = None) -> di
     return {key: one for key, all_ in found.items() if (one := worst(all_))}
 
 
-def keys_in(condition: Condition, *, using: str | None = None) -> list[str]:
+@dataclass(frozen=True)
+class KeysFound:
+    """The keys in a condition.
+
+    Attributes:
+        keys: at most `MOST_KEYS` of them.
+        is_cut: there may be others: not all owed deliveries were read, or there are too many keys.
+    """
+
+    keys: list[str]
+    is_cut: bool
+
+
+def keys_in(condition: Condition, *, using: str | None = None) -> KeysFound:
     """Return the keys with a delivery in a condition of `TROUBLED`, at most `MOST_KEYS`.
 
     Cost: one to three queries. Each reads an index of owed deliveries, and at most 20,000 of them.
     """
     using = using or databases.alias()
-    now = clock.now(using=using)
+    now, is_cut = clock.now(using=using), False
     found: dict[str, None] = {}
     for rows in _candidates(condition, now, using=using):
-        for key, facts in _facts(_with_facts(rows)[:_MOST_ROWS]):
-            if facts.condition(now) == condition:
-                found[key] = None
+        read = list(_facts(_with_facts(rows)[:_MOST_ROWS]))
+        is_cut = is_cut or len(read) == _MOST_ROWS
+        found |= {key: None for key, facts in read if facts.condition(now) == condition}
     if condition == Condition.OVERDUE:
         late = Event.objects.using(using).filter(
             fanned_out_at=None, emitted_at__lt=now - OVERDUE_AFTER
         )
-        found |= dict.fromkeys(late.values_list("key", flat=True)[:_MOST_ROWS])
-    return list(islice(found, MOST_KEYS))
+        keys = list(late.values_list("key", flat=True)[:_MOST_ROWS])
+        is_cut = is_cut or len(keys) == _MOST_ROWS
+        found |= dict.fromkeys(keys)
+    return KeysFound(list(islice(found, MOST_KEYS)), is_cut or len(found) > MOST_KEYS)
 
 
 def _of_waiting(oldest: datetime | None, now: datetime) -> Condition:

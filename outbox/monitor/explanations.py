@@ -64,19 +64,13 @@ def explain(events: Sequence[TimelineEvent], now: datetime) -> Explanation | Non
     mine = [one for one in troubled if one.condition == condition]
     if not mine:
         return _of_relay(events, now)
-    first = min(mine, key=lambda one: (since(one), one.id))
+    first = min(mine, key=lambda one: (one.since, one.id))
     return Explanation(
         condition=condition,
         text=_sentence(first, condition, now),
         delivery=first,
         others=len(troubled) - 1,
     )
-
-
-def since(delivery: TimelineDelivery) -> datetime:
-    """Return the end of its first failed attempt; without one, its due time."""
-    ended = [one.ended_at for one in delivery.failures if one.outcome != "replayed"]
-    return min(ended, default=delivery.due_at)
 
 
 def _sentence(delivery: TimelineDelivery, condition: Condition, now: datetime) -> str:
@@ -86,8 +80,8 @@ def _sentence(delivery: TimelineDelivery, condition: Condition, now: datetime) -
         text = _("%(handler)s: %(why)s")
     facts = {
         "handler": delivery.receiver,
-        "since": format_time(since(delivery)),
-        "span": span(now - since(delivery)),
+        "since": format_time(delivery.since),
+        "span": span(now - delivery.since),
         "why": delivery.why or _not_shown(delivery, now),
     }
     return text % facts

@@ -2,6 +2,8 @@
 
 A group is failing from its first failed attempt. A delivery leaves its group when it is done,
 discarded or dead. `groups` has dead deliveries; `failure_groups` returns both kinds.
+
+Nothing is stored about a group. It exists as long as its deliveries and their attempts do.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Max, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
@@ -22,24 +24,42 @@ from outbox.models import Attempt, Delivery, Minute, Subscription
 
 from .failures import DEAD, FAILING, FailureGroup
 from .groups import Group, groups
+from .sampling import sample, waiting
 
 State = Delivery.State
 
-#: Most deliveries of one subscription that are grouped, and of all.
-_MOST_OF_ONE, _MOST = 200, 2000
-#: Most parts of one UNION; SQLite allows 500.
-_PARTS = 200
 _MESSAGE_LENGTH = 200
 
 
 def failing_groups(
     *, handlers: Collection[str] | None = None, using: str | None = None
 ) -> list[FailureGroup]:
-    """Return the groups of failing deliveries, the largest first.
+    """Return the groups of `failing_view`, the largest first; same arguments and cost."""
+    return failing_view(handlers=handlers, using=using).groups
 
-    Cost: three queries without a failing delivery, otherwise up to eight. At most about 2,500
-    deliveries are grouped, whatever the number of failing ones: of each handler those that are due
-    first and last. Counting the others reads an index that contains them alone.
+
+@dataclass(frozen=True)
+class FailingView:
+    """The failing deliveries, as far as they were examined.
+
+    Attributes:
+        groups: their groups, the largest first.
+        unexamined: handlers of which only a sample was examined, by name. They may have further
+            groups, also if `groups` has none of them.
+    """
+
+    groups: list[FailureGroup] = field(default_factory=list)
+    unexamined: tuple[str, ...] = ()
+
+
+def failing_view(
+    *, handlers: Collection[str] | None = None, using: str | None = None
+) -> FailingView:
+    """Return the groups of failing deliveries, and the handlers that were examined in part.
+
+    Cost: three queries without a failing delivery, otherwise up to nine. At most about 4,000
+    deliveries are grouped, whatever the number of failing ones. Each subscription has a sample of
+    its own, spread over the due times, so none hides another.
 
     Args:
         handlers: pinned names; None: all.
@@ -49,22 +69,22 @@ def failing_groups(
     rows = Subscription.objects.using(using).filter(active=True)
     if handlers is not None:
         rows = rows.filter(handler__in=handlers)
-    return failing_groups_of(dict(rows.values_list("pk", "handler")), using=using)
+    return failing_view_of(dict(rows.values_list("pk", "handler")), using=using)
 
 
-def failing_groups_of(names: Mapping[int, str], *, using: str) -> list[FailureGroup]:
-    """Return the groups of these subscriptions.
+def failing_view_of(names: Mapping[int, str], *, using: str) -> FailingView:
+    """Return the view of these subscriptions.
 
     Args:
         names: pinned names of the handlers by the ids of their subscriptions.
         using: the outbox's database alias.
     """
-    numbers = _numbers(names, using=using)
-    found = list(_failed(names, numbers, using=using))
-    if not found:
-        return []
-    made = _grouped(found, cut=_cut_handlers(names, numbers), now=clock.now(using=using))
-    return _with_successes(made, using=using)
+    examined = sample(names, using=using)
+    cut = {names[pk] for pk in examined.cut}
+    found = list(_failed(names, examined.pks, using=using))
+    made = _grouped(found, cut=cut, now=clock.now(using=using)) if found else []
+    groups_ = _with_successes(made, using=using) if made else []
+    return FailingView(groups=groups_, unexamined=tuple(sorted(cut)))
 
 
 def dead_groups(*, using: str | None = None, most: int | None = 1000) -> list[FailureGroup]:
@@ -90,23 +110,21 @@ def failure_groups(*, using: str | None = None, most: int | None = 1000) -> list
     return [*failing_groups(using=using), *dead_groups(using=using, most=most)]
 
 
-def count_failing(found: Iterable[FailureGroup], *, using: str | None = None) -> dict[str, int]:
-    """Return the number of failing deliveries of each handler in these groups, for metrics.
+def count_failing(found: FailingView, *, using: str | None = None) -> dict[str, int]:
+    """Return the number of failing deliveries of each handler, for metrics.
 
-    Those of a handler with more deliveries than its groups have are counted by their index.
+    Those of a handler that was examined in part are counted by their index, which has no others.
 
     Args:
-        found: groups of `failing_groups`.
+        found: the view.
         using: the outbox's database alias.
     """
     numbers: Counter[str] = Counter()
-    cut = set()
-    for one in found:
+    for one in found.groups:
         numbers[one.handler] += one.number
-        cut |= {one.handler} if one.is_least else set()
-    if cut:
-        waiting = _waiting(using=using or databases.alias()).filter(attempts__gt=0)
-        rows = waiting.filter(subscription__handler__in=cut, subscription__active=True)
+    if cut := found.unexamined:
+        mine = waiting(using=using or databases.alias()).filter(attempts__gt=0)
+        rows = mine.filter(subscription__handler__in=cut, subscription__active=True)
         counted = rows.values_list("subscription__handler").annotate(number=Count("pk"))
         numbers |= Counter(dict(counted.order_by()))  # the larger number of each handler
     return dict(numbers)
@@ -125,38 +143,9 @@ class _Failed:
         return self.handler, self.attempt["exception"], self.attempt["place"]
 
 
-@dataclass
-class _Numbers:
-    """The number of waiting deliveries by subscription."""
-
-    by_pk: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def most(self) -> int:
-        """The most deliveries to group of one subscription."""
-        return max(10, min(_MOST_OF_ONE, _MOST // max(1, len(self.by_pk))))
-
-
-def _waiting(*, using: str) -> QuerySet[Delivery]:
-    """Return the deliveries that were started before and are due again; they have an index."""
-    return Delivery.objects.using(using).filter(state=State.PENDING, started_token__gt=0)
-
-
-def _numbers(names: Collection[int], *, using: str) -> _Numbers:
-    rows = _waiting(using=using).values_list("subscription").annotate(number=Count("*")).order_by()
-    return _Numbers({pk: number for pk, number in rows if pk in names})
-
-
-def _cut_handlers(names: Mapping[int, str], numbers: _Numbers) -> set[str]:
-    return {names[pk] for pk, number in numbers.by_pk.items() if number > numbers.most}
-
-
-def _failed(names: Mapping[int, str], numbers: _Numbers, *, using: str) -> Iterator[_Failed]:
+def _failed(names: Mapping[int, str], pks: Collection[int], *, using: str) -> Iterator[_Failed]:
     """Yield the deliveries to group, those without a failed attempt left out."""
-    chosen = _chosen(numbers, using=using)
-    running = Delivery.objects.using(using).filter(state=State.SENT, token__gt=1)
-    chosen += list(running.order_by("subscription", "due_at").values_list("pk", flat=True)[:500])
-    rows = Delivery.objects.using(using).filter(pk__in=chosen, subscription__in=names)
+    rows = Delivery.objects.using(using).filter(pk__in=pks, subscription__in=names)
     rows = rows.annotate(latest=_attempt("-id"), first=_attempt("id"))
     columns = ("pk", "subscription", "state", "due_at", "event__key", "latest", "first")
     deliveries = [row for row in rows.values(*columns).order_by("pk") if row["first"]]
@@ -166,26 +155,6 @@ def _failed(names: Mapping[int, str], numbers: _Numbers, *, using: str) -> Itera
         if (latest := attempts.get(row["latest"])) and row["first"] in attempts:
             row["since"] = attempts[row["first"]]["ended_at"]
             yield _Failed(row, latest, names[row["subscription"]])
-
-
-def _chosen(numbers: _Numbers, *, using: str) -> list[int]:
-    """Return the ids of the waiting deliveries to group; those of a long list from both ends."""
-    most, waiting = numbers.most, _waiting(using=using)
-    small = [pk for pk, number in numbers.by_pk.items() if number <= most]
-    large = [pk for pk, number in numbers.by_pk.items() if number > most]
-    found = list(waiting.filter(subscription__in=small).values_list("pk", flat=True))
-    for start in range(0, len(large), _PARTS // 2):
-        ends = [
-            # A slice within a subquery: SQLite accepts none directly in a UNION.
-            Delivery.objects.using(using).filter(
-                pk__in=waiting.filter(subscription=pk).order_by(end).values("pk")[: most // 2]
-            )
-            for pk in large[start : start + _PARTS // 2]
-            for end in ("due_at", "-due_at")
-        ]
-        ids = [one.order_by().values_list("pk", flat=True) for one in ends]
-        found += ids[0].union(*ids[1:], all=True)
-    return found
 
 
 def _attempt(order: str) -> Subquery:

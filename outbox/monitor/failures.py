@@ -15,6 +15,12 @@ from outbox.formatting import format_clock, span
 FAILING, DEAD = "failing", "dead"
 
 
+def unexamined_text(handler: str) -> str:
+    """Return the sentence about a handler of which only a sample was examined."""
+    text = _("Only a sample of the failing deliveries of %s was examined. It may have more causes.")
+    return text % handler
+
+
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
     """Deliveries of one handler whose latest attempts failed with one exception at one place.
@@ -26,7 +32,8 @@ class FailureGroup:
         message: text of the latest exception in one line, masked when it was stored, and cut.
         place: "module:line function" of the project's own code; "" if unknown.
         number: number of deliveries.
-        is_least: there are more than `number`; only a sample of the handler's was grouped.
+        is_least: only a sample of the handler's deliveries was grouped. So there may be more than
+            `number`, and an earlier failure than `since`.
         keys: number of different keys of their events, such as orders; 0 if it is unknown.
         since: end of the earliest failed attempt since they last succeeded.
         latest: end of the latest failed attempt.
@@ -98,9 +105,13 @@ class FailureGroup:
             "cause": self.cause,
             "handler": self.handler,
             "number": self.number_text,
-            "since": format_clock(self.since, now=self.now),
+            "since": self.at_the_latest(format_clock(self.since, now=self.now)),
             "next": self.next_text,
         }
+
+    def at_the_latest(self, since: str) -> str:
+        """Return a text of `since`; that of a sample may be later than the first failure."""
+        return _("%s or earlier") % since if self.is_least else since
 
     @property
     def details(self) -> str:

@@ -37,11 +37,15 @@ class LastSeen:
         at: its time, or None if there never was one.
         is_fresh: it is recent enough that its process is presumed to run.
         queues: the queues that the process consumes.
+        name: the name of the process.
+        failure: why it runs and does not work; "" if it works.
     """
 
     at: datetime | None = None
     is_fresh: bool = False
     queues: tuple[str, ...] = ()
+    name: str = ""
+    failure: str = ""
 
     def age(self, now: datetime) -> str:
         """Return its age in words; "" if there never was one."""
@@ -76,9 +80,18 @@ class Heartbeats:
             name = name or BEATS_TASK
         for row in self._rows:
             if row.kind == kind and (not queue or queue in row.queues) and name in ("", row.name):
-                is_fresh = self._is_fresh(row)
-                return LastSeen(at=row.seen_at, is_fresh=is_fresh, queues=tuple(row.queues))
+                return self._seen(row)
         return LastSeen()
+
+    def failing_relay(self) -> LastSeen | None:
+        """Return a relay that runs and whose latest pass failed; None without one."""
+        relays = (self._seen(row) for row in self._rows if row.kind == Kind.RELAY)
+        return next((one for one in relays if one.is_fresh and one.failure), None)
+
+    def has_working_relay(self) -> bool:
+        """Return whether a relay runs whose latest pass succeeded."""
+        relays = (row for row in self._rows if row.kind == Kind.RELAY and not row.failure)
+        return any(map(self._is_fresh, relays))
 
     def process_of_beat(self) -> tuple[LastSeen, datetime | None]:
         """Return the latest heartbeat of a process of beat, and when it started.
@@ -140,6 +153,15 @@ class Heartbeats:
         has_worker = self.latest(Kind.WORKER, queue=queue).is_fresh
         return self.relay_clue() if has_worker else self.worker_clue(queue)
 
+    def _seen(self, row: Heartbeat) -> LastSeen:
+        return LastSeen(
+            at=row.seen_at,
+            is_fresh=self._is_fresh(row),
+            queues=tuple(row.queues),
+            name=row.name,
+            failure=row.failure,
+        )
+
     def _is_fresh(self, row: Heartbeat) -> bool:
         return self.now - row.seen_at < stale_after()
 
@@ -151,10 +173,12 @@ class PartHealth:
     Attributes:
         part: "relay", "beat", "broker", "database", "queue", "source", "consumer" or "handlers".
         queue: name of the queue, source or consumer; "" for other parts.
-        is_on: whether its latest heartbeat is recent enough. Of a consumer: it settles in time. Of
-            handlers: none is failing.
+        is_on: whether its latest heartbeat is recent enough. Of the relay: no process that runs
+            fails with every pass, either. Of a consumer: it settles in time. Of handlers: none is
+            failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
+        is_failing: it has a recent heartbeat, and does not work.
     """
 
     part: str
@@ -162,6 +186,7 @@ class PartHealth:
     is_on: bool
     seen_at: datetime | None = None
     text: str
+    is_failing: bool = False
 
     @property
     def name(self) -> str:
@@ -178,12 +203,16 @@ class PartHealth:
 
 
 def health_of_parts(
-    *, failing: Iterable[FailureGroup] | None = None, using: str | None = None
+    *,
+    failing: Iterable[FailureGroup] | None = None,
+    has_failures: bool = True,
+    using: str | None = None,
 ) -> list[PartHealth]:
     """Return the health of each part; cost: two small queries, and two if sinks have consumers.
 
     Args:
         failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
+        has_failures: quote the error of a relay that fails.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -191,11 +220,12 @@ def health_of_parts(
     rows = Subscription.objects.using(using).filter(active=True)
     active = list(rows.only("pk", "handler", "queue", "consumers"))
     queues = {row.queue for row in active}
-    parts = [Kind.RELAY]
+    parts: list[Kind] = []
     if names.uses(names.CELERY):
         queues.add(QUEUE)
         parts += [Kind.BEAT, Kind.BROKER]
     return [
+        _relay(found, has_failures=has_failures),
         *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *(_queue(queue, found) for queue in sorted(queues)),
@@ -212,6 +242,22 @@ def _handlers(failing: Iterable[FailureGroup]) -> PartHealth:
         text = ngettext("%(n)d is failing: %(names)s", "%(n)d are failing: %(names)s", len(names))
         text %= {"n": len(names), "names": ", ".join(names[:_MOST_NAMES])}
     return PartHealth(part="handlers", is_on=not names, text=text)
+
+
+def _relay(found: Heartbeats, *, has_failures: bool) -> PartHealth:
+    seen = found.failing_relay()
+    if seen is None:
+        return _part(Kind.RELAY.value, found)
+    text = failure_text(seen, has_failures=has_failures)
+    return PartHealth(part="relay", is_on=False, seen_at=seen.at, text=text, is_failing=True)
+
+
+def failure_text(seen: LastSeen, *, has_failures: bool = True) -> str:
+    """Return what fails in a relay that runs: "every pass of relay@host fails: KeyError: 7"."""
+    text = _("every pass of %(name)s fails: %(failure)s")
+    if not has_failures:
+        text = _("every pass of %(name)s fails")
+    return text % {"name": seen.name, "failure": seen.failure}
 
 
 def _part(kind: str, found: Heartbeats) -> PartHealth:

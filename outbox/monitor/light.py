@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import databases
-from outbox.models import Delivery, Subscription
+from outbox.models import Attempt, Delivery, Subscription
 
 from .conditions import Condition, is_stopped
 from .health import health_of_parts
@@ -32,7 +33,7 @@ class Light:
 
 
 def light(*, using: str | None = None) -> Light:
-    """Return the most severe trouble; cost: at most eight queries, none of which counts."""
+    """Return the most severe trouble; cost: at most nine queries, none of which counts."""
     using = using or databases.alias()
     healthy = Light(Condition.COMPLETE, _("healthy"))
     return next(_troubles(using), healthy)
@@ -43,17 +44,28 @@ def _troubles(using: str) -> Iterator[Light]:
         owing = _owing_queues(using)
         silent = [part for part in silent if part.part != "queue" or part.queue in owing]
         if len(silent) == 1:
-            yield Light(Condition.DEAD, _("%s silent") % silent[0].name)
+            text = _("%s failing") if silent[0].is_failing else _("%s silent")
+            yield Light(Condition.DEAD, text % silent[0].name)
         elif silent:
             text = ngettext("%d part silent", "%d parts silent", len(silent))
             yield Light(Condition.DEAD, text % len(silent))
     rows = Delivery.objects.using(using)
     if rows.filter(state=State.DEAD).exists():
         yield Light(Condition.DEAD, _("dead letters"))
-    if rows.filter(state=State.PENDING, started_token__gt=0, attempts__gt=0).exists():
+    waiting = rows.filter(state=State.PENDING, started_token__gt=0)
+    # Those of a sink are with a worker most of the time.
+    running = rows.filter(state=State.SENT, token__gt=1)
+    if any(_has_failed(one, using=using).exists() for one in (waiting, running)):
         yield Light(Condition.FAILING, _("failing"))
     if any(is_stopped(row) for row in Subscription.objects.using(using).filter(active=True)):
         yield Light(Condition.HELD, _("handlers held"))
+
+
+def _has_failed(rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery, Any]:
+    """Keep deliveries whose latest attempt failed."""
+    attempts = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
+    with_outcome = rows.annotate(latest=Subquery(attempts.values("outcome")[:1]))
+    return with_outcome.filter(latest__isnull=False).exclude(latest__in=Attempt.PUBLISHED_BEFORE)
 
 
 def _owing_queues(using: str) -> set[str]:

@@ -14,8 +14,9 @@ from outbox.counting import minutes
 from outbox.deliveries.pauses import with_backfills
 from outbox.models import Delivery, Event, Operation, Subscription
 
+from .bounded import number_of
 from .consumers import ConsumerStatus, consumer_statuses
-from .failing import count_failing, failing_groups_of
+from .failing import FailingView, count_failing, failing_view_of
 from .failures import FailureGroup
 from .people import names_of
 from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
@@ -103,6 +104,9 @@ class Status:
         oldest_waiting: emission time of the oldest of these.
         consumers: the settlements that consumers of sinks owe.
         failing: the groups of failing deliveries, the largest first.
+        unexamined: handlers of which only a sample of failing deliveries was examined. They may
+            have further groups.
+        most: the largest number that was counted for a subscription and state; None: all.
     """
 
     at: datetime
@@ -111,6 +115,8 @@ class Status:
     oldest_waiting: datetime | None = None
     consumers: list[ConsumerStatus] = field(default_factory=list)
     failing: list[FailureGroup] = field(default_factory=list)
+    unexamined: tuple[str, ...] = ()
+    most: int | None = None
 
     def failing_of(self, handler: str) -> list[FailureGroup]:
         """Return the failing groups of a handler, the largest first."""
@@ -121,17 +127,23 @@ class Status:
         return max(timedelta(0), self.at - when) if when else None
 
 
-def status(*, using: str | None = None, has_failures: bool = True) -> Status:
+def status(
+    *, using: str | None = None, has_failures: bool = True, most: int | None = None
+) -> Status:
     """Count the outstanding deliveries.
 
     Cost: eleven queries, whatever the number of handlers, two more if a sink has consumers, one if
-    a user has paused a handler, and up to six if a delivery is failing. They read no settled
-    delivery, so the cost does not grow with history.
+    a user has paused a handler, and up to seven if a delivery is failing. They read no settled
+    delivery, so the cost does not grow with history. With `most` it does not grow with the backlog
+    either.
 
     Args:
         using: the outbox's database alias.
         has_failures: quote the texts of failures in the reasons of pauses and breakers, and name
             the exceptions of failing groups.
+        most: count at most so many deliveries of each subscription and state, and so many waiting
+            events, and leave out `oldest_in` and the handlers' numbers of failing deliveries. For
+            repeated checks. None: count all.
     """
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
@@ -142,30 +154,51 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
         _add_condition(one, row, has_failures=has_failures, names=names)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
-    _count_owed(by_subscription, using=using)
+    if most is None:
+        _count_owed(by_subscription, using=using)
+    else:
+        _count_some(by_subscription, most=most, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
         handlers[handler].done_in_a_minute = number
-    failing = _failing(subscriptions, handlers, using=using)
-    waiting = Event.objects.using(using).filter(fanned_out_at=None)
-    found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
+    view = _failing(subscriptions, handlers, is_counted=most is None, using=using)
+    failing = view.groups if has_failures else [one.hidden() for one in view.groups]
+    waiting, oldest = _waiting_events(most, using=using)
     return Status(
         at=clock.now(using=using),
         handlers=list(handlers.values()),
-        waiting_events=found["number"],
-        oldest_waiting=found["oldest"],
+        waiting_events=waiting,
+        oldest_waiting=oldest,
         consumers=consumer_statuses([row for row in subscriptions if row.active], using=using),
-        failing=failing if has_failures else [one.hidden() for one in failing],
+        failing=failing,
+        unexamined=view.unexamined,
+        most=most,
     )
 
 
+def _waiting_events(most: int | None, *, using: str) -> tuple[int, datetime | None]:
+    """Return the number of events that wait for fan-out, and when the oldest was emitted."""
+    waiting = Event.objects.using(using).filter(fanned_out_at=None)
+    if most is None:
+        found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
+    else:  # by their index, which is in the order of emission
+        first = waiting.order_by("seq")[:most]
+        found = first.aggregate(number=Count("*"), oldest=Min("emitted_at"))
+    return found["number"], found["oldest"]
+
+
 def _failing(
-    rows: Sequence[Subscription], handlers: Mapping[str, HandlerStatus], *, using: str
-) -> list[FailureGroup]:
-    """Return the failing groups, and store their numbers with the handlers."""
+    rows: Sequence[Subscription],
+    handlers: Mapping[str, HandlerStatus],
+    *,
+    is_counted: bool,
+    using: str,
+) -> FailingView:
+    """Return the view of failing deliveries, and store their numbers with the handlers."""
     names = {row.pk: row.handler for row in rows if row.active}
-    found = failing_groups_of(names, using=using)
-    for handler, number in count_failing(found, using=using).items():
-        handlers[handler].failing = number
+    found = failing_view_of(names, using=using)
+    if is_counted:
+        for handler, number in count_failing(found, using=using).items():
+            handlers[handler].failing = number
     return found
 
 
@@ -204,6 +237,21 @@ def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> Non
             one.retrying += row["again"] if state == State.PENDING else 0
             oldest[row["subscription"], state.value] = row["first"]
     _set_oldest(oldest, by_subscription, using=using)
+
+
+def _count_some(by_subscription: Mapping[int, HandlerStatus], *, most: int, using: str) -> None:
+    """Count up to `most` deliveries of each subscription and state, by the states' indexes."""
+    rows = Delivery.objects.using(using)
+    numbers = {
+        state.value: number_of(rows.filter(state=state), most=most) for state in Delivery.OWED
+    }
+    counted = Subscription.objects.using(using).annotate(
+        **{f"in_{state}": number for state, number in numbers.items()}
+    )
+    for row in counted.values("pk", *(f"in_{state}" for state in numbers)):
+        if one := by_subscription.get(row["pk"]):
+            for state in numbers:
+                setattr(one, state, getattr(one, state) + row[f"in_{state}"])
 
 
 def _set_oldest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -47,9 +47,9 @@ class FailedAttempt:
 class TimelineDelivery:
     """One delivery: started `attempts` times, sent `token` times.
 
-    `why` explains a delivery that is not done, and is empty otherwise. Only the first fifty of a
-    timeline have one. `settlements` are those of a sink's consumers. `condition` is a value of
-    `outbox.monitor.conditions.Condition`.
+    `why` explains a delivery that is not done, and is empty otherwise. Only fifty of a timeline
+    have one: those in the most severe condition, for the longest time. `settlements` are those of a
+    sink's consumers. `condition` is a value of `outbox.monitor.conditions.Condition`.
     """
 
     id: int
@@ -65,6 +65,12 @@ class TimelineDelivery:
     condition: str = ""
     failures: Sequence[FailedAttempt] = ()
     settlements: Sequence[SettlementStatus] = ()
+
+    @property
+    def since(self) -> datetime:
+        """End of its first failed attempt; without one, its due time."""
+        ended = [one.ended_at for one in self.failures if one.outcome != "replayed"]
+        return min(ended, default=self.due_at)
 
     @property
     def receiver(self) -> str:
@@ -229,20 +235,27 @@ def _deliveries(
     )
     published = [row.pk for row in found if row.subscription.consumers]
     settlements = statuses_of_deliveries(published, using=using)
+    now = clock.now(using=using)
+    made = [_delivery(row, settlements.get(row.pk, ()), condition_of(row, now)) for row in found]
+    urgent = {one.id for one in _most_urgent(made)[:most_explained]}
     by_event: dict[int, list[TimelineDelivery]] = {}
-    explained, now = 0, clock.now(using=using)
-    for row in found:
-        needs_sentence = row.state != row.State.DONE and explained < most_explained
-        explained += needs_sentence
-        sentence = why(row) if needs_sentence else ""
-        by_event.setdefault(row.event_id, []).append(
-            _delivery(row, sentence, settlements.get(row.pk, ()), condition_of(row, now))
-        )
+    for row, one in zip(found, made, strict=True):
+        shown = replace(one, why=why(row)) if one.id in urgent else one
+        by_event.setdefault(row.event_id, []).append(shown)
     return by_event
 
 
+def _most_urgent(deliveries: Iterable[TimelineDelivery]) -> list[TimelineDelivery]:
+    """Return those that are not done: the most severe condition first, then the oldest trouble."""
+    from .conditions import Condition  # it needs the models
+
+    severity = [one.value for one in Condition]
+    owed = [one for one in deliveries if one.state != "done"]
+    return sorted(owed, key=lambda one: (severity.index(one.condition), one.since, one.id))
+
+
 def _delivery(
-    row: Delivery, why: str, settlements: Sequence[SettlementStatus], condition: str
+    row: Delivery, settlements: Sequence[SettlementStatus], condition: str
 ) -> TimelineDelivery:
     return TimelineDelivery(
         id=row.id,
@@ -254,7 +267,7 @@ def _delivery(
         due_at=row.due_at,
         started_at=row.started_at,
         settled_at=row.settled_at,
-        why=why,
+        why="",
         condition=str(condition),
         failures=[_failure(failure) for failure in row.failures.all()],
         settlements=settlements,

@@ -24,7 +24,9 @@ from outbox.deliveries import heartbeat
 from outbox.deliveries.connections import drop_all
 from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
 from outbox.fork_safety import apart_from_forks
+from outbox.formatting import one_line
 from outbox.models import Delivery
+from outbox.privacy.masking import masked_patterns
 from outbox.transports.base import Intake, Message, Transport
 from outbox.transports.inline import InlineTransport
 
@@ -73,6 +75,8 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
+        #: The error of the latest pass, for the heartbeat; "" if it succeeded.
+        self._failure = ""
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
             for number in ((1, 2) if intake is None else (1,))
@@ -142,7 +146,9 @@ class RelayLoop:
                 inline=self._inline,
                 intake=self._intake,
             )
+            self._failure = ""
         except BrokerUnavailable as error:
+            self._failure = ""  # its database part succeeded, and the broker has its own health
             logger.warning(
                 "The broker takes no message (%s). Deliveries stay due in the database. Check "
                 "whether it runs, its address and its permissions.",
@@ -158,6 +164,7 @@ class RelayLoop:
                 )
             else:
                 logger.exception("A relay pass failed. It is repeated.")
+            self._failure = masked_patterns(one_line(f"{type(error).__name__}: {error}"))
             drop_all()
             self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
 
@@ -182,6 +189,7 @@ class RelayLoop:
 
     def _may_continue(self) -> bool:
         """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
+        self._failure = ""
         self._inline.pass_on()
         if self._inline.started is not None:
             return False
@@ -196,7 +204,7 @@ class RelayLoop:
 
     def _beat(self) -> None:
         with self._around():
-            heartbeat.beat(heartbeat.Kind.RELAY, self._name)
+            heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
 
     def _publish(self, message: Message) -> None:
         self._transport.dispatch(message)

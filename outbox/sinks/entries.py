@@ -44,6 +44,10 @@ class Entry:
         """Return whether a value is given that is not empty."""
         return bool(self._given.get(key))
 
+    def is_given(self, key: str) -> bool:
+        """Return whether a value is given other than None, even an empty one."""
+        return self._given.get(key) is not None
+
     def invalid(self, key: str, reason: str) -> ImproperlyConfigured:
         """Return the error for an invalid value."""
         return ImproperlyConfigured(f"{self.name(key)} is invalid: {reason}.")

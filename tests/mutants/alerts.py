@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 ALERTS_TESTS = "tests/outbox/alerts/"
+CLAIMS = f"{ALERTS_TESTS}test_claims.py::"
 SENDING = f"{ALERTS_TESTS}test_sending.py::"
 PING = f"{ALERTS_TESTS}test_dead_man.py::TestThePing::"
 
@@ -21,7 +22,7 @@ ALERTS = [
             ),
             Edit(
                 "outbox/alerts/claims.py",
-                "    elif known.until > now:\n",
+                "    elif now < known.until <= possible:\n",
                 "    elif False:\n",
             ),
             Edit(
@@ -31,6 +32,53 @@ ALERTS = [
             ),
         ),
         noticed_by=(f"{SENDING}TestAProblem::test_is_reported_by_one_of_two_processes",),
+    ),
+    Mutant(
+        name="claim-of-the-future",
+        without="no alert is sent for a day after the clock has gone back by a day",
+        edits=(
+            Edit("outbox/alerts/claims.py", "now < known.until <= possible", "now < known.until"),
+        ),
+        noticed_by=(f"{CLAIMS}TestTheClockThatGoesBack::test_does_not_prevent_checks",),
+    ),
+    Mutant(
+        name="claim-of-a-slow-message",
+        without="a message that takes longer than a claim is sent by a second process, too",
+        edits=(
+            Edit(
+                "outbox/alerts/claims.py",
+                "                    keep(name, token, seconds=seconds, using=using)\n",
+                "                    pass\n",
+            ),
+        ),
+        noticed_by=(f"{CLAIMS}TestTheClaimOfAChannel::test_lasts_as_long_as_a_message_is_sent",),
+    ),
+    Mutant(
+        name="alert-function-beside-forks",
+        without="a function of the project writes to SQLite while a worker forks",
+        edits=(
+            Edit(
+                "outbox/alerts/sending.py",
+                "with kept, once_used(self._around):",
+                "with kept:",
+            ),
+        ),
+        noticed_by=(
+            f"{CLAIMS}TestAFunctionOfTheProject"
+            "::test_uses_a_database_only_where_no_process_is_forked",
+        ),
+    ),
+    Mutant(
+        name="dead-man-of-a-dead-process",
+        without="a process that dies before its ping delays the next one by SECONDS",
+        edits=(
+            Edit(
+                "outbox/alerts/watch.py",
+                "seconds=dead_man.longest_seconds(config),",
+                "seconds=config.seconds,",
+            ),
+        ),
+        noticed_by=(f"{CLAIMS}TestThePingOfAProcessThatDies::test_is_sent_by_another_one_soon",),
     ),
     Mutant(
         name="alert-repeated-at-once",
@@ -123,8 +171,8 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/dead_man.py",
-                "[(Kind.BEAT, _TASK)] if names.uses(names.CELERY) else []",
-                "[]",
+                "if names.uses(names.CELERY) and not",
+                "if False and not",
             ),
         ),
         noticed_by=(f"{PING}test_stops_when_one_of_them_stops[beat]",),
@@ -135,8 +183,8 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/dead_man.py",
-                'needed = [(Kind.RELAY, ""), *(',
-                "needed = [*(",
+                "[] if found.has_working_relay() else [Kind.RELAY.value]",
+                "[]",
             ),
         ),
         noticed_by=(f"{PING}test_stops_when_one_of_them_stops[relay]",),

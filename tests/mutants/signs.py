@@ -6,6 +6,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
 LIMIT = f"{OUTBOX}deliveries/test_time_limit.py::TestALimit::"
+FAILING = "tests/outbox/monitor/test_failing.py::"
 HEARTBEAT = f"{OUTBOX}deliveries/test_heartbeat.py::"
 DOCTOR = f"{OUTBOX}test_doctor.py::"
 
@@ -185,13 +186,78 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/relay/loop.py",
-                "heartbeat.beat(heartbeat.Kind.RELAY, self._name)",
+                "heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)",
                 "pass",
             ),
         ),
         noticed_by=(
             f"{HEARTBEAT}TestAThread::test_of_the_relay_writes_a_heartbeat_after_an_empty_pass",
         ),
+    ),
+    Mutant(
+        name="heartbeat-of-a-failing-relay",
+        without="a relay whose every pass fails is healthy",
+        edits=(Edit("outbox/relay/loop.py", "failure=self._failure", 'failure=""'),),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestARelayWhosePassesFail"
+            "::test_is_unhealthy_with_the_masked_reason",
+        ),
+    ),
+    Mutant(
+        name="heartbeat-of-a-recovered-relay",
+        without="a relay is unhealthy for ever after one pass that failed",
+        edits=(Edit("outbox/relay/loop.py", '            self._failure = ""\n', ""),),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestARelayWhosePassesFail"
+            "::test_is_healthy_after_a_pass_that_succeeds",
+        ),
+    ),
+    Mutant(
+        name="replay-as-a-failure",
+        without="replayed deliveries take the places of failing ones in the sample",
+        edits=(
+            Edit(
+                "outbox/deliveries/replays.py",
+                "        started_token=0,\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{FAILING}TestAReplay::test_is_not_in_the_index_of_failing_deliveries",),
+    ),
+    Mutant(
+        name="failing-running-of-each",
+        without="a busy handler hides the failing deliveries of another one that run",
+        edits=(
+            Edit(
+                "outbox/monitor/sampling.py",
+                'partition_by=F("subscription"), ',
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{FAILING}TestManyFailingDeliveries::test_that_run_do_not_hide_those_of_another_handler",
+        ),
+    ),
+    Mutant(
+        name="failing-between-the-ends",
+        without="a cause whose deliveries are due neither first nor last is missed",
+        edits=(Edit("outbox/monitor/sampling.py", "_BETWEEN = 8\n", "_BETWEEN = 0\n"),),
+        noticed_by=(
+            f"{FAILING}TestManyFailingDeliveries"
+            "::test_have_a_group_that_is_neither_due_first_nor_last",
+        ),
+    ),
+    Mutant(
+        name="failing-view-without-gaps",
+        without="a view of a sample says nothing of what it has not examined",
+        edits=(
+            Edit(
+                "outbox/monitor/failing.py",
+                "unexamined=tuple(sorted(cut))",
+                "unexamined=()",
+            ),
+        ),
+        noticed_by=(f"{FAILING}TestManyFailingDeliveries::test_are_named_so_even_without_a_group",),
     ),
     Mutant(
         name="heartbeat-of-beat",

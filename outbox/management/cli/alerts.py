@@ -8,13 +8,13 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from outbox import databases
 from outbox.alerts.channels import ChannelFailed, send
 from outbox.alerts.configuration import AlertsConfig, ChannelConfig, configured
+from outbox.alerts.findings import page
 from outbox.alerts.listing import outcomes, stored
 from outbox.alerts.messages import message_of_test
 from outbox.formatting import did_you_mean, format_time
@@ -89,11 +89,8 @@ def _is_tested(channel: ChannelConfig, config: AlertsConfig, write: Write) -> bo
 
 def _overview(config: AlertsConfig) -> str:
     """Return the URL of the overview, so that the test also shows whether links work."""
-    try:
-        path = reverse("admin:outbox_minute_changelist")
-    except NoReverseMatch:
-        return ""
-    return f"{config.site_url}{path}" if config.site_url else ""
+    path = page("outbox_minute_changelist")
+    return f"{config.site_url}{path}" if config.site_url and path else ""
 
 
 def _list(config: AlertsConfig, options: Options, write: Write) -> None:

@@ -10,10 +10,13 @@ from django.utils.translation import gettext as _
 
 from outbox.formatting import format_time
 from outbox.monitor import groups
-from outbox.monitor.failing import failing_groups
-from outbox.monitor.failures import DEAD, FailureGroup
+from outbox.monitor.failing import failing_view
+from outbox.monitor.failures import DEAD, FailureGroup, unexamined_text
 
 from .common import Options, Write, add_json, count, red, write_json
+
+#: `kind` in the JSON of a handler of which only a sample was examined.
+_UNEXAMINED = "unexamined"
 
 
 class Groups:
@@ -25,21 +28,27 @@ class Groups:
 
     def run(self, options: Options, write: Write) -> None:
         """Write the groups, or the JSON."""
-        failing, dead = failing_groups(), groups.groups()
+        view, dead = failing_view(), groups.groups()
         if options["json"]:
-            found = [*map(failing_as_json, failing), *map(_group_as_json, dead)]
-            write_json(found, write)
+            parts = [*map(failing_as_json, view.groups), *map(_unexamined_as_json, view.unexamined)]
+            write_json([*parts, *map(_group_as_json, dead)], write)
             return
-        for group in failing:
+        for group in view.groups:
             _write_failing(group, options, write)
+        for handler in view.unexamined:
+            write(red(unexamined_text(handler), options))
         for one in dead:
             _write_group(one, write)
-        if not failing and not dead:
+        if not (view.groups or view.unexamined or dead):
             write(_("No delivery is failing or dead."))
 
 
 def _group_as_json(one: groups.Group) -> dict[str, Any]:
     return {"kind": DEAD, **asdict(one), "retry": one.retry, "correct": one.correct}
+
+
+def _unexamined_as_json(handler: str) -> dict[str, Any]:
+    return {"kind": _UNEXAMINED, "handler": handler, "text": unexamined_text(handler)}
 
 
 def failing_as_json(one: FailureGroup) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from django.utils.translation import ngettext
 from outbox.formatting import span
 from outbox.monitor import blocked, status
 from outbox.monitor.consumers import ConsumerStatus
+from outbox.monitor.failures import unexamined_text
+from outbox.monitor.health import Heartbeats, failure_text
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
 from outbox.sources.state import OUTCOMES
@@ -64,8 +66,12 @@ class Status:
             write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
         else:
             write(_("No handler is subscribed. Run migrate: it stores the subscriptions."))
+        if failure := _relay_failure():
+            write(red(_("relay: %(failure)s") % {"failure": failure}, options))
         for one in found.failing:
             write(red(one.text, options))
+        for handler in found.unexamined:
+            write(red(unexamined_text(handler), options))
         write(_waiting_events(found))
         if sources := source_statuses():
             write(table(_SOURCES_HEAD, [_source_row(one) for one in sources]))
@@ -179,11 +185,18 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "at": found.at,
         "handlers": [_handler_as_json(found, one) for one in found.handlers],
         "failing": [failing_as_json(one) for one in found.failing],
+        "unexamined": list(found.unexamined),
+        "relay_failure": _relay_failure(),
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
         "consumers": [asdict(one) for one in found.consumers],
     }
+
+
+def _relay_failure() -> str:
+    failing = Heartbeats().failing_relay()
+    return failure_text(failing) if failing else ""
 
 
 def _source_as_json(one: SourceStatus) -> dict[str, Any]:

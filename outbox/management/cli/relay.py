@@ -43,6 +43,8 @@ class Relay:
             try:
                 forward_nudges(loop, stopping)
             finally:
+                if alerts is not None:
+                    alerts.stop()
                 loop.stop()
         write(_("The relay has stopped."))
 

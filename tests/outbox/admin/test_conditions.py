@@ -15,12 +15,14 @@ from django.utils import timezone
 
 from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Subscription
+from outbox.monitor import conditions
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, listed, text_of
 from tests.outbox.project.freight.admin import ParcelAdmin
 from tests.outbox.project.freight.models import Parcel
 
 PARCELS = reverse("admin:freight_parcel_changelist")
+FAILING_PARCELS = f"{PARCELS}?condition=failing"
 
 
 class Franked(DomainEvent, key="parcel_id"):
@@ -103,6 +105,17 @@ class TestTheList:
         outbox.deliver_all(raise_errors=False)
 
         assert listed(admin_client, f"{PARCELS}?condition=failing") == [failing.pk]
+
+    def test_says_that_it_is_incomplete_if_too_many_deliveries_are_owed(
+        self, failing: Parcel, outbox: Outbox, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Seen to fail: rows beyond the limit were missing without a word."""
+        assert "This list is incomplete" not in text_of(admin_client, FAILING_PARCELS)
+
+        monkeypatch.setattr(conditions, "_MOST_ROWS", 2)
+        franked(outbox)
+
+        assert "This list is incomplete" in text_of(admin_client, FAILING_PARCELS)
 
     def test_needs_the_permission_to_view_events(self, failing: Parcel) -> None:
         text = text_of(client_with("view_parcel"), PARCELS)

@@ -57,6 +57,10 @@ INVALID = {
     "a limit below zero": ({**mail(), "LIMITS": {"lag": -1}}, '["LIMITS"]["lag"] is invalid'),
     "a limit without end": ({**mail(), "LIMITS": {"lag": float("inf")}}, '["lag"] is invalid'),
     "a repetition each second": (mail(REPEAT_SECONDS=1), "of 60 or more, or None"),
+    "an empty list of triggers": (
+        mail(TRIGGERS=[]),
+        '["TRIGGERS"] is invalid: it is empty, so no message would be sent; leave it out',
+    ),
     "quiet hours without a zone": (
         mail(QUIET_HOURS={"FROM": "22:00", "TO": "07:00"}),
         '["QUIET_HOURS"]["TIME_ZONE"] is invalid',
@@ -153,7 +157,7 @@ class TestQuietHours:
         quiet = config.channels["mail"].quiet
 
         assert quiet is not None
-        assert quiet.hold("dead", datetime(2026, 11, 28, utc, 0, tzinfo=UTC)) == is_quiet
+        assert quiet.are_now(datetime(2026, 11, 28, utc, 0, tzinfo=UTC)) == is_quiet
 
     def test_follow_summer_time(self):
         """07:30 in Berlin is 05:30 UTC in summer and 06:30 UTC in winter."""
@@ -161,5 +165,5 @@ class TestQuietHours:
         quiet = alerts(**mail(QUIET_HOURS=hours)).channels["mail"].quiet
 
         assert quiet is not None
-        assert not quiet.hold("dead", datetime(2026, 7, 1, 5, 30, tzinfo=UTC))
-        assert quiet.hold("dead", datetime(2026, 12, 1, 5, 30, tzinfo=UTC))
+        assert not quiet.are_now(datetime(2026, 7, 1, 5, 30, tzinfo=UTC))
+        assert quiet.are_now(datetime(2026, 12, 1, 5, 30, tzinfo=UTC))

@@ -7,13 +7,14 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from django.urls import clear_url_caches
 from django.utils import timezone
 from pytest_django import Settings
 
 from outbox import DomainEvent, Pause, PermanentFailure, subscribe
 from outbox.alerts import problems
 from outbox.alerts.configuration import LIMITS
-from outbox.alerts.findings import Problem, key_of
+from outbox.alerts.findings import Problem, key_of, page
 from outbox.models import Delivery, Event, Heartbeat, SourceState, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
@@ -277,3 +278,24 @@ class TestAKey:
 
         assert len(one) <= 200
         assert one != other
+
+
+class TestALink:
+    def test_is_empty_without_the_admin(self, settings: Settings):
+        settings.ROOT_URLCONF = "tests.outbox.alerts.world"  # a module without URLs
+        clear_url_caches()
+
+        assert page("outbox_minute_changelist") == ""
+
+    def test_is_empty_if_the_urls_of_the_project_cannot_be_imported(self, settings: Settings):
+        """Seen to fail: one broken import, and no problem was found at all."""
+        settings.ROOT_URLCONF = "parcels.urls_that_do_not_exist"
+        clear_url_caches()
+
+        assert page("outbox_minute_changelist") == ""
+
+    def test_is_empty_without_a_setting_of_urls(self, settings: Settings):
+        del settings.ROOT_URLCONF
+        clear_url_caches()
+
+        assert page("outbox_minute_changelist") == ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -13,6 +15,7 @@ from outbox.alerts import watch as watching
 from outbox.alerts.findings import Findings
 from outbox.alerts.watch import Watch, watch
 from outbox.models import Alert, AlertNotice
+from outbox.transports import celery_broker
 from tests.outbox.alerts.world import Kind, alerts, beat, check, problem
 from tests.outbox.sinks.receiver import Receiver
 from tests.processes import eventually
@@ -129,6 +132,25 @@ class TestTheThread:
         time.sleep(0.05)
         Watch(alerts()).look()
         assert len(checks) == 2
+
+    def test_ends_with_the_relay_of_the_command(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail: the command left it running while the relay stopped."""
+        settings.OUTBOX = {"ALERTS": {"CHANNELS": BOTH}}
+        running: list[str] = []
+
+        def stop_at_once(*_: object) -> None:
+            running.extend(one.name for one in threading.enumerate())
+
+        monkeypatch.setattr(celery_broker, "forward_nudges", stop_at_once)
+        call_command("outbox", "relay")
+
+        assert "outbox-alerts" in running
+        eventually(
+            lambda: "outbox-alerts" not in [one.name for one in threading.enumerate()],
+            "the end of the thread",
+        )
 
     def test_is_not_built_without_alerts(self, settings: Settings):
         settings.OUTBOX = {}

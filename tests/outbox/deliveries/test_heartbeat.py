@@ -165,6 +165,20 @@ class TestTheProcessOfBeat:
         assert started_at is not None
         assert Heartbeat.objects.get().kind == Kind.BEAT
 
+    def test_has_one_thread_if_it_runs_within_a_worker(self):
+        """`worker -B` sends both signals. Seen to fail with a thread for each."""
+        before = set(threading.enumerate())
+        service = Service(current_app)
+        signals.beat_init.send(sender=service)
+        signals.beat_embedded_init.send(sender=service)
+        started = set(threading.enumerate()) - before
+        for thread in started:
+            assert isinstance(thread, heartbeat.HeartbeatThread)
+            thread.stop()
+            thread.join(20)
+
+        assert len(started) == 1
+
 
 class TestCeleryBeat:
     def test_is_alive_when_its_task_arrives(self):

@@ -11,9 +11,18 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from outbox import Breaker, Dead, operations, subscribe
-from outbox.models import Delivery, Minute
-from outbox.monitor.failing import count_failing, dead_groups, failing_groups, failure_groups
+from outbox.models import Attempt, Delivery, Event, Heartbeat, Minute, Subscription
+from outbox.monitor.conditions import Condition
+from outbox.monitor.failing import (
+    FailingView,
+    count_failing,
+    dead_groups,
+    failing_groups,
+    failing_view,
+    failure_groups,
+)
 from outbox.monitor.failures import FailureGroup
+from outbox.monitor.light import light
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     emit_orders,
@@ -173,6 +182,38 @@ class TestAGroup:
 
 
 @pytest.mark.usefixtures("award")
+class TestTheLight:
+    @pytest.fixture(autouse=True)
+    def _alive(self, award: Handler) -> None:
+        now = timezone.now()
+        values = {"queues": ["outbox", "tests"], "started_at": now, "seen_at": now}
+        for kind in ("relay", "beat", "broker", "worker"):
+            name = "beat" if kind == "beat" else kind
+            Heartbeat.objects.create(kind=kind, name=name, **values)
+        Subscription.objects.update(queue="outbox")
+
+    def test_is_red_while_the_next_attempt_waits(self):
+        fail_once()
+
+        assert light().text == "failing"
+
+    def test_is_red_while_the_next_attempt_runs(self):
+        """Seen to fail: a sink that fails has its deliveries with a worker most of the time."""
+        fail_once()
+        expire_leases_and_backoffs()
+        run_pass()
+
+        assert Delivery.objects.get().state == "sent"
+        assert light().text == "failing"
+
+    def test_is_red_after_a_failure_of_the_database(self, switch: Switch):
+        switch.error = OperationalError("canceling statement due to statement timeout")
+        fail_once()
+
+        assert light().text == "failing"
+
+
+@pytest.mark.usefixtures("award")
 class TestAFailureOfTheDatabase:
     def test_is_a_group_although_it_uses_up_no_attempt(self, switch: Switch):
         """Seen to fail with an index of deliveries with an attempt."""
@@ -192,6 +233,27 @@ class TestAReplay:
 
         assert Delivery.objects.get().state == "pending"
         assert failing_groups() == []
+
+    def test_is_not_in_the_index_of_failing_deliveries(self, switch: Switch):
+        """Seen to fail: a replay of many took the places of failing ones in the sample."""
+        switch.error = None
+        fail_once()
+        operations.replay(operations.Choice(), by="cli:ann", reason="again")
+
+        assert not Delivery.objects.filter(state="pending", started_token__gt=0).exists()
+        run_messages(run_pass())
+        assert Delivery.objects.get().state == "done"
+        assert Delivery.objects.get().started_token == Delivery.objects.get().token
+
+    def test_does_not_turn_the_light_red(self, switch: Switch):
+        switch.error = None
+        fail_once()
+        operations.replay(operations.Choice(), by="cli:ann", reason="again")
+        assert light().condition != Condition.FAILING
+
+        run_pass()
+
+        assert light().condition != Condition.FAILING
 
     def test_is_failing_since_its_own_first_failure(self, switch: Switch):
         fail_once()
@@ -251,15 +313,72 @@ class TestADeadWorker:
 class TestManyFailingDeliveries:
     @pytest.fixture(autouse=True)
     def _small_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("outbox.monitor.failing._MOST_OF_ONE", 10)
+        monkeypatch.setattr("outbox.monitor.sampling._MOST_OF_ONE", 10)
 
-    def test_are_grouped_from_both_ends_and_counted_completely(self, switch: Switch):
+    def spread(self) -> None:
+        """Let one delivery be due each minute, in the order of their emission."""
+        begin = timezone.now() + timedelta(minutes=1)
+        for number, row in enumerate(Delivery.objects.order_by("pk")):
+            due_at = begin + timedelta(minutes=number)
+            Delivery.objects.filter(pk=row.pk).update(due_at=due_at)
+
+    def test_are_sampled_over_their_due_times_and_counted_completely(self, switch: Switch):
         fail_once(24)
+        self.spread()
 
         found = only()
         assert (found.number, found.is_least) == (10, True)
         assert found.number_text == "10 or more deliveries"
-        assert count_failing([found]) == {"tests.award_points": 24}
+        assert count_failing(failing_view()) == {"tests.award_points": 24}
+
+    def test_have_a_group_that_is_neither_due_first_nor_last(self, switch: Switch):
+        """Seen to fail with a sample of both ends."""
+        for error in (KeyError("a"), ValueError("b"), ZeroDivisionError("c")):
+            switch.error = error
+            fail_once(8)
+        self.spread()
+
+        found = {one.exception for one in failing_groups()}
+        assert found == {"KeyError", "ValueError", "ZeroDivisionError"}
+
+    def test_may_have_failed_before_the_first_failure_of_the_sample(self):
+        fail_once(24)
+
+        assert f"since {only().since:%H:%M} UTC or earlier" in only().text
+
+    def test_are_named_as_examined_in_part(self):
+        fail_once(11)
+
+        assert failing_view().unexamined == ("tests.award_points",)
+
+    def test_are_not_named_so_if_all_are_examined(self):
+        fail_once(10)
+
+        assert failing_view().unexamined == ()
+
+    def test_are_named_so_even_without_a_group(self):
+        """Seen to fail: a handler whose sample had no failed attempt was shown as healthy."""
+        fail_once(11)
+        Attempt.objects.all().delete()
+
+        assert failing_view() == FailingView(groups=[], unexamined=("tests.award_points",))
+
+    def test_that_run_do_not_hide_those_of_another_handler(self):
+        """Seen to fail with one limit for all running deliveries."""
+        fail_once(24)
+
+        @subscribe("shops.Sent")
+        def notify() -> None:
+            raise KeyError("mail")
+
+        Outbox().given("shops.Sent", order_id=uuid4())
+        run_messages(run_pass())
+        expire_leases_and_backoffs()
+        run_pass()
+
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"sent"}
+        assert {one.handler for one in failing_groups()} == {"tests.award_points", "tests.notify"}
+        assert failing_view().unexamined == ("tests.award_points",)
 
     def test_do_not_hide_another_handler(self):
         @subscribe("shops.Ordered")
@@ -272,7 +391,33 @@ class TestManyFailingDeliveries:
             "tests.award_points",
             "tests.notify",
         ]
-        assert count_failing(failing_groups()) == {"tests.award_points": 24, "tests.notify": 24}
+        assert count_failing(failing_view()) == {"tests.award_points": 24, "tests.notify": 24}
+
+
+@pytest.mark.usefixtures("award")
+class TestPruning:
+    """A group has no rows of its own: it ends with its deliveries and their attempts."""
+
+    def test_keeps_a_group_with_the_time_of_its_first_failure(self):
+        fail_once()
+        first = only().since
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=400))
+
+        assert operations.prune(older_than=timedelta(days=30), by="cli:ann") == 0
+
+        assert only().since == first
+
+    def test_leaves_nothing_of_a_group_that_has_ended(self, switch: Switch):
+        fail_once()
+        switch.error = None
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=400))
+
+        assert operations.prune(older_than=timedelta(days=30), by="cli:ann") == 1
+
+        assert failing_groups() == []
+        assert not Attempt.objects.exists()
 
 
 def test_nothing_is_failing_in_an_empty_outbox():

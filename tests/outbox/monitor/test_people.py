@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 from django.contrib.auth.models import User
-from pytest_django import DjangoAssertNumQueries
+from django.db import OperationalError, connection
+from django.db.models import Model
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from outbox import operations, subscribe
 from outbox.monitor.people import name_of, names_of
@@ -40,6 +44,35 @@ class TestAUser:
     ):
         with django_assert_num_queries(0):
             assert names_of(["cli:eve", ""]) == {}
+
+
+class Places:
+    """A router that notes the models that it is asked for."""
+
+    asked: ClassVar[list[type[Model]]] = []
+
+    def db_for_read(self, model: type[Model], **_hints: Any) -> None:
+        self.asked.append(model)
+
+
+class TestUsersInAnotherDatabase:
+    def test_are_looked_up_where_the_router_places_them(self, ann: User, settings: Settings):
+        settings.DATABASE_ROUTERS = [Places()]
+
+        assert name_of(f"user:{ann.pk}") == "ann"
+        assert User in Places.asked
+
+    @pytest.mark.django_db(transaction=True)
+    def test_have_no_names_while_it_cannot_be_read(self, caplog: pytest.LogCaptureFixture):
+        """Seen to fail: the status and every check of alerts failed with it."""
+
+        def fail(*_: object) -> None:
+            raise OperationalError("the database of the staff is gone")
+
+        with connection.execute_wrapper(fail):
+            assert name_of("user:1") == "user:1"
+
+        assert "The names of users could not be read from default: the database" in caplog.text
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -18,6 +18,7 @@ from django.utils import timezone
 from outbox import PermanentFailure, subscribe
 from outbox.admin import timeline
 from outbox.models import Delivery, Event, Subscription
+from outbox.monitor.explanations import explain
 from outbox.monitor.groups import groups
 from outbox.monitor.timeline import TimelineEvent, timeline_of, timeline_of_correlation
 from outbox.testing import Outbox
@@ -234,3 +235,18 @@ class TestGroupsOfMany:
         page = admin_client.get(reverse("admin:outbox_delivery_dead")).content.decode()
 
         assert "Only the newest 3 are shown" in page
+
+
+class TestTheExplanation:
+    def test_has_the_reason_of_the_most_severe_delivery_among_many(self, outbox: Outbox):
+        """Seen to fail: only the first fifty had a reason, so it named a missing permission."""
+        events = store_events(60)
+        owed(events)
+        Delivery.objects.filter(event=events[-1]).update(state="dead", attempts=1)
+
+        found = explain(timeline_of(key="hot"), timezone.now())
+
+        assert found is not None
+        assert (found.condition, found.others) == ("dead", 59)
+        assert "is shown to users" not in found.text
+        assert "retry" in found.text
