@@ -82,12 +82,19 @@ class Host:
         self._processes.append(process)
         return process
 
+    def number_of_processes(self) -> int:
+        return len(_run("ip", "netns", "pids", self.namespace).split())
+
     def kill(self) -> None:
         """Cut the link, and kill all processes of the host, as a power cut does. No peer knows."""
         self.cut()
         for pid in _run("ip", "netns", "pids", self.namespace).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+        self.forget()
+
+    def forget(self) -> None:
+        """Wait for the end of the processes that were started here, which are killed."""
         for process in self._processes:
             process.wait()
         self._processes.clear()
@@ -172,6 +179,8 @@ class Network:
         if self._guard is not None:
             self._guard.communicate()  # its input ends: it removes everything
             self._guard = None
+        for host in self._hosts.values():
+            host.forget()
 
 
 def require() -> None:

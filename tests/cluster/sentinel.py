@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shop.up.broker import _server
 from tests.chaos.wiretap import Wiretap
@@ -56,7 +58,7 @@ class SentinelGroup:
         }
 
     def start(self) -> None:
-        """Start all servers. `answers` tells when they are ready."""
+        """Start all servers. `answers` returns whether they are ready."""
         self._start(self._primary, "server", _SERVER)
         replication = f"replicaof {self._primary.address} {PORT}\n"
         self._start(self._replica, "server", _SERVER + replication)
@@ -65,23 +67,23 @@ class SentinelGroup:
 
     def answers(self) -> bool:
         """Return whether the replica has all data, and each Sentinel knows all others."""
+        others = len(self._hosts) - 1
         try:
-            known = [self._sentinel(host).sentinel_master(NAME) for host in self._hosts]
-            link = self._server(self._replica).info("replication").get("master_link_status")
+            known = [self._known(host) for host in self._hosts]
+            return self._replication("master_link_status") == "up" and all(
+                (one["num-other-sentinels"], one["num-slaves"]) == (others, 1) for one in known
+            )
         except redis.RedisError:
             return False
-        others = len(self._hosts) - 1
-        return link == "up" and all(
-            (one["num-other-sentinels"], one["num-slaves"]) == (others, 1) for one in known
-        )
 
     def has_failed_over(self) -> bool:
         """Return whether the replica has become the primary."""
-        return self._server(self._replica).info("replication").get("role") == "master"
+        return self._replication("role") == "master"
 
     def queue_length(self, queue: str) -> int:
         place = self._replica if self.has_failed_over() else self._primary
-        return int(self._server(place).llen(queue))
+        with _client(place, PORT, PASSWORD) as client:
+            return int(client.llen(queue))
 
     def wipe(self) -> NoReturn:
         """Fail: a test of several hosts has its own group."""
@@ -120,8 +122,16 @@ class SentinelGroup:
                 stderr=log,
             )
 
-    def _server(self, host: Host) -> redis.Redis:
-        return redis.Redis(host.address, PORT, password=PASSWORD, retry=None, socket_timeout=2)
+    def _replication(self, name: str) -> str:
+        with _client(self._replica, PORT, PASSWORD) as client:
+            return str(client.info("replication").get(name))
 
-    def _sentinel(self, host: Host) -> redis.Redis:
-        return redis.Redis(host.address, SENTINEL_PORT, retry=None, socket_timeout=2)
+    def _known(self, host: Host) -> dict[str, Any]:
+        with _client(host, SENTINEL_PORT) as client:
+            return dict(client.sentinel_master(NAME))
+
+
+def _client(host: Host, port: int, password: str | None = None) -> redis.Redis:
+    return redis.Redis(
+        host.address, port, password=password, retry=Retry(NoBackoff(), 0), socket_timeout=2
+    )
