@@ -123,10 +123,14 @@ class TestSeveralHosts:
 class Broker:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
+        self.set_kombu("5.7.0")
         self.set("broker_connection_timeout", 3)
 
     def set(self, name: str, value: object) -> None:
         set_celery(self._monkeypatch, name, value)
+
+    def set_kombu(self, release: str) -> None:
+        self._monkeypatch.setattr("outbox.checks.broker_hosts.version", lambda name: release)
 
     def problems(self, url: Any, options: dict[str, Any], **changed: Any) -> list[str]:
         """The ids of messages for a broker, with changed options; None removes one."""
@@ -160,8 +164,8 @@ class TestRedisOnAnotherHost:
     def test_needs_time_limits_and_probes(self, broker: Broker, options, problems):
         assert broker.problems("redis://one:6379/0", redis_options(), **options) == problems
 
-    def test_needs_probes_with_an_earlier_kombu(self, broker: Broker, monkeypatch):
-        monkeypatch.setattr("outbox.checks.broker_hosts.version", lambda name: "5.6.2")
+    def test_needs_probes_with_an_earlier_kombu(self, broker: Broker):
+        broker.set_kombu("5.6.2")
         url = "redis://one:6379/0"
 
         assert broker.problems(url, redis_options(), socket_keepalive=None) == ["E085"]
