@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos cluster mutants model bench lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -145,6 +145,10 @@ messages: install  ## update and compile the Japanese catalogues, and list what 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## inject faults into the whole shop, then compare its data with the customers' answers
 	@$(RUN) -m tests.chaos $(ARGS)
+
+# ARGS=--once ends after one order. Else it reads commands, such as "kill web-1".
+cluster: install  ## run the shop on nine hosts of this machine (root, iproute2), with faults on demand
+	@$(RUN) -m tests.cluster $(ARGS)
 
 # ARGS="--only lease-sweep --only window", ARGS=--list: see docs/reliability.md.
 mutants: install  ## remove each safety part in a copy; a test must fail

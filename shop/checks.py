@@ -63,8 +63,8 @@ def _hosts() -> list[CheckMessage]:
 
 
 def _broker() -> list[CheckMessage]:
-    url = urlsplit(settings.CELERY_BROKER_URL)
-    if url.password or url.scheme == "sqs":  # SQS refuses requests without credentials
+    urls = [urlsplit(one) for one in settings.CELERY_BROKER_URL.split(";")]
+    if all(one.password or one.scheme == "sqs" for one in urls):  # SQS refuses others itself
         return []
     return [
         Warning(

@@ -18,6 +18,7 @@ from shop import postgres
 from shop.postgres import EmbeddedPostgres
 
 _CEILING = 30.0
+_LOOPBACK = "127.0.0.1"
 
 
 class Standby:
@@ -59,15 +60,18 @@ class Standby:
 
 
 @contextmanager
-def standby_of(primary_url: str) -> Iterator[Standby]:
-    """Yield a standby that has all that its primary has committed; stop it afterwards."""
+def standby_of(primary_url: str, *, address: str = _LOOPBACK) -> Iterator[Standby]:
+    """Yield a standby that has all that its primary has committed; stop it afterwards.
+
+    It listens on loopback and on `address`, which is in its URL.
+    """
     parent = Path(tempfile.mkdtemp(prefix="shop-standby-"))
     parent.chmod(0o711)  # the server does not run as root
     folder = parent / "server"
     _copy(primary_url, folder)
-    server = EmbeddedPostgres(folder)
+    server = EmbeddedPostgres(folder, settings={"listen_addresses": f"{_LOOPBACK},{address}"})
     try:
-        url = server.start()
+        url = server.start().replace(_LOOPBACK, address)
         standby = Standby(f"{url.rpartition('/')[0]}{urlsplit(primary_url).path}")
         standby.wait_for("SELECT count(*) FROM pg_stat_wal_receiver", 1)
         yield standby

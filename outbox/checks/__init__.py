@@ -3,8 +3,7 @@
 Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
 other modules check one handler and its policy (handlers.py), its parameters against its events
 (contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sources
-(sources.py), settlements across services (settlements.py), the Celery app (celery.py), and SQS as
-Celery's transport (sqs.py). Here:
+(X
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler
@@ -29,8 +28,10 @@ from outbox.contracts.rehearsal import rehearse
 from outbox.models import Delivery
 from outbox.subscriptions import Handler
 
+from .broker_hosts import check_broker_hosts  # noqa: F401  the import registers the check
 from .celery import check_celery  # noqa: F401  the import registers the check
 from .contracts import check_contract
+from .database_hosts import check_database_hosts  # noqa: F401  the import registers the check
 from .event_classes import check_event, check_lock, check_sensitive, check_upcasters, check_versions
 from .handlers import check_handler, check_policy
 from .settings import settings_messages

@@ -29,11 +29,11 @@ def examine_broker() -> Iterator[Finding]:
 
 
 def _of_broker(app: Any) -> Iterator[Finding]:
-    from outbox.transports.celery_settings import own_connection  # it needs Celery
+    from outbox.transports.celery_settings import connect_once, own_connection  # need Celery
 
     try:
         with own_connection(app) as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
+            connect_once(connection)
             channel = connection.default_channel
             where, kind = connection.as_uri(), connection.transport.driver_type
             found = _of_channel(app, channel, kind)

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool, producers
 
 from .base import QUEUE, Message, Relay
-from .celery_settings import address, own_connection, queue_of
+from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
 
@@ -87,7 +87,7 @@ def open_channel(connection: Connection) -> Any:
     Raises:
         Exception: the broker does not answer, or refuses. Each transport has its own classes.
     """
-    connection.ensure_connection(max_retries=1, timeout=1)
+    connect_once(connection)
     channel: Any = connection.default_channel  # the round trip, but not with SQS
     if not has_fanout(connection):
         channel.queue_declare(QUEUE, passive=True)
@@ -122,7 +122,7 @@ def forward_nudges(relay: Relay, stopping: Event) -> None:
 
 
 def _consume_nudges(connection: Connection, relay: Relay, stopping: Event) -> None:
-    connection.ensure_connection(max_retries=1, timeout=1)
+    connect_once(connection)
     queues = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
     with Consumer(connection, queues, on_message=lambda _: relay.nudge(), no_ack=True):
         while not stopping.is_set():
@@ -132,7 +132,7 @@ def _consume_nudges(connection: Connection, relay: Relay, stopping: Event) -> No
 
 def _connect(app: Celery) -> Connection:
     connection = own_connection(app)
-    connection.ensure_connection(max_retries=1, timeout=1)
+    connect_once(connection)
     EXCHANGE(connection.default_channel).declare()
     return connection
 

@@ -11,6 +11,8 @@ from typing import Any
 from celery import Celery, shared_task
 from kombu import Connection, Queue
 
+from outbox.lost_hosts import rabbitmq_options, redis_options
+
 from .base import QUEUE
 
 #: Prefix of the outbox's tasks.
@@ -43,13 +45,6 @@ _SCHEDULE: Mapping[str, Mapping[str, Any]] = {
     "outbox.prune": {"task": "outbox.prune", "schedule": 300.0, "options": {"queue": QUEUE}},
 }
 
-#: Transport options of the outbox's own connections. Publishing to a frozen broker then fails
-#: instead of hanging, and RabbitMQ confirms each message. The project's own values have priority.
-_CONNECTION_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "redis": {"socket_timeout": 5, "socket_connect_timeout": 3},
-    "amqp": {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5},
-}
-
 
 def _apply_options(task: Any, _app: Celery) -> None:
     """Set the options again after `task_annotations` of the app, which may name all tasks."""
@@ -79,16 +74,38 @@ def add_schedule(conf: Any) -> None:
 
 
 def own_connection(app: Celery, *, is_for_reading: bool = False) -> Connection:
-    """Return a new connection to the app's broker with the timeouts that the outbox needs."""
+    """Return a new connection to the app's broker with the timeouts that the outbox needs.
+
+    Publishing to a frozen broker then fails instead of hanging, and RabbitMQ confirms each message.
+    The project's own values have priority.
+    """
     connect = app.connection_for_read if is_for_reading else app.connection_for_write
-    kind = connect().transport.driver_type
     given = app.conf.broker_transport_options or {}
-    ours = {
-        name: value
-        for name, value in _CONNECTION_OPTIONS.get(kind, {}).items()
-        if name not in given
-    }
-    return connect(transport_options=ours)
+    connection = connect()
+    kind = connection.transport.driver_type
+    ours: dict[str, Any] = {}
+    if kind == "redis":
+        ours = redis_options(master_name=str(given.get("master_name") or ""))
+    elif kind == "amqp":
+        ours = rabbitmq_options(nodes=_number_of_hosts(connection))
+    return connect(transport_options={k: v for k, v in ours.items() if k not in given})
+
+
+def connect_once(connection: Connection) -> None:
+    """Connect to the first host of the broker's URLs that answers; try each of them once.
+
+    Raises:
+        OperationalError: no host answers.
+    """
+    hosts = _number_of_hosts(connection)
+    if hosts == 1:
+        connection.ensure_connection(max_retries=1, timeout=1)
+    else:
+        connection.ensure_connection(max_retries=hosts - 1)
+
+
+def _number_of_hosts(connection: Connection) -> int:
+    return len(connection.alt) or 1
 
 
 def queue_of(app: Celery, name: str) -> Queue:

@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+from outbox.lost_hosts import postgresql_options
+
 
 class DatabaseUnavailable(Exception):
     """The server of DATABASE_URL provides no database; the text is the reason."""
@@ -40,7 +42,8 @@ def _execute(server: str, statement: str) -> None:
     import psycopg  # needed for PostgreSQL only
 
     try:
-        with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
+        options = postgresql_options(several_hosts=True)  # also for one: it creates a database
+        with psycopg.connect(server, autocommit=True, **options) as connection:
             connection.execute(statement.encode())
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0]

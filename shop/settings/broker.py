@@ -5,13 +5,40 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
+from outbox.lost_hosts import rabbitmq_options, redis_options
 from outbox.transports.sqs import transport_options
 
 from .apps import INSTALLED_APPS
 from .environment import env
 
-# REDIS_URL: redis://:password@host:6379/0 (or rediss://). AMQP_URL: RabbitMQ instead of Redis.
+
+def _of_each_sentinel(url: str) -> str:
+    """Return `sentinel://:password@one:26379,two:26379/0` as Celery reads it.
+
+    Celery takes the credentials of the URL that it tries, so each one has them.
+    """
+    if not url.startswith("sentinel://") or ";" in url:
+        return url
+    place, _slash, database = url.removeprefix("sentinel://").partition("/")
+    login, at, hosts = place.rpartition("@")
+    return ";".join(f"sentinel://{login}{at}{host}/{database}" for host in hosts.split(","))
+
+
+# REDIS_URL: redis://:password@host:6379/0 (or rediss://). With Sentinel, all Sentinels:
+# sentinel://:password@one:26379,two:26379,three:26379/0, with the password of Redis.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+# REDIS_MASTER_NAME: the name of the primary that Sentinel watches.
+REDIS_MASTER_NAME = env.str("REDIS_MASTER_NAME", default="")
+# SENTINEL_PASSWORD: the password of the Sentinels themselves, if they require one.
+SENTINEL_PASSWORD = env.str("SENTINEL_PASSWORD", default="")
+if REDIS_URL.startswith("sentinel://") and not REDIS_MASTER_NAME:
+    raise ImproperlyConfigured(
+        "REDIS_URL names Sentinels, and REDIS_MASTER_NAME is not set. Set it to the name in "
+        '"sentinel monitor NAME ...".'
+    )
+# AMQP_URL: RabbitMQ instead of Redis. Several nodes are separated by semicolons.
 AMQP_URL = env.str("AMQP_URL", default="")
 # SQS_URL: Amazon SQS instead of both: sqs:// with the role or AWS_... variables of the process, or
 # sqs://key:secret@host:port for another endpoint (percent-encode the secret).
@@ -36,7 +63,7 @@ SQS_QUEUES = env.list(
 # SQS_VISIBILITY_SECONDS: the queues' visibility timeout, six hours, as for Redis below.
 SQS_VISIBILITY_SECONDS = env.int("SQS_VISIBILITY_SECONDS", default=21600)
 
-CELERY_BROKER_URL = SQS_URL or AMQP_URL or REDIS_URL
+CELERY_BROKER_URL = SQS_URL or AMQP_URL or _of_each_sentinel(REDIS_URL)
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
@@ -52,18 +79,12 @@ if SQS_URL:
         visibility_timeout=SQS_VISIBILITY_SECONDS,
     )
 elif AMQP_URL:
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "confirm_publish": True,
-        "read_timeout": 5,
-        "write_timeout": 5,
-    }
+    CELERY_BROKER_TRANSPORT_OPTIONS = rabbitmq_options(nodes=len(AMQP_URL.split(";")))
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         # Longer than the longest task (the hard limit below), otherwise Redis delivers it twice.
         "visibility_timeout": int(timedelta(hours=6).total_seconds()),
-        "socket_timeout": 5,
-        "socket_connect_timeout": 3,
-        "socket_keepalive": True,
+        **redis_options(master_name=REDIS_MASTER_NAME, sentinel_password=SENTINEL_PASSWORD),
     }
 # Quorum queues survive the loss of a node, and replace RabbitMQ's classic queues.
 CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL and not SQS_URL else "classic"

@@ -6,11 +6,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
+from outbox.lost_hosts import postgresql_options
 from shared.private_files import close_to_others, create_database_file
 
 from .environment import LOCAL_DIR, env
 
-# DATABASE_URL: postgres://user:password@host:5432/name in production; SQLite by default.
+
+def _connect_to(database: dict[str, Any]) -> None:
+    """Let a lost host be noticed soon, and connect to the one of several that accepts writes.
+
+    Options of the URL, such as `?connect_timeout=10`, have priority.
+    """
+    hosts = str(database["HOST"]).split(",")
+    ports = str(database["PORT"]).split(",")
+    if database["PORT"] and len(ports) != len(hosts):
+        raise ImproperlyConfigured(
+            f"DATABASE_URL has {len(hosts)} hosts, and not as many ports. Give each host its port: "
+            "postgres://user:password@one:5432,two:5432/name."
+        )
+    database["HOST"] = ",".join(host.strip("[]") for host in hosts)  # libpq takes no brackets
+    ours = postgresql_options(several_hosts=len(hosts) > 1)
+    database["OPTIONS"] = {**ours, **database["OPTIONS"]}
+
+
+# DATABASE_URL: postgres://user:password@host:5432/name in production; SQLite by default. Several
+# hosts, a primary and its standbys, are separated by commas: @one:5432,two:5432/name.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{LOCAL_DIR / 'db.sqlite3'}")
 }
@@ -34,7 +56,7 @@ else:
     # DATABASE_MAX_AGE: seconds that a web process keeps its connection.
     _database["CONN_MAX_AGE"] = env.int("DATABASE_MAX_AGE", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
-    _options.setdefault("connect_timeout", 5)
+    _connect_to(_database)
     # BEHIND_PGBOUNCER: in transaction mode it lends a connection for one transaction, so a
     # server-side cursor must not outlive it. Prepared statements are off anyway, and no lock is
     # held for longer.

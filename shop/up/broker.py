@@ -104,16 +104,18 @@ def _require_answer(name: str, url: str) -> None:
 def _trouble(url: str) -> str | None:
     """Connect to the broker. Return the problem, or None."""
     try:
-        if urlsplit(url).scheme == "sqs":
+        if urlsplit(url).scheme in ("sqs", "sentinel"):
             options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+            url = settings.CELERY_BROKER_URL  # it names each Sentinel
             with Connection(url, transport_options=options) as connection:
                 open_channel(connection)
         elif urlsplit(url).scheme.startswith("redis"):
             with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
                 client.ping()
         else:
+            nodes = url.count(";") + 1
             with Connection(url, connect_timeout=2) as connection:
-                connection.ensure_connection(max_retries=1, timeout=4)
+                connection.ensure_connection(max_retries=nodes, timeout=4 * nodes)
     except Exception as error:  # each transport has its own; all mean "not ready"
         return str(error).rstrip(".") or type(error).__name__
     return None

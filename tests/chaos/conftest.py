@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos.brokers import broker_under_test, is_given, name_under_test
 from tests.chaos.stack import Stack, running_stack
+from tests.cluster.fixtures import network  # noqa: F401  a fixture
 
 QUEUES = ["outbox", "ground", "ground.outside", "ground.slow"]
 

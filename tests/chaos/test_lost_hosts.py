@@ -6,20 +6,19 @@ the connection, and PostgreSQL knows at once.
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 
-from tests.chaos.stack import Stack
+from tests.chaos.stack import ROOT, Stack
+from tests.cluster.network import Network
+from tests.cluster.postgresql import allow
 from tests.databases import own_postgresql
-from tests.hosts import Host, another_host
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -29,47 +28,41 @@ SETTINGS = "tests.chaos.settings"
 class Site:
     """A stack whose database another host reaches, too."""
 
-    def __init__(self, stack: Stack, host: Host) -> None:
+    def __init__(self, stack: Stack, network: Network) -> None:
         self.stack = stack
-        self.host = host
+        self._network = network
 
     def lose_host_in(self, where: str) -> None:
         """Start a process on the other host, and cut it off when it holds its locks."""
         at = urlsplit(self.stack.database_url)
         user = at.netloc.rpartition("@")[0]
-        url = urlunsplit(at._replace(netloc=f"{user}@{self.host.address}:{at.port}"))
+        url = urlunsplit(at._replace(netloc=f"{user}@{self._network.address}:{at.port}"))
         log = self.stack.folder / "lost.log"
-        command = [sys.executable, "-m", "tests.chaos.lost_host", where]
-        environment = {**self.stack.environment, "DATABASE_URL": url}
-        process = self.host.start(command, environment=environment, log=log)
+        with log.open("wb") as output:
+            self._network["one"].start(
+                [sys.executable, "-m", "tests.chaos.lost_host", where],
+                cwd=ROOT,
+                env={**self.stack.environment, "DATABASE_URL": url},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         self.stack.wait_until(lambda: "holding" in log.read_text(), "the other host holds locks")
-        self.host.cut()
-        os.killpg(process.pid, signal.SIGKILL)
+        self._network["one"].kill()
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(network: Network, tmp_path: Path) -> Iterator[Site]:
     with ExitStack() as cleanup:
-        host = cleanup.enter_context(another_host())
         server = cleanup.enter_context(
-            own_postgresql({"listen_addresses": f"127.0.0.1,{host.address}"})
+            own_postgresql({"listen_addresses": f"127.0.0.1,{network.address}"})
         )
         url = server.start()
-        _allow(url, host.network)
+        allow(url, network)
         stack = Stack(folder=tmp_path, database_url=url, settings=SETTINGS)
         cleanup.callback(stack.stop_all)
         stack.start_broker()
         stack.manage("migrate", "-v0")
-        yield Site(stack, host)
-
-
-def _allow(url: str, network: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute("SHOW hba_file").fetchone()
-        assert row is not None
-        with Path(row[0]).open("a") as rules:
-            rules.write(f"host all all {network} scram-sha-256\n")
-        connection.execute("SELECT pg_reload_conf()")
+        yield Site(stack, network)
 
 
 def done(stack: Stack) -> int:

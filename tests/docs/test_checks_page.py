@@ -7,7 +7,7 @@ import re
 from tests.docs.pages import ROOT, Page, names_in
 
 PAGE = Page("docs/reference/checks.md")
-PARTS = ("Handlers", "Events", "Settings", "Celery")
+PARTS = ("Handlers", "Events", "Settings", "Celery", "Lost hosts")
 
 _ID = re.compile(r'"(outbox\.[EW]\d{3})"')
 

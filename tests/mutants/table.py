@@ -15,6 +15,7 @@ from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
 from tests.mutants.local import LOCAL
+from tests.mutants.lost_hosts import LOST_HOSTS
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
@@ -33,6 +34,7 @@ MUTANTS: list[Mutant] = [
     *ENGINE,
     *RECOVERY,
     *OUTAGES,
+    *LOST_HOSTS,
     *PEOPLE,
     *SIGNS,
     *COROUTINES,

@@ -170,6 +170,70 @@ class TestTheQueuesOfSqs:
         assert "/123456789012/shop-payments-gateway'" in options
 
 
+class TestSeveralHosts:
+    """Settings with a primary and its standbys, Sentinels, or nodes of RabbitMQ."""
+
+    SENTINELS = "sentinel://:secret@one:26379,two:26379/0"
+
+    def test_of_postgresql_are_connected_to_where_writes_are_accepted(self, tmp_path):
+        url = "postgres://shop:secret@one:5432,[2001:db8::1]:5433/shop?keepalives_idle=7"
+
+        database = setting(tmp_path, "DATABASES['default']", DATABASE_URL=url)
+
+        assert "'HOST': 'one,2001:db8::1', 'PORT': '5432,5433'" in database
+        assert "'target_session_attrs': 'read-write'" in database
+        assert "'connect_timeout': 3" in database
+        assert "'keepalives_idle': 7" in database
+
+    @pytest.mark.parametrize("hosts", ["one:5432,two", "one,two:5432", "one:1,two:2,three"])
+    def test_of_postgresql_need_as_many_ports(self, tmp_path, hosts):
+        url = f"postgres://shop:secret@{hosts}/shop"
+
+        answer = manage(tmp_path, "check", DATABASE_URL=url)
+
+        assert answer.returncode == 1
+        assert "DATABASE_URL has " in answer.stderr
+        assert "Give each host its port: postgres://" in answer.stderr
+        assert "secret" not in answer.stderr
+
+    def test_may_be_one_without_any_option(self, tmp_path):
+        database = setting(tmp_path, "DATABASES['default']", DATABASE_URL="postgres://one/shop")
+
+        assert "target_session_attrs" not in database
+        assert "'tcp_user_timeout': 10000" in database
+
+    def test_of_sentinel_have_the_credentials_of_redis(self, tmp_path):
+        given = {"REDIS_URL": self.SENTINELS, "REDIS_MASTER_NAME": "shop"}
+
+        assert setting(tmp_path, "CELERY_BROKER_URL", **given) == (
+            "sentinel://:secret@one:26379/0;sentinel://:secret@two:26379/0"
+        )
+        options = setting(tmp_path, "CELERY_BROKER_TRANSPORT_OPTIONS", **given)
+        assert "'master_name': 'shop'" in options
+        assert "'retry': None" in options
+
+    def test_of_sentinel_need_the_name_of_the_primary(self, tmp_path):
+        answer = manage(tmp_path, "check", REDIS_URL=self.SENTINELS)
+
+        assert answer.returncode == 1
+        assert "REDIS_MASTER_NAME is not set" in answer.stderr
+
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {"REDIS_URL": SENTINELS, "REDIS_MASTER_NAME": "shop", "SENTINEL_PASSWORD": "other"},
+            {"AMQP_URL": "amqp://shop:secret@one//;amqp://shop:secret@two//"},
+            {"DATABASE_URL": "postgres://shop:secret@one:5432,two:5432/shop"},
+        ],
+    )
+    def test_pass_the_deployment_checks(self, tmp_path, variables):
+        given = {**PRODUCTION, **variables}
+
+        answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **given)
+
+        assert answer.returncode == 0, answer.stderr
+
+
 class TestProduction:
     @pytest.mark.parametrize("sign", [{"ALLOWED_HOSTS": "shop.example.com"}, {"DEBUG": "false"}])
     def test_without_a_secret_key_stops_with_an_error(self, tmp_path, sign):
@@ -187,6 +251,17 @@ class TestProduction:
         answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **variables)
 
         assert answer.returncode == 0, answer.stderr
+
+    @pytest.mark.parametrize("option", ["tcp_user_timeout=0", "keepalives=0", "connect_timeout=0"])
+    def test_is_refused_if_a_lost_database_would_stop_it_for_minutes(self, tmp_path, option):
+        url = f"{PRODUCTION['DATABASE_URL']}?{option}"
+
+        answer = manage(tmp_path, "check", "--deploy", **{**PRODUCTION, "DATABASE_URL": url})
+
+        assert answer.returncode == 1
+        assert f"set {option.partition('=')[0]}" in answer.stderr.lower().replace(
+            'databases["default"]["options"]["', ""
+        )
 
     def test_passes_the_deployment_checks(self, tmp_path):
         answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)

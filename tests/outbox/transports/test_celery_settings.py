@@ -15,6 +15,7 @@ from kombu import Connection, Exchange, Queue
 from outbox import celery as outbox_celery
 from outbox import subscribe
 from outbox.checks.celery import check_celery
+from outbox.lost_hosts import rabbitmq_options, redis_options
 from outbox.models import Delivery
 from outbox.relay.passes import relay
 from outbox.tasks import send_canary
@@ -131,14 +132,32 @@ class TestTheConnection:
         options = own_connection(app).transport_options
 
         assert options == {
+            **redis_options(),
             "socket_timeout": 60,
-            "socket_connect_timeout": 3,
             "visibility_timeout": 7200,
         }
         assert app.connection_for_write().transport_options == {
             "socket_timeout": 60,
             "visibility_timeout": 7200,
         }
+
+    def test_asks_the_next_sentinel_if_one_does_not_answer(self, app: Celery):
+        app.conf["broker_url"] = "sentinel://127.0.0.1:1/0;sentinel://127.0.0.1:2/0"
+        app.conf.broker_transport_options = {"master_name": "shop"}
+
+        options = own_connection(app).transport_options
+
+        assert options == redis_options(master_name="shop")
+        assert options["sentinel_kwargs"]["retry"] is None
+
+    def test_has_time_for_each_node_of_rabbitmq(self, app: Celery):
+        app.conf["broker_url"] = "amqp://127.0.0.1:1//;amqp://127.0.0.1:2//"
+
+        options = own_connection(app).transport_options
+
+        assert options == rabbitmq_options(nodes=2)
+        assert options["connect_retries_timeout"] > 2 * app.conf.broker_connection_timeout
+        assert rabbitmq_options(nodes=1).keys() < options.keys()
 
 
 class TestTheSchedule:

@@ -1,0 +1,1 @@
+from tests.cluster.fixtures import network  # noqa: F401  a fixture
