@@ -43,18 +43,19 @@ def order(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_safe
 def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Return the part of the page that changes, or 204 if the browser shows it already.
+    """Return what changes of the page: the next request, and the status if it is a new one.
 
-    htmx swaps nothing on a 204, so that screen readers announce changes only.
+    htmx swaps nothing on a 204. Screen readers announce the status, so it is not repeated.
     """
     if not request.user.is_authenticated:
         if "HX-Request" in request.headers:
             return HttpResponse(headers={"HX-Refresh": "true"})
         return _sign_in_first(request, pk)
-    context = _context(request, pk)
-    if request.GET.get("seen") == context["progress"].version:
+    context, seen = _context(request, pk), request.GET.get("seen", "")
+    if seen == context["progress"].version:
         return HttpResponse(status=204)
-    return render(request, "storefront/order_status.html", context)
+    context["is_new"] = seen.partition("-")[0] != context["progress"].shown
+    return render(request, "storefront/order_change.html", context)
 
 
 @require_POST

@@ -89,6 +89,15 @@ class TestASession:
         assert answer["HX-Refresh"] == "true"
         assert b"order" not in answer.content
 
+    def test_is_not_prolonged_by_a_page_that_reloads_itself(self, browser: Client, clock: Any):
+        for _ in range(4):
+            clock.shift(timedelta(minutes=14))
+            assert browser.get("/orders/?reload").status_code == 200
+
+        clock.shift(timedelta(minutes=14))
+
+        assert browser.get("/orders/?reload").status_code == 302
+
     def test_is_deleted_at_its_end(self, browser: Client, clock: Any):
         key = browser.cookies["sessionid"].value
         clock.shift(timedelta(hours=2))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from orders import services
 from orders.models import Order
@@ -89,7 +91,7 @@ class TestThePageOfAnOrder:
         page = browser.get(f"/orders/{order.pk}/").content.decode()
 
         assert f'hx-get="/orders/{order.pk}/status/?seen=' in page
-        assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page
+        assert f'content="3;url=/orders/{order.pk}/?reload"></noscript>' in page
 
     def test_gets_nothing_while_nothing_changes(self, browser, order):
         version = self.version(order)
@@ -107,6 +109,45 @@ class TestThePageOfAnOrder:
         assert "Cancelled: the goods were sold out." in answer.content.decode()
         assert "You paid nothing." in answer.content.decode()
 
+    @pytest.mark.parametrize(("age", "seconds"), [(0, 1), (60, 5), (600, 60), (86_400, 300)])
+    def test_asks_less_often_the_longer_nothing_changes(self, browser, order, age, seconds):
+        self.age(order, age)
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+
+        assert f'hx-trigger="every {seconds}s, visibilitychange from:document"' in page
+        assert f'content="{max(seconds, 3)};url=' in page
+
+    def test_gets_the_longer_interval_without_a_repeated_status(self, browser, order):
+        version = self.version(order)
+        self.age(order, 600)
+
+        answer = browser.get(f"/orders/{order.pk}/status/?seen={version}").content.decode()
+
+        assert "every 60s" in answer
+        assert "order-status" not in answer
+
+    @pytest.mark.parametrize("status", ["declined", "voided", "refunded", "forestalled"])
+    def test_asks_no_more_once_the_money_of_a_cancelled_order_is_settled(
+        self, browser, order, status
+    ):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        self.pay(order, status)
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+        part = browser.get(f"/orders/{order.pk}/status/?seen=earlier").content.decode()
+
+        assert "http-equiv" not in page
+        assert "hx-get" not in page + part
+        assert "order-status" in part
+
+    @pytest.mark.parametrize("status", ["intended", "authorized", "captured", "voiding"])
+    def test_asks_on_while_the_money_of_a_cancelled_order_moves(self, browser, order, status):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        self.pay(order, status)
+
+        assert "hx-get" in browser.get(f"/orders/{order.pk}/").content.decode()
+
     def test_asks_no_more_once_the_parcel_has_arrived(self, browser, order):
         Order.objects.filter(pk=order.pk).update(status="received", changed_at="2020-01-01T00Z")
 
@@ -117,19 +158,36 @@ class TestThePageOfAnOrder:
 
     def test_says_that_a_cancelled_payment_is_being_returned(self, browser, order):
         services.cancel_order(order_id=order.pk, by="user:1")
-        Payment.objects.create(
-            order_id=order.pk,
-            status="voiding",
-            amount=1280,
-            currency="JPY",
-            payment_method="tok_success",
-            authorization_id="a1",
-            cancelled_at=order.placed_at,
-        )
+        self.pay(order, "voiding")
 
         page = browser.get(f"/orders/{order.pk}/").content.decode()
 
         assert "The bank is releasing the reserved amount." in page
+
+    @staticmethod
+    def age(order: Order, seconds: float) -> None:
+        """Let the last change of the order be so long ago."""
+        Order.objects.filter(pk=order.pk).update(
+            changed_at=timezone.now() - timedelta(seconds=seconds)
+        )
+
+    @staticmethod
+    def pay(order: Order, status: str) -> None:
+        """Store the payment of a cancelled order."""
+        was_held = status not in {"intended", "declined", "forestalled"}
+        was_taken = status in {"captured", "refunding", "refunded"}
+        Payment.objects.create(
+            order_id=order.pk,
+            status=status,
+            amount=1280,
+            currency="JPY",
+            payment_method="tok_success",
+            authorization_id="a1" if was_held else "",
+            capture_id="c1" if was_taken else "",
+            void_id="v1" if status == "voided" else "",
+            declined_reason="no money" if status == "declined" else "",
+            cancelled_at=order.placed_at,
+        )
 
     @staticmethod
     def version(order: Order) -> str:
