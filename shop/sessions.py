@@ -41,6 +41,7 @@ class SessionLimitMiddleware:
         if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in request.session:
             if _has_ended(request.session):
                 request.session.flush()
+                request.session_has_ended = True  # type: ignore[attr-defined]  # for the storefront
                 if is_polling:  # reload the whole page, not the part that was polled
                     return HttpResponse(headers={"HX-Refresh": "true"})
             # A page that asks again by itself does not show that a person is present.

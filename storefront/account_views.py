@@ -17,6 +17,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from storefront.baskets import basket_of
 from storefront.forms import SignInForm, SignUpForm
 
 HOME = "storefront:catalogue"
@@ -78,6 +79,7 @@ def _created(form: SignUpForm) -> User | None:
 def sign_out(request: HttpRequest) -> HttpResponse:
     """Sign out, which empties the basket."""
     logout(request)
+    basket_of(request).forget()
     messages.info(request, _("You are signed out."))
     return redirect(HOME)
 

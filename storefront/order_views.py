@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from orders import queries as orders
 from storefront import services
 from storefront.api_client import RefusedByApi
-from storefront.baskets import Basket
+from storefront.baskets import basket_of
 from storefront.progress import progress_of
 
 SIGN_IN = "storefront:sign_in"
@@ -77,7 +77,7 @@ def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not request.user.is_authenticated:
         return _sign_in_first(request, pk)
     lines = {line.sku: line.quantity for line in _own(request, pk).lines}
-    Basket(request.session).fill(lines)
+    basket_of(request).fill(lines)
     messages.info(request, _("The products of the order are in your basket."))
     return redirect("storefront:basket")
 

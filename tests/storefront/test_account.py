@@ -8,7 +8,7 @@ from django.core.cache import cache
 
 from storefront.account_views import SignUpThrottle
 from storefront.forms import SignUpForm
-from tests.storefront.factories import PASSWORD, customer, product, put_into_basket
+from tests.storefront.factories import PASSWORD, basket_of, customer, product, put_into_basket
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -40,7 +40,7 @@ class TestASignUp:
         answer = client.post("/account/sign-up/", {**NEW, "next": "/checkout/"})
 
         assert answer.headers["Location"] == "/checkout/"
-        assert client.session["basket_lines"] == {"TEA": 1}
+        assert basket_of(client) == {"TEA": 1}
 
     @pytest.mark.parametrize(
         "wrong",
@@ -124,7 +124,7 @@ class TestASignOut:
 
         client.post("/account/sign-out/")
 
-        assert "basket_lines" not in client.session
+        assert basket_of(client) == {}
         assert "_auth_user_id" not in client.session
 
     def test_is_no_link_that_another_site_could_use(self, client):

@@ -15,7 +15,7 @@ from orders.models import Order
 from outbox.models import Event
 from payments.models import Payment
 from storefront.progress import progress_of
-from tests.storefront.factories import customer, product, signed_in
+from tests.storefront.factories import basket_of, customer, product, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -264,4 +264,4 @@ class TestAnOrderThatIsOrderedAgain:
     def test_fills_the_basket(self, browser, order):
         browser.post(f"/orders/{order.pk}/again/")
 
-        assert browser.session["basket_lines"] == {"TEA": 1}
+        assert basket_of(browser) == {"TEA": 1}
