@@ -46,7 +46,12 @@ TEXTS: dict[int, tuple[str | Promise, str | Promise]] = {
 
 
 def error_page(
-    status: int, *, request: HttpRequest | None = None, why: str = "", wait: float | None = None
+    status: int,
+    *,
+    request: HttpRequest | None = None,
+    why: str = "",
+    wait: float | None = None,
+    back: tuple[str, str] | None = None,
 ) -> HttpResponse:
     """Return the page of an error.
 
@@ -54,13 +59,16 @@ def error_page(
         request: shows who is signed in. Without it, the page reads no database.
         why: the sentence, if it is not the usual one of the status.
         wait: seconds until the same request may succeed.
+        back: the address to go on at, and the text of its link; by default the products.
     """
     title, text = TEXTS[status]
+    url, link = back or (resolve_url("storefront:catalogue"), _("To the products"))
     context = {
         "title": title,
         "text": why or text,
         "wait": math.ceil(wait or 0),
-        "back": resolve_url("storefront:catalogue"),
+        "back": url,
+        "back_text": link,
         "correlation_id": _correlation_id() if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "",
     }
     page = render_to_string("storefront/error.html", context, request)

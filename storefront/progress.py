@@ -45,8 +45,12 @@ CANCELLED = {
     "requested": _("Cancelled, as you asked."),
     "overdue": _("Cancelled: the order was not completed in time."),
 }
+CANCELLED_BY_STAFF = _("Cancelled by the shop.")
 #: By the status of the payment, for a cancelled order.
 MONEY_BACK = {
+    "intended": _(
+        "The bank has not answered yet. If it reserves the amount, it releases it again."
+    ),
     "authorized": _("The bank will release the reserved amount."),
     "capturing": _("The bank will return the amount."),
     "captured": _("The bank will return the amount."),
@@ -104,13 +108,21 @@ def progress_of(order: OrderSummary) -> Progress:
     payment = payment_of(order.order_id)
     is_cancelled = order.status == "cancelled"
     return Progress(
-        headline=CANCELLED[order.cancel_reason] if is_cancelled else HEADLINES[order.status],
+        headline=_headline(order),
         money=_money(payment) if is_cancelled else "",
         steps=_steps(order),
         is_cancelled=is_cancelled,
         may_cancel=order.status in {"placed", "confirmed", "ready_to_ship"},
         seconds=_pace(order, payment),
     )
+
+
+def _headline(order: OrderSummary) -> str | Promise:
+    if order.status != "cancelled":
+        return HEADLINES[order.status]
+    if order.cancel_reason == "requested" and not order.is_cancelled_by_customer:
+        return CANCELLED_BY_STAFF
+    return CANCELLED[order.cancel_reason]
 
 
 def _money(payment: PaymentSummary | None) -> str | Promise:

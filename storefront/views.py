@@ -19,6 +19,7 @@ from shared.money import CurrencyMismatch, Money, add_up
 from storefront import services
 from storefront.api_client import RefusedByApi
 from storefront.baskets import MOST_UNITS, basket_of
+from storefront.error_pages import error_page
 from storefront.forms import BasketForm, CheckoutForm, lines_of
 
 PRODUCTS_ON_A_PAGE = 24
@@ -136,6 +137,9 @@ def _place(request: HttpRequest) -> HttpResponse:
         messages.info(request, _("You have placed this order before. This list shows it."))
         return redirect("storefront:orders")
     except RefusedByApi as refusal:
+        if refusal.wait is not None:
+            back = (reverse("storefront:checkout"), _("To the checkout"))
+            return error_page(429, request=request, wait=refusal.wait, back=back)
         for sentence in refusal.sentences:
             form.add_error(None, sentence)
         return _show_again(request, form)

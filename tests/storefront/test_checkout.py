@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client
 
+from api.throttling import UserRateThrottle
 from inventory.models import Product
 from orders.models import Order
 from outbox.models import Event
@@ -85,6 +87,14 @@ class TestTheBasket:
         put_into_basket(client, product("CLOCK", units=1), 2)
 
         assert "Only 1 unit is available now." in client.get("/basket/").content.decode()
+
+    def test_says_that_it_takes_no_more_units(self, client, tea):
+        put_into_basket(client, tea, 60)
+
+        put_into_basket(client, tea, 60)
+
+        assert basket_of(client) == {tea: 99}
+        assert "at most 99 units" in client.get("/").content.decode()
 
     def test_of_a_visitor_without_cookies_stores_nothing(self, tea):
         for _ in range(3):
@@ -267,6 +277,32 @@ class TestARefusedOrder:
 
         assert answer.status_code == 403
         assert not Order.objects.exists()
+
+
+class TestTooManyOrders:
+    @pytest.fixture(autouse=True)
+    def one_request_in_an_hour(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache.clear()
+        monkeypatch.setattr(UserRateThrottle, "rate", "1/hour", raising=False)
+
+    def test_are_refused_with_the_time_to_wait_and_the_basket_kept(self, alice, tea):
+        alice.post("/checkout/", checkout_form(alice))
+        put_into_basket(alice, tea)
+
+        answer = alice.post("/checkout/", checkout_form(alice))
+
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) > 3000
+        assert "<h1>Please wait</h1>" in answer.content.decode()
+        assert basket_of(alice) == {tea: 1}
+
+    def test_are_refused_for_cancellations_too(self, alice):
+        alice.post("/checkout/", checkout_form(alice))
+
+        answer = alice.post(f"/orders/{Order.objects.get().pk}/cancel/")
+
+        assert answer.status_code == 429
+        assert "Retry-After" in answer.headers
 
 
 class TestAVisitorWithoutASession:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from orders import services
 from orders.models import Order
 from outbox.models import Event
 from payments.models import Payment
+from storefront import order_views
 from storefront.progress import progress_of
-from tests.storefront.factories import basket_of, customer, product, signed_in
+from tests.storefront.factories import (
+    basket_of,
+    customer,
+    product,
+    put_into_basket,
+    signed_in,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +90,7 @@ class TestTheSentences:
         from payments.models import Status
         from storefront.progress import CANCELLED, HEADLINES, MONEY_BACK
 
-        without_money = {Status.INTENDED, Status.DECLINED, Status.FORESTALLED}
+        without_money = {Status.DECLINED, Status.FORESTALLED}
         assert set(HEADLINES) == set(Order.Status) - {Order.Status.CANCELLED}
         assert set(CANCELLED) == set(Order.CancelReason)
         assert set(MONEY_BACK) == set(Status) - without_money
@@ -196,6 +206,66 @@ class TestThePageOfAnOrder:
         return progress_of(summary(order.pk)).version
 
 
+class TestTheSentenceOfACancellation:
+    def test_names_the_customer_who_asked_for_it(self, browser, alice, order):
+        services.cancel_order(order_id=order.pk, by=f"user:{alice.pk}")
+
+        assert "Cancelled, as you asked." in self.page(browser, order)
+
+    def test_names_the_shop_if_staff_cancelled(self, browser, order):
+        services.cancel_order(order_id=order.pk, by="user:0")
+
+        page = self.page(browser, order)
+
+        assert "Cancelled by the shop." in page
+        assert "as you asked" not in page
+
+    def test_does_not_say_that_nothing_was_paid_while_the_bank_is_asked(self, browser, order):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        TestThePageOfAnOrder.pay(order, "intended")
+
+        page = self.page(browser, order)
+
+        assert "You paid nothing." not in page
+        assert "The bank has not answered yet." in page
+
+    @staticmethod
+    def page(browser: Client, order: Order) -> str:
+        return browser.get(f"/orders/{order.pk}/").content.decode()
+
+
+class TestTheListOfOrders:
+    @pytest.fixture(autouse=True)
+    def two_on_a_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(order_views, "ORDERS_ON_A_PAGE", 2)
+
+    def test_leads_from_page_to_page_the_newest_first(self, browser, alice):
+        references = [place(alice).reference for _ in range(5)][::-1]
+        url, shown = "/orders/", []
+
+        while url:
+            page = browser.get(url).content.decode()
+            shown.append([reference for reference in references if reference in page])
+            found = re.search(r'rel="next" href="([^"]*)"', page)
+            url = f"/orders/{found[1]}" if found else ""
+
+        assert shown == [references[:2], references[2:4], references[4:]]
+
+    def test_costs_the_same_on_each_page(self, browser, alice):
+        orders = [place(alice) for _ in range(5)][::-1]
+
+        with CaptureQueriesContext(connection) as queries:
+            browser.get(f"/orders/?before={orders[2].pk}")
+
+        ours = [query["sql"] for query in queries if "orders_order" in query["sql"]]
+        assert len(ours) == 1
+        assert not re.search("COUNT|OFFSET|orders_orderline", ours[0])
+
+    @pytest.mark.parametrize("before", ["x", "", "1"])
+    def test_begins_again_at_an_unknown_place(self, browser, order, before):
+        assert order.reference in browser.get(f"/orders/?before={before}").content.decode()
+
+
 class TestAnOrderOfSomebodyElse:
     @pytest.mark.parametrize("part", ["", "status/"])
     @pytest.mark.parametrize("rights", [{}, {"is_staff": True, "is_superuser": True}])
@@ -265,3 +335,18 @@ class TestAnOrderThatIsOrderedAgain:
         browser.post(f"/orders/{order.pk}/again/")
 
         assert basket_of(browser) == {"TEA": 1}
+
+    def test_adds_to_what_is_in_the_basket(self, browser, order):
+        put_into_basket(browser, product("WHISK"))
+        put_into_basket(browser, "TEA", 2)
+
+        browser.post(f"/orders/{order.pk}/again/")
+
+        assert basket_of(browser) == {"WHISK": 1, "TEA": 3}
+
+    def test_says_which_units_did_not_fit(self, browser, order):
+        put_into_basket(browser, "TEA", 99)
+
+        page = browser.post(f"/orders/{order.pk}/again/", follow=True).content.decode()
+
+        assert "Not all units fit into your basket: Green tea." in page
