@@ -62,6 +62,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+# The link to a new password in an e-mail of the storefront is valid for an hour.
+PASSWORD_RESET_TIMEOUT = 3600
 
 # After so many wrong passwords an address is locked out, even with the right password. The
 # database counts for all web processes.
