@@ -14,6 +14,7 @@ from django.views import defaults
 from django.views.csrf import csrf_failure as djangos_csrf_failure
 from rest_framework import exceptions
 
+from outbox.context import current_cause
 from shop.problems import API, BadRequest, InternalError, as_refusal, problem
 from storefront.error_pages import error_page, untrusted_form
 
@@ -54,7 +55,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     if request.path.startswith(API):
         return problem(InternalError())
     if _is_of_storefront(request):
-        return error_page(500)
+        return error_page(500, correlation_id=str(current_cause().correlation_id))
     return defaults.server_error(request)
 
 

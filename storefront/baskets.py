@@ -72,9 +72,9 @@ class Basket:
 
     def add(self, sku: str, quantity: int) -> set[str]:
         """Add units of a product, as `fill` does."""
-        return self.set(sku, self.lines.get(sku, 0) + quantity)
+        return self.replace(sku, self.lines.get(sku, 0) + quantity)
 
-    def set(self, sku: str, quantity: int) -> set[str]:
+    def replace(self, sku: str, quantity: int) -> set[str]:
         """Replace the units of a product, as `fill` does; 0 removes it."""
         return self.fill({**self.lines, sku: quantity})
 

@@ -13,8 +13,6 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from outbox.context import current_cause
-
 #: By status of HTTP: the heading, and what to do.
 TEXTS: dict[int, tuple[str | Promise, str | Promise]] = {
     HTTPStatus.BAD_REQUEST: (
@@ -52,6 +50,7 @@ def error_page(
     why: str = "",
     wait: float | None = None,
     back: tuple[str, str] | None = None,
+    correlation_id: str = "",
 ) -> HttpResponse:
     """Return the page of an error.
 
@@ -60,6 +59,7 @@ def error_page(
         why: the sentence, if it is not the usual one of the status.
         wait: seconds until the same request may succeed.
         back: the address to go on at, and the text of its link; by default the products.
+        correlation_id: by which staff find what happened.
     """
     title, text = TEXTS[status]
     url, link = back or (resolve_url("storefront:catalogue"), _("To the products"))
@@ -69,7 +69,7 @@ def error_page(
         "wait": math.ceil(wait or 0),
         "back": url,
         "back_text": link,
-        "correlation_id": _correlation_id() if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "",
+        "correlation_id": correlation_id,
     }
     page = render_to_string("storefront/error.html", context, request)
     headers = {"Retry-After": str(context["wait"])} if wait else {}
@@ -98,7 +98,3 @@ def _page_of_form(request: HttpRequest) -> str:
         url, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return url if is_ours else resolve_url("storefront:basket")
-
-
-def _correlation_id() -> str:
-    return str(current_cause().correlation_id)

@@ -89,10 +89,12 @@ class ForgottenPasswordForm(PasswordResetForm):
 
     def get_users(self, email: str) -> Iterator[User]:
         """Return the customers with this address. Staff get a new password in the admin."""
-        found: Iterator[User] = super().get_users(email)
+        found = super().get_users(email)
         return (user for user in found if not (user.is_staff or user.is_superuser))
 
-    def save(self, *, request: HttpRequest, **options: Any) -> None:
+    def save(  # type: ignore[override]  # Django's view gives the request, and options of an e-mail
+        self, *, request: HttpRequest, **options: Any
+    ) -> None:
         """Request the e-mail. It is sent by another process, so the answer takes as long."""
         address = self.cleaned_data["email"]
         users = list(self.get_users(address))

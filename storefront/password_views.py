@@ -6,14 +6,15 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.models import User
 from django.contrib.auth.views import (
     PasswordChangeView,
     PasswordResetConfirmView,
     PasswordResetDoneView,
     PasswordResetView,
 )
-from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse_lazy
@@ -51,7 +52,7 @@ class ChangePassword(LoginRequiredMixin, PasswordChangeView):
             return error_page(429, request=request, wait=wait)
         return super().post(request, *args, **kwargs)
 
-    def form_valid(self, form: Form) -> HttpResponse:
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         """Say that the password is changed."""
         messages.success(self.request, _("Your password is changed."))
         return super().form_valid(form)
@@ -91,7 +92,7 @@ class NewPassword(PasswordResetConfirmView):
     extra_context = {"button": gettext_lazy("Change the password")}
     success_url = reverse_lazy(SIGN_IN)
 
-    def form_valid(self, form: Form) -> HttpResponse:
+    def form_valid(self, form: SetPasswordForm[User]) -> HttpResponse:
         """Say that the password is changed."""
         messages.success(self.request, _("Your password is changed. Sign in with it."))
         return super().form_valid(form)

@@ -77,7 +77,7 @@ def change_basket(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("This product is not on sale any more."))
         quantity = 0
     basket, adds = basket_of(request), form.cleaned_data["adds"] and name
-    unfit = basket.add(sku, quantity) if adds else basket.set(sku, quantity)
+    unfit = basket.add(sku, quantity) if adds else basket.replace(sku, quantity)
     if unfit:
         messages.error(request, _why_unfit(sku in basket.lines, name))
     elif adds:
