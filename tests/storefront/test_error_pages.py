@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import path
 from django.utils.functional import SimpleLazyObject
@@ -120,9 +120,12 @@ class TestAnInternalError:
     def test_reads_no_database(self):
         """This test may use none. A page that shows who is signed in would read the user."""
         request = RequestFactory().get("/")
-        request.user = SimpleLazyObject(User.objects.get)
+        request.user = SimpleLazyObject(User.objects.get)  # type: ignore[assignment]  # stands for it
 
-        assert BRAND in server_error(request).content.decode()
+        answer = server_error(request)
+
+        assert isinstance(answer, HttpResponse)
+        assert BRAND in answer.content.decode()
 
 
 @pytest.mark.django_db
