@@ -15,6 +15,7 @@ anywhere. The project defines the form of errors (`shop/problems.py`). An app ra
 
 from __future__ import annotations
 
+from .addresses import counted_address
 from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once, erase_answers_of
 from .linking import FIRST_ID, ITS_ID, SAME_ID, link, links
@@ -46,6 +47,7 @@ __all__ = [
     "StrictIntegerField",
     "StrictSerializer",
     "answer_once",
+    "counted_address",
     "erase_answers_of",
     "if_changed",
     "link",

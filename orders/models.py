@@ -146,6 +146,14 @@ class Order(models.Model):
         return Money(amount=self.total_amount, currency=self.currency)
 
     @property
+    def is_cancelled_by_customer(self) -> bool:
+        """Whether the customer, and not staff, requested the cancellation."""
+        if self.cancel_reason != self.CancelReason.REQUESTED:
+            return False
+        moves = self.history.filter(to_status=self.Status.CANCELLED)
+        return moves.filter(cause__endswith=f"user:{self.customer_id}").exists()
+
+    @property
     def is_complete(self) -> bool:
         """Whether stock is reserved and the payment is authorized."""
         return bool(self.stock_reserved_at and self.payment_authorized_at)

@@ -50,6 +50,7 @@ class OrderSummary:
     reference: str
     status: str
     cancel_reason: str
+    is_cancelled_by_customer: bool
     total: Money
     lines: list[SummaryLine]
     carrier: str
@@ -114,6 +115,7 @@ def summary(order_id: UUID) -> OrderSummary:
         reference=order.reference,
         status=order.status,
         cancel_reason=order.cancel_reason,
+        is_cancelled_by_customer=order.is_cancelled_by_customer,
         total=order.total,
         carrier=order.carrier,
         tracking_number=order.tracking_number,
@@ -137,6 +139,19 @@ def summary(order_id: UUID) -> OrderSummary:
 def orders_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
     """Return the user's own orders, with their lines."""
     return Order.objects.filter(customer_id=user.pk).prefetch_related("lines")
+
+
+def newest_of(
+    user: AbstractBaseUser | AnonymousUser, *, before: UUID | None, most: int
+) -> list[Order]:
+    """Return the user's own orders without their lines, the newest first, in one query.
+
+    Args:
+        before: the id of the order after which the list goes on; None: from the newest one.
+        most: maximum orders.
+    """
+    orders = Order.objects.filter(customer_id=user.pk).order_by("-id")
+    return list((orders.filter(pk__lt=before) if before else orders)[:most])
 
 
 def orders_seen_by(user: User | AnonymousUser) -> QuerySet[Order]:

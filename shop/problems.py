@@ -15,10 +15,8 @@ from urllib.parse import quote
 from django.core.exceptions import BadRequest as DjangosBadRequest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
-from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -78,7 +76,7 @@ class InternalError(exceptions.APIException):
 
 def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
     """Answer an exception of a view. Return None for a bug, which Django logs first."""
-    refusal = _as_refusal(error)
+    refusal = as_refusal(error)
     if refusal is None:
         return None
     if isinstance(refusal, exceptions.NotAuthenticated):
@@ -121,22 +119,6 @@ def title_of(kind: type[exceptions.APIException]) -> str:
     return str(TITLES.get(kind.default_code, kind.default_detail))
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Answer for Django's handler400."""
-    if request.path.startswith(API):
-        return problem(_as_refusal(exception) or BadRequest())
-    if isinstance(exception, DjangosBadRequest):  # its text is meant for visitors
-        return render(request, "shop/refused.html", {"why": exception}, status=400)
-    return defaults.bad_request(request, exception)
-
-
-def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Answer for Django's handler500."""
-    if request.path.startswith(API):
-        return problem(InternalError())
-    return defaults.server_error(request)
-
-
 class Nothing(APIView):
     """Any other address under /api/: 404, also where DEBUG would show its own page."""
 
@@ -152,7 +134,8 @@ class Nothing(APIView):
         raise exceptions.NotFound(text)
 
 
-def _as_refusal(error: Exception) -> exceptions.APIException | None:
+def as_refusal(error: Exception) -> exceptions.APIException | None:
+    """Return the problem of an exception; None for a bug."""
     match error:
         case exceptions.APIException():
             return error

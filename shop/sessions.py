@@ -18,6 +18,8 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 SIGNED_IN, SEEN = "signed_in_at", "seen_at"
+#: The parameter of an address to which a page without JavaScript reloads itself.
+RELOADS = "reload"
 #: Seconds between two writes of the time of the latest request.
 RESOLUTION = 60.0
 
@@ -35,14 +37,15 @@ class SessionLimitMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # A page that polls every few seconds does not show that a person is present.
         is_polling = "HX-Request" in request.headers
         if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in request.session:
             if _has_ended(request.session):
                 request.session.flush()
+                request.session_has_ended = True  # type: ignore[attr-defined]  # for the storefront
                 if is_polling:  # reload the whole page, not the part that was polled
                     return HttpResponse(headers={"HX-Refresh": "true"})
-            elif not is_polling:
+            # A page that asks again by itself does not show that a person is present.
+            elif not is_polling and RELOADS not in request.GET:
                 _note_use(request.session)
         return self.get_response(request)
 

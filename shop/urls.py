@@ -62,5 +62,7 @@ urlpatterns = [
     re_path(r"^api/", problems.Nothing.as_view()),
 ]
 
-handler400 = "shop.problems.bad_request"
-handler500 = "shop.problems.server_error"
+handler400 = "shop.error_handlers.bad_request"
+handler403 = "shop.error_handlers.permission_denied"
+handler404 = "shop.error_handlers.not_found"
+handler500 = "shop.error_handlers.server_error"

@@ -13,24 +13,13 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
-from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
-from rest_framework.views import APIView
 
+from storefront.baskets import basket_of
+from storefront.error_pages import error_page
 from storefront.forms import SignInForm, SignUpForm
+from storefront.throttles import SignUpThrottle, wait_of
 
 HOME = "storefront:catalogue"
-
-
-class SignUpThrottle(SimpleRateThrottle):
-    """Limit on new accounts from one address; each web process counts for itself."""
-
-    scope = "sign_up"
-    rate = "30/hour"
-
-    def get_cache_key(self, request: Request, view: APIView | None) -> str:
-        """Return the key of the count of the client's address."""
-        return f"sign_up_{request.META.get('REMOTE_ADDR', '')}"
 
 
 class SignIn(LoginView):
@@ -45,19 +34,16 @@ class SignIn(LoginView):
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_up(request: HttpRequest) -> HttpResponse:
     """Create an account and sign in. The basket is kept."""
+    if request.method == "POST" and (wait := wait_of(SignUpThrottle, request)):
+        why = _("Too many accounts were created from your address. Nothing was changed.")
+        return error_page(429, request=request, why=why, wait=wait)
     form = SignUpForm(request.POST or None)
-    status = 200
-    if request.method == "POST" and form.is_valid():
-        if SignUpThrottle().allow_request(request, None):  # type: ignore[arg-type]  # it reads META only
-            if user := _created(form):
-                login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-                # redirect() would take "docs" for the name of a page.
-                return HttpResponseRedirect(_next(request))
-        else:
-            form.add_error(None, _("Too many accounts were created here. Try again in an hour."))
-            status = 429
+    if request.method == "POST" and form.is_valid() and (user := _created(form)):
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        # redirect() would take "docs" for the name of a page.
+        return HttpResponseRedirect(_next(request))
     context = {"form": form, "next": _next(request)}
-    return render(request, "storefront/sign_up.html", context, status=status)
+    return render(request, "storefront/sign_up.html", context)
 
 
 def _created(form: SignUpForm) -> User | None:
@@ -78,6 +64,7 @@ def _created(form: SignUpForm) -> User | None:
 def sign_out(request: HttpRequest) -> HttpResponse:
     """Sign out, which empties the basket."""
     logout(request)
+    basket_of(request).forget()
     messages.info(request, _("You are signed out."))
     return redirect(HOME)
 

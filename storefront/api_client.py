@@ -30,10 +30,12 @@ class RefusedByApi(Exception):
         code: the stable code of the problem, such as "idempotency_key_reused".
         detail: a sentence for the user.
         errors: the wrong parts of the body, as in RFC 9457: pointer, code and detail.
+        wait: seconds until the request may succeed, after too many; else None.
     """
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, problem: Mapping[str, Any], *, wait: int | None = None) -> None:
         self.status = status
+        self.wait = wait
         self.code = str(problem.get("code", ""))
         self.detail = str(problem.get("detail", ""))
         self.errors: list[dict[str, str]] = list(problem.get("errors", ()))
@@ -65,7 +67,8 @@ def post(
     answer = found.func(_request(request, path, key, body), *found.args, **found.kwargs)
     document = answer.data if hasattr(answer, "data") else json.loads(answer.content)
     if answer.status_code >= HTTPStatus.BAD_REQUEST:
-        raise RefusedByApi(answer.status_code, document)
+        wait = answer.headers.get("Retry-After", "")
+        raise RefusedByApi(answer.status_code, document, wait=int(wait) if wait else None)
     return dict(document)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
+from django.contrib.auth.forms import (
+    AuthenticationForm,
+    PasswordResetForm,
+    UserCreationForm,
+)
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
 from shared.sign_in import ShortNameMixin
+from storefront import services
 from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
 from storefront.cards import cards_in_use
 
@@ -75,3 +82,24 @@ class SignUpForm(UserCreationForm):  # type: ignore[type-arg]  # generic in stub
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username", "email")
+
+
+class ForgottenPasswordForm(PasswordResetForm):
+    """The e-mail address of a customer who forgot the password."""
+
+    def get_users(self, email: str) -> Iterator[User]:
+        """Return the customers with this address. Staff get a new password in the admin."""
+        found = super().get_users(email)
+        return (user for user in found if not (user.is_staff or user.is_superuser))
+
+    def save(  # type: ignore[override]  # Django's view gives the request, and options of an e-mail
+        self, *, request: HttpRequest, **options: Any
+    ) -> None:
+        """Request the e-mail. It is sent by another process, so the answer takes as long."""
+        address = self.cleaned_data["email"]
+        users = list(self.get_users(address))
+        services.request_new_password(
+            address=address,
+            user_ids=[user.pk for user in users],
+            origin=f"{request.scheme}://{request.get_host()}",
+        )

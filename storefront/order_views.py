@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -18,7 +17,8 @@ from django.views.decorators.http import require_POST, require_safe
 from orders import queries as orders
 from storefront import services
 from storefront.api_client import RefusedByApi
-from storefront.baskets import Basket
+from storefront.baskets import basket_of
+from storefront.error_pages import error_page
 from storefront.progress import progress_of
 
 SIGN_IN = "storefront:sign_in"
@@ -29,9 +29,12 @@ ORDERS_ON_A_PAGE = 20
 @login_required(login_url=SIGN_IN)
 def order_list(request: HttpRequest) -> HttpResponse:
     """Show the customer's orders, the newest first."""
-    pages = Paginator(orders.orders_of(request.user), ORDERS_ON_A_PAGE)
-    page = pages.get_page(request.GET.get("page"))
-    return render(request, "storefront/orders.html", {"page": page})
+    before = _as_id(request.GET.get("before", ""))
+    found = orders.newest_of(request.user, before=before, most=ORDERS_ON_A_PAGE + 1)
+    shown = found[:ORDERS_ON_A_PAGE]
+    older = shown[-1].pk if len(found) > len(shown) else None
+    context = {"orders": shown, "older": older, "is_first": before is None}
+    return render(request, "storefront/orders.html", context)
 
 
 @require_safe
@@ -43,18 +46,19 @@ def order(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_safe
 def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Return the part of the page that changes, or 204 if the browser shows it already.
+    """Return what changes of the page: the next request, and the status if it is a new one.
 
-    htmx swaps nothing on a 204, so that screen readers announce changes only.
+    htmx swaps nothing on a 204. Screen readers announce the status, so it is not repeated.
     """
     if not request.user.is_authenticated:
         if "HX-Request" in request.headers:
             return HttpResponse(headers={"HX-Refresh": "true"})
         return _sign_in_first(request, pk)
-    context = _context(request, pk)
-    if request.GET.get("seen") == context["progress"].version:
+    context, seen = _context(request, pk), request.GET.get("seen", "")
+    if seen == context["progress"].version:
         return HttpResponse(status=204)
-    return render(request, "storefront/order_status.html", context)
+    context["is_new"] = seen.partition("-")[0] != context["progress"].shown
+    return render(request, "storefront/order_change.html", context)
 
 
 @require_POST
@@ -66,18 +70,26 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         services.cancel_order(request, order_id=pk)
     except RefusedByApi as refusal:
+        if refusal.wait is not None:
+            back = (reverse("storefront:order", args=[pk]), _("To the order"))
+            return error_page(429, request=request, wait=refusal.wait, back=back)
         messages.error(request, refusal.detail)
     return redirect("storefront:order", pk)
 
 
 @require_POST
 def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Put the products of an order into the basket."""
+    """Add the products of an order to the basket."""
     if not request.user.is_authenticated:
         return _sign_in_first(request, pk)
-    lines = {line.sku: line.quantity for line in _own(request, pk).lines}
-    Basket(request.session).fill(lines)
-    messages.info(request, _("The products of the order are in your basket."))
+    basket, lines = basket_of(request), _own(request, pk).lines
+    more = {line.sku: basket.lines.get(line.sku, 0) + line.quantity for line in lines}
+    if unfit := basket.fill({**basket.lines, **more}):
+        names = ", ".join(line.name for line in lines if line.sku in unfit)
+        text = _("Not all units fit into your basket: %(products)s.")
+        messages.warning(request, text % {"products": names})
+    else:
+        messages.info(request, _("The products of the order are in your basket."))
     return redirect("storefront:basket")
 
 
@@ -85,6 +97,13 @@ def _sign_in_first(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Send the customer to the sign-in, and from there to the order: a POST cannot be repeated."""
     query = urlencode({"next": reverse("storefront:order", args=[pk])})
     return redirect(f"{reverse(SIGN_IN)}?{query}")
+
+
+def _as_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _own(request: HttpRequest, pk: UUID) -> orders.OrderSummary:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.db.models import TextChoices
 from django.utils import timezone
@@ -14,10 +13,13 @@ from django.utils.translation import gettext_lazy as _
 from orders.queries import OrderSummary
 from payments.queries import PaymentSummary, payment_of
 
-#: Seconds between two requests of the page while the order is processed, and afterwards.
-SOON, LATER = 1, 10
-#: A final order is followed for a while, since its money may still move.
-FOLLOWED_FOR = timedelta(minutes=5)
+#: Seconds between two requests of the page. It waits about a tenth of the time since the last
+#: change, so each hour without a change costs fewer requests than the one before.
+PACES = (1, 2, 5, 10, 20, 30, 60, 120, 300)
+#: The shortest time between two reloads of a page without JavaScript.
+SHORTEST_RELOAD = 3
+#: The status of the payment of a cancelled order whose money moves no more.
+SETTLED = {"declined", "voided", "refunded", "forestalled"}
 
 
 class State(TextChoices):
@@ -43,8 +45,12 @@ CANCELLED = {
     "requested": _("Cancelled, as you asked."),
     "overdue": _("Cancelled: the order was not completed in time."),
 }
+CANCELLED_BY_STAFF = _("Cancelled by the shop.")
 #: By the status of the payment, for a cancelled order.
 MONEY_BACK = {
+    "intended": _(
+        "The bank has not answered yet. If it reserves the amount, it releases it again."
+    ),
     "authorized": _("The bank will release the reserved amount."),
     "capturing": _("The bank will return the amount."),
     "captured": _("The bank will return the amount."),
@@ -70,7 +76,7 @@ class Progress:
 
     Attributes:
         money: a sentence on the money of a cancelled order, or "".
-        seconds: until the page asks again; None if nothing will change.
+        seconds: until the page asks again; None if the order is final.
     """
 
     headline: str | Promise
@@ -81,10 +87,20 @@ class Progress:
     seconds: int | None
 
     @property
+    def reload_seconds(self) -> int:
+        """Seconds until a page without JavaScript reloads; 0: never."""
+        return max(self.seconds, SHORTEST_RELOAD) if self.seconds else 0
+
+    @property
+    def shown(self) -> str:
+        """A short hash of all that is shown."""
+        texts = [self.headline, self.money, *(step.state for step in self.steps)]
+        return hashlib.sha256("|".join(map(str, texts)).encode()).hexdigest()[:16]
+
+    @property
     def version(self) -> str:
-        """A short hash of all that is shown. The page sends it, to get changes only."""
-        shown = [self.headline, self.money, self.seconds, *(step.state for step in self.steps)]
-        return hashlib.sha256("|".join(map(str, shown)).encode()).hexdigest()[:16]
+        """The hash and the interval. The page sends both, to get changes only."""
+        return f"{self.shown}-{self.seconds or 0}"
 
 
 def progress_of(order: OrderSummary) -> Progress:
@@ -92,13 +108,21 @@ def progress_of(order: OrderSummary) -> Progress:
     payment = payment_of(order.order_id)
     is_cancelled = order.status == "cancelled"
     return Progress(
-        headline=CANCELLED[order.cancel_reason] if is_cancelled else HEADLINES[order.status],
+        headline=_headline(order),
         money=_money(payment) if is_cancelled else "",
         steps=_steps(order),
         is_cancelled=is_cancelled,
         may_cancel=order.status in {"placed", "confirmed", "ready_to_ship"},
         seconds=_pace(order, payment),
     )
+
+
+def _headline(order: OrderSummary) -> str | Promise:
+    if order.status != "cancelled":
+        return HEADLINES[order.status]
+    if order.cancel_reason == "requested" and not order.is_cancelled_by_customer:
+        return CANCELLED_BY_STAFF
+    return CANCELLED[order.cancel_reason]
 
 
 def _money(payment: PaymentSummary | None) -> str | Promise:
@@ -137,10 +161,17 @@ def _state(is_done: bool, has_failed: bool, otherwise: State) -> State:
 
 
 def _pace(order: OrderSummary, payment: PaymentSummary | None) -> int | None:
-    """Return the seconds until the page asks again."""
-    if order.status in {"placed", "confirmed"} or (payment and payment.awaits_bank):
-        return SOON
-    is_final = order.status in {"received", "cancelled"}
-    if is_final and timezone.now() - order.changed_at > FOLLOWED_FOR:
+    """Return the seconds until the page asks again; None for a final order."""
+    if order.status == "received" or (order.status == "cancelled" and _is_settled(payment)):
         return None
-    return LATER if order.status != "cancelled" else SOON
+    changed_at = max(order.changed_at, payment.moved_at) if payment else order.changed_at
+    wait = (timezone.now() - changed_at).total_seconds() / 10
+    return max((pace for pace in PACES if pace <= wait), default=PACES[0])
+
+
+def _is_settled(payment: PaymentSummary | None) -> bool:
+    """Return whether the money of a cancelled order moves no more.
+
+    Without a payment, payments have not processed the cancellation yet.
+    """
+    return payment is not None and payment.status in SETTLED

@@ -1,17 +1,27 @@
-"""What a customer does in the storefront: place and cancel orders, through the API."""
+"""What a customer does in the storefront: place and cancel orders, and request a new password.
+
+Orders are placed and cancelled through the API.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from uuid import UUID
 
+from django.db import transaction
 from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
 from django.utils.translation import get_language
 
+from outbox import emit
 from storefront import api_client
+from storefront.events import PasswordResetRequested
 
 #: Codes of the API for a key that has placed an order already.
 PLACED_BEFORE = {"idempotency_key_reused", "idempotency_answer_gone"}
+#: Seconds in which requests for the same address send one e-mail.
+ONE_EMAIL_IN = 300
 
 
 class PlacedBefore(Exception):
@@ -55,3 +65,26 @@ def cancel_order(request: HttpRequest, *, order_id: UUID) -> None:
     """
     # One key for each order: a second click is the same request.
     api_client.post(request, "orders:cancellation", order_id, key=f"cancel-{order_id}", body={})
+
+
+@transaction.atomic
+def request_new_password(*, address: str, user_ids: list[int], origin: str) -> None:
+    """Request an e-mail with a link for each of these users; one in ONE_EMAIL_IN seconds.
+
+    Without users the same is stored. So neither the answer nor its duration shows whether an
+    account has the address.
+
+    Args:
+        address: the given e-mail address. Only a keyed hash of it is stored.
+        origin: scheme and host of the site.
+    """
+    about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"
+    digest = salted_hmac("storefront.request_new_password", about, algorithm="sha256").digest()
+    request_id = UUID(bytes=digest[:16])
+    event = PasswordResetRequested(
+        request_id=request_id,
+        user_ids=user_ids,
+        language=get_language() or "en",
+        origin=origin,
+    )
+    emit(event, dedupe_key=str(request_id))

@@ -18,7 +18,8 @@ from inventory import queries as inventory
 from shared.money import CurrencyMismatch, Money, add_up
 from storefront import services
 from storefront.api_client import RefusedByApi
-from storefront.baskets import Basket
+from storefront.baskets import MOST_UNITS, basket_of
+from storefront.error_pages import error_page
 from storefront.forms import BasketForm, CheckoutForm, lines_of
 
 PRODUCTS_ON_A_PAGE = 24
@@ -75,12 +76,21 @@ def change_basket(request: HttpRequest) -> HttpResponse:
     if not name:
         messages.error(request, _("This product is not on sale any more."))
         quantity = 0
-    if form.cleaned_data["adds"] and name:
-        Basket(request.session).add(sku, quantity)
+    basket, adds = basket_of(request), form.cleaned_data["adds"] and name
+    unfit = basket.add(sku, quantity) if adds else basket.replace(sku, quantity)
+    if unfit:
+        messages.error(request, _why_unfit(sku in basket.lines, name))
+    elif adds:
         messages.success(request, _("%(product)s is in your basket.") % {"product": name})
-        return redirect("storefront:catalogue")
-    Basket(request.session).set(sku, quantity)
-    return redirect("storefront:basket")
+    return redirect("storefront:catalogue" if adds else "storefront:basket")
+
+
+def _why_unfit(is_in_basket: bool, name: str) -> str:
+    if is_in_basket:
+        text = _("%(product)s: an order has at most %(most)d units, which your basket has now.")
+        return text % {"most": MOST_UNITS, "product": name}
+    text = _("Your basket is full. %(product)s was not added. Place this order first.")
+    return text % {"product": name}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -98,9 +108,11 @@ def checkout(request: HttpRequest) -> HttpResponse:
 
 
 def _sign_in_first(request: HttpRequest) -> HttpResponse:
-    """Send the visitor to the sign-in. A form of an ended session refills the basket."""
-    if request.method == "POST":
-        Basket(request.session).fill(lines_of(request.POST.getlist("line")))
+    """Send the visitor to the sign-in. A form of an ended session refills an empty basket."""
+    basket = basket_of(request)
+    if not basket.lines and not basket.has_placed(request.POST.get("key", "")):
+        basket.fill(lines_of(request.POST.getlist("line")))
+    if request.method == "POST" or getattr(request, "session_has_ended", False):
         messages.info(request, _("Your session has ended. Sign in again. Your basket is kept."))
     query = urlencode({"next": reverse("storefront:checkout")})
     return redirect(f"{reverse('storefront:sign_in')}?{query}")
@@ -125,10 +137,13 @@ def _place(request: HttpRequest) -> HttpResponse:
         messages.info(request, _("You have placed this order before. This list shows it."))
         return redirect("storefront:orders")
     except RefusedByApi as refusal:
+        if refusal.wait is not None:
+            back = (reverse("storefront:checkout"), _("To the checkout"))
+            return error_page(429, request=request, wait=refusal.wait, back=back)
         for sentence in refusal.sentences:
             form.add_error(None, sentence)
         return _show_again(request, form)
-    Basket(request.session).take(lines, key=key)
+    basket_of(request).take(lines, key=key)
     return redirect("storefront:order", order_id)
 
 
@@ -143,7 +158,7 @@ def _show_again(request: HttpRequest, form: CheckoutForm) -> HttpResponse:
 
 def _contents(request: HttpRequest) -> dict[str, Any]:
     """Return the basket's lines and total for a template. Remove products not on sale."""
-    basket = Basket(request.session)
+    basket = basket_of(request)
     wanted = basket.lines
     known, available = inventory.price_list(wanted), inventory.available(wanted)
     if missing := wanted.keys() - known.keys():

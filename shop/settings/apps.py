@@ -44,6 +44,8 @@ MIDDLEWARE = [
     # Before every query by a cookie, a header or a field.
     "shop.middleware.StorableTextMiddleware",
     "shop.sessions.SessionLimitMiddleware",
+    # Before every page of the storefront, also those of refused requests.
+    "storefront.baskets.BasketMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -25,6 +25,7 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 
 # CSRF_TRUSTED_ORIGINS: origins with scheme, needed if a proxy changes the host name.
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_FAILURE_VIEW = "shop.error_handlers.csrf_failure"
 
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
@@ -61,6 +62,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+# The link to a new password in an e-mail of the storefront is valid for an hour.
+PASSWORD_RESET_TIMEOUT = 3600
 
 # After so many wrong passwords an address is locked out, even with the right password. The
 # database counts for all web processes.

@@ -43,6 +43,7 @@ PAGES: Mapping[str, Address] = {
     "the empty basket": _at("/basket/"),
     "the sign-in of a customer": _at("/account/sign-in/"),
     "the sign-up of a customer": _at("/account/sign-up/"),
+    "the forgotten password of a customer": _at("/account/new-password/"),
     "the login": _at("/admin/login/"),
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
@@ -101,5 +102,6 @@ WITHOUT_LOGIN = (
     "the empty basket",
     "the sign-in of a customer",
     "the sign-up of a customer",
+    "the forgotten password of a customer",
     "the login",
 )

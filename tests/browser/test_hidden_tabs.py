@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from tests.browser import chromium
 from tests.browser.pages import PAGES
 from tests.browser.scene import Scene
 from tests.browser.site import Site
+from tests.browser.visitor import go_to_checkout, place, sign_up
 from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 LIVE = ("the overview", "the handlers", "the timeline of an order", "an order that is through")
+#: Milliseconds; reaching them is a failure.
+PATIENCE = 60_000
 #: By the page's own clock: long enough to ask many times.
 LONG = "05:00"
 
@@ -82,4 +85,35 @@ class TestALivePage:
 
         eventually(lambda: is_seen(page) and len(asked) > 1, "the page asks")
         # Whatever it had asked for while it was hidden would stand before it.
+        assert asked[0] == f"{site.url}/livez"
+
+
+class TestTheOrderOfACustomer:
+    """The page that follows an order in the storefront."""
+
+    @pytest.fixture
+    def page(self, other: Page, site: Site) -> Iterator[Page]:
+        """The page of a new order, in front of the other tab."""
+        context = other.context
+        context.clear_cookies()
+        expect.set_options(timeout=PATIENCE)
+        page = context.new_page()
+        sign_up(page, site.url)
+        go_to_checkout(page, url=site.url)
+        place(page)
+        site.wait_until_settled()
+        yield page
+        expect.set_options(timeout=5_000)
+
+    def test_asks_only_while_it_is_seen(
+        self, page: Page, other: Page, asked: list[str], site: Site
+    ):
+        other.bring_to_front()
+        eventually(lambda: not is_seen(page), "the page is hidden")
+        page.clock.run_for(LONG)
+        page.evaluate("fetch('/livez')")
+
+        page.bring_to_front()
+
+        eventually(lambda: is_seen(page) and len(asked) > 1, "the page asks")
         assert asked[0] == f"{site.url}/livez"

@@ -201,8 +201,9 @@ class TestThePagesOfACustomer:
         place(page)
         expect(page.get_by_text(READY)).to_be_visible()
         assert_good_at_each_width(page)
-        page.goto("/orders/")
-        assert_good_at_each_width(page)
+        for url in ("/orders/", "/account/", "/account/password/"):
+            page.goto(url)
+            assert_good_at_each_width(page)
 
     def test_are_accessible(self, window: BrowserContext, site: Site):
         """Of axe; in a window of its own, since axe tries out styles that the policy forbids."""
@@ -218,5 +219,17 @@ class TestThePagesOfACustomer:
         place(page)
         expect(page.get_by_text("Cancelled: the bank declined the card.")).to_be_visible()
         assert_accessible(page)
-        page.goto("/orders/")
+        for url in ("/orders/", "/account/", "/account/password/"):
+            page.goto(url)
+            assert_accessible(page)
+
+    def test_are_accessible_with_errors(self, window: BrowserContext, site: Site):
+        page = window.new_page()
+        page.goto("/account/sign-up/")
+        page.get_by_label("Username").fill("a name with blanks")
+        page.get_by_label("E-mail address").fill("nobody@localhost")
+        page.locator("[name=password1]").fill("1")
+        page.locator("[name=password2]").fill("2")
+        page.get_by_role("button", name="Sign up").click()
+        expect(page.get_by_role("alert").first).to_be_visible()
         assert_accessible(page)

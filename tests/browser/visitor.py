@@ -11,10 +11,14 @@ READY = "Your order is paid and ready to ship."
 PHRASE = "a long phrase 1"
 
 
-def sign_up(page: Page) -> str:
-    """Create a customer, whose name is returned."""
+def sign_up(page: Page, url: str = "") -> str:
+    """Create a customer, whose name is returned.
+
+    Args:
+        url: of the site, for a window without a `base_url`.
+    """
     name = f"customer-{uuid4().hex[:12]}"
-    page.goto("/account/sign-up/")
+    page.goto(f"{url}/account/sign-up/")
     page.get_by_label("Username").fill(name)
     page.get_by_label("E-mail address").fill(f"{name}@example.com")
     page.locator("[name=password1]").fill(PHRASE)
@@ -24,8 +28,8 @@ def sign_up(page: Page) -> str:
     return name
 
 
-def go_to_checkout(page: Page, product: str = "Sencha green tea, 100 g") -> None:
-    page.goto("/")
+def go_to_checkout(page: Page, product: str = "Sencha green tea, 100 g", *, url: str = "") -> None:
+    page.goto(f"{url}/")
     page.get_by_role("button", name=f"Add to basket: {product}").click()
     page.get_by_role("link", name=re.compile("Basket")).click()
     page.get_by_role("link", name="To the checkout").click()

@@ -33,7 +33,7 @@ ERRORS = Page("docs/reference/api-errors.md")
 GLOSSARY = Page("docs/reference/glossary.md")
 
 # The page is about the shop's own apps; an app that a team adds is not held to it.
-APPS = {"orders", "inventory", "payments", "notifications", "webhooks"}
+APPS = {"orders", "inventory", "payments", "notifications", "storefront", "webhooks"}
 DJANGOS_OWN = {
     *("--help", "--version", "--verbosity", "--settings", "--pythonpath"),
     *("--traceback", "--no-color", "--force-color", "--skip-checks"),

@@ -22,10 +22,57 @@ STOREFRONT = [
     Mutant(
         name="key-of-a-basket",
         without="each form of the checkout has an idempotency key of its own",
-        edits=(Edit("storefront/baskets.py", "if _KEY not in self._session:", "if True:"),),
+        edits=(
+            Edit(
+                "storefront/baskets.py",
+                'return str(self._content["key"])',
+                "return str(uuid4())",
+            ),
+        ),
         noticed_by=(
             "tests/storefront/test_checkout.py::TestAnOrder"
             "::test_is_placed_once_by_two_tabs_with_the_same_basket",
+        ),
+    ),
+    Mutant(
+        name="second-factor-after-a-customers-sign-in",
+        without="staff who sign in to the storefront come back to its sign-in without end",
+        edits=(
+            Edit(
+                "shop/second_factor/middleware.py",
+                'if _is_sign_in(request) and request.method == "GET":',
+                "if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_second_factor.py::TestStaffWithoutOne"
+            "::test_are_led_to_it_by_each_page_of_the_storefront_that_needs_a_sign_in",
+        ),
+    ),
+    Mutant(
+        name="reloads-that-prolong-no-session",
+        without="a page that reloads itself keeps a session open without a person",
+        edits=(
+            Edit(
+                "shop/sessions.py",
+                "elif not is_polling and RELOADS not in request.GET:",
+                "elif not is_polling:",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_sessions.py::TestASession"
+            "::test_is_not_prolonged_by_a_page_that_reloads_itself",
+        ),
+    ),
+    Mutant(
+        name="no-password-links-for-staff",
+        without="a thief of a mailbox of staff gets a new password for the admin",
+        edits=(
+            Edit("storefront/forms.py", "if not (user.is_staff or user.is_superuser))", "if True)"),
+        ),
+        noticed_by=(
+            "tests/storefront/test_passwords.py::TestARequestForANewPassword"
+            "::test_has_the_same_answer_and_the_same_work_without_an_account",
         ),
     ),
     Mutant(

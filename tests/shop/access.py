@@ -19,6 +19,9 @@ PUBLIC = {
     "admin:login",
     "storefront:basket",
     "storefront:catalogue",
+    "storefront:forgotten_password",
+    "storefront:new_password",  # without the link of an e-mail it says that the link is not valid
+    "storefront:password_link_sent",
     "storefront:sign_in",
     "storefront:sign_up",
 }
@@ -37,6 +40,8 @@ FOR_OWNERS = {
     "orders:orders",
     "orders:order",
     "orders:timeline",
+    "storefront:account",
+    "storefront:change_password",
     "storefront:order",
     "storefront:order_status",
     "storefront:orders",
@@ -44,8 +49,14 @@ FOR_OWNERS = {
     "webhooks:webhook",
     "webhooks:deliveries",
 }
-#: Those of these that list rows: for everybody else they are empty.
-LISTS = {"orders:orders", "storefront:orders", "webhooks:webhooks"}
+#: Those of these that list rows, or show the account: everybody else sees none, or their own.
+LISTS = {
+    "storefront:account",
+    "storefront:change_password",
+    "orders:orders",
+    "storefront:orders",
+    "webhooks:webhooks",
+}
 #: Those of these that staff with a permission see of everybody.
 FOR_STAFF_TOO = {"orders:order": "orders.view_order", "orders:timeline": "orders.view_order"}
 #: They take no GET, or lead elsewhere.

@@ -19,6 +19,7 @@ from django.urls.resolvers import RegexPattern
 API_MODELS = {"orders": "orders.Order", "webhooks": "webhooks.Endpoint"}
 #: What stands in place of a part that names no row.
 OTHER_PARTS = {"app_label": "auth", "code": "not_found", "content_type_id": "1", "url": "nowhere"}
+OTHER_PARTS |= {"uidb64": "MQ", "token": "abc-def"}
 
 _PART = re.compile(r"<(?:\w+:)?(\w+)>")
 

@@ -113,7 +113,23 @@ class TestStaffWithoutOne:
     def test_reach_only_the_enrolment_page(self, browser: Client):
         found = shown(browser, a_row_of_each())
 
-        assert found == {*PUBLIC, "second_factor:enrol"} - {"admin:login"}
+        assert found == {*PUBLIC, "second_factor:enrol"} - {"admin:login", "storefront:sign_in"}
+
+    def test_that_sign_in_to_the_storefront_come_to_it_and_back(self):
+        staff = User.objects.create_user("bob", password="a long phrase 1", is_staff=True)
+        form = {"username": staff.username, "password": "a long phrase 1", "next": "/orders/"}
+
+        answer = Client().post("/account/sign-in/", form)
+
+        assert answer["Location"] == f"{ENROL}?next=%2Forders%2F"
+
+    def test_are_led_to_it_by_each_page_of_the_storefront_that_needs_a_sign_in(
+        self, browser: Client
+    ):
+        answer = browser.get("/orders/", follow=True)
+
+        assert answer.redirect_chain[-1] == (f"{ENROL}?next=%2Forders%2F", 302)
+        assert answer.status_code == 200
 
     def test_can_change_nothing(self, browser: Client):
         rows = a_row_of_each()

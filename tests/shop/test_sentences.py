@@ -22,6 +22,8 @@ VALUES: dict[str, Any] = {
     "order_id": ONE_ID,
     "refund_id": ONE_ID,
     "resend_id": ONE_ID,
+    "request_id": ONE_ID,
+    "user_ids": [7],
     "about_id": ONE_ID,
     "endpoint_id": ONE_ID,
     "message_ids": [ONE_ID, ONE_ID],

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from shop.tasks import delete_old_sessions
 from tests.storefront.factories import (
+    basket_of,
     checkout_form,
     customer,
     product,
@@ -89,6 +90,15 @@ class TestASession:
         assert answer["HX-Refresh"] == "true"
         assert b"order" not in answer.content
 
+    def test_is_not_prolonged_by_a_page_that_reloads_itself(self, browser: Client, clock: Any):
+        for _ in range(4):
+            clock.shift(timedelta(minutes=14))
+            assert browser.get("/orders/?reload").status_code == 200
+
+        clock.shift(timedelta(minutes=14))
+
+        assert browser.get("/orders/?reload").status_code == 302
+
     def test_is_deleted_at_its_end(self, browser: Client, clock: Any):
         key = browser.cookies["sessionid"].value
         clock.shift(timedelta(hours=2))
@@ -138,7 +148,21 @@ class TestTheSessionOfACustomer:
         answer = client.post("/checkout/", form, follow=True)
 
         assert "Your session has ended." in answer.content.decode()
-        assert client.session["basket_lines"] == {tea: 2}
+        assert basket_of(client) == {tea: 2}
+
+    def test_that_ends_before_the_checkout_loses_no_basket(self, clock: Any):
+        tea, client = product(), Client()
+        customer()
+        credentials = {"username": "alice", "password": "a long phrase 1"}
+        client.post("/account/sign-in/", credentials)
+        put_into_basket(client, tea, 2)
+        clock.shift(timedelta(minutes=61))
+
+        answer = client.get("/checkout/", follow=True)
+        client.post("/account/sign-in/", credentials)
+
+        assert "Your session has ended." in answer.content.decode()
+        assert basket_of(client) == {tea: 2}
 
 
 class TestAnExpiredSession:

@@ -10,6 +10,7 @@ from django.test import Client
 
 from inventory.services import add_product, receive_stock
 from shared.money import Money
+from storefront.baskets import COOKIE, Basket
 
 PASSWORD = "a long phrase 1"
 
@@ -36,6 +37,12 @@ def signed_in(user: User) -> Client:
 
 def put_into_basket(client: Client, sku: str, quantity: int = 1) -> None:
     client.post("/basket/change/", {"sku": sku, "quantity": quantity, "adds": "yes"})
+
+
+def basket_of(client: Client) -> dict[str, int]:
+    """Return the units by SKU in the basket of a visitor."""
+    cookie = client.cookies.get(COOKIE)
+    return Basket(cookie.value if cookie else "").lines
 
 
 def checkout_form(client: Client, **changed: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 
-from storefront.account_views import SignUpThrottle
 from storefront.forms import SignUpForm
-from tests.storefront.factories import PASSWORD, customer, product, put_into_basket
+from storefront.throttles import SignUpThrottle
+from tests.storefront.factories import PASSWORD, basket_of, customer, product, put_into_basket
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -40,7 +40,7 @@ class TestASignUp:
         answer = client.post("/account/sign-up/", {**NEW, "next": "/checkout/"})
 
         assert answer.headers["Location"] == "/checkout/"
-        assert client.session["basket_lines"] == {"TEA": 1}
+        assert basket_of(client) == {"TEA": 1}
 
     @pytest.mark.parametrize(
         "wrong",
@@ -89,7 +89,22 @@ class TestASignUp:
         )
 
         assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) > 3000
         assert User.objects.count() == 1
+
+    def test_is_counted_with_bad_input_too(self, client, monkeypatch):
+        monkeypatch.setattr(SignUpThrottle, "rate", "1/hour")
+        client.post("/account/sign-up/", {**NEW, "email": ""})
+
+        assert client.post("/account/sign-up/", NEW).status_code == 429
+
+    def test_is_counted_for_all_addresses_of_one_ipv6_network(self, client, monkeypatch):
+        monkeypatch.setattr(SignUpThrottle, "rate", "1/hour")
+        client.post("/account/sign-up/", NEW, REMOTE_ADDR="2001:db8::1")
+
+        answer = client.post("/account/sign-up/", NEW, REMOTE_ADDR="2001:db8::2")
+
+        assert answer.status_code == 429
 
 
 class TestASignIn:
@@ -124,7 +139,7 @@ class TestASignOut:
 
         client.post("/account/sign-out/")
 
-        assert "basket_lines" not in client.session
+        assert basket_of(client) == {}
         assert "_auth_user_id" not in client.session
 
     def test_is_no_link_that_another_site_could_use(self, client):

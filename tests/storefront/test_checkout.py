@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client
 
+from api.throttling import UserRateThrottle
 from inventory.models import Product
 from orders.models import Order
 from outbox.models import Event
+from storefront.baskets import COOKIE, LONGEST_VALUE, MOST_PRODUCTS
 from tests.storefront.factories import (
+    basket_of,
     checkout_form,
     customer,
     product,
@@ -42,7 +48,7 @@ class TestTheBasket:
         put_into_basket(client, tea, 2)
         put_into_basket(client, tea, 3)
 
-        assert client.session["basket_lines"] == {tea: 5}
+        assert basket_of(client) == {tea: 5}
 
     def test_shows_the_total(self, client, tea):
         put_into_basket(client, tea, 2)
@@ -54,19 +60,19 @@ class TestTheBasket:
 
         client.post("/basket/change/", {"sku": tea, "quantity": "0"})
 
-        assert client.session["basket_lines"] == {}
+        assert basket_of(client) == {}
 
     @pytest.mark.parametrize("quantity", ["-1", "100", "many", ""])
     def test_refuses_a_number_that_is_none(self, client, tea, quantity):
         client.post("/basket/change/", {"sku": tea, "quantity": quantity})
 
-        assert "basket_lines" not in client.session
+        assert basket_of(client) == {}
 
     def test_refuses_an_unknown_product(self, client, tea):
         answer = client.post("/basket/change/", {"sku": "NO", "quantity": "1"}, follow=True)
 
         assert "This product is not on sale any more." in answer.content.decode()
-        assert "basket_lines" not in client.session
+        assert basket_of(client) == {}
 
     def test_drops_a_product_that_is_not_on_sale_any_more(self, client, tea):
         put_into_basket(client, tea)
@@ -82,13 +88,54 @@ class TestTheBasket:
 
         assert "Only 1 unit is available now." in client.get("/basket/").content.decode()
 
+    def test_says_that_it_takes_no_more_units(self, client, tea):
+        put_into_basket(client, tea, 60)
+
+        put_into_basket(client, tea, 60)
+
+        assert basket_of(client) == {tea: 99}
+        assert "at most 99 units" in client.get("/").content.decode()
+
+    def test_of_a_visitor_without_cookies_stores_nothing(self, tea):
+        for _ in range(3):
+            put_into_basket(Client(), tea)
+
+        assert not Session.objects.exists()
+
+    def test_that_somebody_else_has_signed_is_empty(self, client, tea):
+        put_into_basket(client, tea)
+        value = client.cookies[COOKIE].value
+        client.cookies[COOKIE] = value[:-1] + ("a" if value[-1] != "a" else "b")
+
+        assert "Your basket is empty." in client.get("/basket/").content.decode()
+
+    def test_is_a_cookie_that_no_script_and_no_other_site_reads(self, client, tea, settings):
+        settings.SESSION_COOKIE_SECURE = True
+
+        put_into_basket(client, tea)
+
+        cookie = client.cookies[COOKIE]
+        assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", True)
+
+    def test_never_outgrows_a_cookie(self, client):
+        skus = [f"{number:02}-{secrets.token_urlsafe(45)}" for number in range(MOST_PRODUCTS)]
+        for sku in skus:
+            product(sku, units=0)
+            put_into_basket(client, sku, 99)
+
+        page = client.get("/").content.decode()
+
+        assert len(client.cookies[COOKIE].value) <= LONGEST_VALUE
+        assert 30 < len(basket_of(client)) < MOST_PRODUCTS
+        assert "Your basket is full." in page
+
     def test_is_kept_by_a_sign_in(self, client, tea):
         put_into_basket(client, tea)
         customer()
 
         client.post("/account/sign-in/", {"username": "alice", "password": "a long phrase 1"})
 
-        assert client.session["basket_lines"] == {tea: 1}
+        assert basket_of(client) == {tea: 1}
 
 
 class TestAnOrder:
@@ -99,7 +146,7 @@ class TestAnOrder:
         assert answer.headers["Location"] == f"/orders/{order.pk}/"
         assert order.email == "alice@example.com"
         assert [(line.sku, line.quantity) for line in order.lines.all()] == [(tea, 2)]
-        assert alice.session["basket_lines"] == {}
+        assert basket_of(alice) == {}
 
     def test_has_the_correlation_id_of_the_click_and_the_customer_as_its_actor(self, alice):
         answer = alice.post("/checkout/", checkout_form(alice))
@@ -154,7 +201,7 @@ class TestAnOrder:
 
         alice.post("/checkout/", form)
 
-        assert alice.session["basket_lines"] == {"WHISK": 1}
+        assert basket_of(alice) == {"WHISK": 1}
 
     def test_takes_its_products_out_of_the_basket_once(self, alice, tea):
         form = checkout_form(alice)
@@ -163,7 +210,7 @@ class TestAnOrder:
 
         alice.post("/checkout/", form)
 
-        assert alice.session["basket_lines"] == {tea: 2}
+        assert basket_of(alice) == {tea: 2}
 
     def test_is_placed_once_if_another_tab_sets_the_same_number(self, alice, tea):
         form = checkout_form(alice)
@@ -199,7 +246,7 @@ class TestARefusedOrder:
         assert answer.status_code == 422
         assert not Order.objects.exists()
         assert not Event.objects.exists()
-        assert alice.session["basket_lines"]
+        assert basket_of(alice)
 
     def test_shows_the_sentence_of_the_api(self, alice, tea):
         form = checkout_form(alice)
@@ -232,6 +279,32 @@ class TestARefusedOrder:
         assert not Order.objects.exists()
 
 
+class TestTooManyOrders:
+    @pytest.fixture(autouse=True)
+    def one_request_in_an_hour(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache.clear()
+        monkeypatch.setattr(UserRateThrottle, "rate", "1/hour", raising=False)
+
+    def test_are_refused_with_the_time_to_wait_and_the_basket_kept(self, alice, tea):
+        alice.post("/checkout/", checkout_form(alice))
+        put_into_basket(alice, tea)
+
+        answer = alice.post("/checkout/", checkout_form(alice))
+
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) > 3000
+        assert "<h1>Please wait</h1>" in answer.content.decode()
+        assert basket_of(alice) == {tea: 1}
+
+    def test_are_refused_for_cancellations_too(self, alice):
+        alice.post("/checkout/", checkout_form(alice))
+
+        answer = alice.post(f"/orders/{Order.objects.get().pk}/cancel/")
+
+        assert answer.status_code == 429
+        assert "Retry-After" in answer.headers
+
+
 class TestAVisitorWithoutASession:
     def test_signs_in_before_the_checkout(self, client, tea):
         put_into_basket(client, tea)
@@ -248,7 +321,7 @@ class TestAVisitorWithoutASession:
         answer = alice.post("/checkout/", form, follow=True)
 
         assert "Your session has ended." in answer.content.decode()
-        assert alice.session["basket_lines"] == {tea: 2}
+        assert basket_of(alice) == {tea: 2}
         assert not Order.objects.exists()
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from orders import services
 from orders.models import Order
 from outbox.models import Event
 from payments.models import Payment
+from storefront import order_views
 from storefront.progress import progress_of
-from tests.storefront.factories import customer, product, signed_in
+from tests.storefront.factories import (
+    basket_of,
+    customer,
+    product,
+    put_into_basket,
+    signed_in,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -78,7 +90,7 @@ class TestTheSentences:
         from payments.models import Status
         from storefront.progress import CANCELLED, HEADLINES, MONEY_BACK
 
-        without_money = {Status.INTENDED, Status.DECLINED, Status.FORESTALLED}
+        without_money = {Status.DECLINED, Status.FORESTALLED}
         assert set(HEADLINES) == set(Order.Status) - {Order.Status.CANCELLED}
         assert set(CANCELLED) == set(Order.CancelReason)
         assert set(MONEY_BACK) == set(Status) - without_money
@@ -89,7 +101,7 @@ class TestThePageOfAnOrder:
         page = browser.get(f"/orders/{order.pk}/").content.decode()
 
         assert f'hx-get="/orders/{order.pk}/status/?seen=' in page
-        assert '<noscript><meta http-equiv="refresh" content="3"></noscript>' in page
+        assert f'content="3;url=/orders/{order.pk}/?reload"></noscript>' in page
 
     def test_gets_nothing_while_nothing_changes(self, browser, order):
         version = self.version(order)
@@ -107,6 +119,45 @@ class TestThePageOfAnOrder:
         assert "Cancelled: the goods were sold out." in answer.content.decode()
         assert "You paid nothing." in answer.content.decode()
 
+    @pytest.mark.parametrize(("age", "seconds"), [(0, 1), (60, 5), (600, 60), (86_400, 300)])
+    def test_asks_less_often_the_longer_nothing_changes(self, browser, order, age, seconds):
+        self.age(order, age)
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+
+        assert f'hx-trigger="every {seconds}s, visibilitychange from:document"' in page
+        assert f'content="{max(seconds, 3)};url=' in page
+
+    def test_gets_the_longer_interval_without_a_repeated_status(self, browser, order):
+        version = self.version(order)
+        self.age(order, 600)
+
+        answer = browser.get(f"/orders/{order.pk}/status/?seen={version}").content.decode()
+
+        assert "every 60s" in answer
+        assert "order-status" not in answer
+
+    @pytest.mark.parametrize("status", ["declined", "voided", "refunded", "forestalled"])
+    def test_asks_no_more_once_the_money_of_a_cancelled_order_is_settled(
+        self, browser, order, status
+    ):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        self.pay(order, status)
+
+        page = browser.get(f"/orders/{order.pk}/").content.decode()
+        part = browser.get(f"/orders/{order.pk}/status/?seen=earlier").content.decode()
+
+        assert "http-equiv" not in page
+        assert "hx-get" not in page + part
+        assert "order-status" in part
+
+    @pytest.mark.parametrize("status", ["intended", "authorized", "captured", "voiding"])
+    def test_asks_on_while_the_money_of_a_cancelled_order_moves(self, browser, order, status):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        self.pay(order, status)
+
+        assert "hx-get" in browser.get(f"/orders/{order.pk}/").content.decode()
+
     def test_asks_no_more_once_the_parcel_has_arrived(self, browser, order):
         Order.objects.filter(pk=order.pk).update(status="received", changed_at="2020-01-01T00Z")
 
@@ -117,25 +168,102 @@ class TestThePageOfAnOrder:
 
     def test_says_that_a_cancelled_payment_is_being_returned(self, browser, order):
         services.cancel_order(order_id=order.pk, by="user:1")
-        Payment.objects.create(
-            order_id=order.pk,
-            status="voiding",
-            amount=1280,
-            currency="JPY",
-            payment_method="tok_success",
-            authorization_id="a1",
-            cancelled_at=order.placed_at,
-        )
+        self.pay(order, "voiding")
 
         page = browser.get(f"/orders/{order.pk}/").content.decode()
 
         assert "The bank is releasing the reserved amount." in page
 
     @staticmethod
+    def age(order: Order, seconds: float) -> None:
+        """Let the last change of the order be so long ago."""
+        Order.objects.filter(pk=order.pk).update(
+            changed_at=timezone.now() - timedelta(seconds=seconds)
+        )
+
+    @staticmethod
+    def pay(order: Order, status: str) -> None:
+        """Store the payment of a cancelled order."""
+        was_held = status not in {"intended", "declined", "forestalled"}
+        was_taken = status in {"captured", "refunding", "refunded"}
+        Payment.objects.create(
+            order_id=order.pk,
+            status=status,
+            amount=1280,
+            currency="JPY",
+            payment_method="tok_success",
+            authorization_id="a1" if was_held else "",
+            capture_id="c1" if was_taken else "",
+            void_id="v1" if status == "voided" else "",
+            declined_reason="no money" if status == "declined" else "",
+            cancelled_at=order.placed_at,
+        )
+
+    @staticmethod
     def version(order: Order) -> str:
         from orders.queries import summary
 
         return progress_of(summary(order.pk)).version
+
+
+class TestTheSentenceOfACancellation:
+    def test_names_the_customer_who_asked_for_it(self, browser, alice, order):
+        services.cancel_order(order_id=order.pk, by=f"user:{alice.pk}")
+
+        assert "Cancelled, as you asked." in self.page(browser, order)
+
+    def test_names_the_shop_if_staff_cancelled(self, browser, order):
+        services.cancel_order(order_id=order.pk, by="user:0")
+
+        page = self.page(browser, order)
+
+        assert "Cancelled by the shop." in page
+        assert "as you asked" not in page
+
+    def test_does_not_say_that_nothing_was_paid_while_the_bank_is_asked(self, browser, order):
+        services.cancel_for_lack_of_stock(order_id=order.pk)
+        TestThePageOfAnOrder.pay(order, "intended")
+
+        page = self.page(browser, order)
+
+        assert "You paid nothing." not in page
+        assert "The bank has not answered yet." in page
+
+    @staticmethod
+    def page(browser: Client, order: Order) -> str:
+        return browser.get(f"/orders/{order.pk}/").content.decode()
+
+
+class TestTheListOfOrders:
+    @pytest.fixture(autouse=True)
+    def two_on_a_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(order_views, "ORDERS_ON_A_PAGE", 2)
+
+    def test_leads_from_page_to_page_the_newest_first(self, browser, alice):
+        references = [place(alice).reference for _ in range(5)][::-1]
+        url, shown = "/orders/", []
+
+        while url:
+            page = browser.get(url).content.decode()
+            shown.append([reference for reference in references if reference in page])
+            found = re.search(r'rel="next" href="([^"]*)"', page)
+            url = f"/orders/{found[1]}" if found else ""
+
+        assert shown == [references[:2], references[2:4], references[4:]]
+
+    def test_costs_the_same_on_each_page(self, browser, alice):
+        orders = [place(alice) for _ in range(5)][::-1]
+
+        with CaptureQueriesContext(connection) as queries:
+            browser.get(f"/orders/?before={orders[2].pk}")
+
+        ours = [query["sql"] for query in queries if "orders_order" in query["sql"]]
+        assert len(ours) == 1
+        assert not re.search("COUNT|OFFSET|orders_orderline", ours[0])
+
+    @pytest.mark.parametrize("before", ["x", "", "1"])
+    def test_begins_again_at_an_unknown_place(self, browser, order, before):
+        assert order.reference in browser.get(f"/orders/?before={before}").content.decode()
 
 
 class TestAnOrderOfSomebodyElse:
@@ -206,4 +334,19 @@ class TestAnOrderThatIsOrderedAgain:
     def test_fills_the_basket(self, browser, order):
         browser.post(f"/orders/{order.pk}/again/")
 
-        assert browser.session["basket_lines"] == {"TEA": 1}
+        assert basket_of(browser) == {"TEA": 1}
+
+    def test_adds_to_what_is_in_the_basket(self, browser, order):
+        put_into_basket(browser, product("WHISK"))
+        put_into_basket(browser, "TEA", 2)
+
+        browser.post(f"/orders/{order.pk}/again/")
+
+        assert basket_of(browser) == {"WHISK": 1, "TEA": 3}
+
+    def test_says_which_units_did_not_fit(self, browser, order):
+        put_into_basket(browser, "TEA", 99)
+
+        page = browser.post(f"/orders/{order.pk}/again/", follow=True).content.decode()
+
+        assert "Not all units fit into your basket: Green tea." in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -14,7 +15,7 @@ from outbox.admin.base import LIVE_JS
 from shop.up.demo import PRODUCTS
 from storefront.cards import CARDS, cards_in_use
 from storefront.pictures import DEFAULT, PICTURES, picture_of
-from tests.storefront.factories import product
+from tests.storefront.factories import customer, product, put_into_basket, signed_in
 
 STATIC = Path(settings.BASE_DIR) / "storefront" / "static" / "storefront"
 
@@ -83,6 +84,27 @@ class TestTheCatalogue:
         product(name="<script>alert(1)</script>")
 
         assert "<script>alert" not in client.get("/").content.decode()
+
+
+@pytest.mark.django_db
+class TestAFormWithErrors:
+    @pytest.fixture(params=["/account/sign-up/", "/account/sign-in/", "/checkout/"])
+    def page(self, request) -> str:
+        browser = signed_in(customer())
+        put_into_basket(browser, product())
+        form = {"line": "TEA 1", "email": "nobody", "card": "none", "key": str(uuid4())}
+        return browser.post(request.param, form).content.decode()
+
+    def test_describes_its_fields_by_texts_that_exist(self, page):
+        named = " ".join(re.findall(r'aria-describedby="([^"]*)"', page)).split()
+
+        assert named
+        assert [one for one in named if f'id="{one}"' not in page] == []
+
+    def test_has_lists_that_are_lists(self, page):
+        """A role of its own takes the role of a list from `ul`."""
+        assert 'role="alert"' in page
+        assert re.findall("<ul[^>]* role=", page) == []
 
 
 class TestTheCards:

@@ -1,0 +1,28 @@
+"""The subscription of the storefront."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from outbox import Receipt, subscribe
+from shared.mail import LEASE
+from storefront import password_email
+
+#: The queue of all e-mails.
+SMTP = "notifications.smtp"
+
+
+@subscribe("storefront.PasswordResetRequested", atomic=False, queue=SMTP, lease=LEASE)
+def send_password_link(
+    user_ids: list[int],
+    language: str,
+    origin: str,
+    event_id: UUID,
+    emitted_at: datetime,
+    receipt: Receipt,
+) -> None:
+    if not password_email.is_too_late(emitted_at):
+        password_email.send(user_ids, language=language, origin=origin, event_id=event_id)
+    with receipt:
+        pass  # only the receipt is stored

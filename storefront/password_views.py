@@ -1,0 +1,98 @@
+"""A customer's account, the change of its password, and a new password by e-mail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.models import User
+from django.contrib.auth.views import (
+    PasswordChangeView,
+    PasswordResetConfirmView,
+    PasswordResetDoneView,
+    PasswordResetView,
+)
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_safe
+
+from storefront.error_pages import error_page
+from storefront.forms import ForgottenPasswordForm
+from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle, wait_of
+
+SIGN_IN = "storefront:sign_in"
+FORM = "storefront/account_form.html"
+
+
+@require_safe
+@login_required(login_url=SIGN_IN)
+def account(request: HttpRequest) -> HttpResponse:
+    """Show the name and the e-mail address of the customer."""
+    return render(request, "storefront/account.html")
+
+
+class ChangePassword(LoginRequiredMixin, PasswordChangeView):
+    """Change the password. Other sessions of the customer end."""
+
+    login_url = reverse_lazy(SIGN_IN)
+    template_name = FORM
+    title = gettext_lazy("Change your password")
+    extra_context = {"button": gettext_lazy("Change the password")}
+    success_url = reverse_lazy("storefront:account")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Refuse guesses of the present password."""
+        if wait := wait_of(PasswordChangeThrottle, request):
+            return error_page(429, request=request, wait=wait)
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
+        """Say that the password is changed."""
+        messages.success(self.request, _("Your password is changed."))
+        return super().form_valid(form)
+
+
+class ForgottenPassword(PasswordResetView):
+    """Ask for an e-mail address. The answer does not say whether an account has it."""
+
+    form_class = ForgottenPasswordForm
+    template_name = FORM
+    title = gettext_lazy("Forgotten password")
+    extra_context = {
+        "intro": gettext_lazy("We send you a link with which you choose a new password."),
+        "button": gettext_lazy("Send the link"),
+    }
+    success_url = reverse_lazy("storefront:password_link_sent")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Refuse too many requests from one address, with a known e-mail address or not."""
+        if wait := wait_of(PasswordResetThrottle, request):
+            return error_page(429, request=request, wait=wait)
+        return super().post(request, *args, **kwargs)
+
+
+class PasswordLinkSent(PasswordResetDoneView):
+    """Say what to expect, whether an account has the address or not."""
+
+    template_name = "storefront/password_link_sent.html"
+    title = gettext_lazy("Look into your mailbox")
+
+
+class NewPassword(PasswordResetConfirmView):
+    """Choose a new password by the link of an e-mail."""
+
+    template_name = FORM
+    title = gettext_lazy("Choose a new password")
+    extra_context = {"button": gettext_lazy("Change the password")}
+    success_url = reverse_lazy(SIGN_IN)
+
+    def form_valid(self, form: SetPasswordForm[User]) -> HttpResponse:
+        """Say that the password is changed."""
+        messages.success(self.request, _("Your password is changed. Sign in with it."))
+        return super().form_valid(form)

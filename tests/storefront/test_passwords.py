@@ -1,0 +1,249 @@
+"""Customers who forgot their password get a new one by e-mail, and change it in their account."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from outbox.models import Delivery, Event
+from outbox.testing import Outbox
+from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle
+from tests.notifications.mail_server import MailServer, mail_server
+from tests.storefront.factories import PASSWORD, customer, signed_in
+from tests.translations.visible import english_words, texts_of
+
+__all__ = ["mail_server"]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+FORGOTTEN = "/account/new-password/"
+SENT = f"{FORGOTTEN}sent/"
+CHANGE = "/account/password/"
+NEW = "another long phrase 2"
+JAPANESE = {"Accept-Language": "ja"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def alice() -> User:
+    return customer()
+
+
+def ask(address: str = "alice@example.com", **headers: str) -> Any:
+    return Client().post(FORGOTTEN, {"email": address}, headers=headers)
+
+
+def link_in(mail: EmailMessage) -> str:
+    found = re.search(r"http://testserver(/account/new-password/\S+)", str(mail.get_content()))
+    assert found
+    return found[1]
+
+
+def has_password(user: User, password: str) -> bool:
+    return User.objects.get(pk=user.pk).check_password(password)
+
+
+class TestAForgottenPassword:
+    def test_is_replaced_by_the_link_of_an_email(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        ask()
+        outbox.deliver_all(only="storefront")
+        [mail] = mail_server.taken
+        client = Client()
+        page = client.get(link_in(mail), follow=True)
+        url = page.redirect_chain[-1][0]
+
+        answer = client.post(url, {"new_password1": NEW, "new_password2": NEW}, follow=True)
+
+        assert mail["To"] == "alice@example.com"
+        assert "Your password is changed. Sign in with it." in answer.content.decode()
+        assert has_password(alice, NEW)
+
+    def test_is_replaced_once_by_a_link(self, alice: User, outbox: Outbox, mail_server: MailServer):
+        ask()
+        outbox.deliver_all(only="storefront")
+        url = link_in(mail_server.taken[0])
+        alice.set_password(NEW)
+        alice.save()
+
+        page = Client().get(url, follow=True).content.decode()
+
+        assert "This link is not valid any more." in page
+
+    def test_is_replaced_within_an_hour(self, alice: User, outbox: Outbox, mail_server: MailServer):
+        ask()
+        outbox.deliver_all(only="storefront")
+        url = link_in(mail_server.taken[0])
+
+        with time_machine.travel(timezone.now() + timedelta(minutes=61)):
+            page = Client().get(url, follow=True).content.decode()
+
+        assert "This link is not valid any more." in page
+
+    def test_is_explained_in_the_language_of_the_page(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        ask(**JAPANESE)
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        assert mail["Subject"] == "新しいパスワードの設定"
+        text = str(mail.get_content())
+        assert english_words(text, known=frozenset({"alice"})) == []
+
+
+class TestARequestForANewPassword:
+    @pytest.mark.parametrize(
+        "change",
+        [{"email": "bob@example.com"}, {"is_active": False}, {"is_staff": True}, {"password": "!"}],
+        ids=["unknown", "inactive", "staff", "without a password"],
+    )
+    def test_has_the_same_answer_and_the_same_work_without_an_account(
+        self, alice: User, change: dict[str, Any]
+    ):
+        User.objects.filter(pk=alice.pk).update(**change)
+
+        answer = ask()
+
+        assert (answer.status_code, answer.headers["Location"]) == (302, SENT)
+        assert Event.objects.get().payload["user_ids"] == []
+
+    def test_finds_an_account_by_an_address_in_capitals(self, alice: User):
+        answer = ask("ALICE@example.com")
+
+        assert (answer.status_code, answer.headers["Location"]) == (302, SENT)
+        assert Event.objects.get().payload["user_ids"] == [alice.pk]
+
+    def test_stores_an_event_without_address_also_for_an_unknown_address(self, alice: User):
+        ask()
+        ask("nobody@example.com")
+
+        events = Event.objects.filter(name="storefront.PasswordResetRequested").order_by("seq")
+        assert [event.payload["user_ids"] for event in events] == [[alice.pk], []]
+        assert not any("example.com" in str(event.payload) for event in events)
+
+    def test_of_an_unknown_address_sends_nothing(self, outbox: Outbox, mail_server: MailServer):
+        ask("nobody@example.com")
+
+        outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
+
+    def test_sends_one_email_in_some_minutes(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
+            for _ in range(3):
+                ask()
+
+            outbox.deliver_all(only="storefront")
+
+        assert len(mail_server.taken) == 1
+
+    def test_sends_no_email_an_hour_later(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        ask()
+
+        with time_machine.travel(timezone.now() + timedelta(minutes=61)):
+            outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
+
+    def test_ends_at_an_address_that_the_mail_server_refuses(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        ask()
+
+        outbox.deliver_all(only="storefront")
+
+        assert Delivery.objects.get(event__name="storefront.PasswordResetRequested").state == "done"
+
+    def test_is_refused_after_too_many_from_one_address(self, alice: User, monkeypatch: Any):
+        monkeypatch.setattr(PasswordResetThrottle, "rate", "1/hour")
+        ask("nobody")
+
+        answer = ask()
+
+        assert answer.status_code == 429
+        assert "Retry-After" in answer.headers
+        assert not Event.objects.exists()
+
+
+class TestAChangeOfThePassword:
+    @pytest.fixture
+    def browser(self, alice: User) -> Client:
+        return signed_in(alice)
+
+    def change(self, browser: Client, old: str, **more: Any) -> Any:
+        form = {"old_password": old, "new_password1": NEW, "new_password2": NEW}
+        return browser.post(CHANGE, form, **more)
+
+    def test_keeps_the_customer_signed_in_and_ends_other_sessions(
+        self, browser: Client, alice: User
+    ):
+        other = signed_in(alice)
+
+        answer = self.change(browser, PASSWORD, follow=True)
+
+        assert "Your password is changed." in answer.content.decode()
+        assert has_password(alice, NEW)
+        assert browser.get("/account/").status_code == 200
+        assert other.get("/account/").status_code == 302
+
+    def test_needs_the_present_one(self, browser: Client, alice: User):
+        answer = self.change(browser, "guess")
+
+        assert 'role="alert"' in answer.content.decode()
+        assert has_password(alice, PASSWORD)
+
+    def test_is_refused_after_too_many_guesses(
+        self, browser: Client, alice: User, monkeypatch: Any
+    ):
+        monkeypatch.setattr(PasswordChangeThrottle, "rate", "1/hour")
+        self.change(browser, "guess")
+
+        assert self.change(browser, PASSWORD).status_code == 429
+        assert has_password(alice, PASSWORD)
+
+    def test_needs_a_sign_in(self, client: Client):
+        answer = client.get(CHANGE)
+
+        assert answer.headers["Location"].startswith("/account/sign-in/?next=")
+
+
+class TestThePagesOfAnAccount:
+    @pytest.mark.parametrize(
+        "url", ["/account/", CHANGE, FORGOTTEN, SENT, f"{FORGOTTEN}MQ/abc-def/"]
+    )
+    def test_are_in_japanese(self, alice: User, url: str):
+        page = signed_in(alice).get(url, headers=JAPANESE).content.decode()
+
+        words = [
+            word
+            for text in texts_of(page)
+            for word in english_words(text, known=frozenset({"alice"}))
+        ]
+        assert words == []
+
+    def test_show_name_and_address(self, alice: User):
+        page = signed_in(alice).get("/account/").content.decode()
+
+        assert "alice@example.com" in page
+        assert f'href="{CHANGE}"' in page
