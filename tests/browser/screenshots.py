@@ -23,8 +23,9 @@ from tests.browser.pages import PAGES
 from tests.browser.palette import reduced
 from tests.browser.pictures import LANGUAGES, MONITOR, ROOT, SHOP, Picture
 from tests.browser.scene import Scene, furnish
-from tests.browser.site import Site, running_site
+from tests.browser.site import CEILING, Site, running_site
 from tests.browser.visitor import go_to_checkout, sign_up
+from tests.processes import eventually
 
 MOST_BYTES = 150_000
 #: Milliseconds for a page; reaching them is a failure.
@@ -45,6 +46,21 @@ _HAS_FONT = """() => {
     });
     return one !== two;
 }"""
+#: A handler that fails for as long as one looks: the mail server is away, the backoff is long.
+_FAILING = "notifications.announce_shipping"
+_SHIP = f"""
+from orders.models import Order
+from orders.services import ship_order
+from outbox.models import Subscription
+rows = Subscription.objects.filter(handler="{_FAILING}")
+rows.update(attempts=45, backoff_base=3600, backoff_cap=3600)
+for order in Order.objects.filter(status="ready_to_ship").exclude(pk="{{stuck}}")[:2]:
+    ship_order(order_id=order.pk, carrier="Yamato", tracking_number="4711", by="user:1")
+"""
+_FAILED = (
+    "SELECT count(*) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id"
+    " WHERE s.handler = ? AND d.state = 'pending' AND d.attempts = 1"
+)
 _PAST = """
 from datetime import timedelta
 from math import sin
@@ -130,6 +146,8 @@ def _furnish(site: Site) -> Scene:
         for wish in MORE:
             site.place(wish)
     scene = furnish(site)
+    site.run(_SHIP.format(stuck=scene.stuck.id))
+    eventually(lambda: site.value(_FAILED, _FAILING) == 2, "both have failed", within=CEILING)
     site.run(_PAST)
     return scene
 
