@@ -42,10 +42,10 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stub
 
 @admin.register(Product)
 class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    list_display = ["sku", "name", "price_shown", "available", "on_sale"]
+    list_display = ["sku", "local_name", "price_shown", "available", "on_sale"]
     list_filter = ["on_sale"]
     list_select_related = ["stock"]
-    search_fields = ["sku", "name"]
+    search_fields = ["sku", "name", "name_ja"]
     form = ProductForm
     readonly_fields = ["sku", "currency", "price_shown"]
     actions = None
@@ -60,7 +60,7 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
     def get_fields(self, request: HttpRequest, obj: Product | None = None) -> list[Any]:
         """Show the price as money to users who may not change it."""
         price = "price" if self.has_change_permission(request, obj) else "price_shown"
-        return ["sku", "name", price, "currency", "on_sale"]
+        return ["sku", "name", "name_ja", price, "currency", "on_sale"]
 
     @admin.display(description=_("available"))
     def available(self, product: Product) -> int:
@@ -70,7 +70,7 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
 @admin.register(Stock)
 class StockAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = ["product", "on_hand", "reserved", "available"]
-    search_fields = ["product__sku", "product__name"]
+    search_fields = ["product__sku", "product__name", "product__name_ja"]
 
 
 class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.db import models
 from django.db.models import F, Q
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
 from outbox.guards.locks import mark_locked, saved_under_lock
@@ -20,6 +20,9 @@ class Product(models.Model):
 
     sku = models.CharField(_("SKU"), primary_key=True, max_length=64)
     name = models.CharField(_("name"), max_length=200)
+    name_ja = models.CharField(
+        _("name in Japanese"), max_length=200, blank=True, default="", db_default=""
+    )
     price = models.PositiveBigIntegerField(_("price"), help_text=_("In minor units."))
     currency = models.CharField(_("currency"), max_length=3)
     on_sale = models.BooleanField(_("on sale"), default=True)
@@ -30,7 +33,17 @@ class Product(models.Model):
         ordering = ["sku"]
 
     def __str__(self) -> str:
-        return f"{self.sku} {self.name}"
+        return f"{self.sku} {self.local_name}"
+
+    def name_in(self, language: str) -> str:
+        """Return the name in a language such as "ja"; the plain name if it has none in it."""
+        return (self.name_ja if language == "ja" else "") or self.name
+
+    @property
+    @admin.display(description=_("name"), ordering="name")
+    def local_name(self) -> str:
+        """The name in the language of the current request or thread."""
+        return self.name_in(get_language() or "")
 
     @property
     @admin.display(description=_("unit price"))

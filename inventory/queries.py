@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db.models import F, QuerySet, TextChoices
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation, Stock
@@ -20,12 +21,17 @@ class PricedProduct:
     unit_price: Money
 
 
-def price_list(skus: Iterable[str]) -> dict[str, PricedProduct]:
-    """Return the current prices by SKU. Leave out SKUs that are unknown or not on sale."""
+def price_list(skus: Iterable[str], *, language: str = "") -> dict[str, PricedProduct]:
+    """Return the current prices by SKU. Leave out SKUs that are unknown or not on sale.
+
+    Args:
+        language: of the names, such as "ja"; the current one by default.
+    """
+    language = language or get_language() or ""
     products = Product.objects.filter(sku__in=set(skus), on_sale=True)
     return {
         product.sku: PricedProduct(
-            sku=product.sku, name=product.name, unit_price=product.unit_price
+            sku=product.sku, name=product.name_in(language), unit_price=product.unit_price
         )
         for product in products
     }

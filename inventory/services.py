@@ -35,12 +35,15 @@ class CounterMismatch(Exception):
 
 
 @transaction.atomic
-def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True) -> Product:
+def add_product(
+    *, sku: str, name: str, unit_price: Money, name_ja: str = "", on_sale: bool = True
+) -> Product:
     """Add a product with empty stock. Change nothing if it exists."""
     product, _ = Product.objects.get_or_create(
         sku=sku,
         defaults={
             "name": name,
+            "name_ja": name_ja,
             "price": unit_price.amount,
             "currency": unit_price.currency,
             "on_sale": on_sale,

@@ -72,7 +72,7 @@ def place_order(
         TotalTooLarge: the total exceeds what the database can hold.
         CurrencyMismatch: the products have prices in several currencies.
     """
-    prices = inventory.price_list(line.sku for line in lines)
+    prices = inventory.price_list((line.sku for line in lines), language=language)
     unknown = {line.sku for line in lines} - prices.keys()
     if unknown:
         raise NotForSale(unknown)

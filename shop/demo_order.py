@@ -7,6 +7,7 @@ from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -28,7 +29,7 @@ def place_demo_order(request: HttpRequest) -> HttpResponse:
             lines=[WantedLine(sku=PRODUCTS[0][0], quantity=1)],
             payment_method="tok_success",
             email=customer.email,
-            language="en",
+            language=get_language() or "en",
         )
     except NotForSale:
         messages.error(request, _("There is no demo data. Run `make up` to add it."))

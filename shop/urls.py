@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from api.views import SchemaView
@@ -38,6 +39,7 @@ urlpatterns = [
         else []
     ),
     path("admin/", admin.site.urls),
+    path("language/", set_language, name="set_language"),
     path("api/schema/", SchemaView.as_view(), name="schema"),
     # The split view loads its script as a file: the strict CSP allows no inline script.
     path("api/docs/", docs, name="docs"),

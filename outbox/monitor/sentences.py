@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from pydantic import ValidationError
 
 from outbox.events import find, words_of_name
@@ -57,7 +57,12 @@ def _sentences(
             parts.append(_("%(span)s after %(first)s") % facts)
         owed = [one for one in event.deliveries if one.state not in ("done", "discarded")]
         settlements = [one.text for row in event.deliveries for one in row.settlements]
-        yield Sentence(event, ", ".join(filter(None, parts)) + ".", owed, settlements)
+        yield Sentence(event, _sentence(filter(None, parts)), owed, settlements)
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    """Join parts with the punctuation of the current language."""
+    return _("%(parts)s.") % {"parts": pgettext("between parts of a sentence", ", ").join(parts)}
 
 
 def words_of(event: TimelineEvent) -> str:
@@ -75,6 +80,9 @@ def words_of(event: TimelineEvent) -> str:
 
 
 def _inner(event: TimelineEvent) -> str:
+    """Return the words of its name, which are English; in other languages the name itself."""
+    if not (get_language() or "en").startswith("en"):
+        return event.name
     words = words_of_name(event.name)
     return words[:1].lower() + words[1:]
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from outbox.monitor.sentences import words_of
 from outbox.monitor.timeline import (
@@ -91,8 +91,12 @@ def _summary(happenings: Sequence[Happening]) -> str:
         (looks["failing"], _("%d failing, to be tried again")),
         (looks["dead"], _("%d given up")),
     ]
-    shown = ", ".join(text % number for number, text in counts if number)
-    return f"{events}, {calls}: {shown}." if shown else f"{events}, {calls}."
+    facts = {"events": events, "calls": calls}
+    shown = [text % number for number, text in counts if number]
+    if not shown:
+        return _("%(events)s, %(calls)s.") % facts
+    facts["counts"] = pgettext("between numbers", ", ").join(shown)
+    return _("%(events)s, %(calls)s: %(counts)s.") % facts
 
 
 def _call(event: TimelineEvent, row: TimelineDelivery, now: datetime) -> Call:

@@ -34,6 +34,10 @@ WSGI_APPLICATION = "shop.wsgi.application"
 # for neither.
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+# Who has chosen a language on a page keeps it for a year, whatever the browser asks for.
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -100,6 +104,7 @@ _https = env.bool("HTTPS", default=FOR_REAL)
 SECURE_SSL_REDIRECT = _https
 SESSION_COOKIE_SECURE = _https
 CSRF_COOKIE_SECURE = _https
+LANGUAGE_COOKIE_SECURE = _https
 # HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
 # BEHIND_PROXY: true if proxies set X-Forwarded-For and X-Forwarded-Proto.

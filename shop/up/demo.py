@@ -10,13 +10,13 @@ from inventory.services import add_product, receive_stock
 from shared.money import Money
 from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password
 
-# SKU, name, price in minor units, stock. The last one is meant to be sold out.
+# SKU, names, price in minor units, stock. The last one is meant to be sold out.
 PRODUCTS = [
-    ("TEA-SENCHA", "Sencha green tea, 100 g", 1280, 10_000),
-    ("WHISK-CHASEN", "Bamboo tea whisk", 2400, 500),
-    ("BOWL-RAKU", "Raku tea bowl", 6800, 120),
-    ("KETTLE-IRON", "Cast-iron kettle", 12800, 40),
-    ("CLOCK-WALL", "Wall clock, the last one", 9800, 1),
+    ("TEA-SENCHA", "Sencha green tea, 100 g", "煎茶 100 g", 1280, 10_000),
+    ("WHISK-CHASEN", "Bamboo tea whisk", "竹の茶筅", 2400, 500),
+    ("BOWL-RAKU", "Raku tea bowl", "楽焼の茶碗", 6800, 120),
+    ("KETTLE-IRON", "Cast-iron kettle", "鋳鉄の鉄瓶", 12800, 40),
+    ("CLOCK-WALL", "Wall clock, the last one", "壁掛け時計 (最後の 1 台)", 9800, 1),
 ]
 FIRST_DELIVERY = "demo"
 FULL_NAMES = {"alice": ("Alice", "Archer"), "hanako": ("花子", "山田")}
@@ -24,9 +24,9 @@ FULL_NAMES = {"alice": ("Alice", "Archer"), "hanako": ("花子", "山田")}
 
 def add_demo_data(credentials: Credentials) -> None:
     """Add missing rows; existing ones stay unchanged."""
-    for sku, name, price, quantity in PRODUCTS:
+    for sku, name, name_ja, price, quantity in PRODUCTS:
         unit_price = Money(amount=price, currency=settings.SHOP_CURRENCY)
-        add_product(sku=sku, name=name, unit_price=unit_price)
+        add_product(sku=sku, name=name, name_ja=name_ja, unit_price=unit_price)
         receive_stock(sku=sku, quantity=quantity, reference=FIRST_DELIVERY)
     _add_token(_add_user(ADMIN, credentials, is_staff=True, is_superuser=True), credentials)
     for name in CUSTOMERS:

@@ -1,6 +1,7 @@
 """`make screenshots`: pictures of storefront and monitor for the docs, from a shop that runs.
 
-All of them, or those that are named: `make screenshots ARGS="overview map"`.
+All of them, or those that are named: `make screenshots ARGS="overview map"`. Each is taken in
+English and in Japanese.
 
 Orders, dead letters and the pause are real. Only the charts' past is made up, from the minutes that
 were counted: nobody waits an hour for a picture.
@@ -8,31 +9,58 @@ were counted: nobody waits an hour for a picture.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, StorageState, expect
 
 from shop.demo.scenarios import SCENARIOS
 from tests.browser import chromium
 from tests.browser.pages import PAGES
+from tests.browser.palette import reduced
+from tests.browser.pictures import LANGUAGES, MONITOR, ROOT, SHOP, Picture
 from tests.browser.scene import Scene, furnish
-from tests.browser.site import ROOT, Site, running_site
-from tests.browser.visitor import READY, go_to_checkout, place, sign_up
+from tests.browser.site import CEILING, Site, running_site
+from tests.browser.visitor import go_to_checkout, sign_up
+from tests.processes import eventually
 
-IMAGES = ROOT / "docs" / "images"
-MOST_BYTES = 250_000
-WIDE, PHONE = (1200, 800), (390, 844)
+MOST_BYTES = 150_000
+#: Milliseconds for a page; reaching them is a failure.
+PATIENCE = 120_000
+NO_FONT = "The browser has no Japanese font. Install one (Debian and Ubuntu: fonts-noto-cjk)."
 
 #: More of what the demo orders, so that each page has something to show.
 MORE = tuple(wish for chapter in SCENARIOS for wish in chapter.specs if wish.cancel_at is None)[:12]
 
+#: Without a font, each character is the same box.
+_HAS_FONT = """() => {
+    const context = document.createElement("canvas").getContext("2d");
+    const [one, two] = ["\\u65e5", "\\u672c"].map((letter) => {
+        context.clearRect(0, 0, 40, 40);
+        context.font = "30px sans-serif";
+        context.fillText(letter, 0, 30);
+        return context.getImageData(0, 0, 40, 40).data.join();
+    });
+    return one !== two;
+}"""
+#: A handler that fails for as long as one looks: the mail server is away, the backoff is long.
+_FAILING = "notifications.announce_shipping"
+_SHIP = f"""
+from orders.models import Order
+from orders.services import ship_order
+from outbox.models import Subscription
+rows = Subscription.objects.filter(handler="{_FAILING}")
+rows.update(attempts=45, backoff_base=3600, backoff_cap=3600)
+for order in Order.objects.filter(status="ready_to_ship").exclude(pk="{{stuck}}")[:2]:
+    ship_order(order_id=order.pk, carrier="Yamato", tracking_number="4711", by="user:1")
+"""
+_FAILED = (
+    "SELECT count(*) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id"
+    " WHERE s.handler = ? AND d.state = 'pending' AND d.attempts = 1"
+)
 _PAST = """
 from datetime import timedelta
 from math import sin
@@ -56,65 +84,28 @@ Minute.objects.bulk_create(made, ignore_conflicts=True)
 """
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One file in docs/images.
-
-    Attributes:
-        name: of the file, without its ending.
-        page: which of `PAGES`.
-        height: pixels, or 0 for the whole page.
-        click: a button to press first.
-    """
-
-    name: str
-    page: str
-    height: int = 0
-    size: tuple[int, int] = WIDE
-    scheme: str = "light"
-    click: str = ""
-
-
-PICTURES = (
-    Picture("overview", "the overview"),
-    Picture("overview-dark", "the overview", scheme="dark"),
-    Picture("overview-phone", "the overview", size=PHONE, height=1500),
-    Picture("timeline", "the timeline of a stuck order", size=(1200, 1100)),
-    Picture("timeline-phone", "the timeline of an order", size=PHONE, height=1500),
-    Picture("events", "the events", height=800),
-    Picture("event", "an event"),
-    Picture("dead-letters", "the dead letters"),
-    Picture("dry-run", "the dead letters", height=780, click="Retry now: all of these"),
-    Picture("delivery", "a dead delivery"),
-    Picture("handlers", "the handlers", height=1000),
-    Picture("map", "the map"),
-    Picture("blocked-keys", "the blocked keys", height=360),
-    Picture("processes", "the orders under way"),
-    Picture("operation", "an operation", height=720),
-    Picture("health-checks", "the health checks", height=720),
-    Picture("sources", "the sources", height=500),
-)
-
-#: Pictures of the page of an order in the storefront, with the development drawer.
-SHOPS = (
-    Picture("storefront", "", height=900, size=(1280, 900)),
-    Picture("storefront-phone", "", size=PHONE, height=1500, scheme="dark"),
-)
-
-
 def main() -> int:
-    names = sys.argv[1:]
-    shops = [shot for shot in SHOPS if not names or shot.name in names]
-    wanted = [picture for picture in PICTURES if not names or picture.name in names]
+    names = set(sys.argv[1:])
+    monitor, shop = (
+        [one for one in group if not names or one.name in names] for group in (MONITOR, SHOP)
+    )
     path = chromium.find()
     if path is None:
         sys.stderr.write(chromium.NO_BROWSER + "\n")
         return 1
-    if shops:
-        _take_orders(path, shops)
-    if wanted:
-        _take_monitor(path, wanted)
+    if not _has_font(path):
+        sys.stderr.write(NO_FONT + "\n")
+        return 1
+    if shop:
+        _take_shop(path, shop)
+    if monitor:
+        _take_monitor(path, monitor)
     return 0
+
+
+def _has_font(path: str) -> bool:
+    with chromium.launched(path) as browser:
+        return bool(browser.new_page().evaluate(_HAS_FONT))
 
 
 def _take_monitor(path: str, wanted: Sequence[Picture]) -> None:
@@ -124,11 +115,15 @@ def _take_monitor(path: str, wanted: Sequence[Picture]) -> None:
     ):
         scene = _furnish(site)
         with chromium.launched(path) as browser:
+            staff = _signed_in(browser, site)
             for picture in wanted:
-                _take(browser, site, scene, picture)
+                for language in LANGUAGES:
+                    with _window(browser, site, picture, language, staff) as page:
+                        _show(page, PAGES[picture.page](site, scene), picture)
+                        _save(page, picture, language)
 
 
-def _take_orders(path: str, wanted: Sequence[Picture]) -> None:
+def _take_shop(path: str, wanted: Sequence[Picture]) -> None:
     """Take pages of the storefront, from a shop with the attempts of production."""
     with (
         tempfile.TemporaryDirectory(prefix="shop-pictures-") as folder,
@@ -137,7 +132,13 @@ def _take_orders(path: str, wanted: Sequence[Picture]) -> None:
         chromium.launched(path) as browser,
     ):
         for picture in wanted:
-            _take_order(browser, site, picture)
+            for language in LANGUAGES:
+                with _window(browser, site, picture, "en") as page:
+                    _order(page, language)
+                    _save(page, picture, language)
+                    expect(page.locator("#order-status .failed, #order-status .now")).to_have_count(
+                        0
+                    )
 
 
 def _furnish(site: Site) -> Scene:
@@ -145,76 +146,84 @@ def _furnish(site: Site) -> Scene:
         for wish in MORE:
             site.place(wish)
     scene = furnish(site)
+    site.run(_SHIP.format(stuck=scene.stuck.id))
+    eventually(lambda: site.value(_FAILED, _FAILING) == 2, "both have failed", within=CEILING)
     site.run(_PAST)
     return scene
 
 
-def _take(browser: Browser, site: Site, scene: Scene, picture: Picture) -> None:
-    with _window(browser, site, picture) as page:
-        page.goto(PAGES[picture.page](site, scene))
-        if picture.click:
-            page.get_by_role("button", name=picture.click, exact=True).click()
-            page.wait_for_load_state()
-        file = IMAGES / f"{picture.name}.png"
-        width, height = picture.size
-        page.set_viewport_size({"width": width, "height": picture.height or height})
-        page.screenshot(path=file, full_page=not picture.height)
-    _make_small(file)
-
-
-def _take_order(browser: Browser, site: Site, picture: Picture) -> None:
-    """Take the page of an order that was placed while the bank was down."""
-    width, height = picture.size
-    context = browser.new_context(
-        base_url=site.url,
-        viewport={"width": width, "height": picture.height or height},
-        color_scheme="dark" if picture.scheme == "dark" else "light",
-    )
+def _signed_in(browser: Browser, site: Site) -> StorageState:
+    """Return the cookies of the superuser. The login page is in English."""
+    context = browser.new_context(base_url=site.url)
     page = context.new_page()
+    site.log_in(page)
+    # The sidebar of all models is Django's, and takes a quarter of the picture.
+    page.evaluate("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+def _show(page: Page, url: str, picture: Picture) -> None:
+    page.goto(url)
+    if picture.press:
+        page.locator(f'button[name="action"][value="{picture.press}"]').first.click()
+        page.wait_for_load_state()
+
+
+def _order(page: Page, language: str) -> None:
+    """Show the page of an order that was placed in this language while the bank was down."""
     sign_up(page)
     go_to_checkout(page)
     page.get_by_role("button", name="Bank down for 30 s").click()
     page.get_by_text("The bank is down.").wait_for()
-    place(page)
-    drawer = page.get_by_role("complementary", name="Behind the scenes")
+    if language != "en":
+        page.locator(f'.language-switch [value="{language}"]').click()
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    page.locator("form.stacked button").click()
+    drawer = page.locator(".drawer-events")
     drawer.get_by_text("inventory.StockReserved").wait_for()
-    drawer.get_by_text("failed 2 times").wait_for()
-    file = IMAGES / f"{picture.name}.png"
-    page.screenshot(path=file)
-    page.get_by_text(READY).wait_for(timeout=120_000)
-    context.close()
-    _make_small(file)
+    drawer.locator(".drawer-call.failing").first.wait_for()
 
 
 @contextmanager
-def _window(browser: Browser, site: Site, picture: Picture) -> Iterator[Page]:
+def _window(
+    browser: Browser,
+    site: Site,
+    picture: Picture,
+    language: str,
+    state: StorageState | None = None,
+) -> Iterator[Page]:
     width, height = picture.size
     context = browser.new_context(
         base_url=site.url,
+        locale=language,
+        storage_state=state,
         viewport={"width": width, "height": height},
         color_scheme="dark" if picture.scheme == "dark" else "light",
     )
-    # The sidebar of all models is Django's, and takes a quarter of the picture.
-    context.add_init_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
-    page = context.new_page()
-    site.log_in(page)
-    try:
-        yield page
-    finally:
-        context.close()
+    context.set_default_timeout(PATIENCE)
+    yield context.new_page()
+    context.close()
 
 
-def _make_small(file: Path) -> None:
-    """Take colours that nobody sees out, where pngquant is installed."""
-    if tool := shutil.which("pngquant"):
-        subprocess.run(
-            [tool, "--force", "--ext", ".png", "--quality", "70-95", str(file)], check=True
+def _save(page: Page, picture: Picture, language: str) -> None:
+    """Write the picture's file, in few colours; fail if it is too large for a page."""
+    width, height = picture.size
+    page.set_viewport_size({"width": width, "height": picture.height or height})
+    blank = page.context.new_page()
+    content = reduced(blank, page.screenshot(full_page=not picture.height))
+    blank.close()
+    file = picture.file(language)
+    sys.stdout.write(f"{file.relative_to(ROOT)}  {len(content) // 1000} kB\n")
+    sys.stdout.flush()
+    if len(content) > MOST_BYTES:
+        raise SystemExit(
+            f"{file} is too large for a page: {len(content)} bytes. Make it less high."
         )
-    size = file.stat().st_size
-    sys.stdout.write(f"{file.relative_to(ROOT)}  {size // 1000} kB\n")
-    if size > MOST_BYTES:
-        raise SystemExit(f"{file} is too large for a page: {size} bytes. Install pngquant.")
+    file.write_bytes(content)
 
 
 if __name__ == "__main__":
+    expect.set_options(timeout=PATIENCE)
     sys.exit(main())

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r'!\[[^\]]*\]\(([^)\s]+)\)|<img src="([^"]+)"')
 _CODE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _FILE_COMMENT = re.compile(r"\A# (\S+\.py)\n")
@@ -48,6 +49,11 @@ class Page:
 
     def links(self) -> list[str]:
         return _LINK.findall(self.prose)
+
+    def pictures(self) -> list[Path]:
+        """The files that the page shows, in order."""
+        found = [one or other for one, other in _PICTURE.findall(self.prose)]
+        return [(self.path.parent / one).resolve() for one in found]
 
     def codes(self) -> list[str]:
         """The texts in backticks."""

@@ -18,6 +18,7 @@ from tests.flows.test_extensibility import TRACKING
 
 QUICK_START = Page("docs/quick-start.md")
 TUTORIAL = Page("docs/tutorial.md")
+TUTORIALS = (TUTORIAL, Page("docs/ja/tutorial.md"))
 BOOKING = Page("docs/how-to/call-something-outside.md")
 APPS = ("tracking", "loyalty", "booking")
 #: The rules that read every app. All others read the outbox, the pages or the rules themselves.
@@ -127,8 +128,9 @@ def install(project: Copy, *apps: str) -> None:
 
 @pytest.mark.timeout(600)
 class TestTheAppsOfThePages:
-    def test_work_as_printed(self, project: Copy):
-        for page in (QUICK_START, TUTORIAL, BOOKING):
+    @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda page: page.name)
+    def test_work_as_printed(self, project: Copy, tutorial: Page):
+        for page in (QUICK_START, tutorial, BOOKING):
             project.write(page.files())
         packages = (*APPS, "tests/tracking", "tests/loyalty")
         project.write({f"{name}/__init__.py": "" for name in packages})
@@ -149,7 +151,7 @@ class TestTheAppsOfThePages:
         project.run("-m", "pytest", "-q", *RULES_OF_APPS)
 
     def test_are_described_in_the_order_of_their_steps(self):
-        for page in (QUICK_START, TUTORIAL):
+        for page in (QUICK_START, *TUTORIALS):
             app = next(iter(page.files())).partition("/")[0]
             assert f'    "{app}",\n' in page.blocks("python")
             assert f"manage.py makemigrations {app}" in page.text

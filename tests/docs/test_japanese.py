@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,19 @@ TERMS = ["event", "handler", "subscription", "timeline", "worker", "dead letter"
 TERMS += ["breaker", "backfill", "window", "heartbeat", "canary", "token", "backoff"]
 
 
+def code_of(page: Page) -> list[str]:
+    """Return the lines of a page's code blocks, without comments."""
+    code = [page.blocks(kind) for kind in ("console", "python", "text")]
+    lines = "".join(block for blocks in code for block in blocks).splitlines()
+    return [line.partition("#")[0].rstrip() for line in lines]
+
+
+def twin_of(picture: Path) -> Path:
+    """Return the Japanese twin of a picture, or the picture itself if it has none."""
+    twin = picture.with_suffix(f".ja{picture.suffix}")
+    return twin if twin.exists() else picture
+
+
 def terms() -> dict[str, str]:
     text = (ROOT / "docs/ja/glossary.md").read_text()
     return dict(_ROW.findall(text.partition("| --- |")[2]))
@@ -38,6 +52,17 @@ class TestAJapanesePage:
 
         assert levels.findall(japanese) == levels.findall(page.english.text)
         assert JAPANESE.search(japanese)
+
+    def test_has_the_code_of_the_english_page(self, page):
+        """All but comments and prose of a terminal, which are translated."""
+        japanese = Page(page.path.relative_to(ROOT).as_posix())
+
+        assert code_of(japanese) == code_of(page.english)
+
+    def test_has_the_japanese_twins_of_the_pictures_of_the_english_page(self, page):
+        japanese = Page(page.path.relative_to(ROOT).as_posix())
+
+        assert japanese.pictures() == [twin_of(path) for path in page.english.pictures()]
 
     def test_is_in_the_index(self, page):
         assert page.path == INDEX or f"({page.path.name})" in INDEX.read_text()

@@ -11,7 +11,7 @@ from django.core.management import call_command
 
 from tests.docs.pages import ROOT, Page, pages
 
-TUTORIAL = Page("docs/tutorial.md")
+TUTORIALS = (Page("docs/tutorial.md"), Page("docs/ja/tutorial.md"))
 PLACE = re.compile(r"\b([\w/]+/\w+\.py):(\d+)")
 #: The names that precede a place: "handler orders.release_for_shipping  orders/handlers.py:38".
 NAME = re.compile(r"\b[a-z_]+\.(\w+)\b(?!/)")
@@ -65,11 +65,12 @@ class TestAPlace:
         )
 
 
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda page: page.name)
 class TestTheEventsOfTheTutorial:
-    def test_are_printed_like_that(self):
+    def test_are_printed_like_that(self, tutorial: Page):
         printed = io.StringIO()
         call_command("outbox", "events", "payments", stdout=printed)
 
-        (block,) = (one for one in TUTORIAL.blocks("text") if "PaymentCaptured, version" in one)
+        (block,) = (one for one in tutorial.blocks("text") if "PaymentCaptured, version" in one)
 
         assert block in printed.getvalue()

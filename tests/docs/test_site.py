@@ -20,6 +20,7 @@ INDEX = Page("docs/index.md")
 #: Pages of the shop. A page that is in neither list is missing in the site.
 OF_THE_SHOP = {
     "README.md",
+    "before-and-after.md",
     "event-driven-architecture.md",
     "how-to/connect-a-bank.md",
     "how-to/connect-two-shops.md",
@@ -29,8 +30,11 @@ OF_THE_SHOP = {
     "how-to/run-the-demo.md",
     "quick-start.md",
     "ja/README.md",
+    "ja/before-and-after.md",
     "ja/event-driven-architecture.md",
     "ja/glossary.md",
+    "ja/tour.md",
+    "ja/tutorial.md",
     "reference/api-errors.md",
     "reference/contracts.md",
     "reference/events.md",

@@ -29,6 +29,22 @@ class TestGetProducts:
             }
         ]
 
+    @pytest.mark.parametrize(("asked", "name"), [("ja", "煎茶"), ("en", "Tea"), ("", "Tea")])
+    def test_names_a_product_in_the_language_of_the_request(self, asked: str, name: str):
+        put_on_sale("TEA")
+        Product.objects.update(name_ja="煎茶")
+
+        answer = APIClient().get("/api/products/", headers={"Accept-Language": asked})
+
+        assert [one["name"] for one in answer.json()["results"]] == [name]
+
+    def test_names_a_product_without_a_japanese_name_by_its_name(self):
+        put_on_sale("TEA")
+
+        answer = APIClient().get("/api/products/", headers={"Accept-Language": "ja"})
+
+        assert [one["name"] for one in answer.json()["results"]] == ["Tea"]
+
     def test_hides_products_not_on_sale(self):
         put_on_sale("TEA")
         Product.objects.update(on_sale=False)

@@ -60,3 +60,20 @@ class TestThePrice:
 
         assert "$12.80" in page
         assert "1280" not in page
+
+
+class TestTheNames:
+    def test_are_entered_in_both_languages(self, product: Product, admin_client: Client):
+        form = {"name": "Green tea", "name_ja": "緑茶", "price": "12.80", "on_sale": "on"}
+        admin_client.post(PAGE, form)
+
+        product.refresh_from_db()
+        assert (product.name, product.name_ja) == ("Green tea", "緑茶")
+
+    @pytest.mark.parametrize("term", ["green", "緑"])
+    def test_are_found_in_both_languages(self, product: Product, admin_client: Client, term: str):
+        Product.objects.update(name="Green tea", name_ja="緑茶")
+
+        page = admin_client.get(f"/admin/inventory/product/?q={term}").content.decode()
+
+        assert "1 product" in page

@@ -56,6 +56,17 @@ class TestPlaceOrder:
             "payment_method": "tok_success",
         }
 
+    @pytest.mark.parametrize(("language", "name"), [("ja", "煎茶"), ("en", "Tea")])
+    def test_names_products_in_the_language_of_the_order(
+        self, outbox: Outbox, language: str, name: str
+    ):
+        put_on_sale("TEA")
+        Product.objects.update(name_ja="煎茶")
+
+        order = place(language=language)
+
+        assert [line.name for line in order.lines.all()] == [name]
+
     def test_keeps_name_and_price_as_they_were(self, outbox: Outbox):
         put_on_sale("TEA", price=500)
         order = place_many(TEA=1)

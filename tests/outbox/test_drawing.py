@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from xml.etree import ElementTree
 
 import pytest
+from django.utils import translation
 
 from outbox import drawing
 from outbox.drawing.map import Arrow, Network, network_map
@@ -244,6 +245,15 @@ class TestTheTimelineAsText:
             "Order placed.",
             "Stock reserved, after 2 attempts, 1.5 s after order placed.",
         ]
+
+    def test_is_in_the_active_language_with_its_punctuation(self) -> None:
+        first = event("shop.OrderPlaced", delivery("stock.reserve", attempts=2))
+        second = event("stock.StockReserved", seconds=1.5, cause=first, by="stock.reserve")
+
+        with translation.override("ja"):
+            _, sentence = sentences_of([first, second], span=lambda _: "1.5 秒")
+
+        assert sentence.text == "Stock reserved、2 回の試行の後、shop.OrderPlaced の 1.5 秒 後。"
 
     def test_names_owed_deliveries(self) -> None:
         waiting = delivery("mail.thank", "pending", started=None, settled=None)

@@ -64,6 +64,7 @@ FOR_NOBODY = {
     "/admin/<url>",
     "/api/",
     "admin:logout",
+    "set_language",
     "admin:view_on_site",
     "admin:outbox_delivery_dead_act",
     "admin:outbox_event_sensitive",

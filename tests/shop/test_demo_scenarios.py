@@ -11,7 +11,7 @@ from shop.up.credentials import CUSTOMERS
 from shop.up.demo import PRODUCTS
 
 SPECS = [spec for scenario in SCENARIOS for spec in scenario.specs]
-STOCK = {sku: quantity for sku, _, _, quantity in PRODUCTS}
+STOCK = {sku: quantity for sku, *_, quantity in PRODUCTS}
 PLAIN_TOKENS = {"tok_success", "tok_declined", "tok_declined_at_capture"}
 
 

@@ -123,6 +123,13 @@ class TestTheStoryOfAClick:
         ]
         assert story.summary == "1 event, 0 handler calls."
 
+    def test_counts_the_calls_by_their_state(self, order, outbox: Outbox):
+        outbox.deliver_all(only="inventory.reserve_stock")
+
+        story = story_of_click(correlation_id())
+
+        assert story.summary == "2 events, 5 handler calls: 1 done, 4 waiting."
+
     def test_shows_events_with_their_causes(self, order, outbox: Outbox):
         outbox.deliver_all(only="inventory.reserve_stock")
 

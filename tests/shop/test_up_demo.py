@@ -35,6 +35,12 @@ class TestDemoData:
 
         assert {line["sku"] for line in banner.ORDER["lines"]} <= skus
 
+    def test_names_each_product_in_both_languages(self, data: Path) -> None:
+        names = {(product.name_in("en"), product.name_in("ja")) for product in catalogue()}
+
+        assert ("Sencha green tea, 100 g", "煎茶 100 g") in names
+        assert all(english != japanese for english, japanese in names)
+
     def test_has_an_admin_who_can_sign_in(self, data: Path) -> None:
         admin = User.objects.get(username="admin")
 

@@ -16,10 +16,16 @@ PASSWORD = "a long phrase 1"
 
 
 def product(
-    sku: str = "TEA", *, name: str = "Green tea", price: int = 1280, units: int = 10
+    sku: str = "TEA",
+    *,
+    name: str = "Green tea",
+    name_ja: str = "緑茶",
+    price: int = 1280,
+    units: int = 10,
 ) -> str:
     """Add a product, with units in stock, and return its SKU."""
-    add_product(sku=sku, name=name, unit_price=Money(amount=price, currency="JPY"))
+    unit_price = Money(amount=price, currency="JPY")
+    add_product(sku=sku, name=name, name_ja=name_ja, unit_price=unit_price)
     if units:
         receive_stock(sku=sku, quantity=units, reference="test")
     return sku

@@ -35,7 +35,7 @@ def visitor(hanako: User) -> Client:
     """A customer whose browser asks for Japanese, with a product in the basket."""
     client = signed_in(hanako)
     client.defaults["HTTP_ACCEPT_LANGUAGE"] = "ja"
-    put_into_basket(client, product(name="煎茶", units=3), quantity=2)
+    put_into_basket(client, product(units=3), quantity=2)
     return client
 
 
