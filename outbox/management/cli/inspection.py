@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox.formatting import span
-from outbox.monitor import blocked, status
+from outbox.monitor import blocked, demand, status
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
@@ -179,6 +179,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "at": found.at,
         "handlers": [_handler_as_json(found, one) for one in found.handlers],
         "failing": [failing_as_json(one) for one in found.failing],
+        "queues": [asdict(one) for one in demand.queue_demands()],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
