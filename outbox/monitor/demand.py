@@ -31,6 +31,8 @@ MEASURED = timedelta(hours=1)
 #: The duration of a run of a handler that has none in that time, in seconds.
 UNKNOWN_SECONDS = 1.0
 
+_COUNT = "SELECT COUNT(*) FROM (%(subquery)s) AS counted"
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueueDemand:
@@ -76,7 +78,7 @@ def queue_demands(*, using: str | None = None) -> list[QueueDemand]:
 class _BoundedCount(Subquery):
     """The number of rows of a sliced query. The database stops counting at the limit."""
 
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
+    template = f"({_COUNT})"
     output_field = IntegerField()
 
 
