@@ -36,6 +36,8 @@ class Conf:
     """Longest wait of the relay for a nudge, in seconds. Then it polls."""
     HEARTBEAT_SECONDS: float = 10.0
     """Seconds between heartbeats of a relay, worker or beat. Three missed ones mean silence."""
+    TARGET_LAG_SECONDS: float = 30.0
+    """Seconds within which the wanted number of workers runs the due deliveries of a queue."""
     TRANSPORTS: Sequence[str] = ()
     """Transports in use: "celery", and "local" for `outbox work`. Empty: Celery if installed."""
     NUDGE: bool = True

@@ -16,7 +16,7 @@ from math import ceil
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Count, F, Max, QuerySet
+from django.db.models import Count, F, Max, QuerySet, Sum
 
 from outbox import clock, databases
 from outbox.models import Delivery, Event, Minute
@@ -167,6 +167,17 @@ def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Total
     for row in rows.values("handler", *_READ):
         found.setdefault(row["handler"], []).append(row)
     return {handler: _totals(since, found.get(handler, ())) for handler in handlers}
+
+
+def mean_seconds(
+    handlers: Collection[str], *, length: timedelta, using: str | None = None
+) -> dict[str, float]:
+    """Return the mean run time of each handler in seconds; a handler without a run is left out."""
+    using = using or databases.alias()
+    since = _floor(clock.now(using=using) - length)
+    rows = Minute.objects.using(using).filter(handler__in=handlers, minute__gte=since)
+    sums = rows.values("handler").annotate(runs=Sum(F("done") + F("failed")), total=Sum("seconds"))
+    return {row["handler"]: row["total"] / row["runs"] for row in sums.order_by() if row["runs"]}
 
 
 def series_by_handler(*, length: timedelta) -> dict[str, list[tuple[int, int]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
@@ -13,6 +13,7 @@ from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.models import Attempt, Heartbeat, Subscription
 from outbox.monitor.consumers import ConsumerStatus
+from outbox.monitor.demand import QueueDemand, queue_demands
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
@@ -116,6 +117,21 @@ HANDLER_GAUGES: tuple[tuple[str, str, Callable[[list[Subscription]], float]], ..
     ),
 )
 
+#: Gauges of a queue: name, description and value.
+QUEUE_GAUGES: tuple[tuple[str, str, Callable[[QueueDemand], float]], ...] = (
+    (
+        "outbox_due",
+        "Deliveries that a worker has to run now, those in flight included.",
+        lambda one: one.due,
+    ),
+    (
+        "outbox_workers_wanted",
+        "Worker processes that run the due deliveries within the target lag; 0: none is due.",
+        lambda one: one.workers_wanted,
+    ),
+)
+OF_QUEUES = {name for name, _text, _value in QUEUE_GAUGES}
+
 #: Gauges of a source: name, description and value.
 SOURCE_GAUGES: tuple[tuple[str, str, Callable[[SourceStatus], float]], ...] = (
     (
@@ -155,13 +171,24 @@ class Family:
     )
 
 
-def families(*, using: str | None = None) -> list[Family]:
+def families(*, using: str | None = None, only: Collection[str] = ()) -> list[Family]:
     """Return all metric families of the outbox.
 
     The number of queries does not depend on the number of handlers. Their cost grows with the
     number of owed deliveries, not with history.
+
+    Args:
+        using: the outbox's database alias.
+        only: names of families, without "_total"; empty: all. The families of queues alone take
+            two bounded queries, so an autoscaler can request them often.
     """
     using = using or databases.alias()
+    if only and set(only) <= OF_QUEUES:
+        return [one for one in _of_queues(using=using) if one.name in only]
+    return [one for one in _all(using=using) if not only or one.name in only]
+
+
+def _all(*, using: str) -> list[Family]:
     found = status(using=using)
     rows = list(Subscription.objects.using(using).filter(active=True).order_by("handler"))
     return [
@@ -169,6 +196,7 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_failing(found),
         *_of_subscriptions(rows),
         *_of_events(found),
+        *_of_queues(using=using),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
         *_of_sources(source_statuses(using=using)),
         _of_consumers(found.consumers),
@@ -245,6 +273,13 @@ def _of_events(found: Status) -> Iterator[Family]:
         "Age of the oldest event that waits for fan-out; 0 without one.",
         samples=[((), age.total_seconds() if age else 0)],
     )
+
+
+def _of_queues(*, using: str) -> Iterator[Family]:
+    """Yield the demand of each queue."""
+    found = queue_demands(using=using)
+    for name, text, value in QUEUE_GAUGES:
+        yield Family(name, "gauge", text, ("queue",), [((one.queue,), value(one)) for one in found])
 
 
 def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:

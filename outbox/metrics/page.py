@@ -11,7 +11,7 @@ from django.utils.crypto import constant_time_compare
 from outbox.conf import conf
 from outbox.counting import counters
 
-from .families import Family, families
+from .families import OF_QUEUES, Family, families
 
 #: Returns further families, for example the project's own.
 Source = Callable[[], Iterable[Family]]
@@ -23,16 +23,25 @@ def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse
     The request must have the header `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>` (else 401).
     Without that setting the page does not exist (404). Add the view to your urls. Or call it in a
     middleware before those that require a host name and HTTPS, which a scraper in your network may
-    not use.
+    not use. `?name[]=outbox_workers_wanted` returns only that metric; repeat it for several.
     """
     token = conf().METRICS_TOKEN
     if not token:
         raise Http404
     if not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}"):
         return _refused()
-    counters.flush()
-    found = [*families(), *(more() if more else ())]
-    return _encoded(found, accept=request.headers.get("Accept", ""))
+    only = {name.removesuffix("_total") for name in request.GET.getlist("name[]")}
+    if not only or not only <= OF_QUEUES:
+        counters.flush()
+    return _encoded(_found(only, more), accept=request.headers.get("Accept", ""))
+
+
+def _found(only: set[str], more: Source | None) -> list[Family]:
+    """Return the families with these names; all without a name."""
+    found = families(only=only)
+    if more is None or (only and only <= {one.name for one in found}):
+        return found
+    return [*found, *(one for one in more() if not only or one.name in only)]
 
 
 def _refused() -> HttpResponse:

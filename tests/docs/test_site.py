@@ -27,6 +27,7 @@ OF_THE_SHOP = {
     "how-to/put-a-proxy-in-front.md",
     "how-to/receive-webhooks.md",
     "how-to/run-for-real.md",
+    "how-to/run-on-kubernetes.md",
     "how-to/run-the-demo.md",
     "quick-start.md",
     "ja/README.md",

@@ -11,6 +11,7 @@ from tests.mutants.carriers import CARRIERS
 from tests.mutants.celery_tasks import CELERY_TASKS
 from tests.mutants.contracts import CONTRACTS
 from tests.mutants.coroutines import COROUTINES
+from tests.mutants.demand import DEMAND
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
 from tests.mutants.kafka import KAFKA
@@ -57,4 +58,5 @@ MUTANTS: list[Mutant] = [
     *LOCAL,
     *ALERTS,
     *STOREFRONT,
+    *DEMAND,
 ]

@@ -164,7 +164,7 @@ class TestTheGauges:
         Outbox().given("shops.Ordered", order_id=uuid4())
         run_pass()
 
-        with django_assert_num_queries(14):
+        with django_assert_num_queries(16):
             families()
 
 

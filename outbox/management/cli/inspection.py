@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox.formatting import span
-from outbox.monitor import blocked, status
+from outbox.monitor import blocked, demand, status
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import unexamined_text
 from outbox.monitor.health import Heartbeats, failure_text
@@ -187,6 +187,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "failing": [failing_as_json(one) for one in found.failing],
         "unexamined": list(found.unexamined),
         "relay_failure": _relay_failure(),
+        "queues": [asdict(one) for one in demand.queue_demands()],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
         "sources": [_source_as_json(one) for one in source_statuses()],
