@@ -5,8 +5,11 @@ The admin keeps Django's own pages, and so does a site without the storefront.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import apps
 from django.core.exceptions import BadRequest as DjangosBadRequest
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
@@ -23,6 +26,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Answer for handler400. It reads no session: a cookie may be the reason."""
     if request.path.startswith(API):
         return problem(as_refusal(exception) or BadRequest())
+    if isinstance(exception, DisallowedHost):  # sent to another site, mostly by a scanner
+        return defaults.bad_request(request, exception)
     # Only the text of this exception is meant for visitors.
     why = str(exception) if isinstance(exception, DjangosBadRequest) else ""
     if _is_of_storefront(request):
@@ -55,7 +60,9 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     if request.path.startswith(API):
         return problem(InternalError())
     if _is_of_storefront(request):
-        return error_page(500, correlation_id=str(current_cause().correlation_id))
+        # The reason may also be in its template, or in static files that were not collected.
+        with suppress(Exception):
+            return error_page(500, correlation_id=str(current_cause().correlation_id))
     return defaults.server_error(request)
 
 

@@ -127,6 +127,31 @@ class TestAnInternalError:
         assert isinstance(answer, HttpResponse)
         assert BRAND in answer.content.decode()
 
+    @pytest.mark.django_db
+    @pytest.mark.once
+    def test_without_its_static_files_is_the_plain_page(self, browser, settings):
+        settings.STORAGES = {
+            **settings.STORAGES,
+            "staticfiles": {
+                "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+            },
+        }
+
+        answer = browser.get("/broken/")
+
+        assert answer.status_code == 500
+        assert "Server Error (500)" in answer.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.once
+class TestARequestForAnotherHost:
+    def test_does_not_get_the_page_of_the_shop(self, browser):
+        answer = browser.get("/", headers={"Host": "evil.example.com"})
+
+        assert answer.status_code == 400
+        assert BRAND not in answer.content.decode()
+
 
 @pytest.mark.django_db
 @pytest.mark.once
