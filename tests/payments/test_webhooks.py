@@ -240,6 +240,8 @@ class TestWebhooksOfTheSimulator:
         settings.BANK_URL, settings.BANK_API_KEY = process.url, API_KEY
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
         yield process
+        # A report on its way would be one of the next test's.
+        wait_until(lambda: process.notices_owed == 0)
         process.kill()
 
     def test_and_answers_have_one_effect(self, telling_bank: BankProcess, outbox: Outbox):
