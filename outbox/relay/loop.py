@@ -75,7 +75,7 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
-        #: The error of the latest pass, for the heartbeat; "" if it succeeded.
+        #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
@@ -146,9 +146,9 @@ class RelayLoop:
                 inline=self._inline,
                 intake=self._intake,
             )
-            self._failure = ""
+            self._forget_failure()
         except BrokerUnavailable as error:
-            self._failure = ""  # its database part succeeded, and the broker has its own health
+            self._forget_failure()  # its database part succeeded; the broker has its own health
             logger.warning(
                 "The broker takes no message (%s). Deliveries stay due in the database. Check "
                 "whether it runs, its address and its permissions.",
@@ -189,12 +189,17 @@ class RelayLoop:
 
     def _may_continue(self) -> bool:
         """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
-        self._failure = ""
+        self._forget_failure()
         self._inline.pass_on()
         if self._inline.started is not None:
             return False
         self._beat()
         return not self._stopping.is_set()
+
+    def _forget_failure(self) -> None:
+        """Forget the error, unless the latest pass read no backlog: that may still fail."""
+        if self._pace.reads_backlog:
+            self._failure = ""
 
     def _rest(self, seconds: float) -> bool:
         """Wait for a nudge; return whether one arrived."""

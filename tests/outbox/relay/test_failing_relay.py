@@ -17,7 +17,8 @@ from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.light import light
-from outbox.relay import loop
+from outbox.relay import loop, passes
+from outbox.relay.passes import Plan
 from tests.outbox.relays import relay_loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +65,31 @@ def part(*, has_failures: bool = True) -> PartHealth:
 def overview_text(*, has_failures: bool) -> str:
     page = Overview(now=timezone.now(), has_failures=has_failures)
     return f"{[one.text for one in page.health]} {page.advice.text}"
+
+
+class TestARelayThatFailsToReadTheBacklog:
+    def test_stays_unhealthy_although_passes_after_nudges_succeed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail: steady nudges hid that lapsed and delayed work was never found."""
+        seen: list[bool] = []
+
+        def relay_pass(*, is_nudged: bool, **_options: object) -> Plan:
+            heartbeat._written.clear()
+            if is_nudged:
+                return Plan()
+            if Heartbeat.objects.exists():
+                seen.append(part().is_on)
+            raise ValueError("no plan\nfor ann@example.com")
+
+        monkeypatch.setattr(passes, "relay_pass", relay_pass)
+        running = relay_loop()
+        running._relay(is_nudged=False)
+        running._beat()
+
+        running._relay(is_nudged=True)
+
+        assert seen == [False]
 
 
 class TestARelayWhosePassesFail:
