@@ -77,6 +77,9 @@ class RelayLoop:
         self._pace = Pace(self._rest)
         #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
+        #: Whether a pass failed, also by a transient error, and none that read the backlog succeeded
+        #: since.
+        self._has_failed = False
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
             for number in ((1, 2) if intake is None else (1,))
@@ -158,15 +161,22 @@ class RelayLoop:
                 self._wait_for_broker()
         except Exception as error:  # a relay that stops would stop everything
             using = databases.alias()
-            if is_transient(error, using=using):
-                logger.warning(
-                    "A relay pass failed with a database error. It is repeated: %s", error
-                )
-            else:
-                logger.exception("A relay pass failed. It is repeated.")
-            self._failure = masked_patterns(one_line(f"{type(error).__name__}: {error}"))
+            self._note_failure(error, is_passing=is_transient(error, using=using))
             drop_all()
             self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
+
+    def _note_failure(self, error: Exception, *, is_passing: bool) -> None:
+        """Log the error of a pass, and keep it for the heartbeat unless the next pass may succeed.
+
+        A deadlock, or an outage that is over when the pass is repeated, is no reason to alarm.
+        """
+        if is_passing:
+            logger.warning("A relay pass failed with a database error. It is repeated: %s", error)
+        else:
+            logger.exception("A relay pass failed. It is repeated.")
+        if self._has_failed or not is_passing:
+            self._failure = masked_patterns(one_line(f"{type(error).__name__}: {error}"))
+        self._has_failed = True
 
     def _recover(self, access: DatabaseAccess) -> None:
         access.after_reconnect(partial(heartbeat.report_outage, access))
@@ -200,6 +210,7 @@ class RelayLoop:
         """Forget the error, unless the latest pass read no backlog: that may still fail."""
         if self._pace.reads_backlog:
             self._failure = ""
+            self._has_failed = False
 
     def _rest(self, seconds: float) -> bool:
         """Wait for a nudge; return whether one arrived."""

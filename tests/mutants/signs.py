@@ -230,6 +230,21 @@ LIFE = [
         ),
     ),
     Mutant(
+        name="heartbeat-after-one-deadlock",
+        without="one deadlock of the relay raises the alarm",
+        edits=(
+            Edit(
+                "outbox/relay/loop.py",
+                "        if self._has_failed or not is_passing:\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestATransientErrorOfTheDatabase"
+            "::test_is_not_reported_if_the_next_pass_succeeds",
+        ),
+    ),
+    Mutant(
         name="replay-as-a-failure",
         without="replayed deliveries take the places of failing ones in the sample",
         edits=(

@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from outbox import doctor
@@ -24,6 +25,8 @@ from tests.outbox.relays import relay_loop
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REASON = "ValueError: no plan for ***"
+UNPLANNED = ValueError("no plan\nfor ann@example.com")
+LOCKED = OperationalError("database is locked")
 TEXT = f"every pass of relay@host fails: {REASON}"
 
 
@@ -41,10 +44,10 @@ class Relay:
         self._loop = relay_loop(name)
         self._patch = monkeypatch
 
-    def run(self, *, fails: bool) -> None:
+    def run(self, *, fails: bool = True, error: Exception = UNPLANNED) -> None:
         def relay(**_options: object) -> int:
             if fails:
-                raise ValueError("no plan\nfor ann@example.com")
+                raise error
             return 0
 
         self._patch.setattr(loop, "relay", relay)
@@ -80,7 +83,7 @@ class TestARelayThatFailsToReadTheBacklog:
                 return Plan()
             if Heartbeat.objects.exists():
                 seen.append(part().is_on)
-            raise ValueError("no plan\nfor ann@example.com")
+            raise UNPLANNED
 
         monkeypatch.setattr(passes, "relay_pass", relay_pass)
         running = relay_loop()
@@ -90,6 +93,29 @@ class TestARelayThatFailsToReadTheBacklog:
         running._relay(is_nudged=True)
 
         assert seen == [False]
+
+
+class TestATransientErrorOfTheDatabase:
+    def test_is_not_reported_if_the_next_pass_succeeds(self, relay: Relay):
+        """Seen to fail: one deadlock turned the light red and stopped the ping."""
+        relay.run(error=LOCKED)
+        assert part().is_on
+        relay.run(fails=False)
+        relay.run(error=LOCKED)
+
+        assert part().is_on
+
+    def test_is_reported_from_the_second_failed_pass_in_a_row(self, relay: Relay):
+        relay.run(error=LOCKED)
+        relay.run(error=LOCKED)
+
+        assert part().text.endswith("fails: OperationalError: database is locked")
+
+    def test_is_reported_after_another_error(self, relay: Relay):
+        relay.run(error=UNPLANNED)
+        relay.run(error=LOCKED)
+
+        assert not part().is_on
 
 
 class TestARelayWhosePassesFail:
