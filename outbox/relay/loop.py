@@ -77,8 +77,7 @@ class RelayLoop:
         self._pace = Pace(self._rest)
         #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
-        #: Whether a pass failed, also by a transient error, and none that read the backlog succeeded
-        #: since.
+        #: Whether a pass failed, even by a transient error, since the last success of such a pass.
         self._has_failed = False
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)

@@ -231,6 +231,41 @@ class TestRabbitMQOnAnotherHost:
         assert broker.problems(self.URLS.split(";"), rabbitmq_options()) == ["E091"]
 
 
+class TestABrokerWithSeparateUrlsToReadAndToWrite:
+    """Seen to fail for each of several hosts while the URLs of both settings were counted."""
+
+    @pytest.fixture(autouse=True)
+    def _reader(self, broker: Broker) -> None:
+        broker.set("broker_read_url", "amqp://reader:secret@one//")
+
+    def test_has_one_node_for_each(self, broker: Broker):
+        broker.set("broker_connection_timeout", 40)
+        broker.set("broker_write_url", "amqp://writer:secret@one//")
+
+        assert broker.problems("amqp://shop:secret@one//", rabbitmq_options()) == []
+
+    def test_may_have_another_user_of_a_sentinel_for_each(self, broker: Broker):
+        options = redis_options(master_name="shop")
+        del options["sentinel_kwargs"]
+        broker.set("broker_read_url", "sentinel://reader:secret@one:26379/0")
+        broker.set("broker_write_url", "sentinel://writer:secret@one:26379/0")
+
+        assert broker.problems("sentinel://:secret@one:26379/0", options) == []
+
+    def test_has_each_problem_once(self, broker: Broker):
+        broker.set("broker_write_url", TestRabbitMQOnAnotherHost.URLS)
+        broker.set("broker_read_url", TestRabbitMQOnAnotherHost.URLS)
+
+        problems = broker.problems(TestRabbitMQOnAnotherHost.URLS, rabbitmq_options())
+
+        assert problems == ["E091"]
+
+    def test_is_examined_by_the_urls_to_write_as_well(self, broker: Broker):
+        broker.set("broker_write_url", TestRabbitMQOnAnotherHost.URLS)
+
+        assert broker.problems("amqp://shop:secret@one//", rabbitmq_options()) == ["E091"]
+
+
 class TestTheOptions:
     def test_of_tcp_are_those_of_the_platform(self):
         assert all(isinstance(name, int) for name in tcp_options())
