@@ -58,9 +58,10 @@ def _as_warning(error: CheckMessage) -> CheckMessage:
 
 
 def _hosts(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Return the other hosts that a connection may be made to."""
+    """Return the hosts that a connection may be made to; none if all are this one."""
     given = options.get("host") or settings.get("HOST") or os.environ.get("PGHOST", "")
-    return [host for host in str(given).split(",") if is_remote(host)]
+    hosts = str(given).split(",")
+    return hosts if any(is_remote(host) for host in hosts) else []
 
 
 def _connect(
