@@ -172,6 +172,14 @@ class TestTheClaimOfAChannel:
 
             assert send(config) == 1
 
+    def test_of_an_earlier_release_is_left_to_it(self, hook: Receiver):
+        """Seen to fail: that release took it for many timeouts at once, and sent as well."""
+        config = hook_config(hook.url)
+        check(config, problem())
+        assert claims.take("channel chat", seconds=300, using=USING)
+
+        assert send(config) == 0
+
     def test_is_not_extended_for_ever(self):
         token = claims.take("channel chat", seconds=0.05, using=USING)
         extended = claims.kept(
