@@ -17,6 +17,7 @@ from django.db import connections
 from django.db.models import Q
 
 from outbox import clock
+from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.models import AlertClaim
 
 logger = logging.getLogger("outbox.alerts")
@@ -85,13 +86,10 @@ def kept(
     done = threading.Event()
 
     def extend() -> None:
-        end = time.monotonic() + at_most
+        end, is_mine = time.monotonic() + at_most, True
         try:
-            while not done.wait(seconds / _EXTENSIONS) and time.monotonic() < end:
-                with around():
-                    keep(name, token, seconds=seconds, using=using)
-        except Exception as error:  # the claim ends, and the message may be sent twice
-            logger.warning("The claim %s of alerts could not be extended: %s", name, error)
+            while is_mine and not done.wait(seconds / _EXTENSIONS) and time.monotonic() < end:
+                is_mine = _kept_or_unknown(name, token, seconds=seconds, using=using, around=around)
         finally:
             connections.close_all()
 
@@ -102,3 +100,18 @@ def kept(
     finally:
         done.set()
         thread.join()
+
+
+def _kept_or_unknown(name: str, token: str, *, seconds: float, using: str, around: Around) -> bool:
+    """Extend a claim; return False once it belongs to another token. An error is no such answer.
+
+    The next extension is in time, unless all of a claim's length fail: the message may then be
+    sent twice.
+    """
+    try:
+        with around():
+            drop_broken_connection(using=using)
+            return keep(name, token, seconds=seconds, using=using)
+    except Exception as error:
+        logger.warning("The claim %s of alerts could not be extended: %s", name, error)
+        return True

@@ -69,7 +69,12 @@ class Sender:
         A failure ends it: the channel probably takes no other message either.
         """
         with self._around():
-            token = claims.take(self._claim, seconds=CLAIM_SECONDS, using=self._using)
+            token = claims.take(
+                self._claim,
+                seconds=CLAIM_SECONDS,
+                using=self._using,
+                longest=longest_seconds(self._channel),  # as earlier releases took it
+            )
         if not token:
             return 0
         number = 0

@@ -2,7 +2,8 @@
 
 Each process that relays or delivers has one. The database decides which of them acts. The thread
 itself uses the database only. Messages and pings are sent by threads of their own, so a mail server
-that hangs delays only its own channel, and neither relay nor worker.
+that hangs delays only its own channel, and neither relay nor worker. The exception, in a Celery
+worker on SQLite: a function or an e-mail backend that uses a database and then hangs stops both.
 """
 
 from __future__ import annotations

@@ -43,24 +43,28 @@ def check_broker_hosts(**_kwargs: Any) -> list[CheckMessage]:
     app = celery_in_use()
     if app is None:
         return []
-    urls, options = _urls(app.conf), dict(app.conf.broker_transport_options or {})
     found: list[CheckMessage] = []
+    for urls in _lists(app.conf):
+        found += [one for one in _of_connection(app.conf, urls) if one not in found]
+    return found
+
+
+def _lists(conf: Any) -> Iterator[list[str]]:
+    """Yield the URLs of each setting: a connection goes on only to those of its own."""
+    for given in (conf.broker_url, conf.broker_read_url, conf.broker_write_url):
+        parts = [given] if isinstance(given, str) else given or ()
+        yield list(dict.fromkeys(url for one in parts for url in one.split(";")))
+
+
+def _of_connection(conf: Any, urls: list[str]) -> list[CheckMessage]:
+    options, found = dict(conf.broker_transport_options or {}), list[CheckMessage]()
     if any(url.startswith(f"{_SENTINEL}:") for url in urls):
         found += [*_master_name(options), *_credentials(urls), *_repetitions(urls, options)]
     if _has_remote(urls, _REDIS):
         found += [*_command(options), *_wait(options)]
     if _has_remote(urls, _RABBITMQ):
-        found += [*_connect(app.conf, urls), *_publication(options)]
-        found += _next_node(app.conf, urls, options)
-    return found
-
-
-def _urls(conf: Any) -> list[str]:
-    """Return the URLs for reading and writing, each host's once."""
-    found: list[str] = []
-    for given in (conf.broker_url, conf.broker_read_url, conf.broker_write_url):
-        for one in [given] if isinstance(given, str) else given or ():
-            found += [url for url in one.split(";") if url not in found]
+        found += [*_connect(conf, urls), *_publication(options)]
+        found += _next_node(conf, urls, options)
     return found
 
 

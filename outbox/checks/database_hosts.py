@@ -5,6 +5,8 @@ E081 data that a host does not acknowledge is repeated for minutes
 E082 a process waits for minutes for the answer of a host that is gone
 E083 one of several hosts may be a standby, which refuses each write
 
+For a database that the outbox does not use, the first three are the warnings W080, W081 and W082.
+
 A host that has no network closes no connection, so its peers learn nothing of it. A database on
 this host, or one that a service file of libpq names, is not examined.
 """
@@ -15,7 +17,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connections
 
 from outbox import databases
@@ -23,6 +25,12 @@ from outbox.lost_hosts import LONGEST_SECONDS, is_remote
 
 #: Seconds by which Linux probes a silent connection, if it has no values of its own.
 _IDLE, _INTERVAL, _COUNT = 7200, 75, 9
+#: The ids for databases that the outbox does not use. Only code of the project waits for them.
+_WARNINGS = {
+    "outbox.E080": "outbox.W080",
+    "outbox.E081": "outbox.W081",
+    "outbox.E082": "outbox.W082",
+}
 _WRITABLE = ("read-write", "primary")
 
 
@@ -37,16 +45,23 @@ def check_database_hosts(**_kwargs: Any) -> list[CheckMessage]:
         hosts = _hosts(settings, options)
         if connection.vendor != "postgresql" or not hosts or "service" in options:
             continue
-        found += [*_connect(alias, options, hosts), *_send(alias, options), *_wait(alias, options)]
+        each = [*_connect(alias, options, hosts), *_send(alias, options), *_wait(alias, options)]
         if alias == databases.alias():
-            found += _standby(alias, options, hosts)
+            found += [*each, *_standby(alias, options, hosts)]
+        else:
+            found += map(_as_warning, each)
     return found
 
 
+def _as_warning(error: CheckMessage) -> CheckMessage:
+    return Warning(error.msg, hint=error.hint, obj=error.obj, id=_WARNINGS[str(error.id)])
+
+
 def _hosts(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Return the other hosts that a connection may be made to."""
+    """Return the hosts that a connection may be made to; none if all are this one."""
     given = options.get("host") or settings.get("HOST") or os.environ.get("PGHOST", "")
-    return [host for host in str(given).split(",") if is_remote(host)]
+    hosts = str(given).split(",")
+    return hosts if any(is_remote(host) for host in hosts) else []
 
 
 def _connect(

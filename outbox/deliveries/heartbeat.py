@@ -44,6 +44,8 @@ _FAILURE_LENGTH = 300
 
 _started: dict[tuple[str, str], datetime] = {}
 _written: dict[tuple[str, str], float] = {}
+#: The processes whose latest heartbeat had a failure.
+_failing: set[tuple[str, str]] = set()
 
 
 def beat(
@@ -56,6 +58,8 @@ def beat(
 ) -> None:
     """Write a heartbeat, at most every `OUTBOX["HEARTBEAT_SECONDS"]` seconds. Never raises.
 
+    Write one at once when a failure begins or ends: it changes what an operator sees.
+
     Args:
         kind: the kind of the process.
         name: its name.
@@ -66,9 +70,11 @@ def beat(
     using = using or databases.alias()
     pair, now = (kind, name), time.monotonic()
     try:
-        if now - _written.get(pair, -1e9) < conf().HEARTBEAT_SECONDS:
+        is_changed = bool(failure) != (pair in _failing)
+        if not is_changed and now - _written.get(pair, -1e9) < conf().HEARTBEAT_SECONDS:
             return
         _written[pair] = now
+        (_failing.add if failure else _failing.discard)(pair)
         drop_broken_connection(using=using)
         _write(pair, sorted(queues), failure=failure, using=using)
     except Exception as error:

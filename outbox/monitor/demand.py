@@ -43,8 +43,8 @@ class QueueDemand:
         due: number of deliveries that a worker has to run now, those in flight included.
             Deliveries that wait for a time, a person or an earlier event of their key do not count.
         seconds: the expected run time of these.
-        workers_wanted: number of processes that run them within the target lag; 0 only if none
-            is due.
+        workers_wanted: number of processes that run them within the target lag, at most as many
+            as the windows of the handlers let run; 0 only if none is due.
     """
 
     queue: str
@@ -68,10 +68,10 @@ def queue_demands(*, using: str | None = None) -> list[QueueDemand]:
     due = {row.pk: _due(row, now) for row in rows}
     busy = {row.handler for row in rows if due[row.pk]}
     means = minutes.mean_seconds(busy, length=MEASURED, using=using) if busy else {}
-    found: dict[str, list[tuple[int, float]]] = {}
+    found: dict[str, list[tuple[int, float, int]]] = {}
     for row in rows:
         mean = means.get(row.handler, UNKNOWN_SECONDS)
-        found.setdefault(row.queue, []).append((due[row.pk], mean))
+        found.setdefault(row.queue, []).append((due[row.pk], mean, _most(row)))
     return [_demand(queue, found[queue]) for queue in sorted(found)]
 
 
@@ -106,10 +106,19 @@ def _due(row: Any, now: datetime) -> int:
     return int(row.in_flight + waiting)
 
 
-def _demand(queue: str, handlers: Sequence[tuple[int, float]]) -> QueueDemand:
-    """Return the demand of a queue from the due deliveries and mean seconds of its handlers."""
-    due = sum(number for number, _mean in handlers)
-    seconds = sum(number * mean for number, mean in handlers)
-    processes = ceil(round(seconds / conf().TARGET_LAG_SECONDS, 6))
-    wanted = max(1, processes) if due else 0
+def _most(row: Any) -> int:
+    """Return the number of processes that can run a subscription's deliveries at one time.
+
+    Each needs a delivery of its window, or a batch of a bulk handler.
+    """
+    return int(ceil(row.window_now / row.batch) if row.bulk else row.window_now)
+
+
+def _demand(queue: str, handlers: Sequence[tuple[int, float, int]]) -> QueueDemand:
+    """Return a queue's demand from due deliveries, mean seconds and most processes of handlers."""
+    due = sum(number for number, _mean, _most in handlers)
+    seconds = sum(number * mean for number, mean, _most in handlers)
+    target = conf().TARGET_LAG_SECONDS
+    processes = sum(min(number * mean / target, most) for number, mean, most in handlers)
+    wanted = max(1, ceil(round(processes, 6))) if due else 0
     return QueueDemand(queue=queue, due=due, seconds=round(seconds, 3), workers_wanted=wanted)

@@ -9,6 +9,8 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import Error, connections
 
+from outbox.deliveries.transient_errors import drop_broken_connection
+
 logger = logging.getLogger("outbox.monitor")
 
 _PREFIX = "user:"
@@ -32,6 +34,7 @@ def names_of(actors: Iterable[str]) -> dict[str, str]:
         if connections[users.db].in_atomic_block:  # its transaction may be over
             raise
         logger.warning("The names of users could not be read from %s: %s", users.db, error)
+        drop_broken_connection(using=users.db)
         return {}
 
 

@@ -75,8 +75,10 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
-        #: The error of the latest pass, for the heartbeat; "" if it succeeded.
+        #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
+        #: Whether a pass failed, even by a transient error, since the last success of such a pass.
+        self._has_failed = False
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
             for number in ((1, 2) if intake is None else (1,))
@@ -146,9 +148,9 @@ class RelayLoop:
                 inline=self._inline,
                 intake=self._intake,
             )
-            self._failure = ""
+            self._forget_failure()
         except BrokerUnavailable as error:
-            self._failure = ""  # its database part succeeded, and the broker has its own health
+            self._forget_failure()  # its database part succeeded; the broker has its own health
             logger.warning(
                 "The broker takes no message (%s). Deliveries stay due in the database. Check "
                 "whether it runs, its address and its permissions.",
@@ -158,15 +160,22 @@ class RelayLoop:
                 self._wait_for_broker()
         except Exception as error:  # a relay that stops would stop everything
             using = databases.alias()
-            if is_transient(error, using=using):
-                logger.warning(
-                    "A relay pass failed with a database error. It is repeated: %s", error
-                )
-            else:
-                logger.exception("A relay pass failed. It is repeated.")
-            self._failure = masked_patterns(one_line(f"{type(error).__name__}: {error}"))
+            self._note_failure(error, is_passing=is_transient(error, using=using))
             drop_all()
             self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
+
+    def _note_failure(self, error: Exception, *, is_passing: bool) -> None:
+        """Log the error of a pass, and keep it for the heartbeat unless the next pass may succeed.
+
+        A deadlock, or an outage that is over when the pass is repeated, is no reason to alarm.
+        """
+        if is_passing:
+            logger.warning("A relay pass failed with a database error. It is repeated: %s", error)
+        else:
+            logger.exception("A relay pass failed. It is repeated.")
+        if self._has_failed or not is_passing:
+            self._failure = masked_patterns(one_line(f"{type(error).__name__}: {error}"))
+        self._has_failed = True
 
     def _recover(self, access: DatabaseAccess) -> None:
         access.after_reconnect(partial(heartbeat.report_outage, access))
@@ -189,12 +198,18 @@ class RelayLoop:
 
     def _may_continue(self) -> bool:
         """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
-        self._failure = ""
+        self._forget_failure()
         self._inline.pass_on()
         if self._inline.started is not None:
             return False
         self._beat()
         return not self._stopping.is_set()
+
+    def _forget_failure(self) -> None:
+        """Forget the error, unless the latest pass read no backlog: that may still fail."""
+        if self._pace.reads_backlog:
+            self._failure = ""
+            self._has_failed = False
 
     def _rest(self, seconds: float) -> bool:
         """Wait for a nudge; return whether one arrived."""

@@ -105,9 +105,13 @@ class Pace:
 
     Args:
         rest: waits for so many seconds, or until a nudge, and returns whether one arrived.
+
+    Attributes:
+        reads_backlog: whether the latest pass that began reads the backlog first.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
+        self.reads_backlog = True
         self._rest = rest
         self._last_read = time.monotonic()
 
@@ -117,7 +121,9 @@ class Pace:
         It is False at least every `POLL_SECONDS`: only that read finds deliveries by due time.
         """
         now = time.monotonic()
+        self.reads_backlog = True
         if is_nudged and now - self._last_read < conf().POLL_SECONDS:
+            self.reads_backlog = False
             return True
         self._last_read = now
         return False

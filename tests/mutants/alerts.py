@@ -47,11 +47,26 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/claims.py",
-                "                    keep(name, token, seconds=seconds, using=using)\n",
-                "                    pass\n",
+                "            return keep(name, token, seconds=seconds, using=using)\n",
+                "            return True\n",
             ),
         ),
         noticed_by=(f"{CLAIMS}TestTheClaimOfAChannel::test_lasts_as_long_as_a_message_is_sent",),
+    ),
+    Mutant(
+        name="claim-after-a-lost-connection",
+        without="a claim is extended no more after one extension that failed",
+        edits=(
+            Edit(
+                "outbox/alerts/claims.py",
+                'could not be extended: %s", name, error)\n        return True\n',
+                'could not be extended: %s", name, error)\n        return False\n',
+            ),
+        ),
+        noticed_by=(
+            f"{CLAIMS}TestTheClaimOfAChannel"
+            "::test_is_extended_again_after_an_extension_that_failed",
+        ),
     ),
     Mutant(
         name="alert-function-beside-forks",

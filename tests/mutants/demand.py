@@ -11,7 +11,7 @@ DEMAND = [
     Mutant(
         name="workers-for-one-delivery",
         without="an autoscaler starts no worker for a few quick deliveries",
-        edits=(Edit(FILE, "max(1, processes) if due else 0", "processes if due else 0"),),
+        edits=(Edit(FILE, "max(1, ceil(round(processes, 6)))", "ceil(round(processes, 6))"),),
         noticed_by=(f"{TESTS}TestTheWantedNumber::test_is_one_for_a_single_quick_delivery",),
     ),
     Mutant(

@@ -206,10 +206,42 @@ LIFE = [
     Mutant(
         name="heartbeat-of-a-recovered-relay",
         without="a relay is unhealthy for ever after one pass that failed",
-        edits=(Edit("outbox/relay/loop.py", '            self._failure = ""\n', ""),),
+        edits=(
+            Edit("outbox/relay/loop.py", '            self._failure = ""\n', "            pass\n"),
+        ),
         noticed_by=(
             "tests/outbox/relay/test_failing_relay.py::TestARelayWhosePassesFail"
             "::test_is_healthy_after_a_pass_that_succeeds",
+        ),
+    ),
+    Mutant(
+        name="heartbeat-of-a-relay-that-reads-no-backlog",
+        without="a relay that never finds lapsed and delayed work is healthy while it is nudged",
+        edits=(
+            Edit(
+                "outbox/relay/loop.py",
+                "        if self._pace.reads_backlog:\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestARelayThatFailsToReadTheBacklog"
+            "::test_stays_unhealthy_although_passes_after_nudges_succeed",
+        ),
+    ),
+    Mutant(
+        name="heartbeat-after-one-deadlock",
+        without="one deadlock of the relay raises the alarm",
+        edits=(
+            Edit(
+                "outbox/relay/loop.py",
+                "        if self._has_failed or not is_passing:\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/relay/test_failing_relay.py::TestATransientErrorOfTheDatabase"
+            "::test_is_not_reported_if_the_next_pass_succeeds",
         ),
     ),
     Mutant(

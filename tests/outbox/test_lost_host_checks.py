@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from django.core.checks import WARNING
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
@@ -98,6 +99,18 @@ class TestPostgreSQLOnAnotherHost:
         assert database.problems(connect_timeout=None) == []
 
 
+class TestADatabaseThatTheOutboxDoesNotUse:
+    def test_is_warned_of(self, database: Database, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail: a release with the checks refused projects for a database of reports."""
+        monkeypatch.setattr("outbox.databases.alias", lambda: "outbox")
+        database.settings["OPTIONS"] = {}
+
+        found = check_database_hosts()
+
+        assert ids(found) == ["W080", "W081", "W082"]
+        assert {message.level for message in found} == {WARNING}
+
+
 class TestSeveralHosts:
     @pytest.fixture(autouse=True)
     def _two(self, database: Database) -> None:
@@ -110,6 +123,12 @@ class TestSeveralHosts:
     @pytest.mark.parametrize("given", [None, "any", "prefer-standby", "read-only"])
     def test_need_the_one_that_accepts_writes(self, database: Database, given: str | None):
         assert database.problems(target_session_attrs=given) == ["E083"]
+
+    def test_count_if_one_of_them_is_this_one(self, database: Database):
+        """Seen to fail while only other hosts were counted."""
+        database.settings["HOST"] = "127.0.0.1,two"
+
+        assert database.problems(target_session_attrs=None) == ["E083"]
 
     def test_are_connected_to_one_after_the_other(self, database: Database):
         assert database.problems(connect_timeout=31) == ["E080"]
@@ -229,6 +248,41 @@ class TestRabbitMQOnAnotherHost:
 
     def test_may_have_a_list_of_urls(self, broker: Broker):
         assert broker.problems(self.URLS.split(";"), rabbitmq_options()) == ["E091"]
+
+
+class TestABrokerWithSeparateUrlsToReadAndToWrite:
+    """Seen to fail for each of several hosts while the URLs of both settings were counted."""
+
+    @pytest.fixture(autouse=True)
+    def _reader(self, broker: Broker) -> None:
+        broker.set("broker_read_url", "amqp://reader:secret@one//")
+
+    def test_has_one_node_for_each(self, broker: Broker):
+        broker.set("broker_connection_timeout", 40)
+        broker.set("broker_write_url", "amqp://writer:secret@one//")
+
+        assert broker.problems("amqp://shop:secret@one//", rabbitmq_options()) == []
+
+    def test_may_have_another_user_of_a_sentinel_for_each(self, broker: Broker):
+        options = redis_options(master_name="shop")
+        del options["sentinel_kwargs"]
+        broker.set("broker_read_url", "sentinel://reader:secret@one:26379/0")
+        broker.set("broker_write_url", "sentinel://writer:secret@one:26379/0")
+
+        assert broker.problems("sentinel://:secret@one:26379/0", options) == []
+
+    def test_has_each_problem_once(self, broker: Broker):
+        broker.set("broker_write_url", TestRabbitMQOnAnotherHost.URLS)
+        broker.set("broker_read_url", TestRabbitMQOnAnotherHost.URLS)
+
+        problems = broker.problems(TestRabbitMQOnAnotherHost.URLS, rabbitmq_options())
+
+        assert problems == ["E091"]
+
+    def test_is_examined_by_the_urls_to_write_as_well(self, broker: Broker):
+        broker.set("broker_write_url", TestRabbitMQOnAnotherHost.URLS)
+
+        assert broker.problems("amqp://shop:secret@one//", rabbitmq_options()) == ["E091"]
 
 
 class TestTheOptions:

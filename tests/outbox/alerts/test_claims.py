@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
@@ -58,6 +60,10 @@ def _nothing_happened() -> None:
 
 def _is_extended(until: datetime) -> bool:
     return AlertClaim.objects.get().until > until
+
+
+def _is_over(thread: str) -> bool:
+    return thread not in [one.name for one in threading.enumerate()]
 
 
 def statements(queries: CaptureQueriesContext, table: str) -> list[str]:
@@ -166,6 +172,14 @@ class TestTheClaimOfAChannel:
 
             assert send(config) == 1
 
+    def test_of_an_earlier_release_is_left_to_it(self, hook: Receiver):
+        """Seen to fail: that release took it for many timeouts at once, and sent as well."""
+        config = hook_config(hook.url)
+        check(config, problem())
+        assert claims.take("channel chat", seconds=300, using=USING)
+
+        assert send(config) == 0
+
     def test_is_not_extended_for_ever(self):
         token = claims.take("channel chat", seconds=0.05, using=USING)
         extended = claims.kept(
@@ -176,6 +190,44 @@ class TestTheClaimOfAChannel:
             time.sleep(0.1)
 
         assert claims.take("channel chat", seconds=60, using=USING)
+
+    def test_is_extended_again_after_an_extension_that_failed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail: one lost connection ended the extensions, and the message came twice."""
+        token = claims.take("channel chat", seconds=60, using=USING)
+        tries: list[bool] = []
+        really = claims.keep
+
+        def keep(*arguments: Any, **options: Any) -> bool:
+            tries.append(True)
+            if len(tries) == 1:
+                raise OperationalError("database is locked")
+            return really(*arguments, **options)
+
+        monkeypatch.setattr(claims, "keep", keep)
+        monkeypatch.setattr(claims, "_EXTENSIONS", 6000)
+        until = AlertClaim.objects.get().until
+        with claims.kept(
+            "channel chat", token, seconds=120, at_most=60, using=USING, around=nullcontext
+        ):
+            eventually(lambda: _is_extended(until), "a longer claim")
+
+    def test_is_extended_no_more_once_another_process_has_it(self, monkeypatch: pytest.MonkeyPatch):
+        tries: list[bool] = []
+
+        def keep(*_: Any, **__: Any) -> bool:
+            tries.append(True)
+            return False
+
+        monkeypatch.setattr(claims, "keep", keep)
+        monkeypatch.setattr(claims, "_EXTENSIONS", 1000)
+        with claims.kept(
+            "channel chat", "gone", seconds=1, at_most=60, using=USING, around=nullcontext
+        ):
+            eventually(lambda: _is_over("outbox-alerts claim channel chat"), "its end")
+
+        assert tries == [True]
 
     def test_is_extended_for_longer_than_a_mail_server_may_take(self, settings: Settings):
         settings.EMAIL_TIMEOUT = 900

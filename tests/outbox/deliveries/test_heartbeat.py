@@ -60,6 +60,20 @@ class TestAHeartbeat:
             for _ in range(100):
                 heartbeat.beat(Kind.RELAY, "r1")
 
+    def test_stores_at_once_that_a_relay_fails_and_that_it_works_again(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        """Seen to fail: an outage that was over stayed in the row for an interval."""
+        heartbeat.beat(Kind.RELAY, "r1")
+        heartbeat.beat(Kind.RELAY, "r1", failure="ValueError: 1")
+        assert Heartbeat.objects.get().failure == "ValueError: 1"
+
+        with django_assert_num_queries(0):
+            heartbeat.beat(Kind.RELAY, "r1", failure="ValueError: 2")
+
+        heartbeat.beat(Kind.RELAY, "r1")
+        assert Heartbeat.objects.get().failure == ""
+
     def test_costs_one_statement(self, django_assert_num_queries: DjangoAssertNumQueries):
         heartbeat.beat(Kind.RELAY, "r1")
         age_heartbeats(minutes=5)

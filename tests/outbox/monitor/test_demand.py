@@ -84,6 +84,26 @@ class TestTheWantedNumber:
         assert found["tests"] == QueueDemand(queue="tests", due=100, seconds=35, workers_wanted=4)
         assert found["mail"] == QueueDemand(queue="mail", due=50, seconds=200, workers_wanted=20)
 
+    def test_is_limited_by_the_window_of_each_handler(self):
+        """Seen to fail: a window of two and a long backlog wanted twenty processes."""
+        owe(50)
+        ran("tests.count", seconds=1)
+        ran("tests.sum_up", seconds=1)
+        ran("tests.announce", seconds=4)
+        windows = Subscription.objects.filter(handler__in=["tests.announce", "tests.count"])
+        windows.update(window_now=2)
+
+        assert demands()["mail"].workers_wanted == 2
+        assert demands()["tests"].workers_wanted == 2 + 5
+
+    def test_is_limited_by_the_batches_of_a_bulk_handler(self):
+        owe(50)
+        ran("tests.announce", seconds=4)
+        bulk = Subscription.objects.filter(handler="tests.announce")
+        bulk.update(bulk=True, window_now=25, batch=10)
+
+        assert demands()["mail"].workers_wanted == 3
+
     def test_is_zero_while_nothing_is_due(self):
         subscribed()
         Outbox()

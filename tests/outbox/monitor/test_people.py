@@ -74,6 +74,16 @@ class TestUsersInAnotherDatabase:
 
         assert "The names of users could not be read from default: the database" in caplog.text
 
+    @pytest.mark.postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_are_read_again_after_a_lost_session(self):
+        """Seen to fail: the thread of alerts named nobody until its process ended."""
+        ann = User.objects.create_user("ann")
+        connection.connection.close()
+
+        assert name_of(f"user:{ann.pk}") == f"user:{ann.pk}"
+        assert name_of(f"user:{ann.pk}") == "ann"
+
 
 @pytest.mark.usefixtures("own_registry")
 class TestAPause:

@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from outbox import doctor
@@ -17,12 +18,15 @@ from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.light import light
-from outbox.relay import loop
+from outbox.relay import loop, passes
+from outbox.relay.passes import Plan
 from tests.outbox.relays import relay_loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REASON = "ValueError: no plan for ***"
+UNPLANNED = ValueError("no plan\nfor ann@example.com")
+LOCKED = OperationalError("database is locked")
 TEXT = f"every pass of relay@host fails: {REASON}"
 
 
@@ -40,10 +44,10 @@ class Relay:
         self._loop = relay_loop(name)
         self._patch = monkeypatch
 
-    def run(self, *, fails: bool) -> None:
+    def run(self, *, fails: bool = True, error: Exception = UNPLANNED) -> None:
         def relay(**_options: object) -> int:
             if fails:
-                raise ValueError("no plan\nfor ann@example.com")
+                raise error
             return 0
 
         self._patch.setattr(loop, "relay", relay)
@@ -64,6 +68,54 @@ def part(*, has_failures: bool = True) -> PartHealth:
 def overview_text(*, has_failures: bool) -> str:
     page = Overview(now=timezone.now(), has_failures=has_failures)
     return f"{[one.text for one in page.health]} {page.advice.text}"
+
+
+class TestARelayThatFailsToReadTheBacklog:
+    def test_stays_unhealthy_although_passes_after_nudges_succeed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail: steady nudges hid that lapsed and delayed work was never found."""
+        seen: list[bool] = []
+
+        def relay_pass(*, is_nudged: bool, **_options: object) -> Plan:
+            heartbeat._written.clear()
+            if is_nudged:
+                return Plan()
+            if Heartbeat.objects.exists():
+                seen.append(part().is_on)
+            raise UNPLANNED
+
+        monkeypatch.setattr(passes, "relay_pass", relay_pass)
+        running = relay_loop()
+        running._relay(is_nudged=False)
+        running._beat()
+
+        running._relay(is_nudged=True)
+
+        assert seen == [False]
+
+
+class TestATransientErrorOfTheDatabase:
+    def test_is_not_reported_if_the_next_pass_succeeds(self, relay: Relay):
+        """Seen to fail: one deadlock turned the light red and stopped the ping."""
+        relay.run(error=LOCKED)
+        assert part().is_on
+        relay.run(fails=False)
+        relay.run(error=LOCKED)
+
+        assert part().is_on
+
+    def test_is_reported_from_the_second_failed_pass_in_a_row(self, relay: Relay):
+        relay.run(error=LOCKED)
+        relay.run(error=LOCKED)
+
+        assert part().text.endswith("fails: OperationalError: database is locked")
+
+    def test_is_reported_after_another_error(self, relay: Relay):
+        relay.run(error=UNPLANNED)
+        relay.run(error=LOCKED)
+
+        assert not part().is_on
 
 
 class TestARelayWhosePassesFail:
