@@ -155,6 +155,35 @@ class TestARequestForANewPassword:
 
         assert len(mail_server.taken) == 1
 
+    def test_sends_one_email_with_the_three_oldest_accounts_of_the_address(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """A sign-up proves no address. So a stranger may create accounts with it, but later."""
+        for number in range(4):
+            User.objects.create_user(f"later-{number}", alice.email, PASSWORD)
+        ask()
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        text = str(mail.get_content())
+        assert re.findall(r"Account (\S+):", text) == ["alice", "later-0", "later-1"]
+        assert len(set(re.findall(r"/account/new-password/\S+", text))) == 3
+        assert len(Event.objects.get().payload["user_ids"]) == 3
+
+    def test_sends_links_only_to_their_own_spelling_of_the_address(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """A mail server may tell capitals in the name of a mailbox apart (RFC 5321, 2.4)."""
+        other = User.objects.create_user("other", "Alice@example.com", PASSWORD)
+        ask(other.email)
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        assert mail["To"] == other.email
+        assert re.findall(r"Account (\S+):", str(mail.get_content())) == ["other"]
+
     def test_sends_no_email_an_hour_later(
         self, alice: User, outbox: Outbox, mail_server: MailServer
     ):
