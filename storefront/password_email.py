@@ -56,7 +56,8 @@ def send(user_ids: Sequence[int], *, language: str, origin: str, event_id: UUID)
 
 def _users(user_ids: Sequence[int]) -> list[User]:
     """Return those who may still get a link, and have the address of the first of them."""
-    known = User.objects.filter(is_active=True).in_bulk(user_ids)
+    customers = User.objects.filter(is_active=True, is_staff=False, is_superuser=False)
+    known = customers.in_bulk(user_ids)
     users = [known[one] for one in user_ids if one in known]
     return [user for user in users if user.email == users[0].email][:MOST_LINKS]
 

@@ -84,6 +84,17 @@ class TestAForgottenPassword:
 
         assert "This link is not valid any more." in page
 
+    def test_is_not_replaced_by_the_link_of_a_user_who_has_become_staff(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        ask()
+        outbox.deliver_all(only="storefront")
+        User.objects.update(is_staff=True)
+
+        page = Client().get(link_in(mail_server.taken[0]), follow=True).content.decode()
+
+        assert "This link is not valid any more." in page
+
     def test_is_replaced_within_an_hour(self, alice: User, outbox: Outbox, mail_server: MailServer):
         ask()
         outbox.deliver_all(only="storefront")
@@ -170,6 +181,17 @@ class TestARequestForANewPassword:
         assert re.findall(r"Account (\S+):", text) == ["alice", "later-0", "later-1"]
         assert len(set(re.findall(r"/account/new-password/\S+", text))) == 3
         assert len(Event.objects.get().payload["user_ids"]) == 3
+
+    @pytest.mark.parametrize("right", ["is_staff", "is_superuser"])
+    def test_sends_nothing_to_a_user_who_has_become_staff_meanwhile(
+        self, alice: User, outbox: Outbox, mail_server: MailServer, right: str
+    ):
+        ask()
+        User.objects.update(**{right: True})
+
+        outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
 
     def test_sends_links_only_to_their_own_spelling_of_the_address(
         self, alice: User, outbox: Outbox, mail_server: MailServer
