@@ -293,6 +293,9 @@ class TestThePagesOfAnAccount:
         ]
         assert words == []
 
+    def test_say_how_many_emails_are_sent(self, client: Client):
+        assert "at most one e-mail in five minutes" in client.get(SENT).content.decode()
+
     def test_show_name_and_address(self, alice: User):
         page = signed_in(alice).get("/account/").content.decode()
 
