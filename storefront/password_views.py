@@ -95,7 +95,9 @@ class NewPassword(PasswordResetConfirmView):
     def get_user(self, uidb64: str) -> User | None:
         """Return the customer of the link. The link of a user who has become staff is not valid."""
         user = super().get_user(uidb64)
-        return None if user is None or user.is_staff or user.is_superuser else user
+        if not isinstance(user, User) or user.is_staff or user.is_superuser:
+            return None
+        return user
 
     def form_valid(self, form: SetPasswordForm[User]) -> HttpResponse:
         """Say that the password is changed."""
