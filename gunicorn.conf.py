@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 worker_class = "shop.server.Worker"
+logger_class = "shop.server.Logger"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 threads = 4
 # Connections of one process at the same time. A slow client costs one, and no thread.

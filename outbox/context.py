@@ -69,6 +69,15 @@ def current_cause() -> Cause:
     return cause or Cause()
 
 
+def current_correlation_id() -> str:
+    """Return the correlation id of the running code; "" outside of any context.
+
+    It does not read the request's user: that may query the database, which may be logged or down.
+    """
+    cause = _current.get()
+    return str(cause.correlation_id) if cause else ""
+
+
 def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
     """Give the running request a new correlation id if its id belongs to another actor.
 
@@ -130,10 +139,8 @@ class CorrelationFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes. Return True: no record is dropped."""
-        cause = _current.get()
-        # The request's user is not read: that may query the database, which may be logged.
         known = {
-            "correlation_id": str(cause.correlation_id) if cause else "",
+            "correlation_id": current_correlation_id(),
             "handler": running_handler(),
         }
         if found := trace_id():

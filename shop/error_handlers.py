@@ -17,7 +17,7 @@ from django.views import defaults
 from django.views.csrf import csrf_failure as djangos_csrf_failure
 from rest_framework import exceptions
 
-from outbox.context import current_cause
+from outbox.context import current_correlation_id
 from shop.problems import API, BadRequest, InternalError, as_refusal, problem
 from storefront.error_pages import error_page, untrusted_form
 
@@ -62,7 +62,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     if _is_of_storefront(request):
         # The reason may also be in its template, or in static files that were not collected.
         with suppress(Exception):
-            return error_page(500, correlation_id=str(current_cause().correlation_id))
+            return error_page(500, correlation_id=current_correlation_id())
     return defaults.server_error(request)
 
 

@@ -1,8 +1,9 @@
-"""Filters of log records: access lines as fields, client errors as one line, no addresses."""
+"""Filters of log records: access lines as fields, client errors as one line, no secrets."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,14 @@ from outbox.privacy.masking import masked_addresses
 #: Maximum characters of a text from a client.
 LONGEST_LINE = 300
 
+#: Who has the address of such a page may choose a new password, for an hour.
+_PASSWORD_LINK = re.compile(r"(/new-password/)[^/\s]+/[^/\s?\"']+")
 _CORRELATION = f"{{{CORRELATION_HEADER.lower()}}}o"
+
+
+def without_links(text: str) -> str:
+    """Mask the secret parts of links to a new password."""
+    return _PASSWORD_LINK.sub(r"\1***/***", text)
 
 
 class AccessFilter(logging.Filter):
@@ -50,7 +58,7 @@ class ClientErrorFilter(logging.Filter):
 
 
 class PersonalDataFilter(logging.Filter):
-    """Mask e-mail addresses in the message and the traceback of a record.
+    """Mask e-mail addresses and links to a new password in the message and traceback of a record.
 
     A library may log its input. Fields of `extra` are not searched. Long numbers stay, since the id
     of a delivery may be one. Texts of failures have their long numbers removed before logging.
@@ -61,14 +69,18 @@ class PersonalDataFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record; pass every record."""
         try:
-            record.msg, record.args = masked_addresses(record.getMessage()), ()
+            record.msg, record.args = _masked(record.getMessage()), ()
         except Exception:
             return True  # its arguments do not fit; the handler reports that
         if record.exc_info and not record.exc_text:
             record.exc_text = self._formatter.formatException(record.exc_info)
         if record.exc_text:
-            record.exc_text, record.exc_info = masked_addresses(record.exc_text), None
+            record.exc_text, record.exc_info = _masked(record.exc_text), None
         return True
+
+
+def _masked(text: str) -> str:
+    return without_links(masked_addresses(text))
 
 
 def _fields(atoms: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def _fields(atoms: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "client": atoms["h"],
         "method": atoms["m"],
-        "path": atoms["U"],
+        "path": without_links(atoms["U"]),
         "status": int(atoms["s"]),
         "seconds": int(atoms["D"]) / 1_000_000,
         "correlation_id": "" if correlation_id == "-" else correlation_id,

@@ -25,7 +25,7 @@ from rest_framework.views import APIView, set_rollback
 
 from api.parsing import BodyTooLarge
 from api.problems import LONGEST_DETAIL, MOST_ERRORS
-from outbox.context import CORRELATION_HEADER, current_cause
+from outbox.context import CORRELATION_HEADER, current_cause, current_correlation_id
 
 API = "/api/"
 MEDIA_TYPE = "application/problem+json"
@@ -87,7 +87,7 @@ def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
 
 def problem(error: exceptions.APIException) -> JsonResponse:
     """Return an error in the form of RFC 9457: at most MOST_ERRORS errors of a limited length."""
-    correlation_id = str(current_cause().correlation_id)
+    correlation_id = current_correlation_id() or str(current_cause().correlation_id)
     errors = _errors(error)
     document = {
         "type": reverse("problem", args=[error.default_code]),

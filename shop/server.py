@@ -20,12 +20,15 @@ from typing import Any
 
 from django.conf import settings
 from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn has no types
+from gunicorn.glogging import Logger as BaseLogger  # type: ignore[import-untyped]  # nor here
 from gunicorn.workers.base import Worker as BaseWorker  # type: ignore[import-untyped]  # nor here
 from waitress import wasyncore  # type: ignore[import-untyped]  # waitress has no types
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # nor here
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]  # nor here
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]  # nor
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]  # nor here
+
+from shop.logs import without_links
 
 #: Maximum bytes of the request line with all headers.
 MOST_HEADER_BYTES = 32 * 1024
@@ -41,6 +44,17 @@ TICK = 1.0
 THREADS_END_WITHIN = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class Logger(BaseLogger):  # type: ignore[misc]  # gunicorn has no types
+    """Writes access lines without the secrets of links, in each format."""
+
+    def atoms(self, *parts: Any) -> dict[str, Any]:
+        """Return gunicorn's parts of an access line, masked."""
+        return {
+            name: without_links(value) if isinstance(value, str) else value
+            for name, value in super().atoms(*parts).items()
+        }
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types

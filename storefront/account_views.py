@@ -12,10 +12,9 @@ from django.shortcuts import redirect, render, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
-from storefront.baskets import basket_of
-from storefront.error_pages import error_page
+from storefront.error_pages import error_page, post_only
 from storefront.forms import SignInForm, SignUpForm
 from storefront.throttles import SignUpThrottle, wait_of
 
@@ -60,11 +59,10 @@ def _created(form: SignUpForm) -> User | None:
     return user
 
 
-@require_POST
+@post_only
 def sign_out(request: HttpRequest) -> HttpResponse:
     """Sign out, which empties the basket."""
     logout(request)
-    basket_of(request).forget()
     messages.info(request, _("You are signed out."))
     return redirect(HOME)
 

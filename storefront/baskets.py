@@ -13,7 +13,9 @@ from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_out
 from django.core import signing
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 
 #: Maximum units of one product.
@@ -140,6 +142,13 @@ class BasketMiddleware:
                 samesite="Lax",
             )
         return response
+
+
+@receiver(user_logged_out, dispatch_uid="storefront.baskets")
+def forget(sender: object, request: HttpRequest, **more: Any) -> None:
+    """Empty the basket at each sign-out, also at one from the admin."""
+    if basket := getattr(request, "basket", None):
+        basket.forget()
 
 
 def basket_of(request: HttpRequest) -> Basket:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from http import HTTPStatus
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
@@ -28,6 +31,10 @@ TEXTS: dict[int, tuple[str | Promise, str | Promise]] = {
         gettext_lazy(
             "The address is wrong, or it belongs to another account. Your orders are in your list."
         ),
+    ),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        gettext_lazy("This address is no page"),
+        gettext_lazy("It only takes a form of the shop. Nothing was changed."),
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         gettext_lazy("Please wait"),
@@ -74,6 +81,20 @@ def error_page(
     page = render_to_string("storefront/error.html", context, request)
     headers = {"Retry-After": str(context["wait"])} if wait else {}
     return HttpResponse(page, status=status, headers=headers)
+
+
+def post_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer other methods than POST with a page, where Django's `require_POST` sends none."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method == "POST":
+            return view(request, *args, **kwargs)
+        answer = error_page(HTTPStatus.METHOD_NOT_ALLOWED, request=request)
+        answer.headers["Allow"] = "POST"
+        return answer
+
+    return guarded
 
 
 def untrusted_form(request: HttpRequest) -> HttpResponse:

@@ -97,9 +97,16 @@ class ForgottenPasswordForm(PasswordResetForm):
     ) -> None:
         """Request the e-mail. It is sent by another process, so the answer takes as long."""
         address = self.cleaned_data["email"]
-        users = list(self.get_users(address))
         services.request_new_password(
             address=address,
-            user_ids=[user.pk for user in users],
+            user_ids=[user.pk for user in self._accounts(address)],
             origin=f"{request.scheme}://{request.get_host()}",
         )
+
+    def _accounts(self, address: str) -> list[User]:
+        """Return the accounts of an e-mail: the oldest first, all with one spelling of the address.
+
+        The given spelling is preferred. Capitals in the name of a mailbox may matter to its server.
+        """
+        found = sorted(self.get_users(address), key=lambda one: (one.email != address, one.pk))
+        return [one for one in found if one.email == found[0].email][: services.MOST_LINKS]

@@ -12,13 +12,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from orders import queries as orders
 from storefront import services
 from storefront.api_client import RefusedByApi
 from storefront.baskets import basket_of
-from storefront.error_pages import error_page
+from storefront.error_pages import error_page, post_only
 from storefront.progress import progress_of
 
 SIGN_IN = "storefront:sign_in"
@@ -61,7 +61,7 @@ def order_status(request: HttpRequest, pk: UUID) -> HttpResponse:
     return render(request, "storefront/order_change.html", context)
 
 
-@require_POST
+@post_only
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Cancel an order, and show its page."""
     if not request.user.is_authenticated:
@@ -77,7 +77,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     return redirect("storefront:order", pk)
 
 
-@require_POST
+@post_only
 def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Add the products of an order to the basket."""
     if not request.user.is_authenticated:

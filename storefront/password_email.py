@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import smtplib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
 from shared.mail import is_sendable, printable, sender_domain
+from storefront.services import MOST_LINKS
 
 logger = logging.getLogger(__name__)
 
@@ -28,40 +29,54 @@ def is_too_late(requested_at: datetime) -> bool:
     return (timezone.now() - requested_at).total_seconds() > settings.PASSWORD_RESET_TIMEOUT
 
 
-def send(user_ids: Iterable[int], *, language: str, origin: str, event_id: UUID) -> None:
-    """Send a link to each of these users, under the same Message-ID each time.
+def send(user_ids: Sequence[int], *, language: str, origin: str, event_id: UUID) -> None:
+    """Send one e-mail with a link for each of these users, under the same Message-ID each time.
 
-    A permanent refusal of an address is logged as a warning: a repetition would not help.
+    A permanent refusal of the address is logged as a warning: a repetition would not help.
 
     Args:
+        user_ids: of users with the same address, the most important first.
         origin: scheme and host of the site, such as "https://shop.example.com".
 
     Raises:
         OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
     """
-    for user in User.objects.filter(pk__in=list(user_ids), is_active=True):
-        if not is_sendable(user.email):
-            continue
-        with translation.override(language):
-            message = _message(user, origin, f"<{event_id}.{user.pk}@{sender_domain()}>")
-        try:
-            message.send()
-        except smtplib.SMTPRecipientsRefused as refusal:
-            if any(code < 500 for code, _text in refusal.recipients.values()):
-                raise
-            logger.warning("The mail server refuses the address of the account user:%s.", user.pk)
+    users = _users(user_ids)
+    if not users or not is_sendable(users[0].email):
+        return
+    with translation.override(language):
+        message = _message(users, origin, f"<{event_id}@{sender_domain()}>")
+    try:
+        message.send()
+    except smtplib.SMTPRecipientsRefused as refusal:
+        if any(code < 500 for code, _text in refusal.recipients.values()):
+            raise
+        logger.warning("The mail server refuses the address of the account user:%s.", users[0].pk)
 
 
-def _message(user: User, origin: str, message_id: str) -> EmailMessage:
+def _users(user_ids: Sequence[int]) -> list[User]:
+    """Return those who may still get a link, and have the address of the first of them."""
+    customers = User.objects.filter(is_active=True, is_staff=False, is_superuser=False)
+    known = customers.in_bulk(user_ids)
+    users = [known[one] for one in user_ids if one in known]
+    return [user for user in users if user.email == users[0].email][:MOST_LINKS]
+
+
+def _message(users: Sequence[User], origin: str, message_id: str) -> EmailMessage:
+    link = _("Account %(name)s:\n    %(url)s\n")
+    links = [
+        link % {"name": printable(user.get_username()), "url": origin + _path(user)}
+        for user in users
+    ]
     text = _(
-        "Somebody, probably you, has requested a new password for the account %(name)s.\n\n"
-        "Choose it within an hour:\n\n    %(url)s\n\n"
+        "Somebody, probably you, has requested a new password.\n\n"
+        "Choose it within an hour:\n\n%(links)s\n"
         "If it was not you, ignore this e-mail. Your password has not changed.\n"
     )
     return EmailMessage(
         subject=_("Choose a new password"),
-        body=text % {"name": printable(user.get_username()), "url": origin + _path(user)},
-        to=[user.email],
+        body=text % {"links": "\n".join(links)},
+        to=[users[0].email],
         headers={
             "Message-ID": message_id,
             "Content-Language": translation.get_language(),

@@ -92,6 +92,13 @@ class NewPassword(PasswordResetConfirmView):
     extra_context = {"button": gettext_lazy("Change the password")}
     success_url = reverse_lazy(SIGN_IN)
 
+    def get_user(self, uidb64: str) -> User | None:
+        """Return the customer of the link. The link of a user who has become staff is not valid."""
+        user = super().get_user(uidb64)
+        if not isinstance(user, User) or user.is_staff or user.is_superuser:
+            return None
+        return user
+
     def form_valid(self, form: SetPasswordForm[User]) -> HttpResponse:
         """Say that the password is changed."""
         messages.success(self.request, _("Your password is changed. Sign in with it."))

@@ -22,6 +22,8 @@ from storefront.events import PasswordResetRequested
 PLACED_BEFORE = {"idempotency_key_reused", "idempotency_answer_gone"}
 #: Seconds in which requests for the same address send one e-mail.
 ONE_EMAIL_IN = 300
+#: Accounts of an address to which one e-mail has links. Anybody may create accounts with it.
+MOST_LINKS = 3
 
 
 class PlacedBefore(Exception):
@@ -69,13 +71,14 @@ def cancel_order(request: HttpRequest, *, order_id: UUID) -> None:
 
 @transaction.atomic
 def request_new_password(*, address: str, user_ids: list[int], origin: str) -> None:
-    """Request an e-mail with a link for each of these users; one in ONE_EMAIL_IN seconds.
+    """Request one e-mail with a link for each of these users; one in ONE_EMAIL_IN seconds.
 
     Without users the same is stored. So neither the answer nor its duration shows whether an
     account has the address.
 
     Args:
         address: the given e-mail address. Only a keyed hash of it is stored.
+        user_ids: of at most MOST_LINKS users with the same address.
         origin: scheme and host of the site.
     """
     about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"

@@ -12,14 +12,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory import queries as inventory
 from shared.money import CurrencyMismatch, Money, add_up
 from storefront import services
 from storefront.api_client import RefusedByApi
 from storefront.baskets import MOST_UNITS, basket_of
-from storefront.error_pages import error_page
+from storefront.error_pages import error_page, post_only
 from storefront.forms import BasketForm, CheckoutForm, lines_of
 
 PRODUCTS_ON_A_PAGE = 24
@@ -64,7 +64,7 @@ def basket(request: HttpRequest) -> HttpResponse:
     return render(request, "storefront/basket.html", _contents(request))
 
 
-@require_POST
+@post_only
 def change_basket(request: HttpRequest) -> HttpResponse:
     """Add units of a product and return to the catalogue, or set them and show the basket."""
     form = BasketForm(request.POST)
@@ -134,6 +134,7 @@ def _place(request: HttpRequest) -> HttpResponse:
             email=form.cleaned_data["email"],
         )
     except services.PlacedBefore:
+        basket_of(request).take(lines, key=key)  # the browser may have missed the first answer
         messages.info(request, _("You have placed this order before. This list shows it."))
         return redirect("storefront:orders")
     except RefusedByApi as refusal:

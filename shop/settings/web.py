@@ -88,6 +88,8 @@ AXES_VERBOSE = False
 SESSION_HOURS = env.float("SESSION_HOURS", default=12.0)
 SESSION_IDLE_MINUTES = env.float("SESSION_IDLE_MINUTES", default=60.0)
 SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)
+# Messages of the next page in a cookie only: Django's default stores a session row for many.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
 # Every script, style and picture is a file of ours; none is inline.
 SECURE_CSP = {  # of Django, from 6.0 on

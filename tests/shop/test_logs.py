@@ -152,10 +152,11 @@ class TestTheCorrelationOfALine:
 
 
 class TestTheWebServersLine:
-    @pytest.fixture
-    def server(self, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    @pytest.fixture(params=["json"])
+    def server(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
         port, log = free_port(), tmp_path / "log"
         environment = {**PRODUCTION, "DATABASE_URL": f"sqlite:///{tmp_path}/db", "HTTPS": "false"}
+        environment["LOG_FORMAT"] = request.param
         with log.open("w") as file:
             program = subprocess.Popen(
                 [
@@ -188,6 +189,22 @@ class TestTheWebServersLine:
         assert line["client"] == "127.0.0.1"
         assert line["seconds"] > 0
         assert "Anns-card" not in json.dumps(line)
+
+    @pytest.mark.parametrize("server", ["json", "plain"], indirect=True)
+    def test_has_no_link_to_a_new_password(self, server: tuple[str, Path]):
+        """A reader of the log would have an hour to use it. An error logs the address, too."""
+        url, log = server
+        headers = {"Host": "shop.example.com"}
+        link = f"{url}/account/new-password/MQ/d6mjcn-0123456789abcdef/"
+        request = urllib.request.Request(link, headers={**headers, "Referer": link})
+
+        _until(lambda: _status(request) >= 400)
+        _until(lambda: "/account/new-password/***/***/" in log.read_text())
+        end = urllib.request.Request(f"{url}/end/", headers=headers)
+        _until(lambda: _status(end) > 0)
+        _until(lambda: "/end/" in log.read_text())
+
+        assert "d6mjcn-0123456789abcdef" not in log.read_text()
 
 
 def _status(request: urllib.request.Request) -> int:

@@ -142,6 +142,13 @@ class TestASignOut:
         assert basket_of(client) == {}
         assert "_auth_user_id" not in client.session
 
+    def test_from_the_admin_empties_the_basket(self, admin_client):
+        put_into_basket(admin_client, product())
+
+        admin_client.post("/admin/logout/")
+
+        assert basket_of(admin_client) == {}
+
     def test_is_no_link_that_another_site_could_use(self, client):
         client.force_login(customer())
 

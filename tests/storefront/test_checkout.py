@@ -102,6 +102,14 @@ class TestTheBasket:
 
         assert not Session.objects.exists()
 
+    def test_with_many_messages_stores_nothing(self, client):
+        """Messages that no page has shown yet are in a cookie, which compresses them."""
+        for number in range(15):
+            name = secrets.token_urlsafe(140)
+            put_into_basket(client, product(f"TEA-{number}", name=name, units=0))
+
+        assert not Session.objects.exists()
+
     def test_that_somebody_else_has_signed_is_empty(self, client, tea):
         put_into_basket(client, tea)
         value = client.cookies[COOKIE].value
@@ -186,6 +194,19 @@ class TestAnOrder:
         assert answer.redirect_chain == [("/orders/", 302)]
         assert "You have placed this order before." in answer.content.decode()
         assert Order.objects.count() == 1
+
+    def test_leaves_the_basket_also_if_its_answer_was_lost(self, alice, tea):
+        form, basket = checkout_form(alice), alice.cookies[COOKIE].value
+        alice.post("/checkout/", form)
+        alice.cookies[COOKIE] = basket  # the browser has not received the new one
+
+        alice.post("/checkout/", {**form, "card": "tok_slow"})
+        kept = basket_of(alice)
+        put_into_basket(alice, tea)
+        alice.post("/checkout/", checkout_form(alice))
+
+        assert kept == {}
+        assert Order.objects.count() == 2
 
     def test_is_placed_beside_an_earlier_one_with_the_same_products(self, alice, tea):
         alice.post("/checkout/", checkout_form(alice))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, NoReturn
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,6 +13,7 @@ from django.test import Client, RequestFactory
 from django.urls import path
 from django.utils.functional import SimpleLazyObject
 
+from outbox import RequestContextMiddleware
 from shop import urls
 from shop.error_handlers import server_error
 from shop.urls import handler400, handler403, handler404, handler500  # noqa: F401  Django reads them
@@ -127,6 +128,21 @@ class TestAnInternalError:
         assert isinstance(answer, HttpResponse)
         assert BRAND in answer.content.decode()
 
+    def test_reads_no_user_for_the_number_of_the_request(self):
+        request = RequestFactory().get("/")
+        request.user = SimpleLazyObject(User.objects.get)  # type: ignore[assignment]  # stands for it
+
+        answer = RequestContextMiddleware(server_error)(request)  # type: ignore[arg-type]  # a page
+
+        assert answer.headers["X-Correlation-ID"] in answer.content.decode()
+
+    def test_outside_of_a_request_names_none(self):
+        """An invented number would be in no log."""
+        answer = server_error(RequestFactory().get("/"))
+
+        assert isinstance(answer, HttpResponse)
+        assert "give this number" not in answer.content.decode()
+
     @pytest.mark.django_db
     @pytest.mark.once
     def test_without_its_static_files_is_the_plain_page(self, browser, settings):
@@ -141,6 +157,32 @@ class TestAnInternalError:
 
         assert answer.status_code == 500
         assert "Server Error (500)" in answer.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.once
+class TestAnAddressThatOnlyTakesAForm:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "/basket/change/",
+            "/account/sign-out/",
+            f"/orders/{UUID(int=1)}/cancel/",
+            f"/orders/{UUID(int=1)}/again/",
+        ],
+    )
+    def test_shows_a_page_with_a_way_on(self, browser, url):
+        answer = browser.get(url)
+
+        page = answer.content.decode()
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+        assert "<h1>This address is no page</h1>" in page
+        assert '<a class="button" href="/">' in page
+
+    def test_shows_it_in_japanese(self, browser):
+        page = browser.get("/basket/change/", headers=JAPANESE).content.decode()
+
+        assert [word for text in texts_of(page) for word in english_words(text)] == []
 
 
 @pytest.mark.django_db

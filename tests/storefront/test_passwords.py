@@ -84,6 +84,17 @@ class TestAForgottenPassword:
 
         assert "This link is not valid any more." in page
 
+    def test_is_not_replaced_by_the_link_of_a_user_who_has_become_staff(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        ask()
+        outbox.deliver_all(only="storefront")
+        User.objects.update(is_staff=True)
+
+        page = Client().get(link_in(mail_server.taken[0]), follow=True).content.decode()
+
+        assert "This link is not valid any more." in page
+
     def test_is_replaced_within_an_hour(self, alice: User, outbox: Outbox, mail_server: MailServer):
         ask()
         outbox.deliver_all(only="storefront")
@@ -154,6 +165,46 @@ class TestARequestForANewPassword:
             outbox.deliver_all(only="storefront")
 
         assert len(mail_server.taken) == 1
+
+    def test_sends_one_email_with_the_three_oldest_accounts_of_the_address(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """A sign-up proves no address. So a stranger may create accounts with it, but later."""
+        for number in range(4):
+            User.objects.create_user(f"later-{number}", alice.email, PASSWORD)
+        ask()
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        text = str(mail.get_content())
+        assert re.findall(r"Account (\S+):", text) == ["alice", "later-0", "later-1"]
+        assert len(set(re.findall(r"/account/new-password/\S+", text))) == 3
+        assert len(Event.objects.get().payload["user_ids"]) == 3
+
+    @pytest.mark.parametrize("right", ["is_staff", "is_superuser"])
+    def test_sends_nothing_to_a_user_who_has_become_staff_meanwhile(
+        self, alice: User, outbox: Outbox, mail_server: MailServer, right: str
+    ):
+        ask()
+        User.objects.update(**{right: True})
+
+        outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
+
+    def test_sends_links_only_to_their_own_spelling_of_the_address(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """A mail server may tell capitals in the name of a mailbox apart (RFC 5321, 2.4)."""
+        other = User.objects.create_user("other", "Alice@example.com", PASSWORD)
+        ask(other.email)
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        assert mail["To"] == other.email
+        assert re.findall(r"Account (\S+):", str(mail.get_content())) == ["other"]
 
     def test_sends_no_email_an_hour_later(
         self, alice: User, outbox: Outbox, mail_server: MailServer
@@ -241,6 +292,9 @@ class TestThePagesOfAnAccount:
             for word in english_words(text, known=frozenset({"alice"}))
         ]
         assert words == []
+
+    def test_say_how_many_emails_are_sent(self, client: Client):
+        assert "at most one e-mail in five minutes" in client.get(SENT).content.decode()
 
     def test_show_name_and_address(self, alice: User):
         page = signed_in(alice).get("/account/").content.decode()
