@@ -163,6 +163,7 @@ class TestAHandler:
         self, context: BrowserContext, page: Page, site: Site
     ):
         other, row = context.new_page(), row_of(page, self.handler)
+        site.wait_until_settled()  # deliveries of earlier tests would be parked, too
         page.goto(HANDLERS)
         page.evaluate("window.hasNotBeenLoadedAgain = true")
 
