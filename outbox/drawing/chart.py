@@ -15,7 +15,8 @@ from . import svg
 
 _WIDTH = 360.0
 _HEIGHT = 170.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 6.0, 26.0, 20.0
+# A label of the axis, such as "1 min 40 s", needs the left margin.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72.0, 6.0, 26.0, 20.0
 _LEGEND = 118.0
 
 

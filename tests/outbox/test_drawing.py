@@ -10,6 +10,7 @@ import pytest
 from django.utils import translation
 
 from outbox import drawing
+from outbox.drawing.chart import Series, chart
 from outbox.drawing.map import Arrow, Network, network_map
 from outbox.drawing.waterfall import bars_of, scale_of
 from outbox.monitor.sentences import sentences_of
@@ -307,3 +308,20 @@ class TestAMap:
         tops = sorted(float(box.get("y", 0)) for box in boxes if float(box.get("x", 0)) < 100)
         assert len(tops) == 40
         assert min(b - a for a, b in pairwise(tops)) >= float(boxes[0].get("height", 0))
+
+
+class TestTheAxisOfAChart:
+    def test_has_room_for_a_time_of_two_units(self):
+        """Seen to fail with a margin of 48: "1 min 40 s" began outside of the picture."""
+        rows = [Series("median", [100.0, 90.0], shape="line", tone="plain")]
+
+        picture = ElementTree.fromstring(
+            chart(
+                rows, times=["10:00", "10:01"], label="Times", format_value=lambda _: "1 min 40 s"
+            )
+        )
+
+        labels = [one for one in picture.iter(f"{SVG}text") if one.text == "1 min 40 s"]
+        assert labels
+        width = 6.5 * len("1 min 40 s")  # pixels at 12 px
+        assert all(float(one.get("x", 0)) >= width for one in labels)
