@@ -24,15 +24,29 @@ def browser_path() -> str:
 
 
 @pytest.fixture(scope="session")
-def site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def furnished(
+    browser_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Site, Scene]]:
+    """A shop with the data of the scene, and from then on with a mail server.
+
+    Without a mail server, the orders of ten tests would open the breakers of the e-mail handlers,
+    and deliveries of one test would wait for minutes in the next.
+    """
     folder: Path = tmp_path_factory.mktemp("site")
     with running_site(folder, DJANGO_SETTINGS_MODULE="tests.browser.settings") as site:
-        yield site
+        scene = furnish(site)
+        with site.mail_server():
+            yield site, scene
 
 
 @pytest.fixture(scope="session")
-def scene(site: Site) -> Scene:
-    return furnish(site)
+def site(furnished: tuple[Site, Scene]) -> Site:
+    return furnished[0]
+
+
+@pytest.fixture(scope="session")
+def scene(furnished: tuple[Site, Scene]) -> Scene:
+    return furnished[1]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,12 @@ CARRIER = {
     "BACKEND": "outbox.sources.http.HttpSource",
     "OPTIONS": {"SECRETS": ["whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="]},
 }
+_OWED = """
+from outbox.models import Delivery
+for one in Delivery.objects.filter(state__in=("pending", "sent")).select_related("subscription"):
+    about = one.subscription
+    print(about.handler, one.state, one.attempts, one.due_at, "breaker:", about.breaker_opened_at)
+"""
 TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
@@ -146,8 +152,15 @@ class Site:
         return found
 
     def wait_until_settled(self) -> None:
-        """Wait until nothing moves any more by itself."""
-        eventually(lambda: self.owed() == 0, "nothing is owed", within=CEILING)
+        """Wait until nothing is owed.
+
+        Raises:
+            AssertionError: something is owed for too long; it names the handlers and the causes.
+        """
+        try:
+            eventually(lambda: self.owed() == 0, "nothing is owed", within=CEILING)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.run(_OWED)}") from None
 
 
 @contextmanager

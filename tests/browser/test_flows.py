@@ -29,13 +29,6 @@ def patience() -> Iterator[None]:
     expect.set_options(timeout=5_000)
 
 
-@pytest.fixture(autouse=True)
-def a_mail_server(site: Site, scene: Scene) -> Iterator[None]:
-    """There is one, other than when the scene was furnished."""
-    with site.mail_server():
-        yield
-
-
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page that must not complain of anything, however often it renews itself."""

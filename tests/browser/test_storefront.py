@@ -33,12 +33,6 @@ def patience() -> Iterator[None]:
     expect.set_options(timeout=5_000)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def a_mail_server(site: Site) -> Iterator[None]:
-    with site.mail_server():
-        yield
-
-
 @pytest.fixture
 def window(browser: Browser, site: Site) -> Iterator[BrowserContext]:
     """A window on a phone, in which nobody is signed in."""
