@@ -1,7 +1,7 @@
 """Measure the outbox beside what a user would do instead: `python -m benchmarks [--quick]`.
 
 Everything runs on one PostgreSQL with durable defaults and a broker, started for it and stopped
-afterwards. A row that fails is told and the others go on; the exit code is then 1.
+afterwards. If a row fails, its error is printed, the other rows run, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print Markdown; return the exit code.
 
     A run of all rows also writes `results/latest.json` and its part of `docs/performance.md`;
-    until it is through, and for a run of some, what it has stands in `results/part.json`.
+    until it has ended, and for a run of some rows, the results are in `results/part.json`.
     """
     rows = {row.name: row for row in all_rows()}
     options = _options(arguments, list(rows))
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [rows[name] for name in options.only]
     if options.size:
         os.environ[sizes.VARIABLE] = str(options.size)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all servers are stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
     if machine.is_busy():
@@ -62,7 +62,7 @@ def measured(rows: Iterable[Row], ground: Ground, *, quick: bool) -> Iterator[Ou
         began, result, error = time.monotonic(), None, ""
         try:
             result = row.measure(ground, quick)
-        except Exception as caught:  # whatever a row raises, the others are worth having
+        except Exception as caught:  # the other rows are measured in any case
             traceback.print_exc()
             error = f"{type(caught).__name__}: {str(caught)[:1000]}"
         yield Outcome(row, time.monotonic() - began, result, error)
@@ -76,7 +76,7 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
-    parser.add_argument("--size", type=int, help="events that are stored already; see growth")
+    parser.add_argument("--size", type=int, help="settled events in the tables of growth")
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
     return parser.parse_args(arguments)
 
@@ -85,4 +85,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("Stopped; what was measured until then is in benchmarks/results/part.json.")
+        sys.exit("Stopped. The results until then are in benchmarks/results/part.json.")

@@ -99,7 +99,7 @@ class Stage(Stack):
         return json.loads(printed.strip().splitlines()[-1])
 
     def emit(self, count: int, *options: str) -> None:
-        """Place orders and tell of them, each in a transaction: `benchmarks/project/emit.py`."""
+        """Place orders and publish them, each in a transaction: `benchmarks/project/emit.py`."""
         self.call("benchmarks.project.emit", count, *options)
 
     def wait_for_effects(self, count: int) -> None:

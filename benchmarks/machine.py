@@ -27,7 +27,7 @@ def facts() -> dict[str, str]:
 
 
 def is_busy() -> bool:
-    """Tell whether others have kept more than half of a core busy in the last minute."""
+    """Return whether other programs used more than half of a core in the last minute."""
     return os.getloadavg()[0] > 0.5
 
 

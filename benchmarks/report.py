@@ -94,10 +94,10 @@ def write(
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
-    told: dict[str, object] = {"target": outcome.row.target, "seconds": round(outcome.seconds, 1)}
+    facts: dict[str, object] = {"target": outcome.row.target, "seconds": round(outcome.seconds, 1)}
     if outcome.result is None:
-        return {**told, "error": outcome.error}
-    return {**told, **asdict(outcome.result)}
+        return {**facts, "error": outcome.error}
+    return {**facts, **asdict(outcome.result)}
 
 
 def _values(outcomes: Sequence[Outcome]) -> dict[str, float]:

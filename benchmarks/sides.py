@@ -13,7 +13,7 @@ TUNED = {"BENCHMARK_DB_REUSE": "1000000"}
 
 @dataclass(frozen=True)
 class Side:
-    """A package with `settings`, `telling.tell` and, where there is a worker, `celery`.
+    """A package with `settings`, `publishing.publish` and, where there is a worker, `celery`.
 
     `commands` are management commands that run beside the worker, such as a relay.
     """

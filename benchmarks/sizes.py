@@ -1,4 +1,4 @@
-"""How much is stored: `--size`, else what each row takes by itself."""
+"""The number of stored events: `--size`, or the default of each row."""
 
 from __future__ import annotations
 

@@ -17,6 +17,6 @@ def milliseconds(action: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def tell(found: object) -> None:
+def print_json(found: object) -> None:
     """Print what the row reads."""
     print(json.dumps(found))

@@ -17,25 +17,25 @@ from typing import Any
 import django
 
 from benchmarks.harness import in_turn
-from benchmarks.probes import milliseconds, tell
+from benchmarks.probes import milliseconds, print_json
 from benchmarks.project.payload import Payload, new_payload
 
 BLOCK = 10
 
-Tell = Callable[[Payload], None]
+Publish = Callable[[Payload], None]
 
 
 def main(blocks: int) -> None:
     """Measure the three in turn."""
     django.setup()
-    from benchmarks.project.ours.telling import tell as emit
+    from benchmarks.project.ours.publishing import publish as emit
 
-    ways: dict[str, Tell] = {"nothing": _nothing, "insert": _bare_insert(), "emit": emit}
+    ways: dict[str, Publish] = {"nothing": _nothing, "insert": _bare_insert(), "emit": emit}
     measures = {name: partial(_block, way) for name, way in ways.items()}
-    tell(in_turn(measures, repeats=blocks, warm_ups=3))
+    print_json(in_turn(measures, repeats=blocks, warm_ups=3))
 
 
-def _block(way: Tell) -> float:
+def _block(way: Publish) -> float:
     orders = [new_payload() for _ in range(BLOCK)]
     with _committing() as commits:
         took = milliseconds(lambda: _place(orders, way))
@@ -56,7 +56,7 @@ def _committing() -> Iterator[list[float]]:
         del own["_commit"]
 
 
-def _place(orders: Sequence[Payload], way: Tell) -> None:
+def _place(orders: Sequence[Payload], way: Publish) -> None:
     """Store each order in a transaction of its own."""
     from django.db import transaction
 
@@ -72,7 +72,7 @@ def _nothing(_payload: Payload) -> None:
     pass
 
 
-def _bare_insert() -> Tell:
+def _bare_insert() -> Publish:
     """Return an INSERT of the same row, with the values as Python has them."""
     from uuid import uuid4
 

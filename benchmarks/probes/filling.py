@@ -13,7 +13,7 @@ from typing import Any
 
 import django
 
-from benchmarks.probes import milliseconds, tell
+from benchmarks.probes import milliseconds, print_json
 from benchmarks.project.payload import new_payload
 
 DAY, DAYS = 600, 20
@@ -41,7 +41,7 @@ FROM outbox_event e CROSS JOIN outbox_subscription s
 def main(events: int) -> None:
     """Fill the tables, and let the planner know."""
     django.setup()
-    tell(milliseconds(lambda: _fill(events)) / 1000)
+    print_json(milliseconds(lambda: _fill(events)) / 1000)
 
 
 def _fill(events: int) -> None:

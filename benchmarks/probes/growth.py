@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import django
 
-from benchmarks.probes import milliseconds, tell
+from benchmarks.probes import milliseconds, print_json
 from benchmarks.probes.filling import FIRST_DAY
 from benchmarks.probes.plans import rows_read, scans
 from benchmarks.project.payload import new_payload
@@ -46,7 +46,7 @@ def main(day: int) -> None:
     rows = {name: rows_read(work) for name, work in works.items()}
     works["prune"] = lambda: _prune(day + 1)
     whole = [statement for work in works.values() for statement in scans(work)]
-    tell({"milliseconds": found, "rows": rows, "scans": whole})
+    print_json({"milliseconds": found, "rows": rows, "scans": whole})
 
 
 def _run(found: dict[str, list[float]]) -> None:
@@ -63,7 +63,7 @@ def _emit() -> None:
     """Emit in one transaction: the disk is waited for once."""
     from django.db import transaction
 
-    from benchmarks.project.ours.telling import tell as emit
+    from benchmarks.project.ours.publishing import publish as emit
 
     with transaction.atomic():
         for _ in range(EVENTS):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import django
 
-from benchmarks.probes import milliseconds, tell
+from benchmarks.probes import milliseconds, print_json
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(rounds: int) -> None:
             if number:  # the first one opens and compiles what is opened and compiled once
                 hop["milliseconds"].append(took)
                 hop["trips"].append(trips)
-    tell(found)
+    print_json(found)
 
 
 def _round() -> dict[str, tuple[float, int]]:
@@ -74,7 +74,7 @@ def _trips(sent: Sequence[str]) -> int:
 def _emit(orders: int) -> None:
     from django.db import transaction
 
-    from benchmarks.project.ours.telling import tell as emit
+    from benchmarks.project.ours.publishing import publish as emit
     from benchmarks.project.sales.models import Order
 
     for _ in range(orders):

@@ -40,7 +40,7 @@ def _plan(sql: str) -> str:
 
 
 def _rows_read() -> int:
-    _execute("SELECT pg_stat_force_next_flush()")  # else this session tells once a second
+    _execute("SELECT pg_stat_force_next_flush()")  # otherwise this session reports once a second
     return int(_execute(_ROWS_READ)[0][0])
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import django
 
-from benchmarks.probes import tell
+from benchmarks.probes import print_json
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     django.setup()
     from outbox import operations
 
-    tell(operations.prune(older_than=timedelta(days=30)))
+    print_json(operations.prune(older_than=timedelta(days=30)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from uuid import uuid4
 import django
 
 from benchmarks.harness import in_turn
-from benchmarks.probes import tell
+from benchmarks.probes import print_json
 from benchmarks.project.payload import new_payload
 
 #: What the window of a handler has room for, and what a message holds.
@@ -64,7 +64,7 @@ def main(events: int) -> None:
         "delivery, raw": partial(_run_raw, events),
     }
     measures = {name: partial(_bytes, step, events) for name, step in steps.items()}
-    tell(in_turn(measures, repeats=3, warm_ups=1))
+    print_json(in_turn(measures, repeats=3, warm_ups=1))
 
 
 def _bytes(step: Callable[[], None], events: int) -> float:
@@ -78,7 +78,7 @@ def _bytes(step: Callable[[], None], events: int) -> float:
 def _emit(events: int) -> None:
     from django.db import transaction
 
-    from benchmarks.project.ours.telling import tell as emit
+    from benchmarks.project.ours.publishing import publish as emit
 
     for _ in range(0, events, MESSAGE):
         with transaction.atomic():

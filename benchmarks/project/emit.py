@@ -1,6 +1,6 @@
-"""Place orders and tell of them: `python -m benchmarks.project.emit COUNT [options]`.
+"""Place orders and publish each one: `python -m benchmarks.project.emit COUNT [options]`.
 
-By default at full speed, one order a transaction. Prints, as JSON, the milliseconds of each.
+By default at full speed, one order per transaction. Prints the milliseconds of each as JSON.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _place(orders: int, *, events_only: bool) -> None:
     from .payload import new_payload
     from .sales.models import Order
 
-    tell = import_string(settings.BENCHMARK_TELL)
+    publish = import_string(settings.BENCHMARK_PUBLISH)
     with transaction.atomic():
         for _ in range(orders):
             payload = new_payload()
             if not events_only:
                 Order.objects.create(order_id=payload["order_id"], total=payload["total"])
-            tell(payload)
+            publish(payload)
 
 
 if __name__ == "__main__":

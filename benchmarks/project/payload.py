@@ -1,4 +1,4 @@
-"""The order that every side stores and tells of: about 400 bytes of JSON."""
+"""The order that every side stores and publishes: about 400 bytes of JSON."""
 
 from __future__ import annotations
 

@@ -54,10 +54,10 @@ def _web(stage: Stage, name: str, **environment: str) -> int:
 
 
 def _require_events(stage: Stage, orders: int) -> None:
-    """Raise unless just half of the orders told of themselves."""
-    stored, told = stage.value(COUNT_ORDERS), stage.value(COUNT_EVENTS)
-    if (stored, told) != (2 * orders, orders):
-        raise RuntimeError(f"{stored} orders and {told} events: {2 * orders}, {orders} expected.")
+    """Raise unless exactly half of the orders emitted an event."""
+    stored, emitted = stage.value(COUNT_ORDERS), stage.value(COUNT_EVENTS)
+    if (stored, emitted) != (2 * orders, orders):
+        raise RuntimeError(f"{stored} orders, {emitted} events: {2 * orders}, {orders} expected.")
 
 
 def _waits(

@@ -33,7 +33,7 @@ NAME = "prune"
 def measure(ground: Ground, quick: bool) -> Result:
     """Emit at a steady pace, in turn alone and while another process prunes.
 
-    Nobody has told the planner about the old events, as in a young or a restored database.
+    The planner has no statistics of the old events, as in a young or a restored database.
     """
     events, seconds, repeats = (60_000, 3, 3) if quick else (200_000, 4, 4)
     removed: list[float] = []

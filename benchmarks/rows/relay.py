@@ -131,11 +131,11 @@ def _number(broker: redis.Redis, queue: str) -> int:
 
 
 def _events_in(message: bytes) -> list[Any]:
-    told = json.loads(message)
-    if "pairs" in told:  # the raw loop's
-        return [pair[0] for pair in told["pairs"]]
-    arguments = json.loads(base64.b64decode(told["body"]))[0]
-    if told["headers"]["task"] == "outbox.deliver":
+    parsed = json.loads(message)
+    if "pairs" in parsed:  # the raw loop's
+        return [pair[0] for pair in parsed["pairs"]]
+    arguments = json.loads(base64.b64decode(parsed["body"]))[0]
+    if parsed["headers"]["task"] == "outbox.deliver":
         return [pair[0] for pair in arguments[1]]
     return [arguments[0]["order_id"]]
 

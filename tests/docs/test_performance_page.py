@@ -13,8 +13,8 @@ from tests.docs.pages import Page, names_in
 
 PAGE = Page("docs/performance.md")
 EVENTS = Page("docs/reference/events.md")
-#: How often an order that is shipped tells each event.
-TOLD = {
+#: How many of each event an order emits until it is shipped.
+EMITTED = {
     "orders.OrderPlaced": 1,
     "inventory.StockReserved": 1,
     "payments.PaymentAuthorized": 1,
@@ -37,17 +37,17 @@ class TestAMeasuredPart:
 
 class TestTheRows:
     def test_name_their_limiting_resource(self):
-        told = [names_in(row[0])[0] for row in PAGE.table("What bounds each figure")]
+        shown = [names_in(row[0])[0] for row in PAGE.table("What bounds each figure")]
 
-        assert sorted(told) == sorted(row.name for row in all_rows() if not row.is_extra)
+        assert sorted(shown) == sorted(row.name for row in all_rows() if not row.is_extra)
 
 
 class TestSizing:
     def test_counts_the_events_and_deliveries_of_a_shipped_order(self):
-        heard = {
+        subscribers = {
             names_in(row[0])[0]: names_in(row[2])
-            for row in EVENTS.table("Events and who hears them")
+            for row in EVENTS.table("Events and their subscribers")
         }
 
-        assert sum(TOLD.values()) == sizing.EVENTS
-        assert sum(n * len(heard[name]) for name, n in TOLD.items()) == sizing.DELIVERIES
+        assert sum(EMITTED.values()) == sizing.EVENTS
+        assert sum(n * len(subscribers[name]) for name, n in EMITTED.items()) == sizing.DELIVERIES

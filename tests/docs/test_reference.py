@@ -44,7 +44,7 @@ class TestThePageOfEvents:
     def test_has_each_event_with_its_fields_and_handlers(self):
         shown = {
             names_in(row[0])[0]: (names_in(row[1]), sorted(names_in(row[2])))
-            for row in EVENTS.table("Events and who hears them")
+            for row in EVENTS.table("Events and their subscribers")
         }
 
         assert shown == {

@@ -201,7 +201,7 @@ RELAY = [
     ),
     Mutant(
         name="events-before-subscriptions",
-        without="a relay reads who hears an event before it looks which events wait",
+        without="a relay reads the subscriptions before it reads the waiting events",
         edits=(
             Edit(
                 "outbox/relay/backlog.py",

@@ -91,7 +91,7 @@ SHOP = [
     ),
     Mutant(
         name="cancelled-is-not-told",
-        without="what succeeds at the bank is told although the order was cancelled",
+        without="a success at the bank emits its event although the order was cancelled",
         edits=(
             Edit(
                 "payments/services.py",

@@ -7,7 +7,7 @@ import structlog
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_celery_outbox", "benchmarks.project.celery_outbox"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.celery_outbox.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.celery_outbox.publishing.publish"
 CELERY_OUTBOX_APP = "benchmarks.project.celery_outbox.celery.app"
 MONITORING_METRICS_ENABLED = False
 

@@ -3,7 +3,7 @@
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_domain_events", "benchmarks.project.domain_events"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.domain_events.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.domain_events.publishing.publish"
 DJANGO_DOMAIN_EVENTS = {
     "CODEC": "django_domain_events.codecs.dacite_codec.DaciteCodec",
     "NOTIFY_COALESCE_SECONDS": 0,

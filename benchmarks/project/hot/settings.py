@@ -3,4 +3,4 @@
 from benchmarks.project.ours.settings import *  # noqa: F403  all that ours has
 
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.project.hot"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.hot.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.hot.publishing.publish"

@@ -3,5 +3,5 @@
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 
 INSTALLED_APPS = [*INSTALLED_APPS, "jaiminho", "benchmarks.project.jaiminho_side"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.jaiminho_side.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.jaiminho_side.publishing.publish"
 JAIMINHO_CONFIG = {"PUBLISH_STRATEGY": "keep-order", "DELETE_AFTER_SEND": True}

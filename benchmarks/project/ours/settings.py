@@ -6,7 +6,7 @@ import os
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 
 INSTALLED_APPS = ["outbox", *INSTALLED_APPS, "benchmarks.project.ours"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.ours.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.ours.publishing.publish"
 
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 6 * 3600,

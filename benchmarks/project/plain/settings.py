@@ -3,4 +3,4 @@
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.project.plain"]  # noqa: F405
-BENCHMARK_TELL = "benchmarks.project.plain.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.plain.publishing.publish"

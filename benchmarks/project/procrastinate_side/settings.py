@@ -7,4 +7,4 @@ INSTALLED_APPS = [
     "procrastinate.contrib.django",
     "benchmarks.project.procrastinate_side",
 ]
-BENCHMARK_TELL = "benchmarks.project.procrastinate_side.telling.tell"
+BENCHMARK_PUBLISH = "benchmarks.project.procrastinate_side.publishing.publish"

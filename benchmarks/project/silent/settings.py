@@ -1,4 +1,4 @@
-"""The shop, whose orders tell nobody: what the view costs without events."""
+"""The shop, whose orders emit no events: the cost of the view without them."""
 
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 

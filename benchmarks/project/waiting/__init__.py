@@ -1,2 +1,2 @@
-#: Events beside each order that only the quick queue hears, so that it has work for seconds, too.
+#: Events per order for the quick queue alone, so that it has work for seconds, too.
 NOTED_BESIDE = 20

@@ -6,6 +6,6 @@ from outbox import DomainEvent
 
 
 class OrderNoted(DomainEvent, key="order_id"):
-    """Something that only the quick handler hears."""
+    """An event with one subscriber, the quick handler."""
 
     order_id: UUID

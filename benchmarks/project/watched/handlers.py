@@ -1,4 +1,4 @@
-"""Two more that hear of each order, so that each has three deliveries."""
+"""Two more subscribers, so that each order has three deliveries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox with its admin, and an event that three handlers hear."""
+"""The outbox with its admin, and an event with three subscribers."""
 
 from benchmarks.project.ours.settings import *  # noqa: F403  all that ours has
 

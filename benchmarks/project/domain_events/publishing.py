@@ -7,8 +7,8 @@ from benchmarks.project.payload import Payload
 from .events import Line, OrderPlaced
 
 
-def tell(payload: Payload) -> None:
-    """Store the event and what its receiver is owed."""
+def publish(payload: Payload) -> None:
+    """Store the event and a row for its receiver."""
     fire(
         OrderPlaced(
             order_id=payload["order_id"],

@@ -6,6 +6,6 @@ from outbox import emit
 from .events import CustomerOrdered
 
 
-def tell(payload: Payload) -> None:
+def publish(payload: Payload) -> None:
     """Emit."""
     emit(CustomerOrdered(customer=payload["customer"], order_id=payload["order_id"]))

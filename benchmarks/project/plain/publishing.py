@@ -9,6 +9,6 @@ from benchmarks.project.payload import Payload
 from .tasks import record_effect
 
 
-def tell(payload: Payload) -> None:
-    """Tell the broker once the order is committed; a crash in between loses it."""
+def publish(payload: Payload) -> None:
+    """Send the task after the order's commit. A crash between the two loses it."""
     transaction.on_commit(partial(record_effect.delay, payload))

@@ -6,6 +6,6 @@ from outbox import emit
 from .events import OrderPlaced
 
 
-def tell(payload: Payload) -> None:
+def publish(payload: Payload) -> None:
     """Emit."""
     emit(OrderPlaced(**payload))

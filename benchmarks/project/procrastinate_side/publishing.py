@@ -5,6 +5,6 @@ from benchmarks.project.payload import Payload
 from .tasks import record_effect
 
 
-def tell(payload: Payload) -> None:
+def publish(payload: Payload) -> None:
     """Store the job in the caller's transaction."""
     record_effect.defer(payload=payload)

@@ -8,6 +8,6 @@ from .tasks import record_effect
 
 
 @save_to_outbox
-def tell(payload: Payload) -> None:
-    """Stored instead of called; the relay calls it."""
+def publish(payload: Payload) -> None:
+    """Store the call; the relay makes it."""
     record_effect.delay(payload)
