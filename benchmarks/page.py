@@ -24,8 +24,17 @@ BEGIN, END = "<!-- measured: {} -->", "<!-- end of {} -->"
 
 def write(path: Path = PAGE) -> None:
     """Put the latest run's figures into the page."""
+    replace(path, parts(json.loads(report.LATEST.read_text())))
+
+
+def replace(path: Path, written: Mapping[str, str]) -> None:
+    """Put parts into a page, each between its two lines.
+
+    Raises:
+        ValueError: the page does not have a part's lines. Nothing is written.
+    """
     text = path.read_text()
-    for name, part in parts(json.loads(report.LATEST.read_text())).items():
+    for name, part in written.items():
         text = _replaced(text, name, part)
     path.write_text(text)
 

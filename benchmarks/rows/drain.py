@@ -20,8 +20,8 @@ def measure(ground: Ground, quick: bool) -> Result:
 def compare(ground: Ground, *, events: int, tasks: int, repeats: int) -> Result:
     """Return effects a second of both; fewer tasks are enough, as their rate stays the same."""
     sides = {
-        "outbox": partial(_drained, ground, ours(), events),
-        "queued tasks, tuned": partial(_drained, ground, TUNED_CELERY, tasks),
+        "outbox": partial(drained, ground, ours(), events),
+        "queued tasks, tuned": partial(drained, ground, TUNED_CELERY, tasks),
     }
     found = in_turn(sides, repeats=repeats)
     mine, theirs = found.values()
@@ -29,7 +29,8 @@ def compare(ground: Ground, *, events: int, tasks: int, repeats: int) -> Result:
     return Result(figures, [Ratio("drain_vs_celery", ratio(mine, theirs), at_least=5)])
 
 
-def _drained(ground: Ground, side: Side, count: int) -> float:
+def drained(ground: Ground, side: Side, count: int) -> float:
+    """Return the effects per second of a backlog."""
     with ground.stage(side) as stage:
         stage.emit(count, "--batch", "500", "--events-only")
         ground.settle()
