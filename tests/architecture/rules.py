@@ -61,13 +61,13 @@ class Project:
 
     def breaches(self) -> list[str]:
         """Return one line for each broken rule: file, line, what is imported, and why not."""
-        told = [
+        found = [
             f"{imported}: {reason}"
             for imported in self.source.imports
             for reason in self._reasons_against(imported)
         ]
-        told += self._circle("modules", self._between_modules())
-        return told + self._circle("apps", self._between_apps())
+        found += self._circle("modules", self._between_modules())
+        return found + self._circle("apps", self._between_apps())
 
     def _reasons_against(self, imported: Import) -> Iterator[str]:
         importer, target = self._owner(imported.importer), self._owner(imported.target)
@@ -95,7 +95,7 @@ class Project:
             if not self._is_public(imported, target):
                 yield f"an app takes the public names only: from {target} import ..."
         elif imported.target != f"{target}.queries":
-            yield f"of another app, only {target}.queries may be imported; or hear its events."
+            yield f"import only {target}.queries of another app, or subscribe to its events."
 
     def _reasons_inside(self, imported: Import) -> Iterator[str]:
         if imported.importer.startswith("outbox.") and "." in imported.target:
@@ -184,9 +184,9 @@ class Project:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             circle = error.args[1]  # each is imported by the next one
-            told = f"{kind} import each other in a circle: {' <- '.join(circle)}."
+            problem = f"{kind} import each other in a circle: {' <- '.join(circle)}."
             links = (edges[importer, target] for target, importer in pairwise(circle))
-            return [f"{min(links, key=str)}: {told}"]
+            return [f"{min(links, key=str)}: {problem}"]
         return []
 
     def _between_modules(self) -> dict[tuple[str, str], Import]:

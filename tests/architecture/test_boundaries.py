@@ -12,7 +12,7 @@ from django.conf import settings
 
 from .rules import Project
 
-# A small project that keeps all rules; `tracking` is an app that no rule was told of.
+# A small project that keeps all rules; `tracking` is an app that no rule names.
 CLEAN = {
     "manage.py": "import shop.settings",
     "shared/__init__.py": "",
@@ -109,37 +109,37 @@ BREACHES = {
         "tracking/services.py",
         "from django.db import models\nfrom orders.models import Order",
         2,
-        "only orders.queries may be imported",
+        "import only orders.queries of another app",
     ),
     "another app's services, inside a function": (
         "tracking/handlers.py",
         "def follow():\n    from orders import services",
         2,
-        "only orders.queries may be imported",
+        "import only orders.queries of another app",
     ),
     "another app's events, for types alone": (
         "tracking/handlers.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from orders.events import Placed",
         3,
-        "or hear its events",
+        "or subscribe to its events",
     ),
     "another app as a whole": (
         "tracking/services.py",
         "import orders",
         1,
-        "only orders.queries may be imported",
+        "import only orders.queries of another app",
     ),
     "another app by a text": (
         "tracking/services.py",
         "import importlib\nimportlib.import_module('orders.models')",
         2,
-        "only orders.queries may be imported",
+        "import only orders.queries of another app",
     ),
     "another app's model from the registry": (
         "tracking/services.py",
         "from django.apps import apps\napps.get_model('orders', 'Order')",
         2,
-        "only orders.queries may be imported",
+        "import only orders.queries of another app",
     ),
     "the project": (
         "tracking/services.py",
@@ -332,8 +332,8 @@ class TestAForbiddenImport:
         path, source, line, rule = BREACHES[what]
         files = {**CLEAN, **COMPANIONS.get(what, {}), path: source}
 
-        told = project(tmp_path, files).breaches()
+        breaches = project(tmp_path, files).breaches()
 
-        assert len(told) == 1
-        assert told[0].startswith(f"{path}:{line}: ")
-        assert rule in told[0]
+        assert len(breaches) == 1
+        assert breaches[0].startswith(f"{path}:{line}: ")
+        assert rule in breaches[0]

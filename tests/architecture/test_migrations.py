@@ -71,7 +71,7 @@ class TestANewColumn:
         assert list(columns_that_old_code_cannot_leave_out(added(**options))) == []
 
     def test_is_checked_in_every_app(self):
-        """Seen to fail with the apps told apart by the folder of the virtual environment."""
+        """Seen to fail with the apps distinguished by the folder of the virtual environment."""
         labels = {migration.app_label for migration in own_migrations()}
 
         assert {"outbox", "orders", "payments", "notifications", "webhooks", "api"} <= labels

@@ -56,15 +56,15 @@ class TestThePage:
 class TestARatio:
     @pytest.mark.parametrize(("value", "verdict"), [(1.4, "reached"), (1.6, "**missed**")])
     def test_states_whether_its_target_is_reached(self, value, verdict):
-        told = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
+        shown = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
 
-        line = told["ratios"].splitlines()[-1]
+        line = shown["ratios"].splitlines()[-1]
         assert line == f"| emit | `emit_vs_insert` | {value} | at most 1.5 | {verdict} |"
 
     def test_of_a_row_that_failed_is_missed(self):
-        told = page.parts(found(emit={"target": "to be quick", "error": "no disk"}))
+        shown = page.parts(found(emit={"target": "to be quick", "error": "no disk"}))
 
-        assert told["ratios"].splitlines()[-1].endswith("| **missed** |")
+        assert shown["ratios"].splitlines()[-1].endswith("| **missed** |")
 
 
 class TestSizing:

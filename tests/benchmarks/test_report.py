@@ -57,10 +57,10 @@ class TestTheLastLine:
     def test_has_null_for_missing_measurements(self, ground):
         outcomes = list(measured([finds(Ratio("drain_vs_celery", 5.25))], ground, quick=True))
 
-        told = json.loads(report.last_line(outcomes))
+        shown = json.loads(report.last_line(outcomes))
 
-        assert told.pop("drain_vs_celery") == 5.25
-        assert set(told.values()) == {None}
+        assert shown.pop("drain_vs_celery") == 5.25
+        assert set(shown.values()) == {None}
 
     def test_leaves_out_ratios_that_are_not_agreed(self, ground):
         outcomes = list(measured([finds(Ratio("of_interest", 1.0))], ground, quick=True))
@@ -96,10 +96,10 @@ class TestTheMarkdown:
     def test_states_that_a_target_was_missed(self, ground):
         row = finds(Ratio("drain_vs_celery", 4.9, at_least=5), Ratio("b", 1.0, at_most=2))
 
-        told = report.summary(list(measured([row], ground, quick=True)))
+        shown = report.summary(list(measured([row], ground, quick=True)))
 
-        assert "| `drain_vs_celery` | 4.9 | at least 5 | **MISSED** |" in told
-        assert "1 of 2 targets reached, 1 missed." in told
+        assert "| `drain_vs_celery` | 4.9 | at least 5 | **MISSED** |" in shown
+        assert "1 of 2 targets reached, 1 missed." in shown
 
 
 class TestTheFile:
@@ -111,11 +111,11 @@ class TestTheFile:
 
         report.write(outcomes, machine={"processor": "2 x one"}, quick=True, path=path)
 
-        told = json.loads(path.read_text())
-        assert told["machine"] == {"processor": "2 x one"}
-        assert told["drain_vs_celery"] == 6
-        assert told["rows"]["drain"]["figures"][0]["values"] == [1, 3, 2]
-        assert "WrongEffects" in told["rows"]["relay"]["error"]
+        shown = json.loads(path.read_text())
+        assert shown["machine"] == {"processor": "2 x one"}
+        assert shown["drain_vs_celery"] == 6
+        assert shown["rows"]["drain"]["figures"][0]["values"] == [1, 3, 2]
+        assert "WrongEffects" in shown["rows"]["relay"]["error"]
 
 
 class TestTheRows:

@@ -20,7 +20,7 @@ WELL = (
     OrderSpec(customer="alice", lines={"KETTLE-IRON": 1}),
     TEA,
 )
-#: A handler that no order needs, made to hear one key's events one after the other.
+#: A handler that no order needs. It is made ordered.
 IN_ORDER = "orders.erase_answers"
 
 _SHIP = """
@@ -88,10 +88,10 @@ with transaction.atomic():
 
 @dataclass(frozen=True)
 class Scene:
-    """What the pages are about.
+    """The orders that the pages show.
 
     Attributes:
-        well: an order that went through and was shipped.
+        well: an order that was completed and shipped.
         stuck: an order whose e-mails are dead.
     """
 
@@ -100,7 +100,7 @@ class Scene:
 
 
 def furnish(site: Site) -> Scene:
-    """Let happen what the pages are to show; return once nothing moves by itself."""
+    """Create the data of the pages; return once nothing is owed."""
     with site.mail_server():
         well, *_others = [site.place(spec) for spec in WELL]
         site.wait_until_settled()

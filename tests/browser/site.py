@@ -124,7 +124,7 @@ class Site:
     # --- what is stored ---------------------------------------------------------------------------
 
     def value(self, statement: str, *parameters: object) -> Any:
-        """Ask the database for one value, as a bystander; `?` stands for a parameter."""
+        """Read one value from the database by a separate connection; `?` is a parameter."""
         url = self.environment["DATABASE_URL"] or ""
         if url.startswith("sqlite"):
             path = url.removeprefix("sqlite:///")

@@ -23,10 +23,10 @@ from datetime import timedelta
 from itertools import cycle
 from uuid import uuid4
 from outbox.models import Delivery, Event
-told = list(Event.objects.filter(key="{order}").order_by("seq").prefetch_related("deliveries"))
+events = list(Event.objects.filter(key="{order}").order_by("seq").prefetch_related("deliveries"))
 one, ids = uuid4(), dict()
-for round, event in zip(range({events}), cycle(told)):
-    owed, later = list(event.deliveries.all()), timedelta(seconds=3 * (round // len(told)))
+for round, event in zip(range({events}), cycle(events)):
+    owed, later = list(event.deliveries.all()), timedelta(seconds=3 * (round // len(events)))
     known, cause = event.id, ids.get(event.causation_id)
     copy = Event(**{{field.attname: getattr(event, field.attname) for field in Event._meta.fields}})
     copy.seq, copy.id, copy.key, copy.causation_id = None, uuid4(), "{key}", cause
@@ -44,7 +44,7 @@ for round, event in zip(range({events}), cycle(told)):
 
 @pytest.fixture(scope="session")
 def long_story(site: Site, scene: Scene) -> str:
-    """The address of a timeline in which an order's story is told again and again."""
+    """The address of a timeline in which an order's events are repeated."""
     site.run(_REPEAT.format(order=scene.well.id, events=EVENTS, key=KEY))
     return f"/admin/outbox/event/timeline/?q={KEY}"
 

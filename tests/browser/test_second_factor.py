@@ -48,7 +48,7 @@ def window(browser: Browser, site: Site) -> Iterator[Page]:
     yield page
     context.close()
     # A refused code is answered with 429, which Chromium reports as an error.
-    assert [told for told in errors.found if "429" not in told] == []
+    assert [error for error in errors.found if "429" not in error] == []
 
 
 def enter_password(page: Page, site: Site, *, asked: str = "/admin/") -> None:

@@ -2,7 +2,7 @@
 
 Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
 schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker
-compares what the customers were told with the database, the bank's books and the mail server.
+compares the answers to customers with the database, the bank's books and the mail server.
 With --edges, sinks and sources run with their systems instead: `tests/chaos/edges/`.
 The last line is JSON. Exit 1, with the seed and the schedule, if anything is wrong.
 """
@@ -131,7 +131,7 @@ def _send_home(shop: WholeShop, workers: Sequence[Worker]) -> None:
         worker.over.set()
     for worker in workers:
         worker.join(60)
-    shop.hold_down("teller")
+    shop.hold_down("changer")
 
 
 def _drain(shop: WholeShop) -> list[str]:
@@ -150,7 +150,7 @@ def _about(shop: WholeShop, outcome: Outcome) -> list[str]:
     ends = Counter(status for _address, status, _total, _number in facts.orders.values())
     return [
         f"{len(calls)} requests, {sum(call.is_ambiguous for call in calls)} without an answer",
-        f"{len(facts.orders)} orders: {dict(ends)}; {sum(facts.told.values())} other events",
+        f"{len(facts.orders)} orders: {dict(ends)}; {sum(facts.changes.values())} other events",
         f"at the edges: {repeats} of {len(facts.taken)} e-mails arrived again under one Message-ID,"
         f" {facts.bank_requests - facts.bank_keys} of {facts.bank_requests} requests to the bank"
         " came again under one key",

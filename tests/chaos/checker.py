@@ -130,14 +130,14 @@ def moved_once(facts: Facts) -> Iterator[Finding]:
 
 
 def effects(facts: Facts) -> Iterator[Finding]:
-    """Each handler had exactly one effect for each event of the command `tell`."""
+    """Each handler had exactly one effect for each event of the command `change_things`."""
     for handler in HANDLERS:
         acted = Counter((thing, n) for name, thing, n in facts.effects if name == handler)
-        told = {(thing, n) for thing, many in facts.told.items() for n in range(1, many + 1)}
-        if missing := told - acted.keys():
+        changes = {(thing, n) for thing, many in facts.changes.items() for n in range(1, many + 1)}
+        if missing := changes - acted.keys():
             yield Finding(LOST, f"{handler} never acted on {sorted(missing)[:5]}")
         for event, count in acted.items():
-            if count > 1 or event not in told:
+            if count > 1 or event not in changes:
                 yield Finding(DUPLICATED, f"{handler} acted {count} times on {event}")
 
 

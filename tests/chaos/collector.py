@@ -36,8 +36,8 @@ class Collector:
     _spans: list[StoredSpan] = field(default_factory=list)
 
     def take(self, body: bytes) -> None:
-        for told in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self._spans += _spans(told)
+        for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self._spans += _spans(group)
 
     def named(self, name: str) -> list[StoredSpan]:
         """All spans of this name so far."""
@@ -76,10 +76,10 @@ def collecting() -> Iterator[Collector]:
         thread.join()
 
 
-def _spans(told: ResourceSpans) -> Iterator[StoredSpan]:
-    resource = {one.key: one.value for one in told.resource.attributes}
+def _spans(group: ResourceSpans) -> Iterator[StoredSpan]:
+    resource = {one.key: one.value for one in group.resource.attributes}
     process = resource["process.pid"].int_value
-    for scope in told.scope_spans:
+    for scope in group.scope_spans:
         for span in scope.spans:
             yield _stored(span, process)
 

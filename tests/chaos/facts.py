@@ -37,7 +37,7 @@ class Facts:
         payments: by order id: (status, amount).
         emails: by Message-ID: (recipient, whether it is noted as sent).
         taken: the mail server's (Message-ID, recipient), raw repeats among them.
-        told: by thing: how often the teller told of it.
+        changes: number of changes by thing.
         effects: (handler, thing, number), in the order of their commits within one thing.
         unsettled: a line for each debt that is left.
         dead_poison, poison: deliveries of poison that are dead, and all.
@@ -58,7 +58,7 @@ class Facts:
     payments: dict[str, tuple[str, int]] = field(default_factory=dict)
     emails: dict[str, tuple[str, bool]] = field(default_factory=dict)
     taken: list[tuple[str, str]] = field(default_factory=list)
-    told: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
     effects: list[tuple[str, str, int]] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
     poison: int = 0
@@ -140,7 +140,7 @@ def read_facts(shop: WholeShop) -> Facts:
             )
         },
         taken=_taken(shop),
-        told={_hex(id): told for id, told in query("SELECT id, told FROM proving_thing")},
+        changes={_hex(id): n for id, n in query("SELECT id, changes FROM proving_thing")},
         effects=[
             (handler, _hex(thing), number)
             for handler, thing, number in query(

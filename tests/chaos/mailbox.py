@@ -1,7 +1,7 @@
 """`python -m tests.chaos.mailbox PORT FOLDER`: a real mail server that records accepted messages.
 
 `taken.jsonl` has a line for each message that it accepted, on disk before the answer. While the
-file `forgetful` is in the folder it accepts, and its answer comes too late to be heard.
+file `forgetful` is in the folder it accepts, and its answer arrives too late.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from tests.chaos.wiretap_amqp import AmqpWiretap
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 #: Seconds.
 LONGEST_ELECTION = 20.0
-#: The node tells of each message that is published, at the exchange amq.rabbitmq.trace.
+#: The node copies each published message to the exchange amq.rabbitmq.trace.
 TRACED = '{trace_vhosts, [<<"/">>]}'
 
 

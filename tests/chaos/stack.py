@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds. Generous: reaching it is a failure, not a measurement.
 CEILING = 90.0
 
-#: As whom we look at the database ourselves, so that we are told from the shop.
-BYSTANDER = "bystander"
+#: Name of the tests' own connections, which are not counted as the shop's.
+OBSERVER = "observer"
 
 QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
 
@@ -215,7 +215,7 @@ class Stack:
             path = self.database_url.removeprefix("sqlite:///")
             with contextlib.closing(sqlite3.connect(path, timeout=30)) as lite, lite:
                 return lite.execute(statement, parameters).fetchall()
-        with psycopg.connect(self.database_url, application_name=BYSTANDER) as connection:
+        with psycopg.connect(self.database_url, application_name=OBSERVER) as connection:
             # Without parameters psycopg leaves a "%" alone.
             cursor = connection.execute(statement.replace("?", "%s").encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []

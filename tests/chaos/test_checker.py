@@ -51,14 +51,14 @@ def calls() -> list[Call]:
 @pytest.fixture
 def facts() -> Facts:
     addresses = {SHIPPED: "key-1", CANCELLED: "key-2", UNANSWERED: "key-3"}
-    told = [
+    emitted = [
         *[("orders.OrderPlaced", order) for order in addresses],
         *[("payments.PaymentCaptured", order) for order in (SHIPPED, UNANSWERED)],
         *[("orders.OrderReadyToShip", order) for order in (SHIPPED, UNANSWERED)],
         *[("orders.OrderShipped", SHIPPED), ("payments.PaymentRefunded", SHIPPED)],
         ("orders.OrderCancelled", CANCELLED),
     ]
-    mails = [(f"<{name} {order}>", address_of(addresses[order])) for name, order in told]
+    mails = [(f"<{name} {order}>", address_of(addresses[order])) for name, order in emitted]
     effects = [(name, THING, n) for n in (1, 2, 3) for name in ("record", "follow", "call_outside")]
     return Facts(
         orders={
@@ -67,7 +67,7 @@ def facts() -> Facts:
             UNANSWERED: (address_of("key-3"), "ready_to_ship", 100, ""),
         },
         moves=[(SHIPPED, "placed"), (SHIPPED, "confirmed"), (CANCELLED, "cancelled")],
-        events=dict.fromkeys(told, 1),
+        events=dict.fromkeys(emitted, 1),
         refunds={REFUND: (SHIPPED, 30)},
         reservations={SHIPPED: "issued", CANCELLED: "released", UNANSWERED: "reserved"},
         lines={order: {"TEA": 2} for order in addresses},
@@ -81,7 +81,7 @@ def facts() -> Facts:
         },
         emails={message_id: (to, True) for message_id, to in mails},
         taken=[*mails, mails[0]],  # one arrived again, under its Message-ID
-        told={THING: 3},
+        changes={THING: 3},
         effects=effects,
         poison=1,
         dead_poison=1,

@@ -281,7 +281,7 @@ class TestAnOldRelay:
         ground.stop("old")
         ground.start_worker("new", queues="ground", GROUND_NEWCOMER="1")
 
-        ground.wait_until(lambda: effects(ground, "newcomer") == 3, "the new handler hears it")
+        ground.wait_until(lambda: effects(ground, "newcomer") == 3, "the new handler runs")
         attempts = (
             "SELECT max(d.attempts) FROM outbox_delivery d "
             "JOIN outbox_subscription s ON s.id = d.subscription_id WHERE s.handler = ?"

@@ -17,7 +17,10 @@ QUEUES = "ground,ground.outside,ground.slow"
 
 def heartbeats(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
     rows = ground.query("SELECT name, queues FROM outbox_heartbeat WHERE kind = ?", kind)
-    return [(name, json.loads(told) if isinstance(told, str) else told) for name, told in rows]
+    return [
+        (name, json.loads(found_rows) if isinstance(found_rows, str) else found_rows)
+        for name, found_rows in rows
+    ]
 
 
 def has_come(ground: Stack) -> bool:
@@ -68,8 +71,8 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
     done = ground.run_anyway(*command, *options)
     assert done.stdout, done.stderr
     # What other tests have deleted may not be vacuumed yet.
-    told = [one for one in json.loads(done.stdout) if "dead rows" not in one["text"]]
-    found = sorted(told, key=lambda one: SEVERITIES.index(one["severity"]))
+    found_rows = [one for one in json.loads(done.stdout) if "dead rows" not in one["text"]]
+    found = sorted(found_rows, key=lambda one: SEVERITIES.index(one["severity"]))
     worst = {one["part"]: one for one in found}
     is_well = all(one["severity"] != "error" for one in found)
     assert done.returncode == (0 if is_well else 1)
@@ -99,10 +102,10 @@ class TestTheDoctor:
         (worker,) = (
             name for name, queues in heartbeats(ground, "worker") if "ground.slow" in queues
         )
-        self.tell(ground, worker, "cancel_consumer", "ground.slow")
+        self.control(ground, worker, "cancel_consumer", "ground.slow")
 
         found = examined(ground, "10")
-        self.tell(ground, worker, "add_consumer", "ground.slow")
+        self.control(ground, worker, "add_consumer", "ground.slow")
 
         assert found["queue ground.slow"]["severity"] == "error"
         assert found["queue ground"]["severity"] == "ok"
@@ -118,7 +121,7 @@ class TestTheDoctor:
         )
         assert found["queue ground"]["severity"] == "ok"
 
-    def tell(self, ground: Stack, worker: str, *order: str) -> None:
+    def control(self, ground: Stack, worker: str, *order: str) -> None:
         options = ["--timeout", "60", "--destination", worker]
         ground.run("-m", "celery", "-A", "shop", "control", *options, *order)
 

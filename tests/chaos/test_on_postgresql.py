@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.chaos.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer
-from tests.chaos.stack import BYSTANDER, Stack
+from tests.chaos.stack import OBSERVER, Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
@@ -106,7 +106,7 @@ class TestPgBouncerInTransactionMode:
         """Count the server's connections without those of autovacuum and of this test."""
         clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         others = "datname = current_database() AND application_name <> ?"
-        return int(ground.value(f"{clients} AND {others}", BYSTANDER))
+        return int(ground.value(f"{clients} AND {others}", OBSERVER))
 
 
 class TestAnyNumberOfRelays:

@@ -15,7 +15,7 @@ from tests.chaos.test_orders_without_broker import Shop, _customer, _start
 pytestmark = [pytest.mark.once, pytest.mark.processes, pytest.mark.timeout(300)]
 
 REQUEST = "POST api/orders/"
-#: From the request to the last e-mail: who handles what, and what that handler tells.
+#: From the request to the last e-mail: the handlers, and the events that each one emits.
 CHAIN = [
     ("emit orders.OrderPlaced", REQUEST),
     ("relay orders.OrderPlaced", "emit orders.OrderPlaced"),

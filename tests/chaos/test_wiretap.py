@@ -28,7 +28,7 @@ def at_rest(ground: Stack) -> int:
     return seen[-1]
 
 
-@pytest.mark.own_broker  # a given one does not tell what is published
+@pytest.mark.own_broker  # a given one does not show what is published
 class TestAWiretap:
     def test_repeats_and_reorders_messages_without_repeated_effects(self, ground: Stack):
         """Without the token check: effects twice."""

@@ -67,7 +67,7 @@ class WholeShop(Supervisor):
 
     # --- start and end ----------------------------------------------------------------------------
 
-    def open(self, *, tellers: bool = True) -> None:
+    def open(self, *, changers: bool = True) -> None:
         """Prepare the database, start everything, wait until an order could be placed."""
         self.stack.run("-m", "shop.up.setup")
         self.stack.manage("shell", "-v0", "-c", RESTOCK)
@@ -77,8 +77,8 @@ class WholeShop(Supervisor):
         self.commands["relay"] = self.relay_command("relay")
         if not self.stack.is_local:
             self.commands["beat"] = self.beat_command()
-        if tellers:
-            self.commands["teller"] = [sys.executable, "manage.py", "tell"]
+        if changers:
+            self.commands["changer"] = [sys.executable, "manage.py", "change_things"]
         self.start_all()
         self.stack.wait_until(self._is_open, "the shop is open")
 
@@ -135,7 +135,7 @@ def whole_shop(
 
 def _rabbitmq(folder: Path) -> Broker:
     """A node of its own, which knows the shop's queues so that they can be purged."""
-    told = subprocess.run(
+    listed = subprocess.run(
         [sys.executable, "-c", QUEUES],
         cwd=ROOT,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS},
@@ -143,4 +143,4 @@ def _rabbitmq(folder: Path) -> Broker:
         capture_output=True,
         text=True,
     )
-    return RabbitMQ(folder, queues=told.stdout.split())
+    return RabbitMQ(folder, queues=listed.stdout.split())

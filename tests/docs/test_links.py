@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.pages import ROOT, Page, pages
 
-# Files and folders that a page tells the reader to make, or that a running copy makes.
+# Files and folders that a page asks the reader to create, or that a running copy makes.
 MADE = re.compile(
     r"(tracking|loyalty|booking|tests/tracking|tests/loyalty|conftest\.py|\.venv|\.local|dist|site)(/|$)"
 )

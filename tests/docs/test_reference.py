@@ -130,11 +130,11 @@ class TestThePageOfCommands:
         }
 
     def test_has_each_target_of_make(self):
-        told = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
         shown = set(re.findall(r"`make ([a-z-]+)`", COMMANDS.section("make")))
 
-        assert set(told) - {"help"} <= shown
+        assert set(targets) - {"help"} <= shown
 
     def test_has_each_option_of_create_api_token(self):
         shown = {

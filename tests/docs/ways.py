@@ -138,7 +138,7 @@ def _replaced(way: Way, request: pytest.FixtureRequest) -> Iterator[tuple[str, s
     if "on PostgreSQL" in way.choices:
         path = urlsplit(request.getfixturevalue("database")).path
         yield NAME.format("yourproject"), NAME.format(path.lstrip("/"))
-    if way.has_backport:  # the page tells its reader to do so
+    if way.has_backport:  # as the page says
         yield "django.tasks", "django_tasks"
 
 

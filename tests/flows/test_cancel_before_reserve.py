@@ -47,7 +47,7 @@ class TestACancellationThatIsHandledFirst:
 
 class TestAnAnswerAfterTheCancellation:
     def test_is_reversed(self, outbox: Outbox, bank: BankProcess):
-        """Stock was set aside in time, but orders hears of it when all is over."""
+        """Stock was reserved in time, but orders handles the event after the cancellation."""
         put_on_sale("TEA", units=5)
         order = place(quantity=2, payment_method="tok_declined")
         outbox.deliver_all(only="inventory")

@@ -77,7 +77,7 @@ class TestAnOrderCancelledWithReservedStock:
         assert nothing_is_left(order)
 
     def test_ignores_later_answers(self, outbox: Outbox, bank: BankProcess, order: Order):
-        """StockReserved and PaymentAuthorized are emitted, and heard when all is over."""
+        """StockReserved and PaymentAuthorized are emitted, and handled after the cancellation."""
         outbox.deliver_all(only="inventory")
         outbox.deliver_all(only="payments")
         cancel(order)

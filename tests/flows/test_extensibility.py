@@ -53,7 +53,7 @@ from tracking.models import Shipment
 put_on_sale()
 order = place()
 Outbox().deliver_all()
-print("heard" if Shipment.objects.get().order_id == order.id else "heard of another order")
+print("handled" if Shipment.objects.get().order_id == order.id else "handled another order")
 """
 
 
@@ -132,9 +132,9 @@ class TestANewApp:
         project.manage("check", "--fail-level", "WARNING")
         project.manage("makemigrations", "tracking")
         project.manage("migrate")
-        heard = project.manage("shell", "--no-imports", "-c", PLACE_AND_DELIVER)
+        printed = project.manage("shell", "--no-imports", "-c", PLACE_AND_DELIVER)
 
-        assert heard.split()[-1] == "heard"
+        assert printed.split()[-1] == "handled"
         after = project.hashes()
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         assert changed == {"shop/settings/apps.py"}

@@ -90,7 +90,7 @@ SHOP = [
         ),
     ),
     Mutant(
-        name="cancelled-is-not-told",
+        name="cancelled-emits-nothing",
         without="a success at the bank emits its event although the order was cancelled",
         edits=(
             Edit(

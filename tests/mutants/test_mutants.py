@@ -39,10 +39,10 @@ class TestTheTable:
         assert shown == [(mutant.name, mutant.without) for mutant in MUTANTS]
 
     def test_marks_the_mutants_that_the_model_finds(self):
-        told = PAGE.section("A model of the engine").partition("Of the mutants above")[2]
+        text = PAGE.section("A model of the engine").partition("Of the mutants above")[2]
         found = [mutant.name for mutant in MUTANTS if MODEL in mutant.noticed_by]
 
-        assert names_in(told)[: len(found)] == found
+        assert names_in(text)[: len(found)] == found
 
     def test_names_each_mutant_once(self):
         assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

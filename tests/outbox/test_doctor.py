@@ -298,7 +298,7 @@ class TestBeat:
             "It started 4 s ago. Its task runs every few seconds from now on.",
         )
 
-    def test_whose_task_does_not_arrive_is_told_from_a_silent_one(self):
+    def test_whose_task_does_not_arrive_is_distinguished_from_a_silent_one(self):
         self.seen("host.7", started=300)
 
         assert self.found() == ("warning", "It runs, but its task never ran.")

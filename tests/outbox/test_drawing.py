@@ -138,7 +138,7 @@ class TestASequenceDiagram:
         assert not list(picture.iter(f"{SVG}script"))
 
     def test_of_two_hundred_events_gives_each_row_room(self) -> None:
-        drawn = [event(f"app{n % 6}.Told", delivery(f"app{n % 5}.hear")) for n in range(200)]
+        drawn = [event(f"app{n % 6}.Noted", delivery(f"app{n % 5}.note")) for n in range(200)]
 
         picture = parsed(drawing.sequence(drawn))
 
@@ -149,7 +149,7 @@ class TestASequenceDiagram:
         assert min(b - a for a, b in pairwise(rows)) >= 50
 
     def test_repeats_the_names_of_apps_at_intervals(self) -> None:
-        drawn = [event("shop.Told", delivery("stock.hear")) for _ in range(40)]
+        drawn = [event("shop.Noted", delivery("stock.note")) for _ in range(40)]
 
         picture = parsed(drawing.sequence(drawn))
 
@@ -196,7 +196,7 @@ class TestAWaterfall:
     def test_draws_a_run_without_duration(self) -> None:
         one = delivery("s.r", started=0, settled=0)
 
-        picture = parsed(drawing.waterfall([event("s.Told", one)], now=at(0), span=span))
+        picture = parsed(drawing.waterfall([event("s.Noted", one)], now=at(0), span=span))
 
         (bar,) = [one for one in picture.iter() if one.get("class") == "outbox-bar-running"]
         assert float(bar.get("width", "").removesuffix("%")) > 0

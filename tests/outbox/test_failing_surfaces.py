@@ -90,9 +90,9 @@ class TestTheGroups:
     def test_have_a_command_that_makes_them_due(self):
         (group,) = json.loads(outbox_command("groups", "--json"))
 
-        told = outbox_command(*self.words(group["retry"]))
+        printed = outbox_command(*self.words(group["retry"]))
 
-        assert "2 deliveries made due." in told
+        assert "2 deliveries made due." in printed
         assert Delivery.objects.filter(due_at__lte=timezone.now()).count() == 2
 
     def words(self, command: str) -> list[str]:

@@ -287,17 +287,17 @@ class TestATrace:
         assert vars(record)["trace_id"] == f"{trace_of(found(spans, 'POST /orders')):032x}"
 
     def test_contains_no_personal_data(self, spans):
-        class Told(DomainEvent, key="order_id"):
+        class Noted(DomainEvent, key="order_id"):
             order_id: UUID
             card: str
 
-        @subscribe("tests.Told", attempts=1)
+        @subscribe("tests.Noted", attempts=1)
         def refuse(card: str) -> None:
             raise PermanentFailure("no use")
 
         outbox = Outbox()
         with transaction.atomic():
-            emit(Told(order_id=uuid4(), card="Anns-card"))
+            emit(Noted(order_id=uuid4(), card="Anns-card"))
         outbox.deliver_all(raise_errors=False)
 
         assert "Anns-card" not in "".join(span.to_json() for span in spans.get_finished_spans())

@@ -35,7 +35,7 @@ def cancel(outbox: Outbox, order_id: UUID) -> None:
 
 
 def deliver(outbox: Outbox, handler: str = "", **options: Any) -> None:
-    """Let payments hear everything, or one of its handlers what it is owed."""
+    """Deliver all events to the handlers of payments, or those owed to one of them."""
     outbox.deliver_all(only=f"payments.{handler}" if handler else "payments", **options)
 
 

@@ -118,7 +118,7 @@ HELD, TAKEN = {"authorizations": 1}, {"authorizations": 1, "captures": 1}
 @pytest.mark.django_db(transaction=True)
 class TestACrashBetweenAnyTwoSteps:
     @pytest.mark.parametrize(
-        ("prepare", "end", "charges", "told"),
+        ("prepare", "end", "charges", "emitted"),
         [
             (to_authorize, "authorized", HELD, ["PaymentAuthorized"]),
             (to_decline, "declined", {"declines": 1}, ["PaymentDeclined"]),
@@ -154,7 +154,7 @@ class TestACrashBetweenAnyTwoSteps:
         prepare: Callable[[Outbox, UUID], None],
         end: str,
         charges: dict[str, int],
-        told: list[str],
+        emitted: list[str],
     ):
         """Rule 8. Seen to charge twice with a new uuid in `Payment.authorize_key` on each call."""
         for step in count(1):
@@ -168,7 +168,7 @@ class TestACrashBetweenAnyTwoSteps:
             deliver(outbox)
 
             assert (status(order_id), bank.charges(order_id)) == (end, charges), step
-            assert said_of(outbox, order_id) == told, step
+            assert said_of(outbox, order_id) == emitted, step
             if not errors:
                 break
             assert [type(error) for error in errors] == [Crash]

@@ -273,7 +273,7 @@ class TestEveryGateway:
 
 
 class TestBankGateway:
-    """How its own language tells the three kinds of failure apart."""
+    """How its exceptions distinguish the three kinds of failure."""
 
     def test_is_unavailable_at_a_closed_port(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
@@ -453,7 +453,7 @@ class TestStripeGateway:
                 "GATEWAY": name,
                 "STRIPE_API_KEY": KEY,
             }
-            told = subprocess.run(
+            printed = subprocess.run(
                 [sys.executable, "-c", look],
                 cwd=ROOT,
                 env=environment,
@@ -462,7 +462,7 @@ class TestStripeGateway:
                 timeout=60,
                 check=True,
             )
-            assert told.stdout.strip() == imported
+            assert printed.stdout.strip() == imported
 
 
 class TestCurrent:

@@ -51,8 +51,8 @@ class TestAuthorizePayment:
 
         deliver(outbox)
 
-        told = outbox.emitted("payments.PaymentAuthorized")
-        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        emitted_event = outbox.emitted("payments.PaymentAuthorized")
+        assert (emitted_event.order_id, emitted_event.amount) == (order_id, TOTAL)
         assert bank.charges(order_id) == {"authorizations": 1}
         assert moves(order_id) == ["intended", "authorized"]
 
@@ -61,8 +61,8 @@ class TestAuthorizePayment:
 
         deliver(outbox)
 
-        told = outbox.emitted("payments.PaymentDeclined")
-        assert (told.order_id, told.reason) == (order_id, "insufficient_funds")
+        emitted_event = outbox.emitted("payments.PaymentDeclined")
+        assert (emitted_event.order_id, emitted_event.reason) == (order_id, "insufficient_funds")
         assert bank.charges(order_id) == {"declines": 1}
         assert status(order_id) == "declined"
 
@@ -211,8 +211,8 @@ class TestCapturePayment:
 
         deliver(outbox)
 
-        told = outbox.emitted("payments.PaymentCaptured")
-        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        emitted_event = outbox.emitted("payments.PaymentCaptured")
+        assert (emitted_event.order_id, emitted_event.amount) == (order_id, TOTAL)
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1}
         assert moves(order_id)[2:] == ["capturing", "captured"]
 
@@ -253,8 +253,8 @@ class TestCapturePayment:
 
         deliver(outbox, twice=True)
 
-        told = outbox.emitted("payments.PaymentDeclined")
-        assert (told.order_id, told.reason) == (order_id, "expired_card")
+        emitted_event = outbox.emitted("payments.PaymentDeclined")
+        assert (emitted_event.order_id, emitted_event.reason) == (order_id, "expired_card")
         assert moves(order_id) == ["intended", "authorized", "capturing", "declined"]
         assert bank.charges(order_id) == {"declines": 1}
 
@@ -300,8 +300,8 @@ class TestVoidOrRefund:
 
         deliver(outbox, twice=True)
 
-        told = outbox.emitted("payments.PaymentVoided")
-        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        emitted_event = outbox.emitted("payments.PaymentVoided")
+        assert (emitted_event.order_id, emitted_event.amount) == (order_id, TOTAL)
         assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
         assert status(order_id) == "voided"
 
@@ -311,8 +311,8 @@ class TestVoidOrRefund:
 
         deliver(outbox, twice=True)
 
-        told = outbox.emitted("payments.PaymentRefunded")
-        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        emitted_event = outbox.emitted("payments.PaymentRefunded")
+        assert (emitted_event.order_id, emitted_event.amount) == (order_id, TOTAL)
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
         assert status(order_id) == "refunded"
 

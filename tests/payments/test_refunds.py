@@ -65,8 +65,12 @@ class TestRefundPayment:
 
         deliver(outbox, twice=True)
 
-        told = outbox.emitted("payments.PaymentRefunded")
-        assert (told.order_id, told.refund_id, told.amount) == (order_id, refund_id, yen(800))
+        emitted_event = outbox.emitted("payments.PaymentRefunded")
+        assert (emitted_event.order_id, emitted_event.refund_id, emitted_event.amount) == (
+            order_id,
+            refund_id,
+            yen(800),
+        )
         assert bank.charges(order_id)["refunds"] == 1
         assert status(order_id) == "captured"
 
@@ -88,8 +92,8 @@ class TestRefundPayment:
 
         deliver(outbox, twice=True)
 
-        told = outbox.all_emitted("payments.PaymentRefunded")
-        assert {event.refund_id for event in told} == asked
+        emitted_events = outbox.all_emitted("payments.PaymentRefunded")
+        assert {event.refund_id for event in emitted_events} == asked
         assert bank.charges(order_id)["refunds"] == 2
 
     def test_ends_the_payment_after_a_full_refund(
@@ -148,8 +152,8 @@ class TestACancellation:
 
         deliver(outbox, twice=True)
 
-        told = outbox.all_emitted("payments.PaymentRefunded")
-        assert [event.amount.amount for event in told] == [800, TOTAL.amount - 800]
+        emitted_events = outbox.all_emitted("payments.PaymentRefunded")
+        assert [event.amount.amount for event in emitted_events] == [800, TOTAL.amount - 800]
         assert status(order_id) == "refunded"
 
     def test_waits_for_a_running_refund(self, outbox: Outbox, bank: BankProcess, order_id: UUID):

@@ -40,7 +40,7 @@ class TestConcurrentHandlers:
             assert moves(order_id) in (["intended"], ["forestalled"])
 
     def test_that_record_the_same_answer_emit_once(self, outbox: Outbox):
-        """Rule 16. Seen to tell thrice on PostgreSQL without select_for_update in `locked`."""
+        """Rule 16. Seen to emit three times on PostgreSQL without select_for_update in `locked`."""
         for _ in range(5):
             order_id = uuid7()
             intend(order_id)
@@ -67,8 +67,8 @@ class TestConcurrentHandlers:
                 ]
             )
 
-            told = said_of(outbox, order_id) == ["PaymentAuthorized"]
-            assert status(order_id) == ("voiding" if told else "authorized")
+            is_emitted = said_of(outbox, order_id) == ["PaymentAuthorized"]
+            assert status(order_id) == ("voiding" if is_emitted else "authorized")
             assert services.intend_reversal(order_id=order_id).status == Status.VOIDING
 
 

@@ -108,8 +108,8 @@ class TestAWebhook:
         stored = BankReport.objects.get()
         assert (stored.report_id, stored.kind) == ("evt_1", "authorize.succeeded")
         assert (stored.reference, stored.body) == (str(order_id), body.decode())
-        told = outbox.emitted("payments.BankReported")
-        assert (told.order_id, told.report_id) == (order_id, "evt_1")
+        emitted_event = outbox.emitted("payments.BankReported")
+        assert (emitted_event.order_id, emitted_event.report_id) == (order_id, "evt_1")
 
     def test_that_arrives_twice_is_emitted_once(self, client: Client, outbox: Outbox):
         body = report("evt_1")
@@ -211,7 +211,7 @@ class TestAWebhook:
         deliver(outbox)
 
         assert status(order_id) == "captured"
-        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
 
 
 OPTIONS = {
@@ -233,9 +233,9 @@ class TestWebhooksOfTheSimulator:
         settings: Settings,
         tmp_path: Path,
     ) -> Iterator[BankProcess]:
-        """A bank that tells us what happened; when, and how often, is the parameter."""
+        """A bank that reports each change; the parameter has delay and repetitions."""
         options = ["--webhook-url", live_server.url + URL, *OPTIONS[request.param]]
-        process = BankProcess(tmp_path / "telling", *options)
+        process = BankProcess(tmp_path / "bank", *options)
         process.start()
         settings.BANK_URL, settings.BANK_API_KEY = process.url, API_KEY
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
@@ -256,7 +256,7 @@ class TestWebhooksOfTheSimulator:
 
         wait_until(lambda: telling_bank.notices_owed == 0)
         assert status(order_id) == "captured"
-        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
         assert telling_bank.charges(order_id) == {"authorizations": 1, "captures": 1}
 
     def test_replace_lost_answers(self, telling_bank: BankProcess, outbox: Outbox):
@@ -268,10 +268,13 @@ class TestWebhooksOfTheSimulator:
 
         deliver(outbox, "record_bank_report")
 
-        assert (status(order_id), told(outbox, order_id)) == ("authorized", ["PaymentAuthorized"])
+        assert (status(order_id), emitted_names(outbox, order_id)) == (
+            "authorized",
+            ["PaymentAuthorized"],
+        )
         retry()
         deliver(outbox)
-        assert told(outbox, order_id) == ["PaymentAuthorized"]
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized"]
         assert telling_bank.charges(order_id) == {"authorizations": 1}
 
     @pytest.mark.parametrize(
@@ -309,14 +312,17 @@ class TestWebhooksOfTheSimulator:
 
         deliver(outbox, "record_bank_report")
 
-        assert (status(order_id), told(outbox, order_id)) == (end, ["PaymentAuthorized", event])
+        assert (status(order_id), emitted_names(outbox, order_id)) == (
+            end,
+            ["PaymentAuthorized", event],
+        )
         retry()
         deliver(outbox)
-        assert told(outbox, order_id) == ["PaymentAuthorized", event]
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized", event]
         assert telling_bank.charges(order_id) == charges
 
     def test_replace_lost_answers_to_each_refund(self, telling_bank: BankProcess, outbox: Outbox):
-        """Two of one amount. Seen to fail with refunds that are told apart by their amount."""
+        """Two of one amount. Seen to fail with refunds that are identified by their amount."""
         order_id, asked = uuid7(), [uuid7(), uuid7()]
         place(outbox, order_id, payment_method="tok_refund_hangs_up_after_success")
         deliver(outbox)
@@ -338,7 +344,7 @@ class TestWebhooksOfTheSimulator:
         wait_for_reports(4)
         deliver(outbox)
         assert [is_refunded(refund_id) for refund_id in asked] == [True, True]
-        assert told(outbox, order_id)[2:] == ["PaymentRefunded"] * 2
+        assert emitted_names(outbox, order_id)[2:] == ["PaymentRefunded"] * 2
         assert telling_bank.charges(order_id)["refunds"] == 2
 
     def test_and_the_answer_to_a_refund_have_one_effect(
@@ -354,7 +360,7 @@ class TestWebhooksOfTheSimulator:
         deliver(outbox, twice=True)
 
         assert status(order_id) == "refunded"
-        assert told(outbox, order_id)[2:] == ["PaymentRefunded"]
+        assert emitted_names(outbox, order_id)[2:] == ["PaymentRefunded"]
         assert telling_bank.charges(order_id)["refunds"] == 1
 
     def test_are_sent_again_until_they_are_accepted(
@@ -397,7 +403,7 @@ class TestAReportOfADecline:
         deliver(outbox)
 
         assert status(order_id) == "declined"
-        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentDeclined"]
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized", "PaymentDeclined"]
 
 
 def accepted(body: bytes, signed: str, secrets: list[str]) -> bool:
@@ -423,8 +429,8 @@ def send(client: Client, body: bytes, *, signature: str | None = None) -> Any:
     )
 
 
-def told(outbox: Outbox, order_id: UUID) -> list[str]:
-    """What payments told other apps."""
+def emitted_names(outbox: Outbox, order_id: UUID) -> list[str]:
+    """Names of the events that payments emitted about an order, in order."""
     return [name for name in said_of(outbox, order_id) if name != "BankReported"]
 
 

@@ -21,7 +21,7 @@ TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
 class Network(httpx.BaseTransport):
-    """Brings each request to the shop; then `mishaps` say what becomes of the answers."""
+    """Sends each request to the shop; `mishaps` decide which answers arrive."""
 
     def __init__(self, *mishaps: Exception | int) -> None:
         self.requests: list[httpx.Request] = []

@@ -12,7 +12,7 @@ POSTGRESQL = {"default": {"ENGINE": "django.db.backends.postgresql"}}
 @pytest.fixture
 def production(settings):
     """Settings that suit production; each test spoils one of them."""
-    # Not through the fixture: it would tell the connections to change under the tests.
+    # Not through the fixture: it would change the connections of the running tests.
     monkey = pytest.MonkeyPatch()
     monkey.setattr(django_settings, "DATABASES", POSTGRESQL)
     settings.DEBUG = False
@@ -24,18 +24,18 @@ def production(settings):
     monkey.undo()
 
 
-def told() -> list[tuple[str, str]]:
+def reported() -> list[tuple[str, str]]:
     return [(str(message.id), str(message.hint)) for message in check_production()]
 
 
 class TestTheDeploymentChecks:
     def test_accept_production_settings(self, production):
-        assert told() == []
+        assert reported() == []
 
     def test_accept_sqs_with_the_role_of_the_process(self, production):
         production.setattr(django_settings, "CELERY_BROKER_URL", "sqs://")
 
-        assert told() == []
+        assert reported() == []
 
     @pytest.mark.parametrize(
         ("name", "value", "identifier", "advice"),
@@ -65,7 +65,7 @@ class TestTheDeploymentChecks:
     def test_report_development_settings(self, production, name, value, identifier, advice):
         production.setattr(django_settings, name, value)
 
-        messages = told()
+        messages = reported()
 
         assert [message[0] for message in messages] == [identifier]
         assert advice in messages[0][1]

@@ -170,12 +170,12 @@ class TestAFailure:
     KEYS = {"outbox.view_delivery", "outbox.change_delivery"}
 
     def test_is_shown_with_all_permissions(self, admin_client, rows):
-        assert self.told(admin_client, rows, *FAILURES) == set(FAILURES)
+        assert self.shown(admin_client, rows, *FAILURES) == set(FAILURES)
 
     def test_is_not_shown_without_the_permission(self, rows):
         client = staff(set(permissions()) - self.KEYS)
 
-        assert self.told(client, rows, *set(FAILURES) - {"operation"}) == set()
+        assert self.shown(client, rows, *set(FAILURES) - {"operation"}) == set()
 
     @pytest.mark.parametrize(
         "name",
@@ -197,9 +197,9 @@ class TestAFailure:
     def test_is_shown_by_an_operation_with_its_view_permission(self, rows):
         keys = {"outbox.view_operation", "outbox.change_operation"}
 
-        assert self.told(staff(set(permissions()) - keys), rows, "operation") == set()
+        assert self.shown(staff(set(permissions()) - keys), rows, "operation") == set()
 
-    def told(self, client: Client, rows: Rows, *names: str) -> set[str]:
+    def shown(self, client: Client, rows: Rows, *names: str) -> set[str]:
         """Which of them stand at any address."""
         texts = [answer_at(client, one, rows).content.decode() for one in addresses()]
         return {name for name in names for text in texts if FAILURES[name] in text}

@@ -39,9 +39,9 @@ class TestAProblem:
     def test_has_a_url_that_explains_its_code(self):
         problem = APIClient().get("/api/orders/").json()
 
-        told = APIClient().get(problem["type"]).json()
+        shown = APIClient().get(problem["type"]).json()
 
-        assert told == {name: problem[name] for name in ("code", "status", "title")}
+        assert shown == {name: problem[name] for name in ("code", "status", "title")}
 
     def test_is_in_the_language_of_the_request(self):
         answer = APIClient().get("/api/orders/", headers={"Accept-Language": "ja"})

@@ -489,8 +489,8 @@ class TestTheLog:
             browser.post(CODES)
             services.remove(user=ann, change="removed")
 
-        told = [record.getMessage() for record in caplog.records if "second" in record.name]
-        assert told == [
+        logged_lines = [record.getMessage() for record in caplog.records if "second" in record.name]
+        assert logged_lines == [
             f"second factor of user:{ann.pk}: {change}"
             for change in ("enrolled", "recovery codes renewed", "removed")
         ]

@@ -131,12 +131,12 @@ for file in sorted(Path(settings.DATABASES["default"]["NAME"]).parent.glob("*.sq
 class TestTheRunFile:
     @pytest.fixture
     def local(self, tmp_path):
-        told = {"DEBUG": True, "REDIS_URL": "redis://:told@127.0.0.1:1/0", "pid": 1}
-        (tmp_path / "run.json").write_text(json.dumps(told))
+        given = {"DEBUG": True, "REDIS_URL": "redis://:given@127.0.0.1:1/0", "pid": 1}
+        (tmp_path / "run.json").write_text(json.dumps(given))
         return tmp_path
 
     def test_gives_a_second_terminal_the_broker(self, local):
-        assert setting(local, "CELERY_BROKER_URL") == "redis://:told@127.0.0.1:1/0"
+        assert setting(local, "CELERY_BROKER_URL") == "redis://:given@127.0.0.1:1/0"
         assert setting(local, "DEBUG") == "True"
 
     def test_is_overridden_by_the_environment(self, local):

@@ -17,7 +17,7 @@ from tests.processes import Running, children, eventually, is_alive
 
 
 class Stack:
-    """Dummy programs under the real supervisor; the journal tells what they did, in order."""
+    """Dummy programs under the real supervisor; the journal has their actions, in order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

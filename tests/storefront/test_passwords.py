@@ -196,7 +196,7 @@ class TestARequestForANewPassword:
     def test_sends_links_only_to_their_own_spelling_of_the_address(
         self, alice: User, outbox: Outbox, mail_server: MailServer
     ):
-        """A mail server may tell capitals in the name of a mailbox apart (RFC 5321, 2.4)."""
+        """A mail server may distinguish capitals in the name of a mailbox (RFC 5321, 2.4)."""
         other = User.objects.create_user("other", "Alice@example.com", PASSWORD)
         ask(other.email)
 

@@ -1,4 +1,4 @@
-"""The texts that a reader of a page sees or hears, without code names."""
+"""The visible and spoken texts of a page, without code names."""
 
 from __future__ import annotations
 

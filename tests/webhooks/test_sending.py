@@ -52,11 +52,11 @@ class TestAMessage:
         outbox.deliver_all(only="webhooks", twice=False)
 
         (request,) = receiver.requests
-        told = request.verified(endpoint.secret)
-        assert told["type"] == "order.placed"
-        assert told["data"]["order"]["id"] == str(order.id)
-        assert told["data"]["order"]["total"] == order.total.model_dump()
-        assert told["data"]["order"]["lines"][0]["sku"] == "TEA"
+        body = request.verified(endpoint.secret)
+        assert body["type"] == "order.placed"
+        assert body["data"]["order"]["id"] == str(order.id)
+        assert body["data"]["order"]["total"] == order.total.model_dump()
+        assert body["data"]["order"]["lines"][0]["sku"] == "TEA"
         assert request.headers["content-type"] == "application/json"
 
     def test_contains_no_personal_data(self, outbox, endpoint, order, receiver):
@@ -84,8 +84,8 @@ class TestAMessage:
 
         deliver(outbox)
 
-        told = json.loads(receiver.requests[-1].body)
-        assert (told["type"], told["data"]["refund"]["amount"]) == (
+        body = json.loads(receiver.requests[-1].body)
+        assert (body["type"], body["data"]["refund"]["amount"]) == (
             "order.refunded",
             {"amount": 5, "currency": "JPY"},
         )
@@ -440,7 +440,7 @@ class TestTheLog:
         receiver.behaviour = answers(200)
         again(outbox, traveller)
 
-        first, second = sorted(map(logged, messages), key=lambda told: "HTTP 503" not in told)
+        first, second = sorted(map(logged, messages), key=lambda line: "HTTP 503" not in line)
         assert first[0] == "HTTP 503"
         assert first[1].startswith("Not sent yet. The endpoint failed. The next attempt is after")
         assert second[0].startswith("Not sent yet. The endpoint failed. The next attempt is after")
@@ -448,7 +448,7 @@ class TestTheLog:
         assert first[-1] == second[-1] == ""
 
     @pytest.mark.parametrize(
-        ("disable", "told"),
+        ("disable", "reason"),
         [
             (
                 lambda pk: services.change_endpoint(endpoint_id=pk, changes={"enabled": False}),
@@ -460,14 +460,14 @@ class TestTheLog:
             ),
         ],
     )
-    def test_has_the_reason_of_a_dropped_message(self, outbox, endpoint, receiver, disable, told):
+    def test_has_the_reason_of_a_dropped_message(self, outbox, endpoint, receiver, disable, reason):
         """Seen to fail with a message that is dropped in silence."""
         message = ping(endpoint)
         disable(endpoint.pk)
 
         deliver(outbox)
 
-        assert logged(message) == [told]
+        assert logged(message) == [reason]
         assert receiver.requests == []
 
     def test_is_deleted_after_a_month_with_its_messages(

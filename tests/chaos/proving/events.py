@@ -3,8 +3,8 @@ from uuid import UUID
 from outbox import DomainEvent
 
 
-class Told(DomainEvent, key="thing_id"):
-    """The command `tell` emitted an event of a thing, which counts its events."""
+class Changed(DomainEvent, key="thing_id"):
+    """The command `change_things` changed a thing, which counts its changes."""
 
     thing_id: UUID
     number: int

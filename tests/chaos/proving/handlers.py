@@ -19,23 +19,23 @@ ORDERED: dict[str, Any] = (
 
 
 class Hiccup(Exception):
-    """The first attempt at some events fails: others have the chance to overtake them, and what
-    was done until then must be gone."""
+    """The first attempt at some events fails, so that others can overtake them. Its effects must
+    be rolled back."""
 
 
-@subscribe("proving.Told")
+@subscribe("proving.Changed")
 def record(thing_id: UUID, number: int) -> None:
     Effect.objects.create(handler="record", thing_id=thing_id, number=number)
 
 
-@subscribe("proving.Told", **ORDERED)
+@subscribe("proving.Changed", **ORDERED)
 def follow(thing_id: UUID, number: int, attempt: int) -> None:
     if number % 5 == 0 and attempt == 1:
         raise Hiccup
     Effect.objects.create(handler="follow", thing_id=thing_id, number=number)
 
 
-@subscribe("proving.Told", atomic=False, queue="proving.outside")
+@subscribe("proving.Changed", atomic=False, queue="proving.outside")
 def call_outside(thing_id: UUID, number: int, attempt: int, receipt: Receipt) -> None:
     effect = Effect(handler="call_outside", thing_id=thing_id, number=number)
     if sabotage.is_chosen("effects_before_receipt"):

@@ -2,13 +2,13 @@ from django.db import models
 
 
 class Thing(models.Model):
-    """A thing with the number of its events."""
+    """A thing with the number of its changes."""
 
     id = models.UUIDField(primary_key=True)
-    told = models.PositiveIntegerField(default=0)
+    changes = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
-        return f"{self.id}: {self.told}"
+        return f"{self.id}: {self.changes}"
 
 
 class Effect(models.Model):

@@ -40,7 +40,7 @@ class TestFirstSince:
         assert older.count() < 300
 
     def test_tolerates_clocks_that_differ(self, history: None) -> None:
-        """Two servers tell in turn, one event a second; one's clock is four minutes ahead."""
+        """Two servers emit in turn, one event a second. The clock of one is four minutes ahead."""
         now, rows = timezone.now(), list(Event.objects.only("seq").order_by("seq"))
         for number, event in enumerate(rows):
             ahead = timedelta(minutes=4) if number % 2 else timedelta(0)

@@ -35,13 +35,13 @@ def history(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> History:
     @subscribe("tests.Kept")
     def copy() -> None: ...
 
-    @subscribe("tests.Told")
+    @subscribe("tests.Noted")
     def listen() -> None: ...
 
-    @subscribe("tests.Told")
+    @subscribe("tests.Noted")
     def learn() -> None: ...
 
-    @subscribe("tests.Told")
+    @subscribe("tests.Noted")
     def laugh() -> None: ...
 
     @subscribe("others.Seldom")
@@ -50,7 +50,7 @@ def history(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> History:
     # It looks at the newest rows, so many at most; here that would be nearly all.
     monkeypatch.setattr("outbox.counting.minutes._MOST_RATE_ROWS", 100)
     Outbox()
-    return store(STORED, names=("tests.Kept", "tests.Told"), rare="others.Seldom")
+    return store(STORED, names=("tests.Kept", "tests.Noted"), rare="others.Seldom")
 
 
 class TestAPage:

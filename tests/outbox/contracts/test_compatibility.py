@@ -22,7 +22,7 @@ from outbox.contracts.json_schemas import read_schema, written_schema
 
 def found(written: Any, read: Any) -> list[str]:
     """Compare an event's field `it`, of type `written`, with a parameter of type `read`."""
-    schema = written_schema(create_model("Told", it=(written, ...)))
+    schema = written_schema(create_model("Noted", it=(written, ...)))
     return mismatches(
         {**schema["properties"]["it"], "$defs": schema.get("$defs", {})},
         read_schema(read),
@@ -354,26 +354,26 @@ Fields = dict[str, tuple[Contract, bool, bool, bool, bool]]
 
 
 def modelled(fields: Fields, *, extra: Any) -> Contract:
-    told = {name: one for name, one in fields.items() if one[4]}
-    written: Any = {n: (one[0].written, None if one[1] else ...) for n, one in told.items()}
+    sent = {name: one for name, one in fields.items() if one[4]}
+    written: Any = {n: (one[0].written, None if one[1] else ...) for n, one in sent.items()}
     read: Any = {n: (one[0].read, None if one[2] else ...) for n, one in fields.items() if one[3]}
     made = create_model("Written", **written)
-    values = st.fixed_dictionaries({name: one[0].values for name, one in told.items()})
+    values = st.fixed_dictionaries({name: one[0].values for name, one in sent.items()})
     reader = create_model("Read", __config__=ConfigDict(extra=extra), **read)
     return Contract(made, values.map(lambda given: made.model_construct(**given)), reader)
 
 
 def typed(fields: Fields) -> Contract:
-    told = {name: one for name, one in fields.items() if one[4]}
+    sent = {name: one for name, one in fields.items() if one[4]}
     written = {
-        n: NotRequired[one[0].written] if one[1] else one[0].written for n, one in told.items()
+        n: NotRequired[one[0].written] if one[1] else one[0].written for n, one in sent.items()
     }
     read = {n: NotRequired[o[0].read] if o[2] else o[0].read for n, o in fields.items() if o[3]}
     return Contract(
         TYPED("Written", written),
         st.fixed_dictionaries(
-            {name: one[0].values for name, one in told.items() if not one[1]},
-            optional={name: one[0].values for name, one in told.items() if one[1]},
+            {name: one[0].values for name, one in sent.items() if not one[1]},
+            optional={name: one[0].values for name, one in sent.items() if one[1]},
         ),
         TYPED("Read", read),
     )

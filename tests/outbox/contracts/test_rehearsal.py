@@ -19,7 +19,7 @@ from tests.outbox.drive import run_pass
 
 @pytest.fixture(autouse=True)
 def release_before(own_registry: None) -> None:
-    """A release in which `tests.note` hears `tests.Weighed`."""
+    """A release in which `tests.note` subscribes to `tests.Weighed`."""
 
     class Weighed(DomainEvent, key="parcel_id"):
         parcel_id: UUID

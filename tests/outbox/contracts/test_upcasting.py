@@ -125,7 +125,7 @@ class TestAnEventOfAnOlderRelease:
 
 class TestAnEventOfALaterRelease:
     def test_is_released_without_an_attempt(self, weighed: list[int]):
-        """During a deploy new workers tell what old ones get. Seen to fail with it started."""
+        """During a deploy new workers emit what old ones receive. Seen to fail with it started."""
         Outbox().given("tests.Weighed", stored_version=4, parcel_id=uuid4(), grams="2 kg")
         [message] = run_pass()
 

@@ -39,11 +39,11 @@ class TestFollowing:
         assert list(follower.poll()) == []
         event = emit_parcel(outbox)
 
-        told = list(follower.poll())
+        printed = list(follower.poll())
         outbox.deliver_all(raise_errors=False)
         moved = list(follower.poll())
 
-        assert [line.split("  ")[1:] for line in told] == [
+        assert [line.split("  ")[1:] for line in printed] == [
             ["parcels.ParcelSent", event.key, "emitted by test"]
         ]
         assert len(moved) == 2
@@ -54,7 +54,7 @@ class TestFollowing:
         assert list(follower.poll()) == []
 
     def test_misses_nothing_that_commits_late(self, outbox: Outbox):
-        """Rule 5. With "seq above the last one" the late event is never told."""
+        """Rule 5. With "seq above the last one" the late event is never printed."""
         emit_parcel(outbox)
         follower = Follower()
         list(follower.poll())

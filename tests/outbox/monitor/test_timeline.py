@@ -32,8 +32,8 @@ A_TIMELINE = {"postgresql": 20, "sqlite": 2000}
 
 @pytest.fixture
 def outbox(own_registry: None, no_nudge: None) -> Outbox:
-    @subscribe("tests.Told", attempts=1)
-    def hear() -> None:
+    @subscribe("tests.Noted", attempts=1)
+    def note() -> None:
         raise PermanentFailure("no use")
 
     return Outbox()
@@ -44,7 +44,7 @@ def store_events(number: int, *, correlation: UUID = REQUEST, **facts: Any) -> l
     key = facts.pop("key", "hot")
     return Event.objects.bulk_create(
         Event(
-            name="tests.Told", key=key.format(place), payload={}, emitted_at=timezone.now(),
+            name="tests.Noted", key=key.format(place), payload={}, emitted_at=timezone.now(),
             correlation_id=correlation, **facts,
         )
         for place in range(number)
@@ -52,7 +52,7 @@ def store_events(number: int, *, correlation: UUID = REQUEST, **facts: Any) -> l
 
 
 def owed(events: list[Event]) -> None:
-    row = Subscription.objects.get(event="tests.Told")
+    row = Subscription.objects.get(event="tests.Noted")
     Delivery.objects.bulk_create(
         Delivery(event=event, subscription=row, due_at=timezone.now() - timedelta(hours=1))
         for event in events
@@ -93,7 +93,7 @@ class TestALongTimeline:
 
         assert [one.id for one in found] == [one.id for one in events[-5:]]
 
-    def test_is_not_hidden_by_what_one_request_told_of_other_keys(self, outbox: Outbox) -> None:
+    def test_is_not_hidden_by_what_one_request_emitted_for_other_keys(self, outbox: Outbox) -> None:
         events = store_events(60, key="k{}")
         mine = events[3]
         (effect,) = store_events(1, key="parcel", causation_id=mine.id)
@@ -215,7 +215,7 @@ class TestALongTimeline:
 class TestGroupsOfMany:
     def test_are_of_the_newest(self, outbox: Outbox) -> None:
         for _ in range(7):
-            outbox.given("tests.Told", key="k")
+            outbox.given("tests.Noted", key="k")
         outbox.deliver_all(raise_errors=False)
 
         (all_of_them,), (some,) = groups(), groups(most=3)
@@ -229,7 +229,7 @@ class TestGroupsOfMany:
     ) -> None:
         monkeypatch.setattr("outbox.admin.dead_letters._GROUPED", 3)
         for _ in range(7):
-            outbox.given("tests.Told", key="k")
+            outbox.given("tests.Noted", key="k")
         outbox.deliver_all(raise_errors=False)
 
         page = admin_client.get(reverse("admin:outbox_delivery_dead")).content.decode()

@@ -266,7 +266,7 @@ def age(*events: Event, by: timedelta = 2 * MONTH) -> None:
 class TestPrune:
     @pytest.fixture
     def outbox(self) -> Outbox:
-        """An outbox whose events are heard by two handlers; one of them fails at first."""
+        """An outbox whose events have two subscribers; one of them fails at first."""
 
         @subscribe("parcels.ParcelSent", backoff_base=0)
         def invoice(attempt: int) -> None:

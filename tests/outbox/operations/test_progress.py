@@ -95,14 +95,14 @@ class TestADryRun:
         choice = operations.Choice(handler="tests.invoice")
 
         before = states()
-        told = operations.preview(action, choice)
+        previewed = operations.preview(action, choice)
         same = states()
         done = getattr(operations, action)(choice, by="cli:ann", reason="a test")
 
         assert before == same
-        assert told.total == done.touched == done.expected > 0
+        assert previewed.total == done.touched == done.expected > 0
         changed = [a for a, b in zip(before, states(), strict=True) if a != b]
-        counted = {state: number for _handler, state, number in told.counts}
+        counted = {state: number for _handler, state, number in previewed.counts}
         # What waits for its next attempt is due now: retried, and pending as before.
         counted.pop("pending", None) if action == "retry" else None
         assert counted == {state: changed.count(state) for state in set(changed)}
@@ -111,12 +111,14 @@ class TestADryRun:
         """Seen to fail with a time without its zone."""
         rows = deliveries("dead", "dead")
 
-        told = operations.preview("retry", operations.Choice())
+        previewed = operations.preview("retry", operations.Choice())
 
-        assert [line.split(":")[0] for line in told.examples] == [
+        assert [line.split(":")[0] for line in previewed.examples] == [
             f"delivery {row.pk} of tests.invoice" for row in rows
         ]
-        assert told.examples[0].endswith(f", {formatting.format_time(rows[0].event.emitted_at)}")
+        assert previewed.examples[0].endswith(
+            f", {formatting.format_time(rows[0].event.emitted_at)}"
+        )
 
     def test_of_a_backfill_counts_the_deliveries_that_it_then_creates(self):
         emit_parcels(3)
@@ -124,18 +126,18 @@ class TestADryRun:
         Event.objects.update(fanned_out_at=timezone.now())
         choice = operations.Choice(handler="tests.invoice")
 
-        told = operations.preview("backfill", choice)
+        previewed = operations.preview("backfill", choice)
         done = operations.backfill(choice, by="cli:ann", reason="a test", rate=None)
 
-        assert told.total == done.touched == Delivery.objects.count() == 3
+        assert previewed.total == done.touched == Delivery.objects.count() == 3
 
     def test_of_an_end_counts_the_deliveries_that_it_then_discards(self):
         deliveries(*EACH)
 
-        told = operations.preview("end", operations.Choice(handler="tests.invoice"))
+        previewed = operations.preview("end", operations.Choice(handler="tests.invoice"))
         done = operations.end("tests.invoice", by="cli:ann", reason="a test")
 
-        assert told.total == done.touched == 4
+        assert previewed.total == done.touched == 4
 
     @pytest.mark.parametrize(
         ("choice", "number"),
@@ -390,11 +392,11 @@ class TestDiscard:
 
     def test_releases_the_next_delivery_of_its_key(self):
         """Without the release the second waits for minutes, until the relay looks again."""
-        heard: list[int] = []
+        handled: list[int] = []
 
         @subscribe("parcels.ParcelSent", ordered=True, attempts=1)
         def weigh(number: int) -> None:
-            heard.append(number)
+            handled.append(number)
             if number == 1:
                 raise KeyError("scales")
 
@@ -407,7 +409,7 @@ class TestDiscard:
         operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="burnt")
         outbox.deliver_all()
 
-        assert heard == [1, 2]
+        assert handled == [1, 2]
         assert states() == ["discarded", "done"]
 
     def test_of_an_event_without_deliveries_touches_none_of_the_handlers_others(
@@ -438,11 +440,11 @@ class TestBackfill:
         outbox = Outbox()
         events = emit_parcels(3)
         outbox.deliver_all()
-        heard: list[UUID] = []
+        handled: list[UUID] = []
 
         @subscribe("parcels.ParcelSent")
         def count(event_id: UUID) -> None:
-            heard.append(event_id)
+            handled.append(event_id)
 
         sync_subscriptions()
         operations.backfill(
@@ -450,8 +452,8 @@ class TestBackfill:
         )
         outbox.deliver_all()
 
-        assert heard == [event.id for event in events]
-        assert runs == heard  # the other handler heard each once
+        assert handled == [event.id for event in events]
+        assert runs == handled  # the other handler ran once for each
 
     def test_waits_while_half_of_the_window_is_used(self, runs: list[UUID], monkeypatch):
         """Without the wait: all of them at once, and live traffic finds no room."""

@@ -92,7 +92,7 @@ def emit_parcel() -> Event:
 
 def unknown() -> Event:
     """An event about a customer whose class is gone."""
-    row = Outbox().given("elsewhere.Told", key="1", order="1", who=NAME)
+    row = Outbox().given("elsewhere.Noted", key="1", order="1", who=NAME)
     Event.objects.filter(pk=row.pk).update(subject="customer:7")
     return row
 
@@ -143,7 +143,7 @@ class TestMasking:
 
     def test_hides_everything_of_an_event_that_this_code_does_not_know(self):
         """Seen to fail with such an event shown as it is."""
-        row = Outbox().given("elsewhere.Told", thing_id=1, email=EMAIL)
+        row = Outbox().given("elsewhere.Noted", thing_id=1, email=EMAIL)
 
         assert masked(row) == {"thing_id": "***", "email": "***"}
 
@@ -216,11 +216,11 @@ class TestAFailedAttempt:
         assert Attempt.objects.get().message == "'*** has no street or country'"
 
     def test_of_an_unknown_event_keeps_the_names_of_its_fields(self, own_registry: None):
-        @subscribe("elsewhere.Told")
+        @subscribe("elsewhere.Noted")
         def split(order: str) -> None:
             raise KeyError("order")
 
-        Outbox().given("elsewhere.Told", key="1", order="1", people={NAME: 1})
+        Outbox().given("elsewhere.Noted", key="1", order="1", people={NAME: 1})
         Outbox().deliver_all(raise_errors=False)
 
         assert Attempt.objects.get().message == "'order'"
@@ -418,7 +418,7 @@ class TestRedaction:
         done = redact(subject="customer:7", by="ann", reason="asked to")
 
         assert (done.blanked, done.empty, done.owed) == (0, 0, 0)
-        assert done.unknown == {"elsewhere.Told version 1": 1}
+        assert done.unknown == {"elsewhere.Noted version 1": 1}
         assert Event.objects.get(pk=row.pk).redacted_at is None
 
     def test_counts_an_unknown_event_redacted_earlier_as_blank(self):
@@ -556,7 +556,7 @@ class TestTheCommand:
         said = command("redact", "--subject", "customer:7", "--reason", "asked", *dry_run)
 
         assert "1 event not blanked" in said
-        assert "elsewhere.Told version 1 (1)" in said
+        assert "elsewhere.Noted version 1 (1)" in said
         assert "events.lock.json" in said
 
     def test_names_the_command_that_shows_unfinished_deliveries_of_the_apps(self):

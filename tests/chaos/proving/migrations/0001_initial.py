@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
             name='Thing',
             fields=[
                 ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('told', models.PositiveIntegerField(default=0)),
+                ('changes', models.PositiveIntegerField(default=0)),
             ],
         ),
     ]
