@@ -91,6 +91,8 @@ INVALID = {
 }
 
 
+# From Django 6.1 on, the checks of models ask the database for its features.
+@pytest.mark.django_db
 @pytest.mark.once
 class TestAnInvalidSetting:
     @pytest.mark.parametrize("name", INVALID)
@@ -105,6 +107,7 @@ class TestAnInvalidSetting:
         assert SECRET not in found[0].msg
 
 
+@pytest.mark.django_db
 @pytest.mark.once
 class TestAValidSetting:
     def test_has_no_message_of_the_check(self, settings: Settings):
