@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [rows[name] for name in options.only]
     if options.size:
         os.environ[sizes.VARIABLE] = str(options.size)
+    if options.rounds:
+        os.environ[sizes.ROUNDS] = str(options.rounds)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all servers are stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
@@ -60,12 +62,13 @@ def measured(rows: Iterable[Row], ground: Ground, *, quick: bool) -> Iterator[Ou
     """Measure row by row; if one fails, yield its failure, and measure the next one."""
     for row in rows:
         began, result, error = time.monotonic(), None, ""
+        load = machine.ForeignLoad()
         try:
             result = row.measure(ground, quick)
         except Exception as caught:  # the other rows are measured in any case
             traceback.print_exc()
             error = f"{type(caught).__name__}: {str(caught)[:1000]}"
-        yield Outcome(row, time.monotonic() - began, result, error)
+        yield Outcome(row, time.monotonic() - began, result, error, foreign=load.cores())
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
@@ -77,6 +80,7 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
     parser.add_argument("--size", type=int, help="settled events in the tables of growth")
+    parser.add_argument("--rounds", type=int, help="repeats of each side, instead of a row's own")
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
     return parser.parse_args(arguments)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from . import sizes
+
 T = TypeVar("T")
 
 
@@ -33,15 +35,45 @@ class Figure:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure as a part or a multiple of another one of the same run, and what it has to be.
+    """A figure as a multiple of another one of the same run, and its target.
 
-    `key` is its name in the JSON; exactly one of `at_least` and `at_most` is the target, or none.
+    Attributes:
+        key: its name in the JSON.
+        value: the ratio; of several pairs, their median.
+        at_least, at_most: the target; at most one of them is given.
+        pairs: the ratio of each pair, if it was computed from pairs.
     """
 
     key: str
     value: float
     at_least: float | None = None
     at_most: float | None = None
+    pairs: Sequence[float] = ()
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        ours: Sequence[float],
+        theirs: Sequence[float],
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Ratio:
+        """Compare repeat 1 with repeat 1, and so on.
+
+        Raises:
+            ValueError: the numbers of repeats differ.
+        """
+        found = pairs(ours, theirs)
+        return cls(key, median(found), at_least=at_least, at_most=at_most, pairs=found)
+
+    @property
+    def spread(self) -> str:
+        """Lowest and highest pair, and their number; "" without pairs."""
+        if len(self.pairs) < 2:
+            return ""
+        return f"{min(self.pairs):.3g} to {max(self.pairs):.3g}, {len(self.pairs)} pairs"
 
     @property
     def is_reached(self) -> bool:
@@ -75,19 +107,32 @@ def percentile(values: Sequence[float], part: int) -> float:
     return float(statistics.quantiles(values, n=100, method="inclusive")[part - 1])
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the ratios pair by pair: repeat 1 against repeat 1, and so on."""
+def pairs(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return the ratio of each pair: repeat 1 to repeat 1, and so on.
+
+    Raises:
+        ValueError: the numbers of repeats differ.
+    """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} repeats against {len(theirs)}: they are no pairs.")
-    return median([one / other for one, other in zip(ours, theirs, strict=True)])
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the pairs' ratios; see `pairs`."""
+    return median(pairs(ours, theirs))
 
 
 def in_turn(
     sides: Mapping[str, Callable[[], T]], *, repeats: int, warm_ups: int = 0
 ) -> dict[str, list[T]]:
-    """Measure each side once, in order, and again: A B A B. Warm-ups are run and thrown away."""
+    """Measure each side once, in order, and again: A B A B. Warm-ups are run and thrown away.
+
+    Args:
+        repeats: number of repeats, unless `--rounds` is given.
+    """
     found: dict[str, list[T]] = {name: [] for name in sides}
-    for round_ in range(warm_ups + repeats):
+    for round_ in range(warm_ups + sizes.rounds(repeats)):
         for name, measure in sides.items():
             value = measure()
             if round_ >= warm_ups:

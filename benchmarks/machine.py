@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,38 @@ def facts() -> dict[str, str]:
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "load before": ", ".join(f"{part:.2f}" for part in os.getloadavg()),
     }
+
+
+class ForeignLoad:
+    """Measures the processors that programs other than this one and its children use.
+
+    A child that was killed together with its parent counts as foreign, so does stolen time.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Return the average number of cores since this object was created."""
+        busy, own = _busy_seconds() - self._busy, _own_seconds() - self._own
+        return max(busy - own, 0.0) / (time.monotonic() - self._began)
+
+
+def _busy_seconds() -> float:
+    """Return the processor time of all programs since the start of the machine."""
+    found = psutil.cpu_times()
+    idle = found.idle + getattr(found, "iowait", 0.0) + getattr(found, "guest", 0.0)
+    return float(sum(found) - idle - getattr(found, "guest_nice", 0.0))
+
+
+def _own_seconds() -> float:
+    """Return the processor time of this process, its descendants, and those that have ended."""
+    own = psutil.Process()
+    total = 0.0
+    for one in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(one.cpu_times()[:4])  # user, system, and both of its ended children
+    return total
 
 
 def is_busy() -> bool:

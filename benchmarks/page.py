@@ -69,15 +69,15 @@ def _machine(found: Mapping[str, Any]) -> str:
 
 
 def _ratios(rows: Mapping[str, Any]) -> Iterator[str]:
-    yield "| row | | measured | target | |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| row | | measured | lowest to highest | target | |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for name, row in rows.items():
         if "error" in row:
-            yield f"| {name} | failed | | {row['target']} | **missed** |"
+            yield f"| {name} | failed | | | {row['target']} | {report.MISSED} |"
         for given in row.get("ratios", []):
             one = Ratio(**given)
-            verdict = "" if not one.target else "reached" if one.is_reached else "**missed**"
-            measured = report.number(one.value)
+            verdict = report.verdict(one, foreign=row.get("foreign", 0.0))
+            measured = f"{report.number(one.value)} | {one.spread}"
             yield f"| {name} | `{one.key}` | {measured} | {one.target} | {verdict} |"
 
 

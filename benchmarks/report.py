@@ -31,14 +31,24 @@ KEYS = (
 )
 
 
+#: Verdicts. A row beside programs that use more cores than this is not reliable.
+REACHED, MISSED, UNRELIABLE = "reached", "**missed**", "not reliable"
+MOST_FOREIGN = 0.2
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """A row and what came of it: a result, or why there is none."""
+    """A row, and its result or its error.
+
+    Attributes:
+        foreign: cores that other programs used meanwhile, on average.
+    """
 
     row: Row
     seconds: float
     result: Result | None = None
     error: str = ""
+    foreign: float = 0.0
 
     @property
     def ratios(self) -> Sequence[Ratio]:
@@ -49,7 +59,8 @@ def section(outcome: Outcome) -> str:
     """Return one row's part: its figures and notes, or its error."""
     head = (
         f"\n## {outcome.row.name}: {outcome.row.title}\n\n"
-        f"Target: {outcome.row.target}. Measured in {outcome.seconds:.0f} s.\n"
+        f"Target: {outcome.row.target}. Measured in {outcome.seconds:.0f} s. "
+        f"Other programs used {outcome.foreign:.2f} cores.\n"
     )
     if outcome.result is None:
         return f"{head}\n**FAILED**: {outcome.error}\n"
@@ -58,19 +69,37 @@ def section(outcome: Outcome) -> str:
         repeats = " ".join(number(value) for value in figure.values)
         lines.append(f"| {figure.name} | {number(figure.median)} {figure.unit} | {repeats} |")
     notes = "".join(f"\n{note}\n" for note in outcome.result.notes)
-    return "\n".join([head, *lines, "", _ratio_table(outcome.ratios), notes])
+    return "\n".join([head, *lines, "", _ratio_table([outcome]), notes])
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Return the table of all ratios, each with its target and whether it reaches it."""
-    ratios = [ratio for outcome in outcomes for ratio in outcome.ratios]
-    aims = [ratio for ratio in ratios if ratio.target]
-    missed = sum(not ratio.is_reached for ratio in aims)
+    found = [
+        verdict(ratio, foreign=outcome.foreign)
+        for outcome in outcomes
+        for ratio in outcome.ratios
+        if ratio.target
+    ]
     failed = [outcome.row.name for outcome in outcomes if outcome.result is None]
-    said = f"{len(aims) - missed} of {len(aims)} targets reached, {missed} missed."
+    text = f"{found.count(REACHED)} of {len(found)} targets reached, {found.count(MISSED)} missed."
+    if number_of := found.count(UNRELIABLE):
+        text += f" {number_of} not reliable: other programs used the machine."
     if failed:
-        said += f" Rows that failed: {', '.join(failed)}."
-    return f"\n## All ratios\n\n{_ratio_table(ratios)}\n\n{said}\n"
+        text += f" Rows that failed: {', '.join(failed)}."
+    return f"\n## All ratios\n\n{_ratio_table(outcomes)}\n\n{text}\n"
+
+
+def verdict(ratio: Ratio, *, foreign: float) -> str:
+    """Return whether a target is reached; a miss beside other programs is not reliable.
+
+    Args:
+        foreign: cores that other programs used while the row was measured.
+    """
+    if not ratio.target:
+        return ""
+    if ratio.is_reached:
+        return REACHED
+    return UNRELIABLE if foreign > MOST_FOREIGN else MISSED
 
 
 def last_line(outcomes: Sequence[Outcome]) -> str:
@@ -94,7 +123,11 @@ def write(
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
-    facts: dict[str, object] = {"target": outcome.row.target, "seconds": round(outcome.seconds, 1)}
+    facts: dict[str, object] = {
+        "target": outcome.row.target,
+        "seconds": round(outcome.seconds, 1),
+        "foreign": round(outcome.foreign, 2),
+    }
     if outcome.result is None:
         return {**facts, "error": outcome.error}
     return {**facts, **asdict(outcome.result)}
@@ -104,11 +137,16 @@ def _values(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return {r.key: round(r.value, 3) for outcome in outcomes for r in outcome.ratios}
 
 
-def _ratio_table(ratios: Sequence[Ratio]) -> str:
-    lines = ["| ratio | measured | target | |", "| --- | --- | --- | --- |"]
-    for ratio in ratios:
-        verdict = "" if not ratio.target else "reached" if ratio.is_reached else "**MISSED**"
-        lines.append(f"| `{ratio.key}` | {number(ratio.value)} | {ratio.target} | {verdict} |")
+def _ratio_table(outcomes: Sequence[Outcome]) -> str:
+    lines = [
+        "| ratio | measured | lowest to highest | target | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for outcome in outcomes:
+        for one in outcome.ratios:
+            end = verdict(one, foreign=outcome.foreign)
+            cells = f"{number(one.value)} | {one.spread} | {one.target} | {end}"
+            lines.append(f"| `{one.key}` | {cells} |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from benchmarks.customers import place_steadily
 from benchmarks.ground import Ground, Stage
-from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile
 from benchmarks.row import Row
 from benchmarks.sides import Side
 from shop.up.ports import free_port
@@ -103,8 +103,8 @@ def _result(found: dict[str, list[list[float]]], attacks: list[dict[str, int]]) 
     return Result(
         figures,
         [
-            Ratio("attacked_p50", ratio(part["attacked", 50], part["quiet", 50]), at_most=1.5),
-            Ratio("attacked_p99", ratio(part["attacked", 99], part["quiet", 99]), at_most=3),
+            Ratio.of("attacked_p50", part["attacked", 50], part["quiet", 50], at_most=1.5),
+            Ratio.of("attacked_p99", part["attacked", 99], part["quiet", 99], at_most=3),
         ],
         [
             f"{orders} orders under attack, {PER_SECOND} a second; each was accepted.",

@@ -26,7 +26,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     """Measure latency, drain and sustained rate, each side in turn."""
     if quick:
         return compare(ground, waits=80, events=2_000, count=600, repeats=1)
-    return compare(ground, waits=300, events=10_000, count=3_000, repeats=2)
+    return compare(ground, waits=300, events=10_000, count=3_000, repeats=5)
 
 
 def compare(ground: Ground, *, waits: int, events: int, count: int, repeats: int) -> Result:
@@ -48,8 +48,8 @@ def compare(ground: Ground, *, waits: int, events: int, count: int, repeats: int
             for name, values in found.items()
         ],
         [
-            Ratio("brokerless_p50_vs_peer", ratio(p50[mine], p50[theirs]), at_most=1),
-            Ratio("brokerless_p99_vs_peer", ratio(p99[mine], p99[theirs]), at_most=1),
+            Ratio.of("brokerless_p50_vs_peer", p50[mine], p50[theirs], at_most=1),
+            Ratio.of("brokerless_p99_vs_peer", p99[mine], p99[theirs], at_most=1),
             Ratio("brokerless_drain_vs_best", _against_best(drains, mine), at_least=5),
             Ratio("brokerless_sustained_vs_best", _against_best(rates, mine), at_least=1.5),
         ],

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.ground import Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, median, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, median
 from benchmarks.row import Row
 from benchmarks.rows.latency import latencies
 from benchmarks.rows.post import SHOP
@@ -31,7 +31,7 @@ WHERE ready.to_status = 'ready_to_ship' AND placed.to_status = 'placed' ORDER BY
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Measure one hop of the tiny project, then the shop's whole chain, in turn."""
-    return compare(ground, orders=12 if quick else 30, repeats=1 if quick else 2)
+    return compare(ground, orders=12 if quick else 30, repeats=1 if quick else 5)
 
 
 def compare(ground: Ground, *, orders: int, repeats: int) -> Result:
@@ -44,7 +44,7 @@ def compare(ground: Ground, *, orders: int, repeats: int) -> Result:
     hop, chain = found.values()
     return Result(
         [Figure(f"{name}, p50", values, "ms") for name, values in found.items()],
-        [Ratio("chain_vs_hop", ratio(chain, hop), at_most=10)],
+        [Ratio.of("chain_vs_hop", chain, hop, at_most=10)],
         [f"{PER_SECOND:g} orders a second, one worker of two processes, a bank that answers."],
     )
 

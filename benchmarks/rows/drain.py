@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.ground import EFFECTS_PER_SECOND, Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn
 from benchmarks.row import Row
 from benchmarks.sides import TUNED_CELERY, Side, ours
 
@@ -14,7 +14,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     """Store them, then start one worker of two processes; its rate from first effect to last."""
     if quick:
         return compare(ground, events=5_000, tasks=2_000, repeats=1)
-    return compare(ground, events=20_000, tasks=5_000, repeats=2)
+    return compare(ground, events=20_000, tasks=5_000, repeats=5)
 
 
 def compare(ground: Ground, *, events: int, tasks: int, repeats: int) -> Result:
@@ -26,7 +26,7 @@ def compare(ground: Ground, *, events: int, tasks: int, repeats: int) -> Result:
     found = in_turn(sides, repeats=repeats)
     mine, theirs = found.values()
     figures = [Figure(name, values, "events/s") for name, values in found.items()]
-    return Result(figures, [Ratio("drain_vs_celery", ratio(mine, theirs), at_least=5)])
+    return Result(figures, [Ratio.of("drain_vs_celery", mine, theirs, at_least=5)])
 
 
 def drained(ground: Ground, side: Side, count: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.ground import Ground
-from benchmarks.harness import Figure, Ratio, Result, median, ratio
+from benchmarks.harness import Figure, Ratio, Result, median
 from benchmarks.row import Row
 from benchmarks.sides import ours
 
@@ -22,7 +22,7 @@ def measure(ground: Ground, quick: bool) -> Result:
         Figure("emit() adds", added["emit"], "ms"),
     ]
     return Result(
-        figures, [Ratio("emit_vs_insert", ratio(added["emit"], added["insert"]), at_most=1.5)]
+        figures, [Ratio.of("emit_vs_insert", added["emit"], added["insert"], at_most=1.5)]
     )
 
 

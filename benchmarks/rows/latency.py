@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.ground import MILLISECONDS, Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile
 from benchmarks.peers import DOMAIN_EVENTS
 from benchmarks.row import Row
 from benchmarks.sides import INLINE, TUNED_CELERY, Side, ours
@@ -21,7 +21,7 @@ PER_SECOND = 20
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Place orders at a steady pace, each side in turn."""
-    return compare(ground, count=80 if quick else 300, repeats=2 if quick else 3)
+    return compare(ground, count=80 if quick else 300, repeats=2 if quick else 5)
 
 
 def compare(ground: Ground, *, count: int, repeats: int) -> Result:
@@ -38,13 +38,13 @@ def compare(ground: Ground, *, count: int, repeats: int) -> Result:
             for label, values in (("p50", p50), ("p99", p99))
         ],
         [
-            Ratio("latency_p50_vs_celery", ratio(p50[mine], p50[celery]), at_most=2.5),
-            Ratio("latency_p99_vs_celery", ratio(p99[mine], p99[celery]), at_most=2.5),
-            Ratio("latency_p50_vs_best_peer", ratio(p50[inline], p50[peer]), at_most=1),
-            Ratio("latency_p99_vs_best_peer", ratio(p99[inline], p99[peer]), at_most=1),
-            Ratio("express_p50_vs_celery", ratio(p50[inline], p50[celery])),
-            Ratio("express_p99_vs_celery", ratio(p99[inline], p99[celery])),
-            Ratio("through_a_worker_p50_vs_best_peer", ratio(p50[mine], p50[peer])),
+            Ratio.of("latency_p50_vs_celery", p50[mine], p50[celery], at_most=2.5),
+            Ratio.of("latency_p99_vs_celery", p99[mine], p99[celery], at_most=2.5),
+            Ratio.of("latency_p50_vs_best_peer", p50[inline], p50[peer], at_most=1),
+            Ratio.of("latency_p99_vs_best_peer", p99[inline], p99[peer], at_most=1),
+            Ratio.of("express_p50_vs_celery", p50[inline], p50[celery]),
+            Ratio.of("express_p99_vs_celery", p99[inline], p99[celery]),
+            Ratio.of("through_a_worker_p50_vs_best_peer", p50[mine], p50[peer]),
         ],
         [
             f"The quickest durable peer is {DOMAIN_EVENTS.name}, whose relay runs the handler "

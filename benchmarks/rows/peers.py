@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.ground import Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile
 from benchmarks.peers import CELERY_OUTBOX, DOMAIN_EVENTS, JAIMINHO
 from benchmarks.row import Row
 from benchmarks.rows.latency import latencies
@@ -20,7 +20,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     """Measure both, each side in turn."""
     if quick:
         return compare(ground, count=600, waits=40, repeats=1)
-    return compare(ground, count=3_000, waits=100, repeats=1)
+    return compare(ground, count=3_000, waits=100, repeats=5)
 
 
 def compare(ground: Ground, *, count: int, waits: int, repeats: int) -> Result:
@@ -43,7 +43,7 @@ def compare(ground: Ground, *, count: int, waits: int, repeats: int) -> Result:
         figures.append(Figure(f"{name}, p50", [percentile(run, 50) for run in runs], "ms"))
     return Result(
         figures,
-        [Ratio("sustained_vs_best_peer", ratio(rates["outbox"], rates[best]))],
+        [Ratio.of("sustained_vs_best_peer", rates["outbox"], rates[best])],
         [
             f"The best peer at a sustained rate is {best}. {CELERY_OUTBOX.name} looks every 0.05 s "
             f"and {JAIMINHO.name} every 0.1 s, each with a tuned worker of two processes; "

@@ -14,6 +14,7 @@ from benchmarks.ground import Ground, Stage
 from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
 from benchmarks.row import Row
 from benchmarks.sides import Side
+from benchmarks.sizes import rounds
 from shop.up.ports import free_port
 
 SHOP = Side("the shop", "shop", {"API_RATE_USER": "1000000/min", "LOG_LEVEL": "WARNING"})
@@ -37,7 +38,7 @@ def measure(ground: Ground, quick: bool) -> Result:
             "without": partial(order, port=_web(stage, "silent", DJANGO_SETTINGS_MODULE=SILENT)),
         }
         rates = in_turn(sides, repeats=repeats, warm_ups=warm_ups)
-        _require_events(stage, orders * (repeats + warm_ups))
+        _require_events(stage, orders * (rounds(repeats) + warm_ups))
         stage.stop("silent")
         waits = _waits(stage, partial(place, orders, port=port, token=token), repeats=repeats)
     return _result(rates, waits)
@@ -105,7 +106,7 @@ def _result(rates: dict[str, list[float]], waits: dict[str, list[float]]) -> Res
     return Result(
         figures,
         [
-            Ratio("post_vs_plain", ratio(rates["with events"], rates["without"]), at_least=0.85),
+            Ratio.of("post_vs_plain", rates["with events"], rates["without"], at_least=0.85),
             Ratio("post_p99_broker_down", worst, at_most=1.2),
         ],
         [f"Throughput: {CUSTOMERS} customers at once, {CUSTOMERS} threads; p99: one customer."],

@@ -35,7 +35,7 @@ def measure(ground: Ground, quick: bool) -> Result:
         ground,
         events=5_000 if quick else 20_000,
         peers_events=1_000 if quick else 3_000,
-        repeats=1 if quick else 3,
+        repeats=1 if quick else 5,
     )
 
 
@@ -59,7 +59,7 @@ def compare(ground: Ground, *, events: int, peers_events: int, repeats: int) -> 
     return Result(
         [Figure(name, values, "events/s") for name, values in found.items()],
         [
-            Ratio("relay_vs_raw", ratio(found["outbox, 1"], found["raw loop"]), at_least=0.30),
+            Ratio.of("relay_vs_raw", found["outbox, 1"], found["raw loop"], at_least=0.30),
             Ratio("relay_vs_best_peer", min(against_peer), at_least=9),
         ],
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.ground import Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile
 from benchmarks.row import Row
 from benchmarks.rows.latency import latencies
 from benchmarks.sides import TUNED, Side, ours
@@ -15,7 +15,7 @@ TASK = Side("a task for each nudge", "benchmarks.project.task_shape", TUNED)
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Measure the latency of both shapes, in turn."""
-    count, repeats = (100, 1) if quick else (200, 3)
+    count, repeats = (100, 1) if quick else (200, 5)
     sides = (ours(), TASK)
     found = in_turn(
         {side.name: partial(latencies, ground, side, count) for side in sides}, repeats=repeats
@@ -27,7 +27,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     return Result(
         [Figure(f"{name}, p50", values, "ms") for name, values in p50.items()]
         + [Figure(f"{name}, p99", values, "ms") for name, values in p99.items()],
-        [Ratio("loop_vs_task_p50", ratio(p50["outbox"], p50[TASK.name]))],
+        [Ratio.of("loop_vs_task_p50", p50["outbox"], p50[TASK.name])],
     )
 
 

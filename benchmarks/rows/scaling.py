@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.ground import Ground, Stage
-from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn
 from benchmarks.project.waiting import NOTED_BESIDE
 from benchmarks.row import Row
 from benchmarks.sides import TUNED, Side
@@ -27,7 +27,7 @@ Rates = dict[str, float]
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Drain both queues, the waiting one with one process and with four, as `--scale` has it."""
-    count, repeats = (80, 1) if quick else (200, 3)
+    count, repeats = (80, 1) if quick else (200, 5)
     sides = {str(number): partial(_drain, ground, number, count) for number in (1, SCALE)}
     found = in_turn(sides, repeats=repeats)
     waiting = {number: [one["outside"] for one in found[number]] for number in found}
@@ -39,8 +39,8 @@ def measure(ground: Ground, quick: bool) -> Result:
             *(Figure(f"the other queue, meanwhile {n}", other[n], "deliveries/s") for n in other),
         ],
         [
-            Ratio("scaling", ratio(waiting[many], waiting["1"]), at_least=0.8 * SCALE),
-            Ratio("other queue", ratio(other[many], other["1"]), at_least=0.8),
+            Ratio.of("scaling", waiting[many], waiting["1"], at_least=0.8 * SCALE),
+            Ratio.of("other queue", other[many], other["1"], at_least=0.8),
         ],
     )
 

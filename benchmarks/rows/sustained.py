@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.ground import ORDERS_PER_SECOND, Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn
 from benchmarks.row import Row
 from benchmarks.sides import TUNED_CELERY, UNTUNED_CELERY, Side, ours
 
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Emit and handle at once, each side in turn."""
-    return compare(ground, count=1_500 if quick else 4_000, repeats=2)
+    return compare(ground, count=1_500 if quick else 4_000, repeats=2 if quick else 5)
 
 
 def compare(ground: Ground, *, count: int, repeats: int) -> Result:
@@ -24,8 +24,8 @@ def compare(ground: Ground, *, count: int, repeats: int) -> Result:
     return Result(
         [Figure(name, values, "orders/s") for name, values in found.items()],
         [
-            Ratio("sustained_vs_celery", ratio(mine, tuned), at_least=1.5),
-            Ratio("sustained_vs_untuned_celery", ratio(mine, untuned), at_least=3),
+            Ratio.of("sustained_vs_celery", mine, tuned, at_least=1.5),
+            Ratio.of("sustained_vs_untuned_celery", mine, untuned, at_least=3),
         ],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import sizes
 from benchmarks.harness import (
     Figure,
     Ratio,
@@ -35,6 +36,12 @@ class TestARatio:
         # By medians alone it would be 200 / 100; the third pair shows a machine that got slower.
         assert ratio([400, 200, 30], [100, 100, 10]) == 3
 
+    def test_has_its_pairs_and_their_spread(self):
+        found = Ratio.of("key", [400, 200, 30], [100, 100, 10], at_least=2)
+
+        assert (found.value, found.pairs) == (3, [4, 2, 3])
+        assert found.spread == "2 to 4, 3 pairs"
+
     def test_refuses_repeats_without_a_counterpart(self):
         with pytest.raises(ValueError, match="they are no pairs"):
             ratio([1.0, 2.0], [1.0])
@@ -65,6 +72,11 @@ class TestAlternatingSides:
 
         assert asked == ["a", "b", "a", "b"]
         assert found == {"a": [1, 3], "b": [2, 4]}
+
+    def test_are_repeated_as_often_as_asked_for(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv(sizes.ROUNDS, "4")
+
+        assert in_turn({"a": lambda: 1}, repeats=2) == {"a": [1, 1, 1, 1]}
 
     def test_discard_their_warm_ups(self):
         values = iter([10, 20, 30])

@@ -59,7 +59,7 @@ class TestARatio:
         shown = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
 
         line = shown["ratios"].splitlines()[-1]
-        assert line == f"| emit | `emit_vs_insert` | {value} | at most 1.5 | {verdict} |"
+        assert line == f"| emit | `emit_vs_insert` | {value} |  | at most 1.5 | {verdict} |"
 
     def test_of_a_row_that_failed_is_missed(self):
         shown = page.parts(found(emit={"target": "to be quick", "error": "no disk"}))

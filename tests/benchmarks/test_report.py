@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import machine, report
 from benchmarks.__main__ import exit_code, measured
 from benchmarks.ground import Ground
 from benchmarks.harness import Figure, Ratio, Result, WrongEffects
@@ -93,13 +95,48 @@ class TestTheMarkdown:
 
         assert "| outbox | 2 events/s | 1 3 2 |" in report.section(outcome)
 
-    def test_states_that_a_target_was_missed(self, ground):
+    def test_states_that_a_target_was_missed(self):
         row = finds(Ratio("drain_vs_celery", 4.9, at_least=5), Ratio("b", 1.0, at_most=2))
 
-        shown = report.summary(list(measured([row], ground, quick=True)))
+        shown = report.summary([report.Outcome(row, 1.0, row.measure(Ground(), True))])
 
-        assert "| `drain_vs_celery` | 4.9 | at least 5 | **MISSED** |" in shown
+        assert "| `drain_vs_celery` | 4.9 |  | at least 5 | **missed** |" in shown
         assert "1 of 2 targets reached, 1 missed." in shown
+
+    def test_states_that_a_miss_beside_other_programs_is_not_reliable(self):
+        missed, reached = Ratio("drain_vs_celery", 4.9, at_least=5), Ratio("b", 1.0, at_most=2)
+        row = finds(missed, reached)
+        busy = report.Outcome(row, 1.0, row.measure(Ground(), True), foreign=0.5)
+
+        shown = report.summary([busy])
+
+        assert "| `drain_vs_celery` | 4.9 |  | at least 5 | not reliable |" in shown
+        assert "1 of 2 targets reached, 0 missed. 1 not reliable" in shown
+
+    def test_shows_the_spread_of_the_pairs(self):
+        row = finds(Ratio.of("drain_vs_celery", [10.0, 12.0, 8.0], [2.0, 2.0, 2.0]))
+
+        shown = report.summary([report.Outcome(row, 1.0, row.measure(Ground(), True))])
+
+        assert "| `drain_vs_celery` | 5 | 4 to 6, 3 pairs |  |  |" in shown
+
+
+class TestForeignLoad:
+    def test_is_the_processor_time_of_other_programs(self, monkeypatch: pytest.MonkeyPatch):
+        busy, own = iter([100.0, 112.0]), iter([50.0, 54.0])
+        monkeypatch.setattr(machine, "_busy_seconds", lambda: next(busy))
+        monkeypatch.setattr(machine, "_own_seconds", lambda: next(own))
+        load = machine.ForeignLoad()
+        load._began -= 10
+
+        assert load.cores() == pytest.approx(0.8, rel=0.2)
+
+    def test_does_not_contain_a_child(self):
+        before = machine._own_seconds()
+
+        subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+
+        assert machine._own_seconds() > before
 
 
 class TestTheFile:
