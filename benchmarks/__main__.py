@@ -1,4 +1,4 @@
-"""Measure the outbox beside what a user would do instead: `python -m benchmarks [--quick]`.
+"""Measure the outbox and its alternatives: `python -m benchmarks [--quick]`.
 
 Everything runs on one PostgreSQL with durable defaults and a broker, started for it and stopped
 afterwards. If a row fails, its error is printed, the other rows run, and the exit code is 1.

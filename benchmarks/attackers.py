@@ -119,7 +119,7 @@ def _repeat(name: str, act: Callable[[], object]) -> None:
 
 
 def _send_large_form(port: int) -> None:
-    """Announce a form of 120 MB, and send of it what the server takes."""
+    """Announce a form of 120 MB, and send it until the server refuses more."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(_head(FORM_BYTES))
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""What is measured on: one PostgreSQL with durable defaults, and stages for one side each."""
+"""Servers of the benchmarks: one PostgreSQL with durable defaults, and a stage for each side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos.stack import ROOT, Stack
 from .harness import require_effects
 from .sides import Side
 
-#: Seconds. Nothing that is measured takes so long; what reaches it has failed.
+#: Seconds. A step that takes longer has failed.
 CEILING = 600.0
 
 #: Seconds without one effect more, after which no more are waited for.
@@ -72,7 +72,7 @@ class Stage(Stack):
         self.environment |= {"BENCHMARK_NAME": side.name, **side.environment}
 
     def run(self, *arguments: str, **environment: str) -> str:
-        """Run the side's Python to its end; return what it printed."""
+        """Run the side's Python to its end; return its output."""
         return self._run(arguments, environment, ceiling=CEILING)
 
     def _run(
@@ -127,7 +127,7 @@ class Stage(Stack):
         super().wait_until(condition, what, ceiling=ceiling)
 
     def start_consumers(self) -> None:
-        """Start what the side consumes with: its commands, and a worker of two processes.
+        """Start the side's consumers: its commands, and a worker of two processes.
 
         That worker is for all queues; the outbox's relay runs in its main process.
         """
@@ -203,7 +203,7 @@ class Ground:
             self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def settle(self) -> None:
-        """Write out what earlier measurements left behind, so that the next does not pay for it."""
+        """Write the pages of earlier measurements to disk, so that the next does not have to."""
         self.execute("CHECKPOINT")
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:

@@ -1,7 +1,7 @@
-"""What a row finds, and the arithmetic that all rows share.
+"""The result of a row, and the arithmetic of all rows.
 
-Figures are medians of repeats; what is compared is measured in turn, A B A B, so that a machine
-that gets slower meanwhile slows both; a ratio is made of figures of one run, never of two.
+Figures are medians of repeats. Sides that are compared are measured in turn, A B A B, so that a
+machine that gets slower slows both. A ratio is made of figures of one run, never of two.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Result:
-    """What a row found. `notes` are sentences for the reader."""
+    """The result of a row. `notes` are sentences for the reader."""
 
     figures: Sequence[Figure]
     ratios: Sequence[Ratio]

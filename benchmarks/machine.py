@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Facts about the machine, and the load of other programs."""
 
 from __future__ import annotations
 

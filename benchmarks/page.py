@@ -18,7 +18,7 @@ from .harness import Ratio
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
-#: What is generated stands between these two lines, by its name.
+#: A generated part is between these two lines, by its name.
 BEGIN, END = "<!-- measured: {} -->", "<!-- end of {} -->"
 
 
@@ -40,7 +40,7 @@ def replace(path: Path, written: Mapping[str, str]) -> None:
 
 
 def parts(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the page has to say of a run, by the name of its part."""
+    """Return the generated parts of the page by name."""
     return {
         "ratios": f"{_machine(found)}\n\n" + "\n".join(_ratios(found["rows"])),
         "figures": "\n".join(_figures(found["rows"])),
@@ -49,7 +49,7 @@ def parts(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def part_of(text: str, name: str) -> str:
-    """Return what stands in a page between the two lines."""
+    """Return the text between the two lines of a part."""
     _before, _begin, rest = text.partition(BEGIN.format(name) + "\n")
     return rest.partition("\n" + END.format(name))[0]
 

@@ -1,4 +1,4 @@
-"""What the monitor's pages cost beside a long history: queries and milliseconds of each.
+"""Queries and milliseconds of each page of the monitor, with a long history.
 
     .venv/bin/python -m benchmarks.pages [events] [--handlers 200] [--only overview map ...]
 
@@ -6,7 +6,7 @@ On PostgreSQL (DATABASE_URL, else the one from the wheel), in a database of its 
 (default 1,000,000) and about three deliveries for each, then asks for every page five times as
 staff do, through Django, without a web server. Prints Markdown: for each page the number of
 queries, the time that the database took for them, the processor's time for all of the rest, and the
-whole. Each is the least of five, since what else the machine does can only add to it. With
+whole. Each is the least of five, since other work of the machine can only add to it. With
 `--handlers`, so many more handlers subscribe to the events, and were busy in the last hour.
 PAGES_DATABASE names a database that is filled once and kept.
 """

@@ -1,7 +1,7 @@
 """Other Django outboxes, each installed at a fixed version into an environment of its own.
 
-An environment is made on first use, in `.local/benchmarks/`, and made anew when what it needs
-changes. Django, Celery and psycopg are of the versions that the outbox itself is measured with.
+An environment is made on first use, in `.local/benchmarks/`, and created again when its
+requirements change. Django, Celery and psycopg have the versions with which the outbox is measured.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ CELERY_OUTBOX = Peer(
 )
 
 #: It relays calls of functions, here of `task.delay`, one after the other. A tenth of a second is
-#: what its documentation advises where order is kept.
+#: the advice of its documentation for ordered events.
 JAIMINHO = Peer(
     "django-jaiminho",
     "2.2.1",

@@ -1,4 +1,4 @@
-"""What a row of the table is: a module of `rows` has one, `ROW`."""
+"""A row of the table. Each module of `rows` has one, `ROW`."""
 
 from __future__ import annotations
 

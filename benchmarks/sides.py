@@ -52,6 +52,6 @@ def local(*, processes: int) -> Side:
 #: The outbox where its relay runs the handler itself: `@subscribe(..., inline=True)`.
 INLINE = replace(ours().having(BENCHMARK_INLINE="1"), name="outbox, express")
 
-#: `transaction.on_commit(task.delay)`: what is done where there is no outbox.
+#: `transaction.on_commit(task.delay)`: the usual way without an outbox.
 TUNED_CELERY = Side("on_commit(delay), tuned", "benchmarks.project.plain", TUNED)
 UNTUNED_CELERY = Side("on_commit(delay), untuned", "benchmarks.project.plain")

@@ -81,7 +81,7 @@ def from_latest(rows: Mapping[str, Any]) -> Costs:
 
 
 def _planned(orders_a_minute: int, found: Costs) -> dict[str, Any]:
-    """Return the fleet for a rate, what a run of it shows, and what a failover does."""
+    """Return the fleet for a rate, the figures of its run, and those of a failover."""
     rows = json.loads(report.LATEST.read_text())["rows"]
     found = replace(found, view=max(sizing.web_seconds(rows) - found.order, 0.0))
     planned = fleet.fleet_for(orders_a_minute, found, wal_of_order=sizing.wal_of_order(rows))

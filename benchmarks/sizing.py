@@ -1,4 +1,4 @@
-"""What an order costs the outbox, by the figures of a run, and what so many orders need."""
+"""The cost of an order for the outbox, and the needs of a rate of orders, by a run's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that measure inside one side's Django, and print what they found as one line of JSON.
+"""Programs that measure inside one side's Django, and print one line of JSON.
 
 Rows call them by `stage.call("benchmarks.probes.<name>", ...)`.
 """
@@ -18,5 +18,5 @@ def milliseconds(action: Callable[[], object]) -> float:
 
 
 def print_json(found: object) -> None:
-    """Print what the row reads."""
+    """Print the line that the row reads."""
     print(json.dumps(found))

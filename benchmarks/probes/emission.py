@@ -1,9 +1,9 @@
-"""What `emit()` adds to an order's transaction: `python -m benchmarks.probes.emission BLOCKS`.
+"""Time that `emit()` adds to a transaction: `python -m benchmarks.probes.emission BLOCKS`.
 
 Prints the milliseconds of a transaction that stores an order and does nothing more, inserts the
 event's row by hand, or emits. Each value is the mean of a block of transactions, one after the
-other, so that the thread which sends nudges costs those who nudge. What COMMIT itself takes is
-left out: it is the disk's time, the same for one row more, and sways more than what is looked for.
+other, so that the thread which sends nudges costs those who nudge. The time of COMMIT
+is left out: it is the disk's, is the same with one row more, and varies more than the result.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _block(way: Publish) -> float:
 
 @contextmanager
 def _committing() -> Iterator[list[float]]:
-    """Note how long each COMMIT takes. What is done on commit comes after it."""
+    """Note how long each COMMIT takes. Functions of `on_commit` run after it."""
     from django.db import connections
 
     own, taken = vars(connections["default"]), list[float]()

@@ -1,4 +1,4 @@
-"""What the outbox's work takes beside what is stored: `python -m benchmarks.probes.growth DAY`.
+"""The outbox's work, by the size of its history: `python -m benchmarks.probes.growth DAY`.
 
 Prints the milliseconds of each repeat of each kind of work, how many rows of the big tables it
 reads, and the statements that read a table from end to end. `DAY` is the number of the old day that
@@ -34,7 +34,7 @@ def main(day: int) -> None:
     django.setup()
     looks = {"idle relay pass": _idle_pass, "status": _status(), "overview page": _page()}
     found: dict[str, list[float]] = defaultdict(list)
-    _run(found)  # the first of all: what is opened, loaded and compiled once
+    _run(found)  # the first run opens connections, and loads and compiles code
     found.clear()
     for _ in range(ROUNDS):
         _run(found)

@@ -18,7 +18,7 @@ from benchmarks.project.payload import new_payload
 if TYPE_CHECKING:
     from outbox.transports.base import Message
 
-#: What a message holds, and what the window of a handler has room for.
+#: Deliveries of a message, and the window of a handler.
 MESSAGE, PASS = 50, 200
 
 Hop = Callable[[], object]
@@ -31,7 +31,7 @@ def main(rounds: int) -> None:
     for number in range(rounds + 1):
         for name, (took, trips) in _round().items():
             hop = found.setdefault(name, {"milliseconds": [], "trips": []})
-            if number:  # the first one opens and compiles what is opened and compiled once
+            if number:  # the first one opens connections, and loads and compiles code
                 hop["milliseconds"].append(took)
                 hop["trips"].append(trips)
     print_json(found)
@@ -52,7 +52,7 @@ def _round() -> dict[str, tuple[float, int]]:
 
 
 def _measured(hop: Hop) -> tuple[float, int]:
-    """Return what a hop takes, and how often it goes to the database."""
+    """Return the milliseconds of a hop, and its number of round trips to the database."""
     from django.db import connection, reset_queries
     from django.test.utils import CaptureQueriesContext
 
@@ -63,7 +63,7 @@ def _measured(hop: Hop) -> tuple[float, int]:
 
 
 def _trips(sent: Sequence[str]) -> int:
-    """Count what Django sends; a COMMIT that went along with what was sent before it is none."""
+    """Count the statements; a COMMIT in one trip with the statement before it is not counted."""
     before = ["", *sent]
     return sum(
         not (one == "COMMIT" and last.endswith(";\nCOMMIT"))

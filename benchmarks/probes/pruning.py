@@ -1,4 +1,4 @@
-"""Prune what is older than a month: `python -m benchmarks.probes.pruning`."""
+"""Prune events that are older than a month: `python -m benchmarks.probes.pruning`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from benchmarks.harness import in_turn
 from benchmarks.probes import print_json
 from benchmarks.project.payload import new_payload
 
-#: What the window of a handler has room for, and what a message holds.
+#: The window of a handler, and deliveries of a message.
 PASS, MESSAGE = 200, 20
 
 INSERT_EVENT = """

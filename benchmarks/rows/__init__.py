@@ -1,4 +1,4 @@
-"""One module for each row; its `ROW` says what is measured, and does it."""
+"""One module for each row. Its `ROW` describes and does the measurement."""
 
 from __future__ import annotations
 

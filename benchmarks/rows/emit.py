@@ -1,4 +1,4 @@
-"""Emit: what it adds to the order's transaction, beside one INSERT of the same row."""
+"""Emit: the time that it adds to the order's transaction, beside one INSERT of the same row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _less(values: list[float], base: list[float]) -> list[float]:
 
 ROW = Row(
     "emit",
-    "what emit() adds to an order's transaction, nudge included",
+    "the time that emit() adds to an order's transaction, nudge included",
     "at most 1.5 of one bare INSERT of the same row",
     measure,
 )

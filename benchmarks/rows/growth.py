@@ -1,4 +1,4 @@
-"""Growth: what each kind of work takes beside a short history, and beside a long one."""
+"""Growth: the duration of each kind of work with a short history, and with a long one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.row import Row
 from benchmarks.sides import TUNED, Side
 from benchmarks.sizes import chosen
 
-#: Enough that what looks at the newest some thousand rows finds them.
+#: Enough for queries of the newest some thousand rows.
 SHORT = 20_000
 
 WATCHED = Side("outbox, with its admin", "benchmarks.project.watched", TUNED)
@@ -95,6 +95,6 @@ def _more(long: list[float], short: list[float]) -> float:
 ROW = Row(
     "growth",
     "relay pass, emit, delivery, status, overview page and prune, beside a long history",
-    "within 1.2 of what they take beside a short one; no plan reads what is settled",
+    "within 1.2 of the durations with a short history; no plan reads settled rows",
     measure,
 )

@@ -1,4 +1,4 @@
-"""Latency: from an order's commit to the commit of what its handler did, at 20 orders a second.
+"""Latency: from an order's commit to the commit of its handler's effect, at 20 orders a second.
 
 Of 120 orders the 99th percentile is the slowest but one, and says more of the machine than of a
 side; of 300 it is the slowest but three.

@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 DONE = "SELECT count(*) FROM sales_effect"
 
-#: Events as `emit()` stores them, in one statement: what waits is a backlog of any size.
+#: Events as `emit()` stores them, in one statement, for a backlog of any size.
 BACKLOG = """
 INSERT INTO outbox_event (id, name, version, key, payload, emitted_at, correlation_id,
                           emitted_by, actor)
@@ -74,6 +74,6 @@ def _shown(values: list[float]) -> tuple[list[float], str]:
 ROW = Row(
     "memory",
     "resident memory of the relay and of the workers over a long backlog",
-    "flat: at most 1.1 of what it is after the first tenth",
+    "flat: at most 1.1 of the memory after the first tenth",
     measure,
 )

@@ -1,4 +1,4 @@
-"""Peers: the other Django outboxes, doing what the rows `sustained` and `latency` do.
+"""Peers: the other Django outboxes, measured as in the rows `sustained` and `latency`.
 
 Their relays, where there is one to a broker, are in the row `relay`.
 """

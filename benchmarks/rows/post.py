@@ -64,7 +64,7 @@ def _require_events(stage: Stage, orders: int) -> None:
 def _waits(
     stage: Stage, order: Callable[[], list[float]], *, repeats: int
 ) -> dict[str, list[float]]:
-    """Return the 99th percentiles of what one customer waits for, with the broker in each state."""
+    """Return the 99th percentiles of a customer's wait, with the broker in each state."""
     states: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "there": nullcontext,
         "down": partial(_broker_down, stage),

@@ -1,4 +1,4 @@
-"""Prune beside: what pruning old events costs those who emit meanwhile."""
+"""Prune beside: the cost of pruning old events for code that emits meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SELECT e.seq, s.id, 'done', e.emitted_at, 1, 1, 1, 'w', '', e.emitted_at
 FROM outbox_event e, outbox_subscription s
 """
 
-#: Orders that are placed in a second; what the first half second takes does not count.
+#: Orders per second. The first half second does not count.
 PER_SECOND = 100
 
 NAME = "prune"

@@ -34,7 +34,7 @@ def measure(ground: Ground, quick: bool) -> Result:
 ROW = Row(
     "relay_shape",
     "commit to handled at 20 orders a second, by the relay's shape",
-    "none; it is what a decision was taken by",
+    "none; a decision is based on it",
     measure,
     is_extra=True,
 )

@@ -11,7 +11,7 @@ from typing import Any
 #: a delivery in PostgreSQL and 200 µs in the worker (docs/performance.md).
 DATABASE_SHARE = 0.46
 
-#: What the row `hops` calls its steps: their names begin so.
+#: Beginnings of the steps' names in the row `hops`.
 _ORDERS, _PASS, _MESSAGE = "200 such transactions", "the relay fans out and sends", "a worker"
 #: Events of the large pass, and deliveries of the large message, of the row `hops`.
 _LARGE_PASS, _LARGE_MESSAGE = 200, 50

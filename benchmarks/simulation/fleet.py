@@ -54,7 +54,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Found:
-    """What a run of one shard shows; see `system.Seen`.
+    """Figures of the run of one shard; see `system.Seen`.
 
     Attributes:
         p50, p99: seconds from an event's commit to that of its handler.

@@ -21,7 +21,7 @@ WARM_UP = 20
 
 @dataclass(frozen=True)
 class Figures:
-    """What is compared: orders per second, and the latency of a delivery in milliseconds."""
+    """Orders per second, and the latency of a delivery in milliseconds."""
 
     throughput: float
     p50: float

@@ -74,7 +74,7 @@ class Layout:
 
 @dataclass
 class Seen:
-    """What a run shows.
+    """Counts and times of a run.
 
     Attributes:
         accepted: number of orders that were stored.

@@ -31,7 +31,7 @@ _COMMITS = 200
 
 @dataclass(frozen=True)
 class Comparison:
-    """A load in orders per second, and what machine and model show."""
+    """A load in orders per second, with the figures of machine and model."""
 
     rate: float
     machine: Figures

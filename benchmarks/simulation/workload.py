@@ -1,4 +1,4 @@
-"""The events of an order and their handlers: what the model has to carry."""
+"""The events of an order, and their handlers."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from django.conf import settings
 ROOT = Path(settings.BASE_DIR)
 FOLDERS = (
     "api",
+    "benchmarks",
     "inventory",
     "notifications",
     "orders",
@@ -27,8 +28,8 @@ FOLDERS = (
     "webhooks",
 )
 PAGES = ("README.md", "docs/*.md", "docs/how-to/*.md", "docs/migrate/*.md", "docs/reference/*.md")
-#: Pages that are generated from the events' docstrings, or about figures and not about use.
-OTHER_PAGES = {"events.md", "performance.md", "reliability.md"}
+#: Pages about figures and tests, and not about use.
+OTHER_PAGES = {"performance.md", "reliability.md"}
 
 #: Metaphors for emit, log, subscribe, health and again.
 FORBIDDEN = re.compile(
@@ -58,6 +59,12 @@ def docstrings_and_comments() -> str:
     files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
     texts = (text for path in files if "migrations" not in path.parts for text in texts_of(path))
     return "\n\n".join(texts)
+
+
+def of_tests() -> str:
+    """Return docstrings and comments of the tests, without the words of this file."""
+    files = (path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__))
+    return "\n\n".join(text for path in files for text in texts_of(path))
 
 
 def pages() -> str:
@@ -116,6 +123,11 @@ class TestTheLanguage:
 
     def test_has_short_sentences(self, texts):
         assert words_in_a_sentence(texts()) <= MOST_WORDS_IN_A_SENTENCE
+
+
+class TestTheTests:
+    def test_have_no_metaphor_for_a_standard_term(self):
+        assert in_1000_words(FORBIDDEN, of_tests()) <= MOST_FORBIDDEN
 
 
 class TestATextForUsers:

@@ -1,4 +1,4 @@
-"""django-jaiminho, as its documentation says; keep-order is the mode that stores what is sent."""
+"""django-jaiminho, as its documentation says; keep-order is the mode that stores each event."""
 
 from benchmarks.project.base import *  # noqa: F403  all that the sides share
 

@@ -1,4 +1,4 @@
-"""An order, and what a handler did about it; neither is ever updated."""
+"""An order, and the effect of its handler. Neither is ever updated."""
 
 from __future__ import annotations
 

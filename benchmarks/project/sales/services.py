@@ -1,4 +1,4 @@
-"""What every side's handler does."""
+"""The work of every side's handler."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from outbox import subscribe
 
 @subscribe("ours.OrderPlaced")
 def pack_order(order_id: UUID) -> None:
-    """Do nothing: what is measured is the way to here."""
+    """Do nothing: the way to this call is measured."""
 
 
 @subscribe("ours.OrderPlaced")
