@@ -29,7 +29,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos cluster mutants model bench simulate lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos cluster mutants model bench profile simulate lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -162,6 +162,9 @@ model: install  ## compare the engine with its model on random sequences of step
 # ARGS=--quick takes five minutes; ARGS="--only drain latency": see docs/performance.md.
 bench: install  ## measure the outbox and its alternatives
 	@$(RUN) -m benchmarks $(ARGS)
+
+profile: install  ## profile relay, worker and web with py-spy, and draw flame graphs; ARGS=drain for one of them
+	@$(RUN) -m benchmarks.profiling $(ARGS)
 
 simulate: install  ## simulate many machines with measured costs, for docs/scale.md; ARGS=--validate compares with this machine
 	@$(RUN) -m benchmarks.simulate $(ARGS)

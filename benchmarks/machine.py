@@ -52,9 +52,13 @@ def _busy_seconds() -> float:
 
 def _own_seconds() -> float:
     """Return the processor time of this process, its descendants, and those that have ended."""
-    own = psutil.Process()
+    return tree_seconds(psutil.Process())
+
+
+def tree_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process and its descendants, also those that have ended."""
     total = 0.0
-    for one in (own, *own.children(recursive=True)):
+    for one in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             total += sum(one.cpu_times()[:4])  # user, system, and both of its ended children
     return total

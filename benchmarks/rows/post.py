@@ -31,11 +31,13 @@ def measure(ground: Ground, quick: bool) -> Result:
     with ground.stage(SHOP) as stage:
         stage.run("-m", "shop.up.setup")
         token = json.loads((stage.folder / "credentials.json").read_text())["alice"]["token"]
-        port = _web(stage, "web")
+        port = start_web(stage, "web")
         order = partial(throughput, orders, customers=CUSTOMERS, token=token)
         sides = {
             "with events": partial(order, port=port),
-            "without": partial(order, port=_web(stage, "silent", DJANGO_SETTINGS_MODULE=SILENT)),
+            "without": partial(
+                order, port=start_web(stage, "silent", DJANGO_SETTINGS_MODULE=SILENT)
+            ),
         }
         rates = in_turn(sides, repeats=repeats, warm_ups=warm_ups)
         _require_events(stage, orders * (rounds(repeats) + warm_ups))
@@ -44,7 +46,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     return _result(rates, waits)
 
 
-def _web(stage: Stage, name: str, **environment: str) -> int:
+def start_web(stage: Stage, name: str, **environment: str) -> int:
     """Start a web process as `make up` does; return its port."""
     port = free_port()
     gunicorn = [sys.executable, "-m", "gunicorn", "shop.wsgi"]
