@@ -62,12 +62,14 @@ def _placed(
 
 
 def _element(box: _Box, left: float, width: float, top: float, total: int) -> str:
-    share = f"{box.name}: {box.samples / total:.1%} of the samples"
-    colour = _COLOURS[sum(map(ord, box.name)) % len(_COLOURS)]
+    # A name that py-spy read while it changed may contain characters that XML forbids.
+    name = "".join(letter if letter.isprintable() else "?" for letter in box.name)
+    share = f"{name}: {box.samples / total:.1%} of the samples"
+    colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
     rect = svg.element(
         "rect", x=left, y=top, width=max(width - 0.5, 0.5), height=ROW - 1, fill=colour
     )
     letters = int((width - 6) / (SIZE * 0.62))
-    short = box.name if len(box.name) <= letters else box.name[: max(letters - 1, 0)] + "…"
+    short = name if len(name) <= letters else name[: max(letters - 1, 0)] + "…"
     words = [svg.text(short, x=left + 3, y=top + ROW - 5)] if letters > 3 else []
     return svg.element("g", svg.element("title", share), rect, *words)

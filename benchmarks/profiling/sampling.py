@@ -49,7 +49,6 @@ def sampled(pid: int) -> Iterator[Stacks]:
             "raw",
             "--subprocesses",
             "--gil",
-            "--nonblocking",
             "--rate",
             str(RATE),
         ]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -73,6 +74,11 @@ class TestAFlameGraph:
 
     def test_escapes_names(self):
         assert "c &lt;d&gt;" in self.widths()
+
+    def test_is_valid_xml_whatever_py_spy_has_read(self):
+        stacks: sampling.Stacks = Counter({("a\x01b",): 1})
+
+        ElementTree.fromstring(flames.drawn(stacks, label="test"))
 
     def test_leaves_out_boxes_that_are_too_narrow(self):
         stacks: sampling.Stacks = Counter({("a",): 100_000, ("b",): 1})
