@@ -84,10 +84,14 @@ class Heartbeats:
                 return self._seen(row)
         return LastSeen()
 
+    def failing_relays(self) -> list[LastSeen]:
+        """Return the relays that run and whose latest pass failed."""
+        relays = (self._seen(row) for row in self._rows if row.kind == Kind.RELAY)
+        return [one for one in relays if one.is_fresh and one.failure]
+
     def failing_relay(self) -> LastSeen | None:
         """Return a relay that runs and whose latest pass failed; None without one."""
-        relays = (self._seen(row) for row in self._rows if row.kind == Kind.RELAY)
-        return next((one for one in relays if one.is_fresh and one.failure), None)
+        return next(iter(self.failing_relays()), None)
 
     def has_working_relay(self) -> bool:
         """Return whether a relay runs whose latest pass succeeded."""
