@@ -32,6 +32,15 @@ DEMAND = [
         ),
     ),
     Mutant(
+        name="workers-beyond-the-window",
+        without="an autoscaler starts more workers than the window of a handler lets run",
+        edits=(Edit(FILE, "min(number * mean / target, most)", "number * mean / target"),),
+        noticed_by=(
+            f"{TESTS}TestTheWantedNumber::test_is_limited_by_the_window_of_each_handler",
+            f"{TESTS}TestTheWantedNumber::test_is_limited_by_the_batches_of_a_bulk_handler",
+        ),
+    ),
+    Mutant(
         name="queue-without-a-worker",
         without="a queue with due deliveries and without a worker is not reported",
         edits=(
