@@ -84,7 +84,8 @@ def _canaries(
         if app is None or not has_outbox(app):  # a finding of the broker or the settings
             return ()
         names = processes.all_queues(using=using) if wanted is None else wanted
-        return processes.examine_queues(names, timeout=timeout, using=using)
+        is_probe = wanted is not None
+        return processes.examine_queues(names, is_probe=is_probe, timeout=timeout, using=using)
 
     return {"queues": part}
 

@@ -14,11 +14,13 @@ from django.utils.translation import gettext as _
 from outbox.conf import conf
 from outbox.models import Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats
+from outbox.monitor.unserved import idle_queues
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names, notifications
 from outbox.transports.base import QUEUE
 
 from .findings import Finding, error, ok, warning
+from .processes import without_need
 
 _WAKE_UP = "wake-up"
 
@@ -35,8 +37,11 @@ def examine_queues(wanted: Collection[str] | None, *, using: str) -> Iterator[Fi
     known, found = handlers_queues(using=using), Heartbeats(using=using)
     # The relay's own queue has no messages here. The part "relay" examines it.
     relays = {QUEUE} - known
-    for queue in sorted(set(known if wanted is None else wanted) - relays):
-        yield _queue(queue, found)
+    examined = set(known if wanted is None else wanted) - relays
+    # A probe asks for a process of each queue, even if no delivery waits for one.
+    idle = idle_queues(examined, found, using=using) if wanted is None else set()
+    for queue in sorted(examined):
+        yield without_need(queue) if queue in idle else _queue(queue, found)
 
 
 def handlers_queues(*, using: str) -> set[str]:

@@ -19,7 +19,9 @@ from outbox import clock
 from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Delivery, Heartbeat, Subscription
+from outbox.monitor.conditions import OVERDUE_AFTER
 from outbox.monitor.health import Heartbeats, failure_text
+from outbox.monitor.unserved import idle_queues
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -157,8 +159,17 @@ def all_queues(*, using: str) -> set[str]:
     return {QUEUE, *rows.values_list("queue", flat=True)}.union(*queues_of_code().values())
 
 
-def examine_queues(queues: Collection[str], *, timeout: float, using: str) -> Iterator[Finding]:
-    """Send a canary by Celery through each queue, and wait up to `timeout` s for the answers."""
+def examine_queues(
+    queues: Collection[str], *, is_probe: bool = False, timeout: float, using: str
+) -> Iterator[Finding]:
+    """Send a canary by Celery through each queue, and wait up to `timeout` s for the answers.
+
+    Args:
+        queues: their names.
+        is_probe: each queue has to have a worker, even if no delivery waits for one.
+        timeout: seconds.
+        using: the outbox's database alias.
+    """
     from outbox.tasks import send_canary  # it needs Celery
 
     nonce = uuid4().hex
@@ -175,8 +186,18 @@ def examine_queues(queues: Collection[str], *, timeout: float, using: str) -> It
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)
+    idle = set() if is_probe else idle_queues(queues, Heartbeats(using=using), using=using)
     for queue in sorted(waiting):
-        yield _judged(queue, is_answered=queue in answered, timeout=timeout, using=using)
+        if queue in idle - answered:
+            yield without_need(queue)
+        else:
+            yield _judged(queue, is_answered=queue in answered, timeout=timeout, using=using)
+
+
+def without_need(queue: str) -> Finding:
+    """Return the finding about a queue that has no worker and needs none."""
+    text = _("It has no worker and needs none: no delivery has waited for one for over %(span)s.")
+    return ok(f"queue {queue}", text % {"span": span(OVERDUE_AFTER)})
 
 
 def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:

@@ -293,6 +293,12 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         [((part.value,), _age(found.latest(part))) for part in parts],
     )
     yield Family(
+        "outbox_relays_failing",
+        "gauge",
+        "Relays with a recent heartbeat whose every pass fails.",
+        samples=[((), len(found.failing_relays()))],
+    )
+    yield Family(
         "outbox_worker_last_seen_seconds",
         "gauge",
         "Seconds since the latest heartbeat of a worker of the queue; +Inf without one.",

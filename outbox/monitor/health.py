@@ -5,7 +5,7 @@ No network requests: processes store their heartbeats, and only this module read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ from outbox.transports.base import QUEUE
 
 from .consumers import ConsumerStatus, consumer_statuses
 from .failures import FailureGroup
+from .unserved import idle_queues
 
 Kind = Heartbeat.Kind
 
@@ -83,10 +84,14 @@ class Heartbeats:
                 return self._seen(row)
         return LastSeen()
 
+    def failing_relays(self) -> list[LastSeen]:
+        """Return the relays that run and whose latest pass failed."""
+        relays = (self._seen(row) for row in self._rows if row.kind == Kind.RELAY)
+        return [one for one in relays if one.is_fresh and one.failure]
+
     def failing_relay(self) -> LastSeen | None:
         """Return a relay that runs and whose latest pass failed; None without one."""
-        relays = (self._seen(row) for row in self._rows if row.kind == Kind.RELAY)
-        return next((one for one in relays if one.is_fresh and one.failure), None)
+        return next(iter(self.failing_relays()), None)
 
     def has_working_relay(self) -> bool:
         """Return whether a relay runs whose latest pass succeeded."""
@@ -173,9 +178,10 @@ class PartHealth:
     Attributes:
         part: "relay", "beat", "broker", "database", "queue", "source", "consumer" or "handlers".
         queue: name of the queue, source or consumer; "" for other parts.
-        is_on: whether its latest heartbeat is recent enough. Of the relay: no process that runs
-            fails with every pass, either. Of a consumer: it settles in time. Of handlers: none is
-            failing.
+        is_on: whether its latest heartbeat is recent enough. Of a queue: it has a worker, or needs
+            none, since no delivery has waited for one for over a minute; the relay's own queue
+            always needs one. Of the relay: no process that runs fails with every pass, either. Of
+            a consumer: it settles in time. Of handlers: none is failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
         is_failing: it has a recent heartbeat, and does not work.
@@ -208,7 +214,9 @@ def health_of_parts(
     has_failures: bool = True,
     using: str | None = None,
 ) -> list[PartHealth]:
-    """Return the health of each part; cost: two small queries, and two if sinks have consumers.
+    """Return the health of each part.
+
+    Cost: two small queries, one if a queue has no worker, and two if sinks have consumers.
 
     Args:
         failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
@@ -228,7 +236,7 @@ def health_of_parts(
         _relay(found, has_failures=has_failures),
         *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
-        *(_queue(queue, found) for queue in sorted(queues)),
+        *_queues(queues, found, using=using),
         *(_source(name, found) for name in received_sources()),
         *_consumers(active, using=using),
         *([] if failing is None else [_handlers(failing)]),
@@ -267,12 +275,18 @@ def _part(kind: str, found: Heartbeats) -> PartHealth:
     return PartHealth(part=kind, is_on=seen.is_fresh, seen_at=seen.at, text=text)
 
 
-def _queue(queue: str, found: Heartbeats) -> PartHealth:
-    seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
-    text = _silence(seen, found.now)
-    if fresh:
-        text = ngettext("%d worker", "%d workers", fresh) % fresh
-    return PartHealth(part="queue", queue=queue, is_on=bool(fresh), seen_at=seen.at, text=text)
+def _queues(queues: Collection[str], found: Heartbeats, *, using: str) -> Iterator[PartHealth]:
+    """Yield the health of each queue, by name."""
+    idle = idle_queues(queues, found, using=using)
+    for queue in sorted(queues):
+        seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
+        text = _("no worker, and none is needed")
+        if fresh:
+            text = ngettext("%d worker", "%d workers", fresh) % fresh
+        elif queue not in idle:
+            text = _silence(seen, found.now)
+        is_on = bool(fresh) or queue in idle
+        yield PartHealth(part="queue", queue=queue, is_on=is_on, seen_at=seen.at, text=text)
 
 
 def _source(name: str, found: Heartbeats) -> PartHealth:

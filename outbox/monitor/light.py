@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -41,14 +41,11 @@ def light(*, using: str | None = None) -> Light:
 
 def _troubles(using: str) -> Iterator[Light]:
     if silent := [part for part in health_of_parts(using=using) if not part.is_on]:
-        owing = _owing_queues(using)
-        silent = [part for part in silent if part.part != "queue" or part.queue in owing]
+        text = ngettext("%d part silent", "%d parts silent", len(silent)) % len(silent)
         if len(silent) == 1:
             text = _("%s failing") if silent[0].is_failing else _("%s silent")
-            yield Light(Condition.DEAD, text % silent[0].name)
-        elif silent:
-            text = ngettext("%d part silent", "%d parts silent", len(silent))
-            yield Light(Condition.DEAD, text % len(silent))
+            text %= silent[0].name
+        yield Light(Condition.DEAD, text)
     rows = Delivery.objects.using(using)
     if rows.filter(state=State.DEAD).exists():
         yield Light(Condition.DEAD, _("dead letters"))
@@ -66,12 +63,3 @@ def _has_failed(rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery, A
     attempts = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
     with_outcome = rows.annotate(latest=Subquery(attempts.values("outcome")[:1]))
     return with_outcome.filter(latest__isnull=False).exclude(latest__in=Attempt.PUBLISHED_BEFORE)
-
-
-def _owing_queues(using: str) -> set[str]:
-    """Return the queues with deliveries that a worker has to run."""
-    mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
-    rows = Subscription.objects.using(using).filter(
-        Exists(mine.filter(state=State.PENDING)) | Exists(mine.filter(state=State.SENT))
-    )
-    return set(rows.order_by().values_list("queue", flat=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 ALERTS_TESTS = "tests/outbox/alerts/"
 CLAIMS = f"{ALERTS_TESTS}test_claims.py::"
@@ -40,6 +40,35 @@ ALERTS = [
             Edit("outbox/alerts/claims.py", "now < known.until <= possible", "now < known.until"),
         ),
         noticed_by=(f"{CLAIMS}TestTheClockThatGoesBack::test_does_not_prevent_checks",),
+    ),
+    Mutant(
+        name="claim-of-an-earlier-release",
+        without="during a deploy, a process takes the claim of one of an earlier release",
+        edits=(
+            Edit(
+                "outbox/alerts/sending.py",
+                "                longest=longest_seconds(self._channel),"
+                "  # as earlier releases took it\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{CLAIMS}TestTheClaimOfAChannel::test_of_an_earlier_release_is_left_to_it",),
+    ),
+    Mutant(
+        name="names-after-a-lost-session",
+        without="the thread of alerts names no user after one lost session, until its process ends",
+        edits=(
+            Edit(
+                "outbox/monitor/people.py",
+                "        drop_broken_connection(using=users.db)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/monitor/test_people.py::TestUsersInAnotherDatabase"
+            "::test_are_read_again_after_a_lost_session",
+        ),
+        database=POSTGRESQL,
     ),
     Mutant(
         name="claim-of-a-slow-message",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import checks
+from django.utils import timezone
 
 from outbox import doctor, subscribe
 from outbox.admin import periodic
 from outbox.deliveries import heartbeat
 from outbox.doctor import local
 from outbox.management.cli.init import missing
-from outbox.models import Heartbeat
+from outbox.models import Delivery, Heartbeat
 from outbox.monitor.health import Heartbeats, health_of_parts
 from outbox.testing import Outbox
 from outbox.transports import notifications
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.drive import create_deliveries, emit_orders
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -48,13 +51,25 @@ def found(findings: list[doctor.Finding]) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.usefixtures("bill")
 class TestTheDoctor:
-    def test_reports_a_queue_that_no_process_serves(self):
+    def test_reports_a_queue_that_no_process_serves_although_a_delivery_waits(self):
+        emit_orders(1)
+        create_deliveries()
+        Delivery.objects.update(due_at=timezone.now() - timedelta(minutes=2))
         beat(Heartbeat.Kind.WORKER, "parcels")
 
         parts = found(doctor.examine(timeout=0.1))
 
         assert parts["queue bills"] == ("error", "No process serves it.")
         assert parts["relay"] == ("error", "No relay was seen.")
+
+    def test_finds_no_problem_if_no_process_serves_a_queue_without_work(self):
+        parts = found(doctor.examine(timeout=0.1))
+
+        assert parts["queue bills"] == (
+            "ok",
+            "It has no worker and needs none: no delivery has waited for one for over 1 min.",
+        )
+        assert found(doctor.probe(["bills"]))["queue bills"][0] == "error"
 
     def test_finds_no_problem_if_a_process_serves_every_queue(self):
         """Seen to fail with the questions about broker, beat and canaries."""

@@ -62,6 +62,12 @@ def emit_and_deliver(outbox: Outbox, number: int = 1) -> None:
     outbox.deliver_all(raise_errors=False)
 
 
+def let_wait(*, queue: str) -> None:
+    """Let the deliveries of a queue have been due for two minutes."""
+    due = timezone.now() - timedelta(minutes=2)
+    Delivery.objects.filter(subscription__queue=queue).update(state="pending", due_at=due)
+
+
 def text_of(client: Client, url: str = OVERVIEW) -> str:
     response = client.get(url)
     assert response.status_code == 200
@@ -124,7 +130,9 @@ class TestHealth:
         assert [name for name, is_on in self.by_name().items() if not is_on] == [kind]
         assert "silent for 4 min" in {part.text for part in health_of_parts()}
 
-    def test_is_off_for_a_queue_without_worker(self, alive):
+    def test_is_off_for_a_queue_without_worker_for_which_a_delivery_waits(self, outbox, alive):
+        emit_and_deliver(outbox)
+        let_wait(queue="scales")
         sign(Kind.WORKER, queues=["outbox", "labels"])
 
         assert [name for name, is_on in self.by_name().items() if not is_on] == ["queue scales"]
@@ -144,7 +152,7 @@ class TestTheNextStep:
         sign(Kind.WORKER, queues=["outbox", "scales"])
         without_work = advice(admin_client)
         emit_and_deliver(outbox)
-        Delivery.objects.filter(subscription__queue="labels").update(state="pending")
+        let_wait(queue="labels")
 
         assert "Start one with <code>-Q labels</code>" in advice(admin_client)
         assert "labels" not in without_work

@@ -15,6 +15,7 @@ from outbox.alerts import problems
 from outbox.alerts.configuration import LIMITS
 from outbox.alerts.dead_man import silent_parts
 from outbox.deliveries import heartbeat
+from outbox.metrics import families
 from outbox.models import Heartbeat
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.light import light
@@ -171,6 +172,18 @@ class TestARelayWhosePassesFail:
         call_command("outbox", "status", stdout=out, no_color=True)
 
         assert f"relay: {TEXT}" in out.getvalue()
+
+    def test_is_counted_by_the_metrics(self, relay: Relay, monkeypatch: pytest.MonkeyPatch):
+        relay.run(fails=True)
+        Relay(monkeypatch, "other@host").run(fails=False)
+        Relay(monkeypatch, "third@host").run(fails=True)
+        Heartbeat.objects.filter(name="third@host").update(
+            seen_at=timezone.now() - heartbeat.stale_after()
+        )
+
+        found = {one.name: one.samples for one in families(only=["outbox_relays_failing"])}
+
+        assert found == {"outbox_relays_failing": [((), 1)]}
 
     def test_turns_the_light_red(self, relay: Relay):
         relay.run(fails=True)
