@@ -20,6 +20,7 @@ from shared.sign_in import ShortNameMixin
 from storefront import services
 from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
 from storefront.cards import cards_in_use
+from storefront.links import site_origin
 
 
 class BasketForm(forms.Form):
@@ -100,7 +101,7 @@ class ForgottenPasswordForm(PasswordResetForm):
         services.request_new_password(
             address=address,
             user_ids=[user.pk for user in self._accounts(address)],
-            origin=f"{request.scheme}://{request.get_host()}",
+            origin=site_origin(request),
         )
 
     def _accounts(self, address: str) -> list[User]:
