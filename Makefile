@@ -23,7 +23,7 @@ NO_BROWSER := --ignore tests/browser
 
 # Placeholders, so that `make check` can check the settings as in production.
 PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsafe(64))') \
-	ALLOWED_HOSTS=shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
+	ALLOWED_HOSTS=shop.example.com SITE_ORIGIN=https://shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
 	REDIS_URL=rediss://:secret@broker.example.com:6379/0 AMQP_URL= \
 	EMAIL_URL=smtp+tls://shop:secret@mail.example.com:587 \
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret

@@ -10,6 +10,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import validate_host
 
 from shop.proxies import trusted_proxies
 
@@ -23,7 +24,7 @@ def check_production(
     **kwargs: Any,
 ) -> list[CheckMessage]:
     """Return a warning for each setting that suits only a developer's machine."""
-    return [*_database(), *_debug(), *_hosts(), *_broker(), *_email(), *_proxies()]
+    return [*_database(), *_debug(), *_hosts(), *_origin(), *_broker(), *_email(), *_proxies()]
 
 
 def _database() -> list[CheckMessage]:
@@ -58,6 +59,28 @@ def _hosts() -> list[CheckMessage]:
             "ALLOWED_HOSTS contains '*', so anyone may choose the host name in our links.",
             hint="Set ALLOWED_HOSTS to this site's host names, separated by commas.",
             id="shop.W003",
+        )
+    ]
+
+
+def _origin() -> list[CheckMessage]:
+    name = urlsplit(settings.SITE_ORIGIN).hostname or ""
+    if not name:
+        return [
+            Warning(
+                "SITE_ORIGIN is not set, so links in e-mails have the host name of a request.",
+                hint="Set SITE_ORIGIN to this site's scheme and host name, such as "
+                "https://shop.example.com.",
+                id="shop.W009",
+            )
+        ]
+    if validate_host(f"[{name}]" if ":" in name else name, settings.ALLOWED_HOSTS):
+        return []
+    return [
+        Warning(
+            f"The host {name} of SITE_ORIGIN is refused, so no link in an e-mail works.",
+            hint="Add it to ALLOWED_HOSTS, or correct SITE_ORIGIN.",
+            id="shop.W010",
         )
     ]
 

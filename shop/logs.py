@@ -15,12 +15,14 @@ LONGEST_LINE = 300
 
 #: Who has the address of such a page may choose a new password, for an hour.
 _PASSWORD_LINK = re.compile(r"(/new-password/)[^/\s]+/[^/\s?\"']+")
+#: Who has this one may verify somebody else's e-mail address, for three days.
+_VERIFICATION_LINK = re.compile(r"(/account/verify/)[^/\s?\"']+")
 _CORRELATION = f"{{{CORRELATION_HEADER.lower()}}}o"
 
 
 def without_links(text: str) -> str:
-    """Mask the secret parts of links to a new password."""
-    return _PASSWORD_LINK.sub(r"\1***/***", text)
+    """Mask the secret parts of links to a new password, and of links that verify an address."""
+    return _VERIFICATION_LINK.sub(r"\1***", _PASSWORD_LINK.sub(r"\1***/***", text))
 
 
 class AccessFilter(logging.Filter):
@@ -58,7 +60,7 @@ class ClientErrorFilter(logging.Filter):
 
 
 class PersonalDataFilter(logging.Filter):
-    """Mask e-mail addresses and links to a new password in the message and traceback of a record.
+    """Mask e-mail addresses and secret links in the message and traceback of a record.
 
     A library may log its input. Fields of `extra` are not searched. Long numbers stay, since the id
     of a delivery may be one. Texts of failures have their long numbers removed before logging.

@@ -14,6 +14,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
+from storefront import services
+from storefront.account_email import site_origin
 from storefront.error_pages import error_page, post_only
 from storefront.forms import SignInForm, SignUpForm
 from storefront.throttles import SignUpThrottle, wait_of
@@ -37,7 +39,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         why = _("Too many accounts were created from your address. Nothing was changed.")
         return error_page(429, request=request, why=why, wait=wait)
     form = SignUpForm(request.POST or None)
-    if request.method == "POST" and form.is_valid() and (user := _created(form)):
+    if request.method == "POST" and form.is_valid() and (user := _created(form, request)):
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
         # redirect() would take "docs" for the name of a page.
         return HttpResponseRedirect(_next(request))
@@ -45,7 +47,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     return render(request, "storefront/sign_up.html", context)
 
 
-def _created(form: SignUpForm) -> User | None:
+def _created(form: SignUpForm, request: HttpRequest) -> User | None:
     """Return the new account. None: another request, such as a second click, has just created it.
 
     The form checks the name, and then hashes the password, which takes long.
@@ -53,6 +55,7 @@ def _created(form: SignUpForm) -> User | None:
     try:
         with transaction.atomic():
             user: User = form.save()
+            services.request_verification(user=user, origin=site_origin(request))
     except IntegrityError:
         form.add_error("username", form.instance.unique_error_message(User, ["username"]))
         return None

@@ -1,4 +1,4 @@
-"""The event that the storefront emits, and handles itself."""
+"""The events that the storefront emits, and handles itself."""
 
 from __future__ import annotations
 
@@ -22,3 +22,18 @@ class PasswordResetRequested(DomainEvent, key="request_id"):
 
     def in_words(self) -> str:
         return _("New password requested")
+
+
+class VerificationRequested(DomainEvent, key="request_id"):
+    """The e-mail address of an account is to be verified. It carries no address.
+
+    The link goes to the address that the account has by then. It begins with the origin.
+    """
+
+    request_id: UUID
+    user_id: int
+    language: str
+    origin: str
+
+    def in_words(self) -> str:
+        return _("Verification of an e-mail address requested")

@@ -17,9 +17,20 @@ from django.utils.translation import gettext_lazy as _
 
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
 from shared.sign_in import ShortNameMixin
-from storefront import services
+from storefront import services, verification
+from storefront.account_email import site_origin
 from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
 from storefront.cards import cards_in_use
+
+
+def _address_field(**options: Any) -> forms.EmailField:
+    return forms.EmailField(
+        label=_("E-mail address"),
+        max_length=LONGEST_ADDRESS,
+        validators=[MailboxValidator()],
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+        **options,
+    )
 
 
 class BasketForm(forms.Form):
@@ -34,13 +45,7 @@ class CheckoutForm(forms.Form):
     """The card and the address of an order, with its idempotency key."""
 
     key = forms.UUIDField(widget=forms.HiddenInput)
-    email = forms.EmailField(
-        label=_("E-mail address"),
-        help_text=_("For messages about this order."),
-        max_length=LONGEST_ADDRESS,
-        validators=[MailboxValidator()],
-        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
-    )
+    email = _address_field(help_text=_("For messages about this order."))
     card = forms.ChoiceField(label=_("Card"), widget=forms.RadioSelect)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,16 +77,33 @@ class SignInForm(ShortNameMixin, AuthenticationForm):
 class SignUpForm(UserCreationForm):  # type: ignore[type-arg]  # generic in stubs only
     """A new customer: name, e-mail address and password."""
 
-    email = forms.EmailField(
-        label=_("E-mail address"),
-        max_length=LONGEST_ADDRESS,
-        validators=[MailboxValidator()],
-        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
-    )
+    email = _address_field()
 
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username", "email")
+
+
+class ChangeAddressForm(forms.Form):
+    """Another e-mail address for an account, with the present password."""
+
+    email = _address_field()
+    password = forms.CharField(
+        label=_("Password"),
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        """Refuse a wrong password."""
+        password: str = self.cleaned_data["password"]
+        if not self.user.check_password(password):
+            raise forms.ValidationError(_("Your password is wrong. Give the present one."))
+        return password
 
 
 class ForgottenPasswordForm(PasswordResetForm):
@@ -100,13 +122,18 @@ class ForgottenPasswordForm(PasswordResetForm):
         services.request_new_password(
             address=address,
             user_ids=[user.pk for user in self._accounts(address)],
-            origin=f"{request.scheme}://{request.get_host()}",
+            origin=site_origin(request),
         )
 
     def _accounts(self, address: str) -> list[User]:
-        """Return the accounts of an e-mail: the oldest first, all with one spelling of the address.
+        """Return the accounts of an e-mail, all with one spelling of the address.
 
         The given spelling is preferred. Capitals in the name of a mailbox may matter to its server.
+        Accounts with a verified address come first, and then the oldest ones.
         """
-        found = sorted(self.get_users(address), key=lambda one: (one.email != address, one.pk))
+        users = list(self.get_users(address))
+        verified = verification.verified_among(users)
+        found = sorted(
+            users, key=lambda one: (one.email != address, one.pk not in verified, one.pk)
+        )
         return [one for one in found if one.email == found[0].email][: services.MOST_LINKS]

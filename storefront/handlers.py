@@ -1,4 +1,4 @@
-"""The subscription of the storefront."""
+"""The subscriptions of the storefront."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from outbox import Receipt, subscribe
 from shared.mail import LEASE
-from storefront import password_email
+from storefront import password_email, verification_email
 
 #: The queue of all e-mails.
 SMTP = "notifications.smtp"
@@ -24,5 +24,20 @@ def send_password_link(
 ) -> None:
     if not password_email.is_too_late(emitted_at):
         password_email.send(user_ids, language=language, origin=origin, event_id=event_id)
+    with receipt:
+        pass  # only the receipt is stored
+
+
+@subscribe("storefront.VerificationRequested", atomic=False, queue=SMTP, lease=LEASE)
+def send_verification_link(
+    user_id: int,
+    language: str,
+    origin: str,
+    event_id: UUID,
+    emitted_at: datetime,
+    receipt: Receipt,
+) -> None:
+    if not verification_email.is_too_late(emitted_at):
+        verification_email.send(user_id, language=language, origin=origin, event_id=event_id)
     with receipt:
         pass  # only the receipt is stored

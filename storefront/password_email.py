@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import smtplib
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -18,10 +16,9 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
-from shared.mail import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable
+from storefront import account_email
 from storefront.services import MOST_LINKS
-
-logger = logging.getLogger(__name__)
 
 
 def is_too_late(requested_at: datetime) -> bool:
@@ -32,26 +29,19 @@ def is_too_late(requested_at: datetime) -> bool:
 def send(user_ids: Sequence[int], *, language: str, origin: str, event_id: UUID) -> None:
     """Send one e-mail with a link for each of these users, under the same Message-ID each time.
 
-    A permanent refusal of the address is logged as a warning: a repetition would not help.
-
     Args:
         user_ids: of users with the same address, the most important first.
         origin: scheme and host of the site, such as "https://shop.example.com".
 
     Raises:
-        OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
+        OSError: as `account_email.send`.
     """
     users = _users(user_ids)
     if not users or not is_sendable(users[0].email):
         return
     with translation.override(language):
-        message = _message(users, origin, f"<{event_id}@{sender_domain()}>")
-    try:
-        message.send()
-    except smtplib.SMTPRecipientsRefused as refusal:
-        if any(code < 500 for code, _text in refusal.recipients.values()):
-            raise
-        logger.warning("The mail server refuses the address of the account user:%s.", users[0].pk)
+        message = _message(users, origin, event_id)
+    account_email.send(message, users[0])
 
 
 def _users(user_ids: Sequence[int]) -> list[User]:
@@ -62,7 +52,7 @@ def _users(user_ids: Sequence[int]) -> list[User]:
     return [user for user in users if user.email == users[0].email][:MOST_LINKS]
 
 
-def _message(users: Sequence[User], origin: str, message_id: str) -> EmailMessage:
+def _message(users: Sequence[User], origin: str, event_id: UUID) -> EmailMessage:
     link = _("Account %(name)s:\n    %(url)s\n")
     links = [
         link % {"name": printable(user.get_username()), "url": origin + _path(user)}
@@ -73,15 +63,11 @@ def _message(users: Sequence[User], origin: str, message_id: str) -> EmailMessag
         "Choose it within an hour:\n\n%(links)s\n"
         "If it was not you, ignore this e-mail. Your password has not changed.\n"
     )
-    return EmailMessage(
+    return account_email.message_to(
+        users[0],
         subject=_("Choose a new password"),
-        body=text % {"links": "\n".join(links)},
-        to=[users[0].email],
-        headers={
-            "Message-ID": message_id,
-            "Content-Language": translation.get_language(),
-            "Auto-Submitted": "auto-generated",
-        },
+        text=text % {"links": "\n".join(links)},
+        event_id=event_id,
     )
 
 

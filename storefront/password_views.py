@@ -1,11 +1,10 @@
-"""A customer's account, the change of its password, and a new password by e-mail."""
+"""The change of a customer's password, and a new password by e-mail."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import User
@@ -16,25 +15,17 @@ from django.contrib.auth.views import (
     PasswordResetView,
 )
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_safe
 
+from storefront import services
 from storefront.error_pages import error_page
 from storefront.forms import ForgottenPasswordForm
 from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle, wait_of
 
 SIGN_IN = "storefront:sign_in"
 FORM = "storefront/account_form.html"
-
-
-@require_safe
-@login_required(login_url=SIGN_IN)
-def account(request: HttpRequest) -> HttpResponse:
-    """Show the name and the e-mail address of the customer."""
-    return render(request, "storefront/account.html")
 
 
 class ChangePassword(LoginRequiredMixin, PasswordChangeView):
@@ -100,6 +91,7 @@ class NewPassword(PasswordResetConfirmView):
         return user
 
     def form_valid(self, form: SetPasswordForm[User]) -> HttpResponse:
-        """Say that the password is changed."""
+        """Say that the password is changed. The link has verified the address, too."""
+        services.verify_address(user=form.user)
         messages.success(self.request, _("Your password is changed. Sign in with it."))
         return super().form_valid(form)

@@ -1,4 +1,4 @@
-"""What a customer does in the storefront: place and cancel orders, and request a new password.
+"""What a customer does in the storefront: orders, a new password, and the e-mail address.
 
 Orders are placed and cancelled through the API.
 """
@@ -9,14 +9,15 @@ import time
 from collections.abc import Mapping
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from django.utils.translation import get_language
 
 from outbox import emit
-from storefront import api_client
-from storefront.events import PasswordResetRequested
+from storefront import api_client, verification
+from storefront.events import PasswordResetRequested, VerificationRequested
 
 #: Codes of the API for a key that has placed an order already.
 PLACED_BEFORE = {"idempotency_key_reused", "idempotency_answer_gone"}
@@ -81,9 +82,7 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
         user_ids: of at most MOST_LINKS users with the same address.
         origin: scheme and host of the site.
     """
-    about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"
-    digest = salted_hmac("storefront.request_new_password", about, algorithm="sha256").digest()
-    request_id = UUID(bytes=digest[:16])
+    request_id = _request_id("storefront.request_new_password", address)
     event = PasswordResetRequested(
         request_id=request_id,
         user_ids=user_ids,
@@ -91,3 +90,40 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
         origin=origin,
     )
     emit(event, dedupe_key=str(request_id))
+
+
+@transaction.atomic
+def request_verification(*, user: User, origin: str) -> None:
+    """Request one e-mail with a link to the address of an account; one in ONE_EMAIL_IN seconds.
+
+    Args:
+        origin: scheme and host of the site.
+    """
+    request_id = _request_id("storefront.request_verification", user.email)
+    event = VerificationRequested(
+        request_id=request_id,
+        user_id=user.pk,
+        language=get_language() or "en",
+        origin=origin,
+    )
+    emit(event, dedupe_key=str(request_id))
+
+
+@transaction.atomic
+def change_address(*, user: User, address: str, origin: str) -> None:
+    """Change the e-mail address of an account, and request its verification."""
+    user.email = address
+    user.save(update_fields=["email"])
+    if not verification.is_verified(user):
+        request_verification(user=user, origin=origin)
+
+
+def verify_address(*, user: User) -> None:
+    """Record that the e-mail address of an account is verified."""
+    verification.record(user)
+
+
+def _request_id(purpose: str, address: str) -> UUID:
+    """Return the same id for all requests for an address in ONE_EMAIL_IN seconds."""
+    about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"
+    return UUID(bytes=salted_hmac(purpose, about, algorithm="sha256").digest()[:16])

@@ -30,15 +30,24 @@ class PasswordResetThrottle(_ByAddress):
     rate = "10/hour"
 
 
-class PasswordChangeThrottle(SimpleRateThrottle):
+class _ByUser(SimpleRateThrottle):
+    def get_cache_key(self, request: Request, view: APIView | None) -> str:
+        """Return the key of the count of the user."""
+        return f"{self.scope}_{request.user.pk}"
+
+
+class PasswordChangeThrottle(_ByUser):
     """Limit on guesses of the present password in one account."""
 
     scope = "password_change"
     rate = "10/hour"
 
-    def get_cache_key(self, request: Request, view: APIView | None) -> str:
-        """Return the key of the count of the user."""
-        return f"{self.scope}_{request.user.pk}"
+
+class VerificationThrottle(_ByUser):
+    """Limit on requests for a link to the address of one account."""
+
+    scope = "verification"
+    rate = "5/hour"
 
 
 def wait_of(throttle: type[SimpleRateThrottle], request: HttpRequest) -> float | None:

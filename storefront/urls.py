@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from storefront import account_views, order_views, password_views, views
+from storefront import account_views, address_views, order_views, password_views, views
 
 app_name = "storefront"
 
@@ -18,7 +18,10 @@ urlpatterns = [
     path("orders/<uuid:pk>/status/", order_views.order_status, name="order_status"),
     path("orders/<uuid:pk>/cancel/", order_views.cancel, name="cancel"),
     path("orders/<uuid:pk>/again/", order_views.order_again, name="order_again"),
-    path("account/", password_views.account, name="account"),
+    path("account/", address_views.account, name="account"),
+    path("account/address/", address_views.ChangeAddress.as_view(), name="change_address"),
+    path("account/verify/", address_views.send_verification, name="send_verification"),
+    path("account/verify/<str:token>/", address_views.verify_address, name="verify_address"),
     path("account/password/", password_views.ChangePassword.as_view(), name="change_password"),
     path(
         "account/new-password/",

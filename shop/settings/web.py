@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,6 +23,15 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
 # ALLOWED_HOSTS: the host names of this site, separated by commas.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+# SITE_ORIGIN: scheme and host with which links in e-mails begin, such as https://shop.example.com.
+SITE_ORIGIN = env.str("SITE_ORIGIN", default="")
+SITE_ORIGIN = SITE_ORIGIN.rstrip("/")
+if SITE_ORIGIN and not re.fullmatch(r"https?://[^\s/?#@]+", SITE_ORIGIN):
+    raise ImproperlyConfigured(
+        f"SITE_ORIGIN is {SITE_ORIGIN!r}. Give a scheme and a host, such as "
+        "https://shop.example.com, without a path."
+    )
 
 # CSRF_TRUSTED_ORIGINS: origins with scheme, needed if a proxy changes the host name.
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])

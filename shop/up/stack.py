@@ -112,7 +112,7 @@ def _supervise(
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
     """Return the variables for our programs (environment) and for other processes (run.json)."""
-    names = ("DATABASE_URL", "BANK_URL", "BANK_WEBHOOK_SECRETS")
+    names = ("DATABASE_URL", "BANK_URL", "BANK_WEBHOOK_SECRETS", "SITE_ORIGIN")
     given = {name: os.environ[name] for name in names if name in os.environ}
     return {
         "BANK_URL": f"http://{HOST}:{bank_port}",
@@ -120,6 +120,7 @@ def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -
         "BANK_WEBHOOK_SECRETS": secrets.token_urlsafe(24),
         "DEBUG": "true",
         "PORT": str(port),
+        "SITE_ORIGIN": f"http://{HOST}:{port}",
         "UP_CONTROL": str(options.data / CONTROL),
         **chosen.variables,
         **given,

@@ -24,6 +24,7 @@ PUBLIC = {
     "storefront:password_link_sent",
     "storefront:sign_in",
     "storefront:sign_up",
+    "storefront:verify_address",  # as new_password
 }
 #: For all staff, whatever their permissions: their own account, and a page that lists their models.
 FOR_STAFF = {
@@ -41,6 +42,7 @@ FOR_OWNERS = {
     "orders:order",
     "orders:timeline",
     "storefront:account",
+    "storefront:change_address",
     "storefront:change_password",
     "storefront:order",
     "storefront:order_status",
@@ -52,6 +54,7 @@ FOR_OWNERS = {
 #: Those of these that list rows, or show the account: everybody else sees none, or their own.
 LISTS = {
     "storefront:account",
+    "storefront:change_address",
     "storefront:change_password",
     "orders:orders",
     "storefront:orders",
@@ -79,6 +82,7 @@ FOR_NOBODY = {
     "storefront:change_basket",
     "storefront:checkout",  # it leads to an empty basket
     "storefront:order_again",
+    "storefront:send_verification",
     "storefront:sign_out",
     "second_factor:recovery_codes",
     "second_factor:remove",

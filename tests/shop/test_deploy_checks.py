@@ -18,6 +18,7 @@ def production(settings):
     settings.DEBUG = False
     settings.ALLOWED_HOSTS = ["shop.example.com"]
     settings.CELERY_BROKER_URL = "rediss://:secret@broker.example.com:6379/0"
+    settings.SITE_ORIGIN = "https://shop.example.com"
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.BEHIND_PROXY, settings.TRUSTED_PROXIES = True, ["10.0.0.0/8", "fd00::/8", "unix"]
     yield monkey
@@ -43,6 +44,8 @@ class TestTheDeploymentChecks:
             ("DATABASES", SQLITE, "shop.W001", "Set DATABASE_URL to postgres://"),
             ("DEBUG", True, "shop.W002", "set DEBUG=false"),
             ("ALLOWED_HOSTS", ["*"], "shop.W003", "Set ALLOWED_HOSTS to"),
+            ("SITE_ORIGIN", "", "shop.W009", "Set SITE_ORIGIN to this site's scheme and host name"),
+            ("SITE_ORIGIN", "https://example.org", "shop.W010", "Add it to ALLOWED_HOSTS"),
             ("CELERY_BROKER_URL", "redis://broker:6379/0", "shop.W004", "into REDIS_URL"),
             ("CELERY_BROKER_URL", "amqp://broker/", "shop.W004", "Give the broker a password"),
             ("TRUSTED_PROXIES", [], "shop.W006", "Set TRUSTED_PROXIES to the addresses"),

@@ -19,6 +19,7 @@ from outbox.transports.base import QUEUE
 PRODUCTION = {
     "SECRET_KEY": "a-key-that-is-long-enough-0123456789-and-has-many-letters",
     "ALLOWED_HOSTS": "shop.example.com",
+    "SITE_ORIGIN": "https://shop.example.com",
     "DATABASE_URL": "postgres://shop:secret@db.example.com:5432/shop",
     "REDIS_URL": "rediss://:secret@broker.example.com:6379/0",
     "EMAIL_URL": "smtp+tls://shop:secret@mail.example.com:587",
@@ -232,6 +233,23 @@ class TestSeveralHosts:
         answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **given)
 
         assert answer.returncode == 0, answer.stderr
+
+
+class TestTheOriginOfTheSite:
+    @pytest.mark.parametrize(
+        "text",
+        ["shop.example.com", "https://", "https://shop.example.com/shop", "ftp://shop", "//shop"],
+    )
+    def test_has_a_scheme_and_a_host_only(self, tmp_path, text):
+        answer = manage(tmp_path, "check", SITE_ORIGIN=text)
+
+        assert answer.returncode == 1
+        assert f"SITE_ORIGIN is '{text.rstrip('/')}'. Give a scheme and a host" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("text", ["https://shop.example.com/", "http://[::1]:8000"])
+    def test_may_end_with_a_slash_and_have_a_port(self, tmp_path, text):
+        assert setting(tmp_path, "SITE_ORIGIN", SITE_ORIGIN=text) == text.rstrip("/")
 
 
 class TestProduction:

@@ -206,6 +206,35 @@ class TestARequestForANewPassword:
         assert mail["To"] == other.email
         assert re.findall(r"Account (\S+):", str(mail.get_content())) == ["other"]
 
+    def test_leads_to_the_origin_of_the_settings(
+        self, alice: User, outbox: Outbox, mail_server: MailServer, settings: Any
+    ):
+        settings.SITE_ORIGIN = "https://shop.example.com"
+        ask(host="localhost:666")
+
+        outbox.deliver_all(only="storefront")
+
+        text = str(mail_server.taken[0].get_content())
+        assert "https://shop.example.com/account/new-password/" in text
+        assert "localhost" not in text
+
+    @pytest.mark.parametrize("host", ["localhost:666", "LOCALHOST:666", "localhost.:666"])
+    def test_without_that_setting_leads_to_the_name_of_the_request_at_no_port_of_it(
+        self, alice: User, settings: Any, host: str
+    ):
+        settings.ALLOWED_HOSTS = ["localhost"]
+        ask(host=host)
+
+        assert Event.objects.get().payload["origin"] == "http://localhost"
+
+    def test_without_that_setting_keeps_the_brackets_of_an_ipv6_address(
+        self, alice: User, settings: Any
+    ):
+        settings.ALLOWED_HOSTS = ["[::1]"]
+        ask(host="[::1]:666")
+
+        assert Event.objects.get().payload["origin"] == "http://[::1]"
+
     def test_sends_no_email_an_hour_later(
         self, alice: User, outbox: Outbox, mail_server: MailServer
     ):

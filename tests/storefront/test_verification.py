@@ -1,0 +1,368 @@
+"""Customers verify their e-mail address by a link, at the sign-up and after a change."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from orders.models import Order
+from outbox.models import Delivery, Event
+from outbox.testing import Outbox
+from storefront import verification
+from storefront.throttles import PasswordChangeThrottle, VerificationThrottle
+from tests.notifications.mail_server import MailServer, mail_server
+from tests.storefront.factories import (
+    PASSWORD,
+    checkout_form,
+    customer,
+    product,
+    put_into_basket,
+    signed_in,
+)
+from tests.translations.visible import english_words, texts_of
+
+__all__ = ["mail_server"]
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+
+SIGN_UP = "/account/sign-up/"
+AGAIN = "/account/verify/"
+CHANGE = "/account/address/"
+NAME = "storefront.VerificationRequested"
+JAPANESE = {"Accept-Language": "ja"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def alice() -> User:
+    return customer()
+
+
+def sign_up(name: str = "yuki", address: str = "yuki@example.com", **headers: str) -> Client:
+    client = Client()
+    form = {"username": name, "email": address, "password1": PASSWORD, "password2": PASSWORD}
+    assert client.post(SIGN_UP, form, headers=headers).status_code == 302
+    return client
+
+
+def change(client: Client, address: str, password: str = PASSWORD) -> Any:
+    return client.post(CHANGE, {"email": address, "password": password})
+
+
+def link_in(mail: EmailMessage) -> str:
+    found = re.search(r"http://testserver(/account/verify/\S+)", str(mail.get_content()))
+    assert found
+    return found[1]
+
+
+def link_to(user: User) -> str:
+    return f"{AGAIN}{verification.token_of(user)}/"
+
+
+def is_verified(user: User) -> bool:
+    return verification.is_verified(User.objects.get(pk=user.pk))
+
+
+class TestASignUp:
+    def test_leads_to_a_link_whose_button_verifies_the_address(
+        self, outbox: Outbox, mail_server: MailServer
+    ):
+        client = sign_up()
+        outbox.deliver_all(only="storefront")
+        [mail] = mail_server.taken
+
+        answer = client.post(link_in(mail), follow=True)
+
+        assert mail["To"] == "yuki@example.com"
+        assert "Your e-mail address is verified." in answer.content.decode()
+        assert "yuki@example.com (verified)" in answer.content.decode()
+        assert is_verified(User.objects.get())
+
+    def test_stores_an_event_without_the_address(self):
+        sign_up()
+
+        event = Event.objects.get(name=NAME)
+        assert event.payload["user_id"] == User.objects.get().pk
+        assert "example.com" not in str(event.payload)
+
+    def test_that_fails_emits_no_event(self):
+        customer("yuki")
+        form = {"username": "yuki", "email": "yuki@example.com"}
+        Client().post(SIGN_UP, {**form, "password1": PASSWORD, "password2": PASSWORD})
+
+        assert not Event.objects.exists()
+
+    def test_with_the_address_of_another_account_has_the_same_answer(self, alice: User):
+        answers = []
+        for name, address in (("yuki", alice.email), ("rin", "nobody@example.com")):
+            form = {"username": name, "email": address}
+            form |= {"password1": PASSWORD, "password2": PASSWORD}
+            answer = Client().post(SIGN_UP, form)
+            answers.append((answer.status_code, answer.headers["Location"]))
+
+        assert answers == [(302, "/"), (302, "/")]
+        assert Event.objects.filter(name=NAME).count() == 2
+
+    def test_leaves_orders_possible(self):
+        client = sign_up()
+        put_into_basket(client, product())
+
+        client.post("/checkout/", checkout_form(client))
+
+        assert Order.objects.count() == 1
+
+    def test_is_explained_in_the_language_of_the_page(
+        self, outbox: Outbox, mail_server: MailServer
+    ):
+        sign_up(**JAPANESE)
+
+        outbox.deliver_all(only="storefront")
+
+        [mail] = mail_server.taken
+        assert mail["Subject"] == "メールアドレスの確認"
+        assert english_words(str(mail.get_content()), known=frozenset({"yuki"})) == []
+
+
+class TestAnAddressThatIsNotVerified:
+    def test_is_shown_in_the_account_with_a_button(self, alice: User):
+        page = signed_in(alice).get("/account/").content.decode()
+
+        assert "Your e-mail address is not verified yet." in page
+        assert f'action="{AGAIN}"' in page
+
+    def test_is_not_mentioned_without_an_address(self):
+        user = User.objects.create_user("rin", password=PASSWORD)
+
+        page = signed_in(user).get("/account/").content.decode()
+
+        assert "not verified" not in page
+        assert f'href="{CHANGE}"' in page
+
+    def test_gets_its_link_again(self, alice: User, outbox: Outbox, mail_server: MailServer):
+        answer = signed_in(alice).post(AGAIN, follow=True)
+
+        outbox.deliver_all(only="storefront")
+
+        assert "An e-mail with a link is on its way." in answer.content.decode()
+        assert len(mail_server.taken) == 1
+
+    def test_gets_one_email_in_some_minutes(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """Also for several accounts: somebody else may have created them."""
+        other = User.objects.create_user("other", "ALICE@example.com", PASSWORD)
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
+            for user in (alice, other):
+                signed_in(user).post(AGAIN)
+            outbox.deliver_all(only="storefront")
+
+        assert len(mail_server.taken) == 1
+
+    def test_gets_no_further_link_after_too_many(self, alice: User, monkeypatch: Any):
+        monkeypatch.setattr(VerificationThrottle, "rate", "1/hour")
+        client = signed_in(alice)
+        client.post(AGAIN)
+
+        answer = client.post(AGAIN)
+
+        assert answer.status_code == 429
+        assert "Retry-After" in answer.headers
+        assert Event.objects.filter(name=NAME).count() == 1
+
+    def test_of_a_visitor_leads_to_the_sign_in(self, client: Client):
+        answer = client.post(AGAIN)
+
+        assert answer.headers["Location"] == "/account/sign-in/?next=/account/"
+        assert not Event.objects.exists()
+
+    def test_gets_links_to_a_new_password_after_verified_ones(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """Accounts that strangers have created with the address would take all places."""
+        for number in range(3):
+            User.objects.create_user(f"later-{number}", alice.email, PASSWORD)
+        owner = User.objects.create_user("owner", alice.email, PASSWORD)
+        verification.record(owner)
+
+        Client().post("/account/new-password/", {"email": alice.email})
+        outbox.deliver_all(only="storefront")
+
+        text = str(mail_server.taken[0].get_content())
+        assert re.findall(r"Account (\S+):", text) == ["owner", "alice", "later-0"]
+
+    def test_is_verified_by_the_link_to_a_new_password(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        Client().post("/account/new-password/", {"email": alice.email})
+        outbox.deliver_all(only="storefront")
+        text = str(mail_server.taken[0].get_content())
+        link = re.search(r"http://testserver(/account/new-password/\S+)", text)
+        assert link
+        client = Client()
+        url = client.get(link[1], follow=True).redirect_chain[-1][0]
+
+        client.post(url, {"new_password1": "a new phrase 2", "new_password2": "a new phrase 2"})
+
+        assert is_verified(alice)
+
+
+class TestALink:
+    def test_verifies_nothing_when_it_is_only_opened(self, alice: User):
+        """Mail servers and programs open the links of an e-mail."""
+        page = Client().get(link_to(alice)).content.decode()
+
+        assert "This is my address" in page
+        assert not is_verified(alice)
+
+    def test_names_the_account_and_the_address(self, alice: User):
+        page = Client().get(link_to(alice)).content.decode()
+
+        assert "<dd>alice</dd>" in page
+        assert "<dd>alice@example.com</dd>" in page
+
+    @pytest.mark.parametrize("change", [{"email": "other@example.com"}, {"is_active": False}])
+    def test_is_not_valid_after_a_change_of_the_account(self, alice: User, change: dict[str, Any]):
+        url = link_to(alice)
+        User.objects.update(**change)
+
+        answer = Client().post(url)
+
+        assert "This link is not valid any more." in answer.content.decode()
+        assert not is_verified(alice)
+
+    def test_is_not_valid_after_three_days(self, alice: User):
+        url = link_to(alice)
+
+        with time_machine.travel(timezone.now() + timedelta(days=3, minutes=1)):
+            Client().post(url)
+
+        assert not is_verified(alice)
+
+    def test_is_not_valid_for_another_account(self, alice: User):
+        other = customer("bob")
+        token = verification.token_of(other)
+        other.delete()
+
+        Client().post(f"{AGAIN}{token}/")
+
+        assert not is_verified(alice)
+
+    @pytest.mark.parametrize(
+        "change", [{"email": ""}, {"is_active": False}], ids=["no address", "inactive"]
+    )
+    def test_is_not_sent_to_an_account_that_has_changed(
+        self, alice: User, outbox: Outbox, mail_server: MailServer, change: dict[str, Any]
+    ):
+        signed_in(alice).post(AGAIN)
+        User.objects.update(**change)
+
+        outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
+
+    def test_is_not_sent_when_it_would_not_work_any_more(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        signed_in(alice).post(AGAIN)
+
+        with time_machine.travel(timezone.now() + timedelta(days=3, minutes=1)):
+            outbox.deliver_all(only="storefront")
+
+        assert mail_server.taken == []
+
+    def test_is_not_sent_twice_to_an_address_that_the_mail_server_refuses(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        signed_in(alice).post(AGAIN)
+
+        outbox.deliver_all(only="storefront")
+
+        assert Delivery.objects.get(event__name=NAME).state == "done"
+
+
+class TestAChangeOfTheAddress:
+    def test_has_to_be_verified(self, alice: User, outbox: Outbox, mail_server: MailServer):
+        verification.record(alice)
+        client = signed_in(alice)
+
+        answer = change(client, "new@example.com")
+        outbox.deliver_all(only="storefront")
+
+        assert answer.headers["Location"] == "/account/"
+        assert "not verified yet" in client.get("/account/").content.decode()
+        assert mail_server.taken[0]["To"] == "new@example.com"
+        assert User.objects.get().email == "new@example.com"
+
+    def test_by_staff_has_to_be_verified_too(self, alice: User):
+        verification.record(alice)
+
+        User.objects.update(email="new@example.com")
+
+        assert not is_verified(alice)
+
+    def test_to_the_same_address_changes_nothing(self, alice: User):
+        verification.record(alice)
+
+        change(signed_in(alice), alice.email)
+
+        assert is_verified(alice)
+        assert not Event.objects.exists()
+
+    def test_needs_the_present_password(self, alice: User):
+        answer = change(signed_in(alice), "new@example.com", "guess")
+
+        assert "Your password is wrong." in answer.content.decode()
+        assert User.objects.get().email == alice.email
+        assert not Event.objects.exists()
+
+    @pytest.mark.parametrize("address", ["", "nobody", "root@localhost"])
+    def test_refuses_an_address_that_no_mailbox_has(self, alice: User, address: str):
+        answer = change(signed_in(alice), address)
+
+        assert 'role="alert"' in answer.content.decode()
+        assert User.objects.get().email == alice.email
+
+    def test_is_refused_after_too_many_guesses(self, alice: User, monkeypatch: Any):
+        monkeypatch.setattr(PasswordChangeThrottle, "rate", "1/hour")
+        client = signed_in(alice)
+        change(client, "new@example.com", "guess")
+
+        assert change(client, "new@example.com").status_code == 429
+        assert User.objects.get().email == alice.email
+
+    def test_does_not_say_whether_another_account_has_the_address(self, alice: User):
+        customer("bob")
+        client = signed_in(alice)
+
+        answers = [change(client, one) for one in ("bob@example.com", "nobody@example.com")]
+
+        assert {answer.headers["Location"] for answer in answers} == {"/account/"}
+        assert Event.objects.filter(name=NAME).count() == 2
+
+
+class TestThePages:
+    @pytest.mark.parametrize("url", ["/account/", CHANGE, f"{AGAIN}forged/", "the link"])
+    def test_are_in_japanese(self, alice: User, url: str):
+        url = link_to(alice) if url == "the link" else url
+        page = signed_in(alice).get(url, headers=JAPANESE).content.decode()
+
+        words = [
+            word
+            for text in texts_of(page)
+            for word in english_words(text, known=frozenset({"alice"}))
+        ]
+        assert words == []
