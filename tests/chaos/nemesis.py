@@ -6,15 +6,22 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
-from tests.chaos.recovery import Recovery
 from tests.chaos.registry import Faults
 from tests.chaos.schedule import GAPS, Act
 
 
+class Watch(Protocol):
+    """Measures what follows a fault, whose begin and end it is given by the fault's thread."""
+
+    def begin(self) -> None: ...
+    def mark(self, fault: str) -> None: ...
+
+
 class Nemesis:
     def __init__(
-        self, world: object, recovery: Recovery, acts: Sequence[Act], *, faults: Faults
+        self, world: object, recovery: Watch, acts: Sequence[Act], *, faults: Faults
     ) -> None:
         self._world, self._recovery, self._faults = world, recovery, faults
         self._lanes = [
@@ -38,6 +45,7 @@ class Nemesis:
 
     def _do(self, act: Act) -> None:
         print(f"{self._elapsed():7.1f} s  {act.fault}", flush=True)
+        self._recovery.begin()
         try:
             with self._faults.by_name[act.fault](self._world, random.Random(act.pick)):
                 self._sleep_until(act.at + act.lasts)
