@@ -81,8 +81,8 @@ class SentinelGroup:
         """Return the host of the primary, as the first Sentinel that answers knows it."""
         for host in self._hosts:
             with suppress(redis.RedisError), _client(host, SENTINEL_PORT) as client:
-                place = client.sentinel_get_master_addr_by_name(NAME)
-                return next(one for one in self._hosts if place and one.address == place[0])
+                address, _port = client.sentinel_get_master_addr_by_name(NAME)
+                return next(one for one in self._hosts if one.address == str(address, "ascii"))
         return None
 
     def has_replica(self) -> bool:

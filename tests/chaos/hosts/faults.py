@@ -193,16 +193,21 @@ def cut_standby(world: HostsWorld, _rng: random.Random) -> Iterator[None]:
 
 @HOSTS.fault("broker", lane="servers", lasts=(5.0, 9.0))
 def lose_broker(world: HostsWorld, rng: random.Random) -> Iterator[None]:
-    """The host of Valkey's primary is cut off or killed, and Sentinel promotes the replica."""
+    """The host of Valkey's primary or a node of RabbitMQ is cut off or killed, and comes back.
+
+    Sentinel promotes the replica. A node that is cut off from the others stops its work.
+    """
     lost = world.brokers.primary() or world.network["broker-1"]
     killed = rng.random() < 0.5
     (lost.kill if killed else lost.cut)()
     yield
-    world.wait_until(lambda: world.brokers.primary() not in (None, lost), "Sentinel fails over")
+    world.wait_until(
+        lambda: world.brokers.primary() not in (None, lost), "another broker takes over"
+    )
     lost.mend()
     if killed:
         world.brokers.restart(lost)
-    world.wait_until(world.brokers.has_replica, "the lost broker follows")
+    world.wait_until(world.brokers.has_replica, "the lost broker is back")
 
 
 def usable(name: str) -> bool:

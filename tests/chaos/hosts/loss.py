@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 
 from tests.chaos import checker
-from tests.chaos.checker import Finding
+from tests.chaos.checker import DUPLICATED, LOST, Finding
 from tests.chaos.customers import address_of
 from tests.chaos.facts import Facts
 from tests.chaos.history import Call
@@ -80,6 +80,28 @@ def check(calls: Sequence[Call], facts: Facts, losses: Iterable[Rows]) -> list[F
     for look in checker.LOOKS:
         found += look(kept if look in checker.OUTSIDE else facts)
     return found
+
+
+def unseen(calls: Sequence[Call], facts: Facts, losses: Sequence[Rows]) -> list[str]:
+    """Plant a loss and a duplicate into a correct run; return those that the check does not find.
+
+    The loss is an order that was acknowledged and that no failover concerned.
+    """
+    excused = set[str]().union(*(loss.orders for loss in losses))
+    answered = {_hex(call.order_id) for call in calls if call.what == "place" and call.is_granted}
+    known = sorted((answered & facts.orders.keys()) - excused)
+    if not known:
+        return ["No acknowledged order is left to plant an error into."]
+    orders = {id: one for id, one in facts.orders.items() if id != known[0]}
+    planted = {
+        LOST: replace(facts, orders=orders),
+        DUPLICATED: replace(facts, moves=[*facts.moves, *facts.moves[-1:]]),
+    }
+    return [
+        f"The checker does not find a planted error: {kind}."
+        for kind, changed in planted.items()
+        if kind not in {finding.kind for finding in check(calls, changed, losses)}
+    ]
 
 
 def _is_about(call: Call, orders: set[str], addresses: set[str]) -> bool:

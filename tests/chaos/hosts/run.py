@@ -18,7 +18,7 @@ from tests.chaos.history import History
 from tests.chaos.hosts import clocks
 from tests.chaos.hosts.customers import RoamingClient
 from tests.chaos.hosts.faults import HOSTS, usable
-from tests.chaos.hosts.loss import check
+from tests.chaos.hosts.loss import check, unseen
 from tests.chaos.hosts.world import HostsWorld, hosts_world
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.reconcile import reconcile
@@ -34,7 +34,7 @@ from tests.chaos.verdict import (
 )
 from tests.cluster.network import NoNetwork
 
-CUSTOMERS = 2
+CUSTOMERS = 4
 STALL = 180.0  # seconds in which less is not owed; far more than is needed
 
 
@@ -54,6 +54,9 @@ class Outcome(Verdict):
 def main(options: argparse.Namespace) -> int:
     """Run with the options of `python -m tests.chaos --cluster`; return the exit code."""
     options.database = "postgresql"
+    if options.broker == "none":
+        print("--cluster needs a broker: valkey or rabbitmq.", file=sys.stderr)
+        return 2
     kinds = chosen_kinds(HOSTS, options)
     if kinds is None:
         return 2
@@ -61,12 +64,12 @@ def main(options: argparse.Namespace) -> int:
         say(clocks.MISSING)
     kinds = {name: kind for name, kind in kinds.items() if usable(name)}
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
-    say(f"seed {options.seed}, nine hosts, {len(acts)} faults:", *acts)
+    say(f"seed {options.seed}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-hosts-"))
     try:
-        with hosts_world(folder, sabotage=options.sabotage) as world:
+        with hosts_world(folder, broker=options.broker, sabotage=options.sabotage) as world:
             outcome = run(world, acts, options)
-    except NoNetwork as error:
+    except (NoNetwork, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     say(*_about(world, outcome))
@@ -75,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
         options,
         acts,
         folder=folder,
-        named=("faults", "sabotage"),
+        named=("broker", "faults", "sabotage"),
         result=_result(options, world, outcome),
     )
 
@@ -97,6 +100,8 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     world.timing.conclude(outcome.history.calls)
     outcome.facts = read_facts(world)
     outcome.findings = check(outcome.history.calls, outcome.facts, world.databases.losses)
+    if not outcome.findings:
+        outcome.troubles += unseen(outcome.history.calls, outcome.facts, world.databases.losses)
     balanced, trouble = reconcile(world.stack)
     outcome.troubles += [*trouble, *world.surprises]
     outcome.books_balanced = balanced and not any(f.kind == "unbalanced" for f in outcome.findings)
@@ -110,7 +115,10 @@ def _people(world: HostsWorld, history: History, options: argparse.Namespace) ->
 
     tokens = {user: world.token(user) for user in ("alice", "hanako", "admin")}
     customers = [
-        Customer(client(("alice", "hanako")[n], f"customer {n}", n), rate=options.rate / CUSTOMERS)
+        Customer(
+            client(("alice", "hanako")[n % 2], f"customer {n}", n % 2),
+            rate=options.rate / CUSTOMERS,
+        )
         for n in range(CUSTOMERS)
     ]
     return [*customers, Staff(client("admin", "staff"), rate=options.rate)]

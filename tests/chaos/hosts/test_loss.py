@@ -15,7 +15,7 @@ from tests.chaos.facts import Facts
 from tests.chaos.history import Call
 from tests.chaos.hosts import loss
 from tests.chaos.hosts.databases import Databases, databases
-from tests.chaos.hosts.loss import Rows, check
+from tests.chaos.hosts.loss import Rows, check, unseen
 from tests.chaos.test_checker import (
     CANCELLED,
     SHIPPED,
@@ -69,6 +69,17 @@ class TestALoss:
         corrupt(facts)
 
         assert check(calls, facts, [loss_of(SHIPPED, "key-1")])
+
+
+@pytest.mark.sqlite
+class TestAPlantedError:
+    def test_is_found_also_after_a_loss(self, calls: list[Call], facts: Facts):  # noqa: F811
+        assert unseen(calls, facts, [loss_of(CANCELLED, "key-2")]) == []
+
+    def test_needs_an_order_that_no_loss_concerns(self, calls: list[Call], facts: Facts):  # noqa: F811
+        losses = [loss_of(SHIPPED, "key-1"), loss_of(CANCELLED, "key-2")]
+
+        assert len(unseen(calls, facts, losses)) == 1
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.chaos.hosts.timing import Timing
 from tests.chaos.stack import QUIET, ROOT, Stack
 from tests.chaos.whole_shop import BANK_IS_SLOW, BANK_PATIENCE, RESTOCK
 from tests.cluster.network import Network, require
+from tests.cluster.rabbitmq import RabbitGroup
 from tests.cluster.sentinel import SentinelGroup
 
 DATABASES, BROKERS = ("db-1", "db-2"), ("broker-1", "broker-2", "broker-3")
@@ -36,6 +37,7 @@ for _try in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && exit; sleep 1; d
 """
 #: Seconds to start or to repair something. Generous: reaching it is a failure.
 CEILING = 600.0
+Brokers = SentinelGroup | RabbitGroup
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "shop", "worker")
 
 
@@ -45,14 +47,14 @@ class HostsWorld:
     Attributes:
         network: the hosts, with the faults of their links.
         databases: PostgreSQL's primary and standby.
-        brokers: Valkey's primary, its replica, and three Sentinels.
+        brokers: Valkey's primary, its replica, and three Sentinels; or three nodes of RabbitMQ.
         timing: measures the seconds after each fault.
         kills: hosts that faults have killed.
         surprises: ends of processes that no fault has caused.
     """
 
     def __init__(
-        self, stack: Stack, network: Network, servers: tuple[Databases, SentinelGroup],
+        self, stack: Stack, network: Network, servers: tuple[Databases, Brokers],
         bank: BankProcess,
     ) -> None:  # fmt: skip
         self.stack, self.network, self.bank = stack, network, bank
@@ -108,7 +110,7 @@ class HostsWorld:
 
     def open(self) -> None:
         """Prepare the database, start everything, wait until an order could be placed."""
-        self._wait_until(self.brokers.answers, "each Sentinel knows the others")
+        self._wait_until(self.brokers.answers, "each broker knows the others")
         self.stack.run("-m", "shop.up.setup")
         self.stack.manage("shell", "-v0", "-c", RESTOCK)
         outside = self.network[OUTSIDE]
@@ -228,11 +230,14 @@ def _data_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def hosts_world(folder: Path, *, sabotage: str = "") -> Iterator[HostsWorld]:
+def hosts_world(
+    folder: Path, *, broker: str = "valkey", sabotage: str = ""
+) -> Iterator[HostsWorld]:
     """Yield a world that is not open yet; remove everything afterwards.
 
     Raises:
         NoNetwork: no hosts can be created here.
+        FileNotFoundError: RabbitMQ is the broker, and is not installed.
     """
     require()
     with ExitStack() as cleanup:
@@ -245,7 +250,8 @@ def hosts_world(folder: Path, *, sabotage: str = "") -> Iterator[HostsWorld]:
         cleanup.callback(bank.kill)
         two = (network[DATABASES[0]], network[DATABASES[1]])
         pair = cleanup.enter_context(databases(network, two, data))
-        brokers = SentinelGroup([network[name] for name in BROKERS], data / "brokers")
+        kind = RabbitGroup if broker == "rabbitmq" else SentinelGroup
+        brokers = kind([network[name] for name in BROKERS], data / "brokers")
         brokers.start()
         stack = Stack(folder=folder, database_url=pair.url, settings=SETTINGS, broker=brokers)
         stack.environment["CHAOS_SABOTAGE"] = sabotage
