@@ -197,6 +197,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--cluster", action="store_true", help="the shop on nine hosts (needs root and iproute2)"
     )
+    parser.add_argument(
+        "--apart", action="store_true", help="with --cluster: each fault after the last recovery"
+    )
     parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     return parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tests.chaos.registry import Faults
@@ -24,6 +24,7 @@ class Nemesis:
         self, world: object, recovery: Watch, acts: Sequence[Act], *, faults: Faults
     ) -> None:
         self._world, self._recovery, self._faults = world, recovery, faults
+        self._acts = acts
         self._lanes = [
             threading.Thread(target=self._act_out, args=[lane, acts], daemon=True) for lane in GAPS
         ]
@@ -36,6 +37,14 @@ class Nemesis:
             lane.start()
         for lane in self._lanes:
             lane.join()
+
+    def run_apart(self, has_recovered: Callable[[], bool]) -> None:
+        """Run one fault after the other, each after the recovery from the one before it."""
+        for act in self._acts:
+            self._began = time.monotonic() - act.at
+            self._do(act)
+            while not has_recovered():
+                time.sleep(0.2)
 
     def _act_out(self, lane: str, acts: Sequence[Act]) -> None:
         for act in acts:

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.brokers import name_under_test
 from tests.chaos.stack import Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
 from tests.cluster.network import Network, NoNetwork, require
 from tests.cluster.rabbitmq import RabbitGroup
 from tests.databases import fresh_database
 
-pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.once,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(name_under_test() != "rabbitmq", reason="`make test-rabbitmq` runs it"),
+]
 
 NAMES = ("one", "two", "three")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from outbox.deliveries import failpoints
-from tests.chaos.hosts import clocks
+from tests.chaos.hosts import clocks, reports
 from tests.chaos.hosts.world import WEB, WORKERS, HostsWorld
 from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults
@@ -121,36 +120,21 @@ def wrong_clock(world: HostsWorld, rng: random.Random) -> Iterator[None]:
 
 @HOSTS.fault("reports", lane="hosts")
 def isolate_workers(world: HostsWorld, _rng: random.Random) -> Iterator[None]:
-    """Both hosts of workers are cut off until doctor, status and metrics report them.
+    """Both hosts of workers are cut off until metrics, health and doctor report it.
 
-    They recover without a restart.
+    They are well before, and again after, without a restart.
     """
+    reports.wait_for(world, WORKERS, well=True)
+    world.timing.begin()
     for name in WORKERS:
         world.network[name].cut()
     try:
-        world.wait_until(lambda: not _are_seen(world), "metrics report that no worker is seen")
-        world.wait_until(lambda: not _is_consumed(world), "doctor reports queues without worker")
+        reports.wait_for(world, WORKERS, well=False)
     finally:
         for name in WORKERS:
             world.network[name].mend()
     yield
-    world.wait_until(lambda: _are_seen(world), "metrics report workers again")
-    world.wait_until(lambda: _is_consumed(world), "doctor reports consumed queues again")
-
-
-def _are_seen(world: HostsWorld) -> bool:
-    """Return whether a web host's metrics show recent heartbeats of each queue of workers."""
-    family = "outbox_worker_last_seen_seconds"
-    samples = world.metrics(WEB[0]).items()
-    ages = [age for name, age in samples if name.startswith(family) and '"outbox"' not in name]
-    return max(ages) < 6.0
-
-
-def _is_consumed(world: HostsWorld) -> bool:
-    """Return whether `outbox doctor`, outside of these hosts, finds each queue consumed."""
-    done = world.stack.run_anyway("manage.py", "outbox", "doctor", "--json", "--timeout", "5")
-    found = json.loads(done.stdout)
-    return all(one["severity"] == "ok" for one in found if one["part"].startswith("queue "))
+    reports.wait_for(world, WORKERS, well=True)
 
 
 # --- servers --------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
         options,
         acts,
         folder=folder,
-        named=("broker", "faults", "sabotage"),
+        named=("broker", "faults", "sabotage", "apart"),
         result=_result(options, world, outcome),
     )
 
@@ -92,7 +92,7 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     began = time.monotonic()
     for thread in (world.timing, *workers):
         thread.start()
-    nemesis.run()
+    nemesis.run_apart(world.timing.has_recovered) if options.apart else nemesis.run()
     time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
     _send_home(world, workers)
     outcome.troubles += nemesis.troubles + _drain(world)

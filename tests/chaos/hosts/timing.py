@@ -71,6 +71,10 @@ class Timing(threading.Thread):
                 self.marks.append(Mark(fault, self._began.at, latest))
                 return
 
+    def has_recovered(self) -> bool:
+        """Return whether an event was handled since the last fault, and its backlog is settled."""
+        return bool(self.marks and self.marks[-1].settled and self.marks[-1].handled)
+
     def run(self) -> None:
         while not self._over.wait(0.25):
             self.update()
