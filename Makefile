@@ -102,7 +102,7 @@ picture: install  ## draw the README's animated picture again, from an order who
 # queues and publisher confirms. Processes without a broker do not depend on it.
 test-rabbitmq: install  ## run the delivery tests with RabbitMQ, if it is installed
 	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes \
-		--ignore tests/chaos/test_work.py --ignore tests/chaos/edges \
+		tests/cluster/test_rabbitmq.py --ignore tests/chaos/test_work.py --ignore tests/chaos/edges \
 		$(if $(AMQP_URL),,$(DELIVERY)) $(ARGS)
 
 # moto's server is the broker. The other process tests do not depend on the broker, or need fanout;

@@ -68,7 +68,7 @@ def standby_of(primary_url: str, *, address: str = _LOOPBACK) -> Iterator[Standb
     parent = Path(tempfile.mkdtemp(prefix="shop-standby-"))
     parent.chmod(0o711)  # the server does not run as root
     folder = parent / "server"
-    _copy(primary_url, folder)
+    copy_of(primary_url, folder)
     server = EmbeddedPostgres(folder, settings={"listen_addresses": f"{_LOOPBACK},{address}"})
     try:
         url = server.start().replace(_LOOPBACK, address)
@@ -80,7 +80,7 @@ def standby_of(primary_url: str, *, address: str = _LOOPBACK) -> Iterator[Standb
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def _copy(primary_url: str, folder: Path) -> None:
+def copy_of(primary_url: str, folder: Path) -> None:
     """Take a base backup, with the settings that make its copy a standby."""
     server = EmbeddedPostgres(folder)
     server._prepare_folder()

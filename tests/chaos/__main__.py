@@ -3,7 +3,8 @@
 Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
 schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker
 compares the answers to customers with the database, the bank's books and the mail server.
-With --edges, sinks and sources run with their systems instead: `tests/chaos/edges/`.
+With --edges, sinks and sources run with their systems instead: `tests/chaos/edges/`. With --cluster
+the shop runs on nine hosts, which are cut off and lost: `tests/chaos/hosts/`.
 The last line is JSON. Exit 1, with the seed and the schedule, if anything is wrong.
 """
 
@@ -66,6 +67,10 @@ def main() -> int:
         from tests.chaos.edges import run as edges  # only here: it needs all client libraries
 
         return edges.main(options)
+    if options.cluster:
+        from tests.chaos.hosts import run as hosts  # only here: it needs a network
+
+        return hosts.main(options)
     kinds = chosen_kinds(SHOP, options)
     if kinds is None:
         return 2
@@ -188,6 +193,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sabotage", default="", help="a defect that the checker has to find")
     parser.add_argument(
         "--edges", action="store_true", help="sinks and sources with their systems, not the shop"
+    )
+    parser.add_argument(
+        "--cluster", action="store_true", help="the shop on nine hosts (needs root and iproute2)"
+    )
+    parser.add_argument(
+        "--apart", action="store_true", help="with --cluster: each fault after the last recovery"
     )
     parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")

@@ -10,11 +10,14 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outbox import subscribe
 from tests.chaos import mailbox
 from tests.chaos.whole_shop import WholeShop
+
+if TYPE_CHECKING:
+    from tests.chaos.hosts.world import HostsWorld
 
 Row = tuple[Any, ...]
 
@@ -88,7 +91,7 @@ CHARGES = {
 }
 
 
-def read_facts(shop: WholeShop) -> Facts:
+def read_facts(shop: WholeShop | HostsWorld) -> Facts:
     query = shop.stack.query
     requests = re.findall(r"POST \S+ \d+ .*key='([^']+)'", shop.bank.log)
     poison = query(POISON)
@@ -175,7 +178,7 @@ def _lines(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _charges(shop: WholeShop) -> dict[str, dict[str, list[int]]]:
+def _charges(shop: WholeShop | HostsWorld) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     with contextlib.closing(sqlite3.connect(shop.bank.folder / "bank.sqlite3")) as books:
         for kind, statement in CHARGES.items():
@@ -185,7 +188,7 @@ def _charges(shop: WholeShop) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def _taken(shop: WholeShop) -> list[tuple[str, str]]:
+def _taken(shop: WholeShop | HostsWorld) -> list[tuple[str, str]]:
     file = shop.mail_folder / mailbox.TAKEN
     lines = file.read_text().splitlines() if file.exists() else []
     return [(line["message_id"], line["to"]) for line in map(json.loads, lines)]

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.mailbox PORT FOLDER`: a real mail server that records accepted messages.
+"""`python -m tests.chaos.mailbox PORT FOLDER [ADDRESS]`: a mail server that records messages.
 
 `taken.jsonl` has a line for each message that it accepted, on disk before the answer. While the
 file `forgetful` is in the folder it accepts, and its answer arrives too late.
@@ -40,7 +40,8 @@ class Mailbox:
 def main() -> None:
     port, folder = int(sys.argv[1]), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    Controller(Mailbox(folder), hostname="127.0.0.1", port=port).start()
+    host = sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1"
+    Controller(Mailbox(folder), hostname=host, port=port).start()
     print("The mailbox is open.", flush=True)
     signal.pause()
 

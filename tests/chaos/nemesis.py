@@ -5,18 +5,26 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from tests.chaos.recovery import Recovery
 from tests.chaos.registry import Faults
 from tests.chaos.schedule import GAPS, Act
 
 
+class Watch(Protocol):
+    """Measures what follows a fault, whose begin and end it is given by the fault's thread."""
+
+    def begin(self) -> None: ...
+    def mark(self, fault: str) -> None: ...
+
+
 class Nemesis:
     def __init__(
-        self, world: object, recovery: Recovery, acts: Sequence[Act], *, faults: Faults
+        self, world: object, recovery: Watch, acts: Sequence[Act], *, faults: Faults
     ) -> None:
         self._world, self._recovery, self._faults = world, recovery, faults
+        self._acts = acts
         self._lanes = [
             threading.Thread(target=self._act_out, args=[lane, acts], daemon=True) for lane in GAPS
         ]
@@ -30,6 +38,14 @@ class Nemesis:
         for lane in self._lanes:
             lane.join()
 
+    def run_apart(self, has_recovered: Callable[[], bool]) -> None:
+        """Run one fault after the other, each after the recovery from the one before it."""
+        for act in self._acts:
+            self._began = time.monotonic() - act.at
+            self._do(act)
+            while not has_recovered():
+                time.sleep(0.2)
+
     def _act_out(self, lane: str, acts: Sequence[Act]) -> None:
         for act in acts:
             if self._faults.kinds[act.fault].lane == lane:
@@ -38,6 +54,7 @@ class Nemesis:
 
     def _do(self, act: Act) -> None:
         print(f"{self._elapsed():7.1f} s  {act.fault}", flush=True)
+        self._recovery.begin()
         try:
             with self._faults.by_name[act.fault](self._world, random.Random(act.pick)):
                 self._sleep_until(act.at + act.lasts)

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 #: Seconds between two faults of one lane.
-GAPS = {"processes": (0.4, 1.6), "surroundings": (1.0, 2.5), "answers": (0.4, 1.6)}
+GAPS = {
+    "processes": (0.4, 1.6),
+    "surroundings": (1.0, 2.5),
+    "answers": (0.4, 1.6),
+    "hosts": (1.5, 3.0),
+    "servers": (2.5, 5.0),
+}
 #: The first fault waits for the first orders.
 START = 1.5
 

@@ -101,7 +101,7 @@ def conclude(
 
 def _again(options: argparse.Namespace, named: Sequence[str]) -> str:
     again = [f"--seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
-    if options.edges:
-        again.insert(0, "--edges")
-    again += [f"--{name} {given}" for name in named if (given := getattr(options, name))]
+    again[:0] = [f"--{name}" for name in ("edges", "cluster") if getattr(options, name)]
+    given = {name: getattr(options, name) for name in named if getattr(options, name)}
+    again += [f"--{name}" if one is True else f"--{name} {one}" for name, one in given.items()]
     return " ".join(again)

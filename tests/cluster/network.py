@@ -108,6 +108,10 @@ class Host:
         """Let no packet to another host pass. Those of the other host still arrive."""
         self._filter("ingress", filters.to(other.address))
 
+    def deafen(self) -> None:
+        """Let no packet to the host pass. What it sends arrives, and it gets no answer."""
+        self._filter("egress", filters.everything())
+
     def lose(self, percent: float) -> None:
         """Lose this share of the packets, in each direction."""
         self._filter("ingress", filters.some(percent))

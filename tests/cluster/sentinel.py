@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,6 +77,31 @@ class SentinelGroup:
         except redis.RedisError:
             return False
 
+    def primary(self) -> Host | None:
+        """Return the host of the primary, as the first Sentinel that answers knows it."""
+        for host in self._hosts:
+            with suppress(redis.RedisError), _client(host, SENTINEL_PORT) as client:
+                address, _port = client.sentinel_get_master_addr_by_name(NAME)
+                return next(one for one in self._hosts if one.address == str(address, "ascii"))
+        return None
+
+    def has_replica(self) -> bool:
+        """Return whether a replica follows the primary."""
+        host = self.primary()
+        if host is None:
+            return False
+        with suppress(redis.RedisError), _client(host, PORT, PASSWORD) as client:
+            replicas = client.info("replication")
+            return bool(replicas["role"] == "master" and replicas["connected_slaves"])
+        return False
+
+    def restart(self, host: Host) -> None:
+        """Start the servers of a killed host again, with the files that they have left."""
+        for kind in ("server", "sentinel"):
+            folder = self._folder_of(host, kind)
+            if folder.exists():
+                self._run(host, kind, folder)
+
     def has_failed_over(self) -> bool:
         """Return whether the replica has become the primary."""
         return self._replication("role") == "master"
@@ -99,10 +125,9 @@ class SentinelGroup:
         """Do nothing: the network ends all processes of its hosts."""
 
     def _start(self, host: Host, kind: str, text: str) -> None:
-        folder = self._folder / f"{host.name}-{kind}"
+        folder = self._folder_of(host, kind)
         folder.mkdir(parents=True)
-        configuration = folder / "valkey.conf"
-        configuration.write_text(
+        (folder / "valkey.conf").write_text(
             text.format(
                 address=host.address,
                 folder=folder,
@@ -113,10 +138,16 @@ class SentinelGroup:
                 sentinel=SENTINEL_PORT,
             )
         )
+        self._run(host, kind, folder)
+
+    def _folder_of(self, host: Host, kind: str) -> Path:
+        return self._folder / f"{host.name}-{kind}"
+
+    def _run(self, host: Host, kind: str, folder: Path) -> None:
         options = ["--sentinel"] if kind == "sentinel" else []
-        with (folder / "server.log").open("wb") as log:
+        with (folder / "server.log").open("ab") as log:
             host.start(
-                [_server(), str(configuration), *options],
+                [_server(), str(folder / "valkey.conf"), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
