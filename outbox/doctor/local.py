@@ -39,7 +39,7 @@ def examine_queues(wanted: Collection[str] | None, *, using: str) -> Iterator[Fi
     relays = {QUEUE} - known
     examined = set(known if wanted is None else wanted) - relays
     # A probe asks for a process of each queue, even if no delivery waits for one.
-    idle = idle_queues(examined, found, using=using) if wanted is None else set()
+    idle = idle_queues(examined, found.workers, using=using) if wanted is None else set()
     for queue in sorted(examined):
         yield without_need(queue) if queue in idle else _queue(queue, found)
 

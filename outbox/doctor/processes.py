@@ -186,7 +186,7 @@ def examine_queues(
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)
-    idle = set() if is_probe else idle_queues(queues, Heartbeats(using=using), using=using)
+    idle = set() if is_probe else idle_queues(queues, Heartbeats(using=using).workers, using=using)
     for queue in sorted(waiting):
         if queue in idle - answered:
             yield without_need(queue)

@@ -277,7 +277,7 @@ def _part(kind: str, found: Heartbeats) -> PartHealth:
 
 def _queues(queues: Collection[str], found: Heartbeats, *, using: str) -> Iterator[PartHealth]:
     """Yield the health of each queue, by name."""
-    idle = idle_queues(queues, found, using=using)
+    idle = idle_queues(queues, found.workers, using=using)
     for queue in sorted(queues):
         seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
         text = _("no worker, and none is needed")

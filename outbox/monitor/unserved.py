@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
@@ -16,13 +16,10 @@ from outbox.transports.base import QUEUE
 
 from .conditions import OVERDUE_AFTER
 
-if TYPE_CHECKING:
-    from .health import Heartbeats
-
 State = Delivery.State
 
 
-def idle_queues(queues: Collection[str], found: Heartbeats, *, using: str) -> set[str]:
+def idle_queues(queues: Collection[str], workers: Callable[[str], int], *, using: str) -> set[str]:
     """Return the queues that have no worker and need none.
 
     An autoscaler stops the last worker of a queue without work. So a queue needs a worker only if a
@@ -31,10 +28,10 @@ def idle_queues(queues: Collection[str], found: Heartbeats, *, using: str) -> se
 
     Args:
         queues: names of queues.
-        found: the heartbeats.
+        workers: returns the number of live workers of a queue.
         using: the outbox's database alias.
     """
-    without = {queue for queue in queues if not found.workers(queue)}
+    without = {queue for queue in queues if not workers(queue)}
     if not without:
         return set()
     always = {QUEUE} if names.uses(names.CELERY) else set()

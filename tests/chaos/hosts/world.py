@@ -42,7 +42,7 @@ _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "shop", "worker")
 
 
 class HostsWorld:
-    """The hosts of the shop. Bank, mail server, that program and beat have a host without faults.
+    """The hosts of the shop. Bank, mail server, emitting program and beat have one without faults.
 
     Attributes:
         network: the hosts, with the faults of their links.
