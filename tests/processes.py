@@ -60,6 +60,7 @@ class Running:
         environment: Mapping[str, str | None] | None = None,
         folder: Path | None = None,
         stdout: int = subprocess.PIPE,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         wanted = {**os.environ, **(environment or {})}
         self.lines: list[str] = []
@@ -71,6 +72,7 @@ class Running:
             stdout=stdout,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
             text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import django
@@ -14,7 +15,9 @@ def main() -> None:
     django.setup()
     from outbox import operations
 
-    print_json(operations.prune(older_than=timedelta(days=30)))
+    began = time.monotonic()
+    removed = operations.prune(older_than=timedelta(days=30))
+    print_json({"removed": removed, "seconds": time.monotonic() - began})
 
 
 if __name__ == "__main__":

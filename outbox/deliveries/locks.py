@@ -16,6 +16,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
+from outbox.deliveries.statements import with_numbers
 from outbox.models import Delivery
 
 #: Longest time that one try to lock the table may block the relays.
@@ -41,13 +42,30 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     Raises:
         OperationalError: the last try failed.
     """
+    lock_table("outbox_subscription", mode="EXCLUSIVE", using=using, tries=tries)
+
+
+def lock_table(table: str, *, mode: str, using: str, tries: int | None = None) -> None:
+    """Lock a table on PostgreSQL, in short tries between which others continue.
+
+    Each transaction that needs the table queues behind one that waits for the lock.
+
+    Args:
+        table: name of the table.
+        mode: mode of the lock, such as "EXCLUSIVE".
+        using: the database alias.
+        tries: maximum number of tries; None retries until the lock is free.
+
+    Raises:
+        OperationalError: the last try failed.
+    """
     connection = connections[using]
     if connection.vendor != "postgresql":
         return
     for number in count(1):
         try:
             with transaction.atomic(using=using):
-                _lock_briefly(connection)
+                _lock_briefly(connection, table, mode)
             return
         except OperationalError as error:
             if not is_lock_timeout(error) or number == tries:
@@ -61,12 +79,12 @@ def is_lock_timeout(error: OperationalError) -> bool:
     return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
 
 
-def _lock_briefly(connection: BaseDatabaseWrapper) -> None:
+def _lock_briefly(connection: BaseDatabaseWrapper, table: str, mode: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
         [before] = cursor.fetchone()
         cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")
-        cursor.execute("LOCK TABLE outbox_subscription IN EXCLUSIVE MODE")
+        cursor.execute(f'LOCK TABLE "{table}" IN {mode} MODE')
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
@@ -96,5 +114,5 @@ def lock_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int
     """
     # All code locks several deliveries in the order of ids. `+ 0` prevents the planner from
     # scanning the whole primary key for that order.
-    rows = Delivery.objects.using(using).filter(event__in=seqs).order_by(F("id") + 0)
+    rows = with_numbers(Delivery.objects.using(using), "event_id", seqs).order_by(F("id") + 0)
     return list(rows.select_for_update().values_list("id", "event_id", "state"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
+from outbox.schema import AddFieldBesideWrites
+
 
 class Migration(migrations.Migration):
 
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddFieldBesideWrites(
             model_name='attempt',
             name='exception_path',
             field=models.CharField(blank=True, db_default='', default='', max_length=300, verbose_name='path of the exception'),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
+from outbox.schema import AddFieldBesideWrites
+
 
 class Migration(migrations.Migration):
 
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddFieldBesideWrites(
             model_name='attempt',
             name='release',
             field=models.CharField(blank=True, db_default='', default='', help_text='OUTBOX["RELEASE"] of the process that recorded it.', max_length=100, verbose_name='release'),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
+from outbox.schema import AddFieldBesideWrites
+
 
 class Migration(migrations.Migration):
 
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddFieldBesideWrites(
             model_name='minute',
             name='few_lags',
             field=models.JSONField(editable=False, help_text='The seconds of each done delivery, if they are few.', null=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
+from outbox.schema import AddFieldBesideWrites
+
 
 class Migration(migrations.Migration):
 
@@ -12,7 +14,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddFieldBesideWrites(
             model_name='heartbeat',
             name='failure',
             field=models.CharField(blank=True, db_default='', default='', help_text='Of a relay: the error of its latest pass; empty if that succeeded.', max_length=300, verbose_name='failure'),

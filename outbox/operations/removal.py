@@ -22,7 +22,7 @@ def prune(
     older_than: timedelta | None = None,
     archive: str | Path | None = None,
     at_most: timedelta | None = None,
-    batch: int = retention.BATCH,
+    batch: int | None = None,
     by: str = "unnamed",
     reason: str = "",
     using: str | None = None,

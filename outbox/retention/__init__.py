@@ -19,19 +19,15 @@ from outbox.models import Event, Horizon
 
 from .archive import archive_in
 from .batches import prunable, prune_some, read_slice
+from .pace import LARGEST, REST, AdaptivePace, Pace
 
-__all__ = ["countable", "horizons", "prunable", "prune"]
+__all__ = ["REST", "countable", "horizons", "prunable", "prune"]
 
 logger = logging.getLogger("outbox.operations")
 
-#: Events in one transaction.
-BATCH = 25
-
-#: Batches whose events are read at a time.
+#: Batches whose events are read at a time, and the most events.
 SLICE_BATCHES = 10
-
-#: The rest after a batch, as a multiple of the batch's duration.
-REST = 2
+_SLICE = 2 * LARGEST
 
 
 def prune(
@@ -39,15 +35,16 @@ def prune(
     older_than: timedelta | None = None,
     archive: str | Path | None = None,
     at_most: timedelta | None = None,
-    batch: int = BATCH,
+    batch: int | None = None,
     by: str = "unnamed",
     using: str | None = None,
 ) -> int:
     """Remove old events without owed deliveries, with their deliveries and attempts.
 
     It prunes one event type after the other, the oldest events first, each batch in its own
-    transaction. After a batch it rests twice as long as the batch took, so that others have most of
-    the time. An event that waits for fan-out or has an owed delivery stays, however old.
+    transaction. While others use the outbox, a batch is small, and it rests twice as long as the
+    batch took, so that others have most of the time. Otherwise batches grow, and it does not rest.
+    An event that waits for fan-out or has an owed delivery stays, however old.
 
     Args:
         older_than: the age since emission from which events of all types are pruned; None: the age
@@ -55,7 +52,7 @@ def prune(
         archive: the folder to which pruned events are written first; None: `OUTBOX["ARCHIVE"]`;
             "": no archive.
         at_most: the longest duration; the next run continues.
-        batch: most events in one transaction.
+        batch: events in one transaction, with a rest after each; None: by what others do.
         by: the person or process that prunes.
         using: the outbox's database alias.
 
@@ -65,13 +62,14 @@ def prune(
     using = using or databases.alias()
     folder = conf().ARCHIVE if archive is None else archive
     until = time.monotonic() + at_most.total_seconds() if at_most is not None else float("inf")
+    pace = AdaptivePace(using=using) if batch is None else Pace(batch)
     removed = 0
     with archive_in(folder) if folder else nullcontext() as store:
         for name, before in horizons(older_than=older_than, using=using):
             if time.monotonic() > until:
                 break
             _remember_horizon(before, using=using)
-            for seqs in _batches(name, before, batch=batch, using=using):
+            for seqs in _batches(name, before, pace=pace, using=using):
                 if time.monotonic() > until:
                     break
                 removed += prune_some(seqs, before=before, archive=store, using=using)
@@ -130,7 +128,7 @@ def _names(*, using: str) -> Iterator[str]:
         yield name
 
 
-def _batches(name: str, before: datetime, *, batch: int, using: str) -> Iterator[Sequence[int]]:
+def _batches(name: str, before: datetime, *, pace: Pace, using: str) -> Iterator[Sequence[int]]:
     """Yield the prunable events of one type by seq, until a slice has no old event.
 
     Seq follows the time of emission. So the index of name and seq finds the end without an index on
@@ -138,15 +136,22 @@ def _batches(name: str, before: datetime, *, batch: int, using: str) -> Iterator
     all events of a slice are owed, it yields an empty batch, so that the caller checks the time.
     """
     seq, began = 0, time.monotonic()
-    while found := read_slice(name, seq, before=before, number=SLICE_BATCHES * batch, using=using):
-        for seqs in _parts(found.prunable, batch):
+    while found := read_slice(name, seq, before=before, number=_slice(pace), using=using):
+        for seqs in _parts(found.prunable, pace):
             yield seqs
-            time.sleep(REST * (time.monotonic() - began))
+            time.sleep(pace.rest_after(time.monotonic() - began))
             began = time.monotonic()
         seq = found.until
 
 
-def _parts(seqs: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Yield parts of this size, the last one smaller; of an empty sequence one empty part."""
-    for start in range(0, max(len(seqs), 1), size):
-        yield seqs[start : start + size]
+def _slice(pace: Pace) -> int:
+    return max(pace.batch, min(SLICE_BATCHES * pace.batch, _SLICE))
+
+
+def _parts(seqs: Sequence[int], pace: Pace) -> Iterator[Sequence[int]]:
+    """Yield parts of the size of a batch, the last one smaller; of no events one empty part."""
+    start = 0
+    while start < max(len(seqs), 1):
+        part = seqs[start : start + pace.batch]
+        start += pace.batch
+        yield part

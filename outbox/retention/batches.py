@@ -7,20 +7,28 @@ type for its next batch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import databases
 from outbox.databases import is_its_own
-from outbox.deduplication import forget
 from outbox.deliveries.locks import lock_deliveries
-from outbox.deliveries.statements import bound_transaction, execute, numbers
+from outbox.deliveries.statements import (
+    Rows,
+    bound_transaction,
+    execute,
+    numbers,
+    timestamp,
+    uuids,
+    with_numbers,
+)
 from outbox.models import Delivery, Event, Settlement, SettlementReport
 
 from .archive import Archive
@@ -66,22 +74,26 @@ class Slice:
 def read_slice(name: str, seq: int, *, before: datetime, number: int, using: str) -> Slice | None:
     """Read the next events of a type after a seq, without a lock; None: none of them is old."""
     with _pruning_read(using):
-        found = _following(name, seq, number=number, using=using)
-        old = [row.seq for row in found if row.emitted_at < before]
+        found = _following(name, seq, before=before, number=number, using=using)
+        old = [seq for seq, is_old in found if is_old]
         if not old:
             return None
-        rows = prunable(before=before, using=using).filter(seq__in=old).order_by("seq")
-        return Slice(list(rows.values_list("seq", flat=True)), until=found[-1].seq)
+        rows = with_numbers(prunable(before=before, using=using), "seq", old).order_by("seq")
+        return Slice(list(rows.values_list("seq", flat=True)), until=found[-1][0])
 
 
-def _following(name: str, seq: int, *, number: int, using: str) -> list[Event]:
+def _following(name: str, seq: int, *, before: datetime, number: int, using: str) -> Rows:
     after = _AFTER_PAIR if connections[using].vendor == "postgresql" else _AFTER
-    params = {"name": name, "seq": seq, "number": number}
-    return list(Event.objects.using(using).raw(_FOLLOWING.format(after=after), params))
+    with connections[using].cursor() as cursor:
+        params: dict[str, Any] = {"name": name, "seq": seq, "number": number}
+        params["before"] = timestamp(before, using=using)
+        cursor.execute(_FOLLOWING.format(after=after), params)
+        return list(cursor.fetchall())
 
 
 _FOLLOWING = """
-SELECT seq, emitted_at FROM outbox_event WHERE {after} ORDER BY name, seq LIMIT %(number)s
+SELECT seq, emitted_at < %(before)s FROM outbox_event WHERE {after}
+ORDER BY name, seq LIMIT %(number)s
 """
 _AFTER = "name = %(name)s AND seq > %(seq)s"
 # Only the index of name and seq has the order of pairs. PostgreSQL assumes that a type is evenly
@@ -101,15 +113,16 @@ def prune_some(
         return 0
     with _pruning_transaction(using):
         # A locked event gets no new delivery, and none of its deliveries can be replayed.
-        events = Event.objects.using(using).filter(seq__in=seqs, emitted_at__lt=before)
-        locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
+        events = with_numbers(Event.objects.using(using), "seq", seqs).filter(emitted_at__lt=before)
+        id_of = dict(events.order_by("seq").select_for_update().values_list("seq", "id"))
+        locked = set(id_of)
         deliveries = lock_deliveries(locked, using=using)
         locked -= {event for _, event, state in deliveries if state in Delivery.OWED}
-        locked &= _without_open_settlements(locked, using=using)
+        locked &= _without_open_settlements(id_of, using=using)
         if archive:
-            events = Event.objects.using(using).filter(seq__in=locked).order_by("seq")
-            archive.add(list(events), using=using)
-        _forget_by_id(locked, using=using)
+            rows = with_numbers(Event.objects.using(using), "seq", locked).order_by("seq")
+            archive.add(list(rows), using=using)
+        _forget_by_id([id_of[seq] for seq in locked], using=using)
         _remove(locked, [id for id, event, _ in deliveries if event in locked], using=using)
     return len(locked)
 
@@ -120,21 +133,22 @@ def _pruning_read(using: str) -> AbstractContextManager[Any]:
     return _pruning_transaction(using) if is_postgresql else nullcontext()
 
 
-def _without_open_settlements(seqs: Collection[int], *, using: str) -> set[int]:
+def _without_open_settlements(id_of: Mapping[int, UUID], *, using: str) -> set[int]:
     """Return the events whose settlement is neither expected nor to be reported.
 
     The caller has locked their deliveries, so no receipt adds a settlement meanwhile.
+
+    Args:
+        id_of: the id of each event by its `seq`.
+        using: the outbox's database alias.
     """
-    events = Event.objects.using(using).filter(seq__in=seqs)
-    seq_of = {id: seq for seq, id in events.values_list("seq", "id")}
+    among = f"event IN ({uuids(id_of.values(), using=using)})"
     open_ids = {
         event
         for model in (Settlement, SettlementReport)
-        for event in _open(model, using)
-        .filter(event__in=list(seq_of))
-        .values_list("event", flat=True)
+        for event in _open(model, using).extra(where=[among]).values_list("event", flat=True)  # noqa: S610  ids
     }
-    return {seq for id, seq in seq_of.items() if id not in open_ids}
+    return {seq for seq, id in id_of.items() if id not in open_ids}
 
 
 @contextmanager
@@ -168,23 +182,21 @@ def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -
     By statements, since no other table refers to these rows. Django's delete() would load each row
     first and hold the write lock of SQLite several times as long.
     """
-    _delete("outbox_settlement", "delivery_id", deliveries, using=using)
-    _delete("outbox_attempt", "delivery_id", deliveries, using=using)
-    _delete("outbox_delivery", "id", deliveries, using=using)
-    _delete("outbox_event", "seq", seqs, using=using)
+    ids = numbers(deliveries)
+    _delete("outbox_settlement", "delivery_id", ids, using=using)
+    _delete("outbox_attempt", "delivery_id", ids, using=using)
+    _delete("outbox_delivery", "id", ids, using=using)
+    _delete("outbox_event", "seq", numbers(seqs), using=using)
 
 
-def _forget_by_id(seqs: Collection[int], *, using: str) -> None:
+def _forget_by_id(ids: Collection[UUID], *, using: str) -> None:
     """Delete the reports and deduplication keys of events.
 
     By ids as values: a join may scan the events' primary key.
     """
-    ids = list(Event.objects.using(using).filter(seq__in=seqs).values_list("id", flat=True))
-    SettlementReport.objects.using(using).filter(event__in=ids).delete()
-    forget(ids, using=using)
+    for table in ("outbox_settlementreport", "outbox_dedupekey"):
+        _delete(table, "event", uuids(ids, using=using), using=using)
 
 
-def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:
-    if values:
-        statement = f"DELETE FROM {table} WHERE {column} IN ({numbers(values)})"  # noqa: S608  ours
-        execute(statement, using=using)
+def _delete(table: str, column: str, values: str, *, using: str) -> None:
+    execute(f"DELETE FROM {table} WHERE {column} IN ({values})", using=using)  # noqa: S608  ours

@@ -26,6 +26,7 @@ from outbox.deliveries.transient_errors import (
     retry_transient,
 )
 from outbox.models import Delivery
+from outbox.subscriptions import find
 
 from .base import Message
 from .inline import InlineTransport
@@ -125,8 +126,11 @@ class LocalTransport(InlineTransport):
     # --- deliveries that a pass has started -------------------------------------------------------
 
     def accepts(self, handler: str) -> bool:
-        """Return whether a thread is idle, so that a delivery need not wait after its start."""
-        return self.started is None and self.pool.is_idle
+        """Return whether a thread is idle, so that a delivery need not wait after its start.
+
+        Return False for a handler that only a later release has. A message of it is handed back.
+        """
+        return self.started is None and self.pool.is_idle and find(handler) is not None
 
     def accept(self, delivery: Delivery, *, refill: bool) -> None:
         """Take a started delivery, before its commit, and reserve a thread for it."""

@@ -35,6 +35,8 @@ from .calls import SessionWatch
 from .outcome import Refusal, Result
 from .start import hand_back_unfit, start
 
+_NO_HANDLER = "{worker} has no handler {handler}; is its release older?"
+
 
 class ReceiptNotGiven(RuntimeError):
     """The handler returned without `with receipt:`: nothing proves that its effects are stored."""
@@ -70,7 +72,7 @@ def deliver(
     access.after_reconnect(partial(heartbeat.report_outage, access))
     handler = find(handler_name)
     if handler is None:
-        note = f"{worker} has no handler {handler_name}; is its release older?"
+        note = _NO_HANDLER.format(worker=worker, handler=handler_name)
         back = partial(
             settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
         )
@@ -104,8 +106,14 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     started_at = delivery.started_at or now
     began = time.monotonic() - (now - started_at).total_seconds()
     withdraw_deaths_later([delivery.pk], worker=delivery.worker, at=started_at, access=access)
-    handler = find(delivery.subscription.handler)
-    if handler is None or hand_back_unfit(handler, delivery, access=access):
+    name = delivery.subscription.handler
+    handler = find(name)
+    if handler is None:
+        note = _NO_HANDLER.format(worker=delivery.worker, handler=name)
+        back = partial(settlement.hand_back_started, delivery, note=note, using=access.using)
+        access.run(back)
+        return []
+    if hand_back_unfit(handler, delivery, access=access):
         return []
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)

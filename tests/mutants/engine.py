@@ -538,6 +538,30 @@ DELIVERY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="prune-beside-an-emitter",
+        without="prune keeps its large batches while events are emitted",
+        edits=(
+            Edit(
+                "outbox/retention/pace.py",
+                "if newest != self._newest or self._is_work_due():",
+                "if self._is_work_due():",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}retention/test_pace.py::TestAPruneBesideOthers::test_yields_to_an_emitter",
+        ),
+    ),
+    Mutant(
+        name="prune-beside-a-backlog",
+        without="prune keeps its large batches while workers have deliveries",
+        edits=(Edit("outbox/retention/pace.py", " or self._is_work_due():", ":"),),
+        noticed_by=(
+            f"{OUTBOX}retention/test_pace.py::TestAPruneBesideOthers::test_yields_to_a_backlog",
+            f"{OUTBOX}retention/test_pace.py::TestAPruneBesideOthers"
+            "::test_yields_to_deliveries_in_flight",
+        ),
+    ),
+    Mutant(
         name="locks-of-pruned-deliveries",
         without="prune does not lock the deliveries whose states it looks at",
         edits=(

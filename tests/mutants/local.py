@@ -76,6 +76,33 @@ LOCAL = [
         noticed_by=(f"{PROCESS}test_releases_the_thread_of_a_start_that_was_rolled_back",),
     ),
     Mutant(
+        name="start-of-an-unknown-handler",
+        without="during a deploy, a process starts deliveries of a handler of the next release",
+        edits=(
+            Edit(
+                "outbox/transports/local.py",
+                "self.pool.is_idle and find(handler) is not None",
+                "self.pool.is_idle",
+            ),
+        ),
+        noticed_by=(f"{PROCESS}test_starts_no_delivery_of_a_handler_that_it_does_not_have",),
+    ),
+    Mutant(
+        name="started-delivery-of-an-unknown-handler",
+        without="a started delivery whose handler this code lacks counts as a worker's death",
+        edits=(
+            Edit(
+                "outbox/worker/delivery.py",
+                "        access.run(back)\n        return []\n    if hand_back_unfit",
+                "        return []\n    if hand_back_unfit",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_inline.py::TestADeliveryThatIsStartedAtItsCreation"
+            "::test_is_released_by_code_that_lacks_its_handler",
+        ),
+    ),
+    Mutant(
         name="ahead-of-slow-messages",
         without="messages wait for a thread that runs a slow one",
         edits=(

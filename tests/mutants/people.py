@@ -102,6 +102,22 @@ JOINS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="short-tries-of-a-migration",
+        without="emitters queue behind a migration that waits for the lock of their table",
+        edits=(
+            Edit(
+                "outbox/schema.py",
+                'lock_table(table, mode="ACCESS EXCLUSIVE", using=connection.alias)',
+                "assert table",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_migrations_beside_orders.py::TestAMigrationBesideOrders"
+            "::test_blocks_none_of_them",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="short-tries-for-the-table",
         without="relays queue behind a transaction that waits for the table of subscriptions",
         edits=(

@@ -105,7 +105,7 @@ SETTLEMENTS = [
             ),
             Edit(
                 "outbox/retention/batches.py",
-                "        locked &= _without_open_settlements(locked, using=using)\n",
+                "        locked &= _without_open_settlements(id_of, using=using)\n",
                 "",
             ),
         ),

@@ -486,6 +486,20 @@ class TestADeliveryThatIsStartedAtItsCreation:
         assert (row.state, row.attempts) == ("pending", 0)
         assert "cannot read version 2" in row.note
 
+    def test_is_released_by_code_that_lacks_its_handler(self):
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        emit_order(Outbox())
+        started = start_one()
+        started.subscription.handler = "tests.renamed"
+
+        assert deliver_started(started) == []
+
+        row = Delivery.objects.get()
+        assert (row.state, row.attempts) == ("pending", 0)
+        assert "has no handler tests.renamed" in row.note
+
     def test_is_sent_to_workers_if_the_pass_has_sent_another_one(self):
         """Seen to fail without the look at what the lane has claimed: two messages for one."""
 

@@ -16,7 +16,7 @@ from django.db import connection, connections, transaction
 from outbox import DomainEvent, Receipt, databases, emit, subscribe
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.local.process import WorkProcess
-from outbox.models import Attempt, Delivery
+from outbox.models import Attempt, Delivery, Subscription
 from outbox.relay import fan_out as fan_out_module
 from outbox.relay import passes
 from outbox.testing import Outbox
@@ -99,6 +99,22 @@ class TestAProcessWithoutABroker:
 
         assert messages == []
         assert Group.objects.count() == 1
+
+    def test_starts_no_delivery_of_a_handler_that_it_does_not_have(self):
+        """During a deploy, a process of the release before hands it back. No lease expires."""
+
+        @subscribe("tests.Ordered")
+        def bill() -> None: ...
+
+        Outbox()
+        Subscription.objects.update(handler="tests.renamed")
+        with working():
+            emit_order()
+            handed_back = Delivery.objects.filter(note__contains="has no handler tests.renamed")
+            eventually(handed_back.exists, "it is handed back", within=30)
+
+        row = Delivery.objects.get()
+        assert (row.state, row.attempts, row.started_token) == ("pending", 0, 0)
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_runs_a_backlog_of_several_handlers(self, threads: int):

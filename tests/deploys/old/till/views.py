@@ -1,0 +1,14 @@
+from django.db import transaction
+from django.http import HttpRequest, JsonResponse
+from till.events import OrderPlaced
+from till.models import Order
+from till.release import RELEASE
+
+from outbox import emit
+
+
+def place_order(_request: HttpRequest, order: str) -> JsonResponse:
+    with transaction.atomic():
+        Order.objects.create(number=order, placed_with=RELEASE)
+        emit(OrderPlaced(order=order, total=1280, emitted_with=RELEASE))
+    return JsonResponse({"release": RELEASE}, status=201)
