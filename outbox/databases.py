@@ -19,6 +19,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .chosen_database import chosen, listed, working_on
+from .conf import conf
 
 __all__ = ["listed", "working_on"]
 
@@ -57,6 +58,13 @@ def alias() -> str:
 def aliases() -> tuple[str, ...]:
     """Return the aliases of all databases with an outbox, the default one first."""
     return listed() or (alias(),)
+
+
+def replica_of(using: str) -> str:
+    """Return the replica of a database, from `OUTBOX["READ_FROM"]`; "" without one."""
+    given = conf(lenient=True).READ_FROM
+    known = {aliases()[0]: given} if isinstance(given, str) else given
+    return known.get(using, "")
 
 
 def serving(using: str) -> AbstractContextManager[None]:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from typing import Any
 
 from django.core.exceptions import BadRequest
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import escape
 from django.utils.translation import gettext as _
 
-from outbox import databases
+from outbox import clock, databases
+from outbox.models import Heartbeat
 
 NAME = "database"
 
@@ -39,7 +42,7 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
     def in_its_database(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         known = databases.listed()
         if len(known) < 2:
-            return view(request, *args, **kwargs)
+            return _answer(view, request, *args, **kwargs)
         using = _take_name(request) or known[0]
         if using not in known:
             raise BadRequest(
@@ -47,12 +50,53 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
                 % {"using": using, "names": ", ".join(known)}
             )
         with databases.working_on(using):
-            response = view(request, *args, **kwargs)
-            if hasattr(response, "render"):
-                response.render()  # its template reads rows
+            response = _answer(view, request, *args, **kwargs)
         return response if using == known[0] else _kept_in(using, response)
 
     return in_its_database
+
+
+def _answer(
+    view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any
+) -> HttpResponse:
+    """Answer a request, and render its page. A page that only shows rows reads a replica."""
+    is_read = request.method in ("GET", "HEAD") and not request.path.endswith("/correct/")
+    replica = databases.replica_of(databases.alias()) if is_read else ""
+    if not replica and not databases.listed():
+        return view(request, *args, **kwargs)
+    request.outbox_replica = replica  # type: ignore[attr-defined]  # for the navigation
+    with databases.working_on(replica or None):
+        response = view(request, *args, **kwargs)
+        if hasattr(response, "render"):
+            response.render()  # its template reads rows
+    return response
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The replica that a page shows.
+
+    Attributes:
+        name: its alias.
+        age: how old its rows are at most; None if no process of the outbox has run.
+    """
+
+    name: str
+    age: timedelta | None
+
+
+def shown_copy(request: HttpRequest) -> Copy | None:
+    """Return the replica that a page shows; None if it shows the database itself.
+
+    A replica that has a heartbeat has all that was committed before it. So its rows are at most as
+    old as the latest heartbeat.
+    """
+    replica = getattr(request, "outbox_replica", "")
+    if not replica:
+        return None
+    latest = Heartbeat.objects.using(replica).aggregate(at=Max("seen_at"))["at"]
+    age = max(timedelta(0), clock.now(using=replica) - latest) if latest else None
+    return Copy(replica, age)
 
 
 @dataclass(frozen=True)
@@ -69,7 +113,12 @@ def choices() -> Iterator[Choice]:
     known = databases.listed()
     url = reverse("admin:outbox_minute_changelist")
     for using in known if len(known) > 1 else ():
-        yield Choice(using, f"{url}?{NAME}={using}", using == databases.alias())
+        yield Choice(using, f"{url}?{NAME}={using}", using == _named_of(databases.alias()))
+
+
+def _named_of(using: str) -> str:
+    """Return the listed database of a replica, or the database itself."""
+    return next((one for one in databases.listed() if databases.replica_of(one) == using), using)
 
 
 def _take_name(request: HttpRequest) -> str:

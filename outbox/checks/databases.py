@@ -1,7 +1,8 @@
-"""Checks of `OUTBOX["DATABASES"]`. The messages:
+"""Checks of `OUTBOX["DATABASES"]` and `OUTBOX["READ_FROM"]`. The messages:
 
 E093 it names a database that cannot hold an outbox
 E094 a listed database lacks the tables of the outbox; only by `check --deploy --database ALIAS`
+E095 OUTBOX["READ_FROM"] names no replica
 """
 
 from __future__ import annotations
@@ -33,6 +34,38 @@ def wrong_databases() -> Iterator[CheckMessage]:
         if given.count(alias) > 1:
             yield _error(f"names {alias} {given.count(alias)} times", "Name each database once.")
         yield from _unfit(alias)
+
+
+def wrong_replicas() -> Iterator[CheckMessage]:
+    """Find replicas that DATABASES lacks, and databases that are read and written."""
+    given = getattr(settings, "OUTBOX", {}).get("READ_FROM", "")
+    if not isinstance(given, (str, dict)) or not all(isinstance(one, str) for one in given):
+        yield Error(
+            f'OUTBOX["READ_FROM"] has the invalid value {given!r}.',
+            hint="Set it to the alias of a replica, or to a replica for each database: "
+            '{"default": "replica"}.',
+            obj="settings",
+            id="outbox.E012",
+        )
+        return
+    known = given if isinstance(given, dict) else {databases.aliases()[0]: given}
+    for alias, replica in known.items():
+        if not replica:
+            continue
+        if replica not in connections.settings or alias not in databases.aliases():
+            missing = alias if replica in connections.settings else replica
+            yield _wrong_replica(f"names {missing}, which is no database of the outbox's settings")
+        elif replica in databases.aliases():
+            yield _wrong_replica(f"names {replica}, which is written, too")
+
+
+def _wrong_replica(problem: str) -> CheckMessage:
+    return Error(
+        f'OUTBOX["READ_FROM"] {problem}.',
+        hint="Name an alias of DATABASES that reads a replica of a database with an outbox.",
+        obj="settings",
+        id="outbox.E095",
+    )
 
 
 def usable() -> list[str]:

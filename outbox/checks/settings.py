@@ -28,7 +28,7 @@ from outbox.sinks import configuration as sinks
 from outbox.transports import names
 from outbox.transports.celery_app import is_importable
 
-from .databases import usable, wrong_databases
+from .databases import usable, wrong_databases, wrong_replicas
 
 _PROPER = {
     bool: "True or False",
@@ -49,6 +49,10 @@ _PROPER_TEXT = {
     "SCHEMA_URL": "the address of an event's schema, with {app} {event} {name} {version}",
 }
 
+_CHECKED_ELSEWHERE = (
+    *("ALERTS", "DATABASES", "LOOKUPS", "READ_FROM", "SINKS", "SOURCES", "TRANSPORTS"),
+)
+
 #: Setting, the module that it needs, and the package to install.
 _NEEDED = (
     ("METRICS_TOKEN", "prometheus_client", "prometheus-client"),
@@ -66,6 +70,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_lookups()
     yield from _unknown_events()
     yield from wrong_databases()
+    yield from wrong_replicas()
     yield from _database()
     yield from _missing_packages()
 
@@ -84,8 +89,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        # These are checked elsewhere.
-        if field.name in ("ALERTS", "DATABASES", "LOOKUPS", "SINKS", "SOURCES", "TRANSPORTS"):
+        if field.name in _CHECKED_ELSEWHERE:
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)

@@ -186,7 +186,7 @@ def live(address: str, *, seconds: int, **query: str) -> str:
 @register.inclusion_tag("outbox/navigation.html", takes_context=True)
 def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     """Return the navigation: all pages of the outbox that the user may view."""
-    from outbox.admin.in_database import choices
+    from outbox.admin.in_database import choices, shown_copy
     from outbox.admin.pages import PAGES  # needs the models of the admin
 
     request = context["request"]
@@ -196,6 +196,7 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
         "here": request.path,
         "search": _search_field(context),
         "databases": list(choices()),
+        "copy": shown_copy(request),
     }
 
 

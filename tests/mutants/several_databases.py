@@ -93,6 +93,18 @@ SEVERAL_DATABASES = [
         noticed_by=(f"{TESTS}test_monitor.py::TestAPage::test_acts_only_on_its_database",),
     ),
     Mutant(
+        name="action-on-a-replica",
+        without="a button acts on the replica that its page has read",
+        edits=(
+            Edit(
+                "outbox/admin/in_database.py",
+                'is_read = request.method in ("GET", "HEAD") and not',
+                "is_read = not",
+            ),
+        ),
+        noticed_by=(f"{TESTS}test_replica_pages.py::TestAPage::test_acts_on_the_primary",),
+    ),
+    Mutant(
         name="arrival-in-another-shard",
         without="a killed handler stores an event in another shard twice",
         edits=(

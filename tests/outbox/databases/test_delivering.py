@@ -247,7 +247,7 @@ def working(threads: int) -> Iterator[WorkProcess]:
 class TestAProcessWithoutABroker:
     @pytest.fixture(autouse=True)
     def _local(self, shard: str, settings: Settings) -> None:
-        settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"], "NUDGE": True}
+        settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"]}
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_delivers_in_each_database(self, shard: str, threads: int):
