@@ -69,7 +69,7 @@ def _sync_subscriptions(
     from .deliveries.sync import sync_subscriptions
     from .models import Subscription
 
-    if using != databases.alias():
+    if using not in databases.aliases():
         return
     if _has_columns(Subscription, using=using):
         for row in sync_subscriptions(using=using):

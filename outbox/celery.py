@@ -70,10 +70,10 @@ def _start_heartbeat_of_beat(*, sender: Any, **_kwargs: Any) -> None:
     app = getattr(sender, "app", None)
     if app is not None and not has_outbox(app):
         return
-    from outbox.deliveries.heartbeat import HeartbeatThread, own_name  # needs the models
+    from outbox.deliveries.heartbeat import own_name, threads  # needs the models
     from outbox.models import Heartbeat
 
-    HeartbeatThread(own_name(), list, kind=Heartbeat.Kind.BEAT).start()
+    threads(own_name(), list, kind=Heartbeat.Kind.BEAT).start()
 
 
 def _when_configured(app: Celery) -> None:

@@ -40,6 +40,10 @@ class Conf:
     """Seconds within which the wanted number of workers runs the due deliveries of a queue."""
     TRANSPORTS: Sequence[str] = ()
     """Transports in use: "celery", and "local" for `outbox work`. Empty: Celery if installed."""
+    DATABASES: Sequence[str] = ()
+    """Aliases of the databases with an outbox each, the default one first. Empty: the router's."""
+    READ_FROM: str | Mapping[str, str] = ""
+    """Alias of a replica that the monitor's pages read; or a replica for each database."""
     NUDGE: bool = True
     """Nudge the relay after each commit. Off: it polls every POLL_SECONDS."""
     GUARDS: bool | None = None

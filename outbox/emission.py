@@ -21,7 +21,7 @@ from .events import DomainEvent
 from .ids import uuid7
 from .storable import refuse_unstorable
 from .subscriptions import is_ordered_event
-from .transports.nudge import nudge
+from .transports.nudge import nudge_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -41,7 +41,11 @@ class EmittedBesideTransaction(guards.RuleBroken):
 
 
 def emit(
-    event: DomainEvent, *, delay: timedelta | None = None, dedupe_key: str | None = None
+    event: DomainEvent,
+    *,
+    delay: timedelta | None = None,
+    dedupe_key: str | None = None,
+    using: str | None = None,
 ) -> UUID:
     """Store an event in the caller's transaction: it exists if and only if the change commits.
 
@@ -55,6 +59,8 @@ def emit(
         dedupe_key: store one event of this name for this key, while that event exists. A second
             `emit` stores nothing. It waits for a transaction that has emitted with the key and is
             not over. A hash of the key is stored.
+        using: the alias of the database that stores the event. By default it is the one of
+            `OUTBOX["DATABASES"]` with an open transaction, or the router's without that setting.
 
     Returns:
         The event's id (UUIDv7). With a `dedupe_key` that was used: the id of the first event.
@@ -67,6 +73,9 @@ def emit(
         ValueError: the delay is negative or too long, or the `dedupe_key` is empty.
         DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
         UnstorableValue: a text is too long, or a value cannot be stored in every database.
+        UnlistedDatabase: the database of `using` has no outbox.
+        SeveralTransactions: several databases with an outbox have an open transaction.
+        WrittenBesideReceipt: the running handler's receipt is in another database.
     """
     if not isinstance(event, DomainEvent):
         raise TypeError(_no_event(event))
@@ -80,7 +89,7 @@ def emit(
             f"{event.event_name} cannot be emitted: only the source {event.event_source} stores "
             "it. Declare an event of your own that states the same fact."
         )
-    using = databases.alias()
+    using = databases.for_emit(using)
     if not is_open(connections[using]):
         raise NotInTransaction(_why_not(using))
     if guards.are_on():
@@ -93,12 +102,16 @@ def emit(
     if delay:
         return _insert_delayed(facts, delay, using=using)
     event_id = _insert(facts, using=using)
-    transaction.on_commit(nudge, using=using, robust=True)
+    transaction.on_commit(nudge_of(using), using=using, robust=True)
     return event_id
 
 
 async def aemit(
-    event: DomainEvent, *, delay: timedelta | None = None, dedupe_key: str | None = None
+    event: DomainEvent,
+    *,
+    delay: timedelta | None = None,
+    dedupe_key: str | None = None,
+    using: str | None = None,
 ) -> UUID:
     """Emit an event from async code, as `emit`, in the transaction of the thread for queries.
 
@@ -106,7 +119,7 @@ async def aemit(
     handler it is that of the delivery's transaction. An async view has no transaction, so let it
     call a sync service: `await sync_to_async(service)()`.
     """
-    return await sync_to_async(emit)(event, delay=delay, dedupe_key=dedupe_key)
+    return await sync_to_async(emit)(event, delay=delay, dedupe_key=dedupe_key, using=using)
 
 
 def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UUID:
@@ -240,8 +253,11 @@ def _why_not(using: str) -> str:
             "emit() into one function with transaction.atomic(), and call it by sync_to_async."
         )
     text = str(NotInTransaction.__doc__)
+    on = databases.listed() or (using,)
     if beside := open_aliases():
-        text += f" One is open on {beside[0]!r}, but the outbox is on {using!r}."
+        text += (
+            f" One is open on {beside[0]!r}, but the outbox is on {' and '.join(map(repr, on))}."
+        )
     return text
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 from celery import current_app, current_task
 
-from . import clock, operations
-from .alerts.watch import Watch, end_unwatched, watch
+from . import clock, databases, operations
+from .alerts.watch import end_unwatched, watch
 from .conf import conf
 from .deliveries import heartbeat
 from .fork_safety import apart_from_forks
-from .relay.loop import RelayLoop
+from .relay.loop import RelayLoop, Relays
 from .relay.passes import BrokerUnavailable, relay_pass
 from .sources.forgetting import forget_received
+from .transports.base import Helper
 from .transports.celery_broker import TASK, CeleryTransport
 from .transports.celery_settings import address, own_task, queue_of
 from .transports.celery_worker import AlertsStep, RelayStep
@@ -21,7 +23,14 @@ from .transports.inline import InlineTransport
 from .transports.nudge import nudge
 from .worker.delivery import deliver, deliver_started
 
+logger = logging.getLogger("outbox.delivery")
+
 _PRUNING = timedelta(seconds=2)
+_UNLISTED = (
+    'A message of %s is for the database %s, which OUTBOX["DATABASES"] of this worker does not '
+    "list. Its deliveries are sent again when their leases expire. Run workers and relays with the "
+    "same list."
+)
 
 
 @own_task(TASK)
@@ -30,22 +39,28 @@ def deliver_message(
     pairs: list[list[int]],
     refill: bool = False,
     subscription: int | None = None,
+    database: str = "",
+    pairs_there: list[list[int]] | None = None,
     **_later: object,
 ) -> None:
     """Run one handler for the deliveries of one message.
 
     Two releases run during a deploy. So unknown arguments of a newer one are ignored, and an older
-    one sends no subscription.
+    one sends no subscription. A message without a database is one of the default database.
     """
-    worker = current_task.request.hostname or "unknown"
+    using = database or databases.aliases()[0]
+    if using not in databases.aliases():
+        logger.error(_UNLISTED, handler, using)
+        return
     deliver(
         handler_name=handler,
-        pairs=[(id, token) for id, token in pairs],
-        worker=worker,
+        pairs=[(id, token) for id, token in (pairs if pairs_there is None else pairs_there)],
+        worker=current_task.request.hostname or "unknown",
         subscription=subscription,
+        using=using,
     )
     if refill:
-        nudge()
+        nudge(using)
 
 
 @own_task("outbox.relay")
@@ -54,6 +69,10 @@ def run_relay() -> None:
 
     Its arrival is the heartbeat of beat and of the broker.
     """
+    databases.on_each(_relay_once)
+
+
+def _relay_once() -> None:
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     heartbeat.beat(heartbeat.Kind.BROKER, "beat")
     try:
@@ -69,6 +88,10 @@ def prune_old_events() -> None:
     Alerts that no check watches end, too. Beat sends this every five minutes. It is short, because
     the relay's worker receives no nudges meanwhile. The next run continues.
     """
+    databases.on_each(_prune)
+
+
+def _prune() -> None:
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
     forget_received(at_most=_PRUNING)
@@ -76,34 +99,44 @@ def prune_old_events() -> None:
 
 
 @own_task("outbox.canary")
-def answer_canary(name: str, until: str) -> None:
+def answer_canary(name: str, until: str, database: str | None = None) -> None:
     """Answer the doctor, if it still waits, to prove that a worker consumes this queue."""
-    if clock.now() <= datetime.fromisoformat(until):
-        heartbeat.answer(name)
+    if clock.now(using=database) <= datetime.fromisoformat(until):
+        heartbeat.answer(name, using=database)
 
 
 def send_canary(queue: str, name: str, *, expires: float) -> None:
     """Send a canary through a queue. It is void if no worker takes it within `expires` seconds."""
     # Celery's own `expires` compares the clocks of two hosts.
     until = clock.now() + timedelta(seconds=expires)
+    # A worker of an earlier release has two arguments, and works on the default database.
+    database = databases.alias()
+    more = {} if database == databases.aliases()[0] else {"database": database}
     answer_canary.apply_async(
-        args=(name, until.isoformat()), retry=False, **address(queue_of(current_app, queue))
+        args=(name, until.isoformat()),
+        kwargs=more,
+        retry=False,
+        **address(queue_of(current_app, queue)),
     )
 
 
-def build_relay(name: str = "") -> RelayLoop:
-    """Return a relay that dispatches by Celery, and runs inline deliveries itself.
+def build_relay(name: str = "") -> Relays:
+    """Return a relay of each database that dispatches by Celery, and runs inline deliveries itself.
 
     Args:
         name: the process's name in heartbeats and starts. Default: "host.pid".
     """
     name = name or heartbeat.own_name()
+    return Relays({using: _relay_of(using, name) for using in databases.aliases()})
+
+
+def _relay_of(using: str, name: str) -> RelayLoop:
     inline = InlineTransport(name, deliver_started)
-    return RelayLoop(name, transport=CeleryTransport(), inline=inline)
+    return RelayLoop(name, transport=CeleryTransport(), inline=inline, using=using)
 
 
-def build_alerts() -> Watch | None:
-    """Return the thread that sends alerts, for a process that may fork; None if they are off."""
+def build_alerts() -> Helper | None:
+    """Return the threads that send alerts, for a process that may fork; None if they are off."""
     return watch(around=apart_from_forks)
 
 

@@ -19,7 +19,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from outbox import operations
+from outbox import databases, operations
 from outbox.models import Delivery, Operation
 
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
@@ -181,9 +181,12 @@ def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int
         numbers[:] = [operation.pk]
         has_started.set()
 
+    using = databases.alias()
+
     def work() -> None:
         try:
-            run(report)
+            with databases.serving(using):
+                run(report)
         except Exception:  # its record keeps the progress; its page shows that it is silent
             name = numbers[0] if numbers else _("(not stored)")
             logger.exception(

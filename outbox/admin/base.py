@@ -16,11 +16,12 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
+from .in_database import in_database
 from .strict_lookups import StrictAdminMixin, StrictChangeList
 
 #: Permissions of staff actions, in addition to the view permission.
@@ -140,6 +141,15 @@ class ReadOnlyAdmin(StrictAdminMixin):
     class Media:
         css = LIVE_CSS
         js = LIVE_JS
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        """The pages, each in the database that its request names."""
+        found = self.get_urls()
+        for one in found:
+            if isinstance(one, URLPattern):
+                one.callback = in_database(one.callback)
+        return found
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False."""

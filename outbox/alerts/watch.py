@@ -71,7 +71,9 @@ class Watch:
         self._unless_failed("check", self._check)
         for channel in self._config.channels.values():
             self._unless_failed(_name(channel), partial(self._send, channel))
-        if self._config.dead_man is not None and not self._is_running(dead_man.CLAIM):
+        # One watch of a process sends the ping, and only if all databases are well.
+        is_first = self._using == databases.aliases()[0]
+        if self._config.dead_man is not None and is_first and not self._is_running(dead_man.CLAIM):
             self._unless_failed(dead_man.CLAIM, self._ping)
 
     def wait(self) -> None:
@@ -81,8 +83,9 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(LOOK_SECONDS):
-                self.look()
+            with databases.serving(self._using):
+                while not self._stopping.wait(LOOK_SECONDS):
+                    self.look()
         finally:
             connections.close_all()
 
@@ -127,7 +130,8 @@ class Watch:
                 longest=config.seconds,
                 using=self._using,
             )
-            silent = dead_man.silent_parts(using=self._using) if token else []
+            places = databases.aliases() if token else ()
+            silent = [part for one in places for part in dead_man.silent_parts(using=one)]
             if silent:
                 logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
                 self._keep_ping(token, min(_PING_AGAIN_SECONDS, config.seconds))
@@ -160,7 +164,8 @@ class Watch:
 
     def _act(self, name: str, action: Callable[[], object]) -> None:
         try:
-            self._unless_failed(name, action)
+            with databases.serving(self._using):
+                self._unless_failed(name, action)
         finally:
             connections.close_all()
 
@@ -178,11 +183,17 @@ def end_unwatched(*, using: str | None = None) -> None:
     recording.end_unwatched(config, using=using or databases.alias())
 
 
-def watch(*, around: Around = nullcontext) -> Watch | None:
-    """Return the thread of a process; None if alerts are off or their settings are invalid."""
+def watch(*, around: Around = nullcontext) -> databases.OnEach[Watch] | None:
+    """Return the threads of a process, one for each database.
+
+    None if alerts are off or their settings are invalid.
+    """
     try:
         config = configured()
     except ImproperlyConfigured as error:
         logger.error("No alert is sent. %s", error)
         return None
-    return Watch(config, around=around) if config.is_on else None
+    if not config.is_on:
+        return None
+    each = databases.aliases()
+    return databases.OnEach({using: Watch(config, using=using, around=around) for using in each})

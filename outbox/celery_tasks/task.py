@@ -136,7 +136,7 @@ class OutboxTask(_Task):
         dump = getattr(self, "_dump_pydantic_arguments", None)  # from Celery 5.7 on
         if dump is not None:
             args, kwargs = dump(args, kwargs)
-        now, zone = clock.now(using=databases.alias()), self.app.timezone
+        now, zone = clock.now(using=databases.for_emit()), self.app.timezone
         stored = stored_options(self.name, options, now=now, zone=zone)
         ordered, named = stored_arguments(self.name, self.run, args, kwargs)
         parts = (ordered, named, stored.plain, stored.embedded)
@@ -163,7 +163,7 @@ class OutboxTask(_Task):
 def _emit(event: DomainEvent, *, delay: timedelta | None) -> None:
     from .sending import HANDLER  # it imports the event
 
-    using = databases.alias()
+    using = databases.for_emit()
     with nullcontext() if is_open(connections[using]) else transaction.atomic(using=using):
         if not has_subscription(HANDLER, event.event_name, using=using):
             raise ImproperlyConfigured(

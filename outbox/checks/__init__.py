@@ -20,7 +20,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import connections, router
+from django.db import connections
 
 from outbox import events, subscriptions
 from outbox.contracts.catalogue import place
@@ -32,6 +32,7 @@ from .broker_hosts import check_broker_hosts  # noqa: F401  the import registers
 from .celery import check_celery  # noqa: F401  the import registers the check
 from .contracts import check_contract
 from .database_hosts import check_database_hosts  # noqa: F401  the import registers the check
+from .databases import usable
 from .event_classes import check_event, check_lock, check_sensitive, check_upcasters, check_versions
 from .handlers import check_handler, check_policy
 from .settings import settings_messages
@@ -79,10 +80,12 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.database, deploy=True)
 def check_owed(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """Rehearse the owed deliveries, if the outbox's database is among the given ones."""
-    using = router.db_for_write(Delivery)
-    tables = connections[using].introspection.table_names
-    if using not in (databases or ()) or Delivery._meta.db_table not in tables():
+    """Rehearse the owed deliveries, of the outbox's databases among the given ones."""
+    return [problem for using in usable() if using in (databases or ()) for problem in _owed(using)]
+
+
+def _owed(using: str) -> list[CheckMessage]:
+    if Delivery._meta.db_table not in connections[using].introspection.table_names():
         return []
     found = rehearse(using=using)
     return [

@@ -46,7 +46,7 @@ def check_database_hosts(**_kwargs: Any) -> list[CheckMessage]:
         if connection.vendor != "postgresql" or not hosts or "service" in options:
             continue
         each = [*_connect(alias, options, hosts), *_send(alias, options), *_wait(alias, options)]
-        if alias == databases.alias():
+        if alias in databases.aliases():
             found += [*each, *_standby(alias, options, hosts)]
         else:
             found += map(_as_warning, each)

@@ -20,13 +20,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from outbox import databases, events
+from outbox import events
 from outbox.alerts import configuration as alerts
 from outbox.conf import Conf
 from outbox.formatting import did_you_mean
 from outbox.sinks import configuration as sinks
 from outbox.transports import names
 from outbox.transports.celery_app import is_importable
+
+from .databases import usable, wrong_databases, wrong_replicas
 
 _PROPER = {
     bool: "True or False",
@@ -47,6 +49,10 @@ _PROPER_TEXT = {
     "SCHEMA_URL": "the address of an event's schema, with {app} {event} {name} {version}",
 }
 
+_CHECKED_ELSEWHERE = (
+    *("ALERTS", "DATABASES", "LOOKUPS", "READ_FROM", "SINKS", "SOURCES", "TRANSPORTS"),
+)
+
 #: Setting, the module that it needs, and the package to install.
 _NEEDED = (
     ("METRICS_TOKEN", "prometheus_client", "prometheus-client"),
@@ -63,6 +69,8 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_transports()
     yield from _wrong_lookups()
     yield from _unknown_events()
+    yield from wrong_databases()
+    yield from wrong_replicas()
     yield from _database()
     yield from _missing_packages()
 
@@ -81,8 +89,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        # These are checked elsewhere.
-        if field.name in ("ALERTS", "LOOKUPS", "SINKS", "SOURCES", "TRANSPORTS"):
+        if field.name in _CHECKED_ELSEWHERE:
             continue
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
@@ -172,11 +179,11 @@ def _unknown_events() -> Iterator[CheckMessage]:
 
 
 def _database() -> Iterator[CheckMessage]:
-    using = databases.alias()
-    if connections[using].vendor == "postgresql":
-        yield from _old_snapshots(using)
-    elif connections[using].vendor == "sqlite":
-        yield from _late_write_lock(using)
+    for using in usable():
+        if connections[using].vendor == "postgresql":
+            yield from _old_snapshots(using)
+        elif connections[using].vendor == "sqlite":
+            yield from _late_write_lock(using)
 
 
 def _old_snapshots(using: str) -> Iterator[CheckMessage]:

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from django.db import connections
 
+from outbox import databases
 from outbox.fork_safety import apart_from_forks
 
 logger = logging.getLogger("outbox.counting")
@@ -45,15 +46,20 @@ class Buffer(Generic[Place]):
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._tallies: dict[Place, Counter[str]] = {}
+        #: By the database of the running code: "" without OUTBOX["DATABASES"].
+        self._tallies: dict[str, dict[Place, Counter[str]]] = {}
         self._timer: threading.Timer | None = None
 
     def add(self, tallies: Tallies[Place]) -> None:
-        """Add counts. Return at once."""
+        """Add counts of the database of the running code. Return at once."""
+        self._add_to(databases.alias() if databases.listed() else "", tallies)
+
+    def _add_to(self, using: str, tallies: Tallies[Place]) -> None:
         with self._lock:
+            mine = self._tallies.setdefault(using, {})
             for place, tally in tallies.items():
-                if place in self._tallies or len(self._tallies) < _MOST_PLACES:
-                    self._tallies.setdefault(place, Counter()).update(tally)
+                if place in mine or len(mine) < _MOST_PLACES:
+                    mine.setdefault(place, Counter()).update(tally)
             if self._timer is None and _has_threads:
                 self._timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread)
                 self._timer.daemon = True
@@ -68,15 +74,19 @@ class Buffer(Generic[Place]):
                 self._timer = None
 
     def write(self) -> None:
-        """Store the counts now. If that fails, keep them for the next write."""
+        """Store the counts now. If that fails for a database, keep its own for the next write."""
         with self._lock:
-            tallies, self._tallies, self._timer = self._tallies, {}, None
-        try:
-            if tallies:
-                self._store(tallies)
-        except Exception:
-            self.add(tallies)
-            raise
+            by_database, self._tallies, self._timer = self._tallies, {}, None
+        errors = []
+        for using, tallies in by_database.items():
+            try:
+                with databases.working_on(using or None):
+                    self._store(tallies)
+            except Exception as error:
+                self._add_to(using, tallies)
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _write_in_thread(self) -> None:
         try:

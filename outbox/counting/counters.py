@@ -11,7 +11,7 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 
 from django.conf import settings
-from django.db import connections, router
+from django.db import connections
 
 from outbox import databases
 from outbox.models import Counter
@@ -84,7 +84,7 @@ def _store(tallies: Tallies[Place]) -> None:
         for (name, label), tally in tallies.items()
         for part, value in tally.items()
     )
-    connection = connections[router.db_for_write(Counter)]
+    connection = connections[databases.alias()]
     table = connection.ops.quote_name(Counter._meta.db_table)
     adds = f"ON CONFLICT (name, label, part) DO UPDATE SET value = {table}.value + excluded.value"
     with connection.cursor() as cursor:

@@ -34,6 +34,7 @@ _MOST_RATE_ROWS = 5000
 
 _MINUTE = timedelta(minutes=1)
 _PRUNED_EVERY = timedelta(minutes=10)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _COUNTS = ("events", "done", "failed", "dead")
 #: A histogram's column for each bound, and one for longer times.
 _COLUMNS = tuple(f"lag_{number}" for number in range(len(WAIT_BOUNDS) + 1))
@@ -319,15 +320,14 @@ def _add_few(own: QuerySet[Minute], tally: Counter[str]) -> None:
 
 
 def _prune(*, using: str) -> None:
-    global _pruned_at
     now = clock.now(using=using)
-    if now - _pruned_at > _PRUNED_EVERY:
-        _pruned_at = now
+    if now - _pruned_at.get(using, _NEVER) > _PRUNED_EVERY:
+        _pruned_at[using] = now
         Minute.objects.using(using).filter(minute__lt=now - KEPT).delete()
 
 
 #: Deliveries that this process has counted, by place; so a busy process keeps no single times.
 _noted: Counter[Place] = Counter()
 _MOST_NOTED = 2000
-_pruned_at = datetime.min.replace(tzinfo=UTC)
+_pruned_at: dict[str, datetime] = {}
 _buffer: Buffer[Place] = Buffer(_store)

@@ -42,10 +42,12 @@ _KEPT_FOR = timedelta(days=1)
 #: Width of the column.
 _FAILURE_LENGTH = 300
 
-_started: dict[tuple[str, str], datetime] = {}
-_written: dict[tuple[str, str], float] = {}
+#: A process in a database: alias, kind and name.
+_Place = tuple[str, str, str]
+_started: dict[_Place, datetime] = {}
+_written: dict[_Place, float] = {}
 #: The processes whose latest heartbeat had a failure.
-_failing: set[tuple[str, str]] = set()
+_failing: set[_Place] = set()
 
 
 def beat(
@@ -68,15 +70,15 @@ def beat(
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    pair, now = (kind, name), time.monotonic()
+    place, now = (using, kind, name), time.monotonic()
     try:
-        is_changed = bool(failure) != (pair in _failing)
-        if not is_changed and now - _written.get(pair, -1e9) < conf().HEARTBEAT_SECONDS:
+        is_changed = bool(failure) != (place in _failing)
+        if not is_changed and now - _written.get(place, -1e9) < conf().HEARTBEAT_SECONDS:
             return
-        _written[pair] = now
-        (_failing.add if failure else _failing.discard)(pair)
+        _written[place] = now
+        (_failing.add if failure else _failing.discard)(place)
         drop_broken_connection(using=using)
-        _write(pair, sorted(queues), failure=failure, using=using)
+        _write(place, sorted(queues), failure=failure)
     except Exception as error:
         logger.debug("no heartbeat of %s %s: %s", kind, name, error)
         with suppress(Exception):
@@ -136,15 +138,22 @@ class HeartbeatThread(threading.Thread):
         name: the process's name.
         queues: returns the queues that it consumes.
         kind: the kind of the process.
+        using: the outbox's database alias.
     """
 
     def __init__(
-        self, name: str, queues: Callable[[], Sequence[str]], *, kind: str = Kind.WORKER
+        self,
+        name: str,
+        queues: Callable[[], Sequence[str]],
+        *,
+        kind: str = Kind.WORKER,
+        using: str | None = None,
     ) -> None:
         super().__init__(name="outbox-heartbeat", daemon=True)
         self._process = name
         self._queues = queues
         self._kind = kind
+        self._using = using
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -152,7 +161,7 @@ class HeartbeatThread(threading.Thread):
         try:
             while not self._stopping.is_set():
                 with apart_from_forks():  # the pool's children are forked from this process
-                    beat(self._kind, self._process, queues=self._queues())
+                    beat(self._kind, self._process, queues=self._queues(), using=self._using)
                 self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
         finally:
             connections.close_all()
@@ -162,13 +171,25 @@ class HeartbeatThread(threading.Thread):
         self._stopping.set()
 
 
-def _write(pair: tuple[str, str], queues: Sequence[str], *, failure: str, using: str) -> None:
+def threads(
+    name: str, queues: Callable[[], Sequence[str]], *, kind: str = Kind.WORKER
+) -> databases.OnEach[HeartbeatThread]:
+    """Return the threads that write a process's heartbeats, one for each database."""
+    return databases.OnEach(
+        {
+            using: HeartbeatThread(name, queues, kind=kind, using=using)
+            for using in databases.aliases()
+        }
+    )
+
+
+def _write(place: _Place, queues: Sequence[str], *, failure: str) -> None:
+    using, kind, name = place
     now = clock.now(using=using)
     rows = Heartbeat.objects.using(using)
-    if pair not in _started:
+    if place not in _started:
         rows.filter(seen_at__lt=now - _KEPT_FOR).delete()
-    kind, name = pair
-    began = _started.setdefault(pair, now)
+    began = _started.setdefault(place, now)
     _upsert(
         Heartbeat(
             kind=kind,

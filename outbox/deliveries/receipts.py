@@ -20,6 +20,7 @@ from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler
 
 from . import failpoints, ordering
+from .beside import no_write_beside
 from .lease import HELD, STARTED, Lease, Start, by_start
 from .statements import bound_transaction, execute, locking, numbers, read, timestamp
 from .time_limit import Limit
@@ -43,7 +44,8 @@ def transaction_with_receipt(
     with transaction.atomic(using=using):
         bound_transaction(handler.lease, using=using)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
-        yield
+        with no_write_beside(using):
+            yield
         after_effects()
         failpoints.reach(failpoints.BEFORE_RECEIPT)
         give([delivery], using=using)

@@ -35,8 +35,8 @@ class Due(NamedTuple):
     share: str | None
 
 
-#: Last share that this process claimed from, by subscription: round robin over the shares.
-_stopped_at: dict[int, str] = {}
+#: Last share that this process claimed from, by database and subscription: round robin.
+_stopped_at: dict[tuple[str, int], str] = {}
 
 
 def in_flight(row: Subscription, *, now: datetime, using: str) -> Counter[str]:
@@ -57,7 +57,7 @@ def claimable(
         now: only deliveries that are due by then.
         using: the outbox's database alias.
     """
-    start = _stopped_at.get(row.pk, "")
+    start = _stopped_at.get((using, row.pk), "")
     chosen: dict[int, Due] = {}
     for had, level in pairwise(_levels(row.share_window or 1)):
         for after in (start, "") if start else ("",):
@@ -67,7 +67,7 @@ def claimable(
             )  # fmt: skip
             chosen.update((one.id, one) for one in found)
     last = next(reversed(chosen.values())).share if len(chosen) == limit else None
-    _stopped_at[row.pk] = last or ""
+    _stopped_at[using, row.pk] = last or ""
     return list(chosen.values())
 
 

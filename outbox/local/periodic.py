@@ -13,7 +13,7 @@ from threading import Event
 
 from django.db import connections
 
-from outbox import clock, operations
+from outbox import clock, databases, operations
 from outbox.alerts.watch import end_unwatched
 from outbox.conf import conf
 from outbox.deliveries.connections import drop_all
@@ -68,8 +68,9 @@ class PeriodicJobs:
 
     def _run_if_due(self, name: str, every: timedelta, job: Callable[[], None]) -> None:
         try:
-            if claim(name, every=every, using=self._using):
-                job()
+            with databases.serving(self._using):
+                if claim(name, every=every, using=self._using):
+                    job()
         except Exception:
             logger.exception("The periodic job %s failed. It runs again in %s.", name, every)
             drop_all()

@@ -9,21 +9,23 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from django.db import connections
 
-from outbox import databases
 from outbox.alerts.watch import watch
 from outbox.counting.buffer import write_all
 from outbox.deliveries import heartbeat
-from outbox.relay.loop import RelayLoop
+from outbox.relay.loop import RelayLoop, Relays
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names, nudge
 from outbox.transports.base import QUEUE, Message
 from outbox.transports.commits import CommitWatcher
-from outbox.transports.local import WAIT_SECONDS, LocalTransport
+from outbox.transports.local import WAIT_SECONDS, LocalTransport, Started
+from outbox.transports.local_databases import LocalTransports
 from outbox.transports.notifications import Listener, is_possible
+from outbox.transports.pool import Pool
 from outbox.worker.delivery import deliver, deliver_started
 
 from .periodic import PeriodicJobs
@@ -58,7 +60,6 @@ class WorkProcess:
         stop_seconds: float,
         parent: int | None = None,
     ) -> None:
-        self._using = databases.alias()
         self._threads = threads
         self._queues = frozenset(queues) or None
         self._stop_seconds = stop_seconds
@@ -67,9 +68,10 @@ class WorkProcess:
         self._signals: SimpleQueue[int] = SimpleQueue()
         self._stopping = threading.Event()
         self._name = f"work@{heartbeat.own_name()}"
-        self._transport = self._new_transport()
-        self._relay = self._new_relay()
-        self._transport.wake = self._relay.nudge
+        self._transport = LocalTransports(threads, self._new_transport)
+        self._relay = Relays({using: self._new_relay(using) for using in self._transport.each})
+        for using, transport in self._transport.each.items():
+            transport.wake = partial(self._relay.nudge, using)
 
     @property
     def served(self) -> list[str]:
@@ -94,47 +96,54 @@ class WorkProcess:
         write_all()
         connections.close_all()
 
-    def _new_transport(self) -> LocalTransport:
+    def _new_transport(
+        self, using: str, pool: Pool[Started | Message] | None, sharing: int
+    ) -> LocalTransport:
         return LocalTransport(
             self._name,
             threads=self._threads,
             queues=self._queues,
-            deliver=deliver_started,
-            deliver_message=self._deliver,
-            using=self._using,
+            deliver=partial(deliver_started, using=using),
+            deliver_message=partial(self._deliver, using),
+            using=using,
+            pool=pool,
+            sharing=sharing,
         )
 
-    def _new_relay(self) -> RelayLoop:
+    def _new_relay(self, using: str) -> RelayLoop:
+        transport = self._transport.each[using]
         return RelayLoop(
             self._name,
-            transport=self._transport,
-            inline=self._transport,
-            intake=self._transport,
+            transport=transport,
+            inline=transport,
+            intake=transport,
             around=lambda *_: nullcontext(),  # this process does not fork
+            using=using,
         )
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, using: str, message: Message) -> None:
         deliver(
             handler_name=message.handler,
             pairs=message.pairs,
             worker=self._name,
             subscription=message.subscription,
-            using=self._using,
+            using=using,
         )
 
     def _start_helpers(self) -> list[threading.Thread]:
         """Start the threads beside relay and pool; return those that end with the process."""
-        self._beats = heartbeat.HeartbeatThread(self._name, lambda: self.served)
+        self._beats = heartbeat.threads(self._name, lambda: self.served)
         self._beats.start()
         self._alerts = watch()
         if self._alerts is not None:
             self._alerts.start()
         nudge.attach(self._nudge_own)
         targets = {"outbox-control": self._control, "outbox-hand-back": self._hand_back_some}
-        if waking := self._waking():
-            targets["outbox-wake-up"] = waking.run
-        if not names.uses(names.CELERY):
-            targets["outbox-periodic"] = PeriodicJobs(self._stopping, using=self._using).run
+        for number, using in enumerate(self._transport.each, start=1):
+            if waking := self._waking(using):
+                targets[f"outbox-wake-up-{number}"] = waking.run
+            if not names.uses(names.CELERY):
+                targets[f"outbox-periodic-{number}"] = PeriodicJobs(self._stopping, using=using).run
         helpers = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in targets.items()
@@ -143,19 +152,20 @@ class WorkProcess:
             thread.start()
         return helpers
 
-    def _waking(self) -> Listener | CommitWatcher | None:
+    def _waking(self, using: str) -> Listener | CommitWatcher | None:
         """Return what finds the commits of other processes sooner than the relay's poll."""
-        wake, stopping, using = self._relay.nudge, self._stopping, self._using
+        wake, stopping = partial(self._relay.nudge, using), self._stopping
         if is_possible(using):
             return Listener(wake, stopping=stopping, using=using)
         if connections[using].vendor == "sqlite":
             return CommitWatcher(wake, stopping=stopping, using=using)
         return None
 
-    def _nudge_own(self) -> bool:
+    def _nudge_own(self, using: str) -> bool:
         """Nudge the relay of this process; return whether no other process is needed."""
-        self._relay.nudge()
-        return self._transport.serves_all and self._transport.free() > 0
+        self._relay.nudge(using)
+        transport = self._transport.each.get(using)  # a handler may nudge for an unlisted one
+        return transport is not None and transport.serves_all and transport.free() > 0
 
     # --- stopping ---------------------------------------------------------------------------------
 

@@ -182,10 +182,26 @@ def families(*, using: str | None = None, only: Collection[str] = ()) -> list[Fa
         only: names of families, without "_total"; empty: all. The families of queues alone take
             two bounded queries, so an autoscaler can request them often.
     """
+    if using is None and len(databases.listed()) > 1:
+        return of_each(only)
     using = using or databases.alias()
     if only and set(only) <= OF_QUEUES:
         return [one for one in _of_queues(using=using) if one.name in only]
     return [one for one in _all(using=using) if not only or one.name in only]
+
+
+def of_each(only: Collection[str]) -> list[Family]:
+    """Return the families of all databases. Their first label is the database."""
+    merged: dict[str, Family] = {}
+    for using in databases.listed():
+        with databases.working_on(using):
+            found = families(using=using, only=only)
+        for one in found:
+            family = Family(one.name, one.kind, one.help, ("database", *one.labels))
+            whole = merged.setdefault(one.name, family)
+            whole.samples += [((using, *labels), value) for labels, value in one.samples]
+            whole.buckets += [((using, *labels), few, total) for labels, few, total in one.buckets]
+    return list(merged.values())
 
 
 def _all(*, using: str) -> list[Family]:

@@ -86,7 +86,7 @@ class AlertNotice(Row):
         return f"{self.alert_id} to {self.channel}"
 
 
-class AlertClaim(models.Model):
+class AlertClaim(Row):
     """A claim of one process: for the next check, the next ping, or the messages of a channel."""
 
     name = models.CharField(_("name"), max_length=60, primary_key=True)

@@ -172,7 +172,7 @@ class DelayedEvent(Row):
         return f"{self.name} {self.key}"
 
 
-class DedupeKey(models.Model):
+class DedupeKey(Row):
     """A `dedupe_key` of `emit`, while its event or delayed event exists.
 
     `event` has no foreign key: it is the id of an event or of a delayed event. An earlier release
@@ -196,7 +196,7 @@ class DedupeKey(models.Model):
         return self.digest
 
 
-class Horizon(models.Model):
+class Horizon(Row):
     """The time since which no event was pruned. Older events may be missing.
 
     One row, or none if nothing was ever pruned. Code that draws conclusions from a missing event

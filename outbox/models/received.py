@@ -6,8 +6,10 @@ from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class Received(models.Model):
+
+class Received(Row):
     """An external message that was stored as an event. A second one with its id is a duplicate.
 
     Rows are deleted by age: `DEDUPLICATION_DAYS` of the source. `event` has no foreign key, since
@@ -43,7 +45,7 @@ def _later_count() -> models.PositiveBigIntegerField[int, int]:
     return models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
 
 
-class SourceState(models.Model):
+class SourceState(Row):
     """Counts and condition of one source. Each process adds its counts every ten seconds."""
 
     source = models.CharField(_("source"), max_length=50, primary_key=True)

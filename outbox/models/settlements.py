@@ -74,7 +74,7 @@ class Settlement(Row):
         }
 
 
-class SettlementReport(models.Model):
+class SettlementReport(Row):
     """A received event that is reported as settled once all its deliveries are.
 
     `event` is None for a message that was dropped: it has no deliveries. A requested replay of the

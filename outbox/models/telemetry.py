@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class Counter(models.Model):
+
+class Counter(Row):
     """A counter that only grows. Each process adds its own counts."""
 
     name = models.CharField(_("name"), max_length=40)
@@ -25,7 +27,7 @@ class Counter(models.Model):
         return f"{self.name} {self.label} {self.part}: {self.value:g}"
 
 
-class Heartbeat(models.Model):
+class Heartbeat(Row):
     """The last heartbeat of a process. Each process writes its row every few seconds."""
 
     class Kind(models.TextChoices):
@@ -73,7 +75,7 @@ def _count() -> models.PositiveBigIntegerField[int, int]:
     return models.PositiveBigIntegerField(default=0, editable=False)
 
 
-class Minute(models.Model):
+class Minute(Row):
     """Throughput of one minute: of one handler, or of all ("").
 
     Workers add their counts every ten seconds, so no query has to count deliveries. `lag_0` and so

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.apps import apps
-from django.db import connections, router
+from django.db import connections
 from django.db.models import QuerySet
 
-from outbox import tracing
+from outbox import databases, tracing
 from outbox.conf import conf
 from outbox.deduplication import forget
 from outbox.deliveries.key_locks import lock_free_keys
@@ -46,7 +46,7 @@ def cancel_delayed(event_id: UUID) -> bool:
         True if it is cancelled now. False if it was emitted or cancelled before.
     """
     model = apps.get_model("outbox", "DelayedEvent")
-    rows = model._default_manager.using(router.db_for_write(model))
+    rows = model._default_manager.using(databases.alias())
     deleted, _ = rows.filter(pk=event_id).delete()
     if deleted:
         forget([event_id], using=rows.db)

@@ -44,6 +44,16 @@ _WARM_SECONDS = 30.0
 _FIRST_SECONDS = 0.01
 
 
+class Relays(databases.OnEach["RelayLoop"]):
+    """The relays of a process, one for each database."""
+
+    def nudge(self, using: str | None = None) -> None:
+        """Run a pass of the relay of a database now. None: of each."""
+        for alias, relay_loop in self.members.items():
+            if using in (None, alias):
+                relay_loop.nudge()
+
+
 class RelayLoop:
     """Relays until stopped: clear the nudge, run passes until one finds nothing, wait.
 
@@ -54,6 +64,7 @@ class RelayLoop:
         intake: limits the claims to what this process can start soon. None: workers elsewhere run
             the messages, and get them through a broker.
         around: the context of each use of the database. By default the process may fork.
+        using: the outbox's database alias.
     """
 
     def __init__(
@@ -64,8 +75,10 @@ class RelayLoop:
         inline: InlineTransport,
         intake: Intake | None = None,
         around: Callable[..., AbstractContextManager[object]] = apart_from_forks,
+        using: str | None = None,
     ) -> None:
         self._name = name
+        self._database = using or databases.alias()
         self._transport = transport
         self._inline = inline
         self._intake = intake
@@ -80,7 +93,7 @@ class RelayLoop:
         #: Whether a pass failed, even by a transient error, since the last success of such a pass.
         self._has_failed = False
         self._threads = [
-            threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
+            threading.Thread(target=self._run, name=f"outbox-relay-{number}", daemon=True)
             for number in ((1, 2) if intake is None else (1,))
         ]
 
@@ -100,6 +113,10 @@ class RelayLoop:
         end = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+
+    def _run(self) -> None:
+        with databases.serving(self._database):
+            self._take_turns()
 
     def _take_turns(self) -> None:
         try:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -205,14 +205,15 @@ def relay_pass(
             within a few seconds.
     """
     using = using or databases.alias()
-    planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline, intake=intake)
-    started = inline.started if inline else None
-    if started is not None:
-        counters.count("sent", started.subscription.handler)
-    if planned.messages or started:
-        failpoints.reach(failpoints.AFTER_CLAIM)
-    _publish_each(planned.messages, publish, using=using)
-    return planned
+    with databases.serving(using):
+        planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline, intake=intake)
+        started = inline.started if inline else None
+        if started is not None:
+            counters.count("sent", started.subscription.handler)
+        if planned.messages or started:
+            failpoints.reach(failpoints.AFTER_CLAIM)
+        _publish_each(planned.messages, publish, using=using)
+        return planned
 
 
 def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) -> None:
@@ -305,7 +306,8 @@ def plan(
     _count(locked.events, now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in locked.events]
     tracing.relayed(traces, now)
-    messages = [message for one in passes.values() for message in one.messages()]
+    place = using if databases.listed() else ""
+    messages = [replace(one, database=place) for mine in passes.values() for one in mine.messages()]
     has_run_out = slots is not None and not slots.left
     if intake and has_run_out:
         intake.note_run_out()

@@ -60,7 +60,7 @@ class OutboxBackend(BaseTaskBackend):
         from .results import result_of, task_of  # they import models
 
         self.validate_task(task)
-        using = databases.alias()
+        using = databases.for_emit()
         queue = self._queues[task.queue_name]
         now = clock.now(using=using)
         event = TaskEnqueued(

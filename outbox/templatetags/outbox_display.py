@@ -186,11 +186,18 @@ def live(address: str, *, seconds: int, **query: str) -> str:
 @register.inclusion_tag("outbox/navigation.html", takes_context=True)
 def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     """Return the navigation: all pages of the outbox that the user may view."""
+    from outbox.admin.in_database import choices, shown_copy
     from outbox.admin.pages import PAGES  # needs the models of the admin
 
     request = context["request"]
     pages = [one for one in PAGES if one.is_used and request.user.has_perm(one.permission)]
-    return {"pages": pages, "here": request.path, "search": _search_field(context)}
+    return {
+        "pages": pages,
+        "here": request.path,
+        "search": _search_field(context),
+        "databases": list(choices()),
+        "copy": shown_copy(request),
+    }
 
 
 @register.inclusion_tag("outbox/search_field.html", takes_context=True)

@@ -22,6 +22,8 @@ class Message:
         subscription: id of the subscription.
         pairs: (delivery id, token) of each delivery.
         refill: more wait in the database, so the worker nudges the relay after the message.
+        database: alias of the database of the deliveries; "" without `OUTBOX["DATABASES"]`. Ids of
+            deliveries and subscriptions mean other rows in another database.
     """
 
     handler: str
@@ -29,6 +31,7 @@ class Message:
     subscription: int
     pairs: tuple[tuple[int, int], ...]
     refill: bool = False
+    database: str = ""
 
 
 class Transport(Protocol):

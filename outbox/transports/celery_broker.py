@@ -18,6 +18,8 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool, producers
 
+from outbox import databases
+
 from .base import QUEUE, Message, Relay
 from .celery_settings import address, connect_once, own_connection, queue_of
 
@@ -43,9 +45,10 @@ class CeleryTransport:
         """Send a message, without a retry: the relay retries from the database."""
         self._producers = self._producers or producers[own_connection(current_app)]
         with self._producers.acquire(block=True, timeout=_WAIT_SECONDS) as producer:
+            args, kwargs = _arguments(message)
             current_app.tasks[TASK].apply_async(
-                args=(message.handler, message.pairs),
-                kwargs={"subscription": message.subscription, "refill": message.refill},
+                args=args,
+                kwargs=kwargs,
                 producer=producer,
                 retry=False,
                 argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
@@ -74,6 +77,22 @@ class CeleryTransport:
         except Exception:
             return False
         return True
+
+
+def _arguments(message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of the task that runs a message's deliveries.
+
+    A worker of a release without `OUTBOX["DATABASES"]` ignores unknown arguments and works on the
+    default database. So a message for another database has no pairs where that worker reads them.
+    Its deliveries are sent again when their leases expire.
+    """
+    more: dict[str, Any] = {"subscription": message.subscription, "refill": message.refill}
+    if not message.database:
+        return (message.handler, message.pairs), more
+    more["database"] = message.database
+    if message.database == databases.aliases()[0]:
+        return (message.handler, message.pairs), more
+    return (message.handler, ()), {**more, "pairs_there": message.pairs}
 
 
 def has_fanout(connection: Connection) -> bool:

@@ -99,10 +99,10 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the heartbeat's thread."""
-        from outbox.deliveries.heartbeat import HeartbeatThread  # needs the models
+        from outbox.deliveries import heartbeat  # needs the models
 
         consumed = worker.app.amqp.queues
-        worker.outbox_heartbeat = HeartbeatThread(
+        worker.outbox_heartbeat = heartbeat.threads(
             worker.hostname, lambda: list(consumed.consume_from)
         )
         worker.outbox_heartbeat.start()

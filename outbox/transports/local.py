@@ -18,6 +18,7 @@ from typing import Any
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from outbox import databases
 from outbox.deliveries import settlement
 from outbox.deliveries.connections import drop, drop_all
 from outbox.deliveries.transient_errors import (
@@ -62,6 +63,8 @@ class LocalTransport(InlineTransport):
         deliver: runs the handler of a started delivery.
         deliver_message: runs the deliveries of a message.
         using: the outbox's database alias.
+        pool: runs the items of several transports; None: a pool of its own.
+        sharing: number of transports that share the pool. Each claims its part of what is free.
     """
 
     def __init__(
@@ -73,9 +76,12 @@ class LocalTransport(InlineTransport):
         deliver: Callable[[Delivery], object],
         deliver_message: Callable[[Message], object],
         using: str,
+        pool: Pool[Started | Message] | None = None,
+        sharing: int = 1,
     ) -> None:
         super().__init__(worker, deliver)
-        self.pool: Pool[Started | Message] = Pool(threads, self._run, after=self._refill_after)
+        self.pool = pool or Pool(threads, self.run_item, after=self.refill_after)
+        self._sharing = sharing
         self.wake: Callable[[], object] = lambda: None
         self._queues = queues
         self._deliver_message = deliver_message
@@ -98,7 +104,7 @@ class LocalTransport(InlineTransport):
     def free(self) -> int:
         """Return the number of messages that the pool takes now."""
         self._ended = self.pool.ended
-        return self.pool.free()
+        return -(-self.pool.free() // self._sharing)
 
     def note_run_out(self) -> None:
         """Note that more deliveries may be due: the next thread that is idle nudges the relay.
@@ -171,23 +177,31 @@ class LocalTransport(InlineTransport):
         Deliveries that have started are handed back only when the pool is closed.
         """
         for one in self.pool.take_back(seconds=seconds):
-            if isinstance(one, Started):
-                note, row = "its worker stops", one.delivery
-                back = partial(settlement.hand_back_started, row, note=note, using=self._using)
-            else:
-                back = partial(
-                    settlement.hand_back,
-                    one.pairs,
-                    note="no thread of its worker was idle",
-                    subscription=one.subscription,
-                    wait=0,
-                    using=self._using,
-                )
-            retry_transient(back, using=self._using)
-            self._has_run_out = True
+            self.hand_back(one)
+
+    def hand_back(self, one: Started | Message) -> None:
+        """Hand back an item that was taken back from the pool."""
+        if isinstance(one, Started):
+            note, row = "its worker stops", one.delivery
+            back = partial(settlement.hand_back_started, row, note=note, using=self._using)
+        else:
+            back = partial(
+                settlement.hand_back,
+                one.pairs,
+                note="no thread of its worker was idle",
+                subscription=one.subscription,
+                wait=0,
+                using=self._using,
+            )
+        retry_transient(back, using=self._using)
+        self._has_run_out = True
+
+    def run_item(self, item: Started | Message) -> None:
+        """Run a message or a started delivery. Never raises."""
+        with databases.serving(self._using):
+            self._run(item)
 
     def _run(self, item: Started | Message) -> None:
-        """Run a message or a started delivery. Never raises."""
         try:
             _prepare_connections()
             if isinstance(item, Message):
@@ -203,9 +217,13 @@ class LocalTransport(InlineTransport):
         finally:
             _thread.used_at = time.monotonic()
 
-    def _refill_after(self, item: Started | Message) -> None:
-        """Nudge the relay if others wait for the thread that is idle now."""
-        if item.refill or self._has_run_out:
+    def refill_after(self, item: Started | Message | None) -> None:
+        """Nudge the relay if others wait for the thread that is idle now.
+
+        Args:
+            item: what the thread has run; None: an item of another database.
+        """
+        if (item is not None and item.refill) or self._has_run_out:
             self._has_run_out = False
             self.wake()
 

@@ -7,7 +7,8 @@ dropped while the broker is away. The relay also polls every `OUTBOX["POLL_SECON
 nudge costs latency, never data.
 
 Each transport in use gets them: Celery's broker, or PostgreSQL for the local one. A process of
-`manage.py outbox work` nudges its own relay without the thread.
+`manage.py outbox work` nudges its own relay without the thread. With several databases, a nudge by
+Celery's broker is for the relays of all, and one by PostgreSQL for the relays of that database.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from outbox import databases
@@ -32,8 +34,8 @@ _PAUSE_AFTER_FAILURE = 1.0
 #: Seconds without a nudge after which the thread closes its database connection.
 _IDLE_SECONDS = 60.0
 
-#: Nudges the relay of this process, and returns whether no other one is needed.
-_own_relay: Callable[[], bool] | None = None
+#: Nudges the relay of this process for a database, and returns whether no other one is needed.
+_own_relay: Callable[[str], bool] | None = None
 
 
 class _Sender(Protocol):
@@ -42,22 +44,36 @@ class _Sender(Protocol):
     def nudge(self) -> None: ...
 
 
-def nudge() -> None:
+def nudge(using: str | None = None) -> None:
     """Nudge the relay soon. Returns at once, never raises, never waits for the broker.
 
     Without a broker and PostgreSQL nothing is sent, so relays of other processes poll.
+
+    Args:
+        using: the database in which a delivery may be due. None: that of the running code.
     """
-    if not conf().NUDGE or (_own_relay is not None and _own_relay()):
+    using = using or databases.alias()
+    if not conf().NUDGE or (_own_relay is not None and _own_relay(using)):
         return
-    if any(map(_can_send, names.in_use())):
-        _nudger.request()
+    if any(_can_send(name, using) for name in names.in_use()):
+        _nudger.request(using)
 
 
-def attach(own_relay: Callable[[], bool] | None) -> None:
+def nudge_of(using: str) -> Callable[[], None]:
+    """Return the callback of `transaction.on_commit` that nudges the relay of a database."""
+    return partial(nudge, using) if databases.listed() else nudge
+
+
+def is_nudge(callback: object) -> bool:
+    """Return whether a callback is the outbox's own, which needs no guard."""
+    return callback is nudge or (isinstance(callback, partial) and callback.func is nudge)
+
+
+def attach(own_relay: Callable[[str], bool] | None) -> None:
     """Nudge the relay of this process directly from now on. None ends that.
 
     Args:
-        own_relay: nudges it, and returns whether it can run all that is due soon.
+        own_relay: nudges it for a database, and returns whether it can run all that is due soon.
     """
     global _own_relay
     _own_relay = own_relay
@@ -68,10 +84,13 @@ class _Nudger:
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
+        #: The databases of the requests since the last send.
+        self._databases: set[str] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def request(self) -> None:
+    def request(self, using: str) -> None:
+        self._databases.add(using)
         self._wanted.set()
         if self._thread is None:
             self._start()
@@ -83,14 +102,15 @@ class _Nudger:
                 self._thread.start()
 
     def _run(self) -> None:
-        senders: dict[str, _Sender] = {}
+        senders: dict[tuple[str, str], _Sender] = {}
         pause = _PAUSES[0]
         while True:
             if not self._wanted.wait(_IDLE_SECONDS):
                 _close(senders)
                 self._wanted.wait()
             self._wanted.clear()
-            if _send_each(senders):
+            wanted, self._databases = self._databases, set()
+            if _send_each(senders, wanted):
                 pause = self._rest(pause)
             else:
                 time.sleep(_PAUSE_AFTER_FAILURE)
@@ -101,35 +121,41 @@ class _Nudger:
         return min(pause * 2, _PAUSES[1]) if self._wanted.is_set() else _PAUSES[0]
 
 
-def _send_each(senders: dict[str, _Sender]) -> bool:
+def _send_each(senders: dict[tuple[str, str], _Sender], wanted: set[str]) -> bool:
     """Send a nudge by each transport in use; return whether one took it, or none is needed."""
     failed = 0
-    in_use = [name for name in names.in_use() if _can_send(name)]
-    for name in in_use:
+    ways = {_way(name, using) for name in names.in_use() for using in wanted}
+    in_use = sorted(way for way in ways if _can_send(*way))
+    for way in in_use:
         try:
-            if name not in senders:
-                senders[name] = _sender(name)
-            senders[name].nudge()
+            if way not in senders:
+                senders[way] = _sender(*way)
+            senders[way].nudge()
         except Exception as error:  # the broker is away: drop it, the relay polls
             failed += 1
-            logger.debug("nudge by %s dropped: %s", name, error)
+            logger.debug("nudge by %s dropped: %s", way[0], error)
     return not failed or failed < len(in_use)
 
 
-def _can_send(name: str) -> bool:
-    return name == names.CELERY or notifications.is_possible(databases.alias())
+def _way(name: str, using: str) -> tuple[str, str]:
+    """Return a transport and its database; "" of a broker, whose nudge is for all databases."""
+    return (name, "" if name == names.CELERY else using)
 
 
-def _sender(name: str) -> _Sender:
+def _can_send(name: str, using: str) -> bool:
+    return name == names.CELERY or notifications.is_possible(using)
+
+
+def _sender(name: str, using: str) -> _Sender:
     """Return a transport's sender with its own connection, for this thread."""
     if name == names.LOCAL:
-        return notifications.NotifyTransport(databases.alias())
+        return notifications.NotifyTransport(using)
     from .celery_broker import CeleryTransport  # only a process that sends nudges needs Celery
 
     return CeleryTransport()
 
 
-def _close(senders: dict[str, _Sender]) -> None:
+def _close(senders: dict[tuple[str, str], _Sender]) -> None:
     for sender in senders.values():
         if isinstance(sender, notifications.NotifyTransport):
             sender.close()

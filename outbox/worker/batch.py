@@ -25,6 +25,7 @@ from outbox import clock, tracing
 from outbox.context import Cause, caused_by
 from outbox.databases import is_its_own
 from outbox.deliveries import breaker, failpoints, receipts
+from outbox.deliveries.beside import no_write_beside
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
 from outbox.deliveries.lease import Lease
 from outbox.deliveries.statements import Statement, bounds, read_each
@@ -170,7 +171,12 @@ def _call_each(
     if is_own:
         connection.errors_occurred = False
     began = before = time.monotonic()
-    with watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
+    with (
+        no_write_beside(using),
+        watch,
+        unchanged_connections(),
+        time_limit(handler.time_limit) as limit,
+    ):
         for call in left:
             batch.running = call.delivery
             limit.restart()

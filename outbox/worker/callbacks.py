@@ -18,7 +18,7 @@ from outbox.deliveries.lease import Lease
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.models import Event
 from outbox.subscriptions import Handler
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import is_nudge
 
 from .calls import SessionWatch
 
@@ -66,7 +66,7 @@ class Callbacks:
     def _guarded(
         self, function: Callable[[], object], event: Event, context: Context
     ) -> Callable[[], object]:
-        return function if function is nudge else partial(self._run, function, event, context)
+        return function if is_nudge(function) else partial(self._run, function, event, context)
 
     def _run(self, function: Callable[[], object], event: Event, context: Context) -> None:
         with suppress(Error):

@@ -68,7 +68,21 @@ def deliver(
     Returns:
         One `Result` for each delivery that was started.
     """
-    access = DatabaseAccess(using or databases.alias())
+    using = using or databases.alias()
+    with databases.serving(using):
+        return _deliver(handler_name, pairs, worker, subscription, is_counted, using=using)
+
+
+def _deliver(
+    handler_name: str,
+    pairs: Sequence[Pair],
+    worker: str,
+    subscription: int | None,
+    is_counted: bool,
+    *,
+    using: str,
+) -> list[Result]:
+    access = DatabaseAccess(using)
     access.after_reconnect(partial(heartbeat.report_outage, access))
     handler = find(handler_name)
     if handler is None:

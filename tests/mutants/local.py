@@ -120,8 +120,8 @@ LOCAL = [
         edits=(
             Edit(
                 "outbox/transports/local.py",
-                "            retry_transient(back, using=self._using)\n",
-                "            back.keywords.clear()\n",
+                "        retry_transient(back, using=self._using)\n",
+                "        back.keywords.clear()\n",
             ),
         ),
         noticed_by=(f"{PROCESS}test_hands_back_what_waits_when_it_stops",),
@@ -147,7 +147,7 @@ LOCAL = [
         edits=(
             Edit(
                 "outbox/transports/nudge.py",
-                "(_own_relay is not None and _own_relay())",
+                "(_own_relay is not None and _own_relay(using))",
                 "_own_relay is not None",
             ),
         ),

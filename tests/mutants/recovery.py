@@ -819,7 +819,7 @@ SHARES = [
         edits=(
             Edit(
                 "outbox/deliveries/shares.py",
-                '    start = _stopped_at.get(row.pk, "")\n',
+                '    start = _stopped_at.get((using, row.pk), "")\n',
                 '    start = ""\n',
             ),
         ),

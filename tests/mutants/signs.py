@@ -174,7 +174,7 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/deliveries/heartbeat.py",
-                "beat(self._kind, self._process, queues=self._queues())",
+                "beat(self._kind, self._process, queues=self._queues(), using=self._using)",
                 "pass",
             ),
         ),
@@ -347,7 +347,13 @@ DOCTORS = [
     Mutant(
         name="answer-to-a-canary",
         without="a worker takes the doctor's canary and says nothing",
-        edits=(Edit("outbox/tasks.py", "        heartbeat.answer(name)\n", "        pass\n"),),
+        edits=(
+            Edit(
+                "outbox/tasks.py",
+                "        heartbeat.answer(name, using=database)\n",
+                "        pass\n",
+            ),
+        ),
         noticed_by=(f"{DOCTOR}TestTheQueues::test_are_ok_if_each_canary_is_answered",),
     ),
     Mutant(

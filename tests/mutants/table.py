@@ -25,6 +25,7 @@ from tests.mutants.privacy import PRIVACY
 from tests.mutants.receivers import RECEIVERS
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.settlements import SETTLEMENTS
+from tests.mutants.several_databases import SEVERAL_DATABASES
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
@@ -57,6 +58,7 @@ MUTANTS: list[Mutant] = [
     *TASKS,
     *LOCAL,
     *ALERTS,
+    *SEVERAL_DATABASES,
     *STOREFRONT,
     *DEMAND,
 ]

@@ -10,6 +10,7 @@ from outbox.models import Subscription
 from outbox.privacy import subjects
 from outbox.worker import calls
 from tests.outbox.outages import link, lost_answer, outage, short_waits
+from tests.outbox.two_databases import migrated_shard, shard
 from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "kafka",
     "link",
     "lost_answer",
+    "migrated_shard",
     "nats",
     "outage",
     "rabbitmq",
+    "shard",
     "short_waits",
     "valkey",
 ]

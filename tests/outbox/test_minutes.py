@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture(autouse=True)
 def _never_pruned(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Act as a process that has not deleted old rows yet."""
-    monkeypatch.setattr(minutes, "_pruned_at", datetime.min.replace(tzinfo=UTC))
+    monkeypatch.setattr(minutes, "_pruned_at", {})
     minutes._noted.clear()
 
 
@@ -189,5 +189,7 @@ class TestTheLagOfFewDeliveries:
         for _message in range(30):
             minutes.note(HANDLER, [done(3.0), done(4.0)])
 
-        (tally,) = [one for place, one in minutes._buffer._tallies.items() if place[1] == HANDLER]
+        (tally,) = [
+            one for place, one in minutes._buffer._tallies[""].items() if place[1] == HANDLER
+        ]
         assert sum(number for name, number in tally.items() if name[0] == "=") == 20

@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
+from outbox import databases
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
 from outbox.transports.celery_app import require_celery
@@ -60,8 +61,10 @@ def _once(write: Write) -> None:
     from outbox import tasks  # noqa: F401  it registers the task of a message
     from outbox.transports.celery_broker import CeleryTransport
 
+    numbers: list[int] = []
+    publish = CeleryTransport().dispatch
     try:
-        number = relay_all(publish=CeleryTransport().dispatch)
+        databases.on_each(lambda: numbers.append(relay_all(publish=publish)))
     except BrokerUnavailable as error:
         raise CommandError(
             _(
@@ -70,4 +73,4 @@ def _once(write: Write) -> None:
             )
             % {"error": error}
         ) from error
-    write(_("%(counted)s sent.") % {"counted": count(number, "message")})
+    write(_("%(counted)s sent.") % {"counted": count(sum(numbers), "message")})

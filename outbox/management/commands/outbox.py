@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
 from outbox.management import cli
-from outbox.management.cli import errors
+from outbox.management.cli import errors, in_databases
 
 
 class Command(BaseCommand):
@@ -22,12 +22,16 @@ class Command(BaseCommand):
         vars(parser)["suggest_on_error"] = True  # the default from Python 3.14 on
         for name, subcommand in cli.SUBCOMMANDS.items():
             summary = (subcommand.__doc__ or "").splitlines()[0]
-            subcommand.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
+            own = subparsers.add_parser(name, help=summary, description=summary)
+            subcommand.add_arguments(own)
+            in_databases.add_database(own, name)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the subcommand; raise `CommandError` if it fails."""
         try:
-            cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)
+            name = options["subcommand"]
+            subcommand, write = cli.SUBCOMMANDS[name], self.stdout.write
+            in_databases.run_in_databases(name, subcommand, options, write)
         except (OperationalError, InterfaceError, ProgrammingError) as error:
             text = errors.explained(error)
             if not text:  # an error of the code: show its traceback

@@ -221,8 +221,8 @@ class TestAProcessWithoutABroker:
     def test_nudges_other_processes_if_it_does_not_serve_all_queues(self):
         process = WorkProcess(threads=1, queues=["parcels"], stop_seconds=1)
 
-        assert not process._nudge_own()
-        assert WorkProcess(threads=1, stop_seconds=1)._nudge_own()
+        assert not process._nudge_own("default")
+        assert WorkProcess(threads=1, stop_seconds=1)._nudge_own("default")
 
     def test_releases_the_thread_of_a_start_that_was_rolled_back(
         self, monkeypatch: pytest.MonkeyPatch, settings: Any
@@ -281,7 +281,7 @@ class TestAPassThatFoundNoFreeThread:
 
     def test_is_repeated_if_the_last_item_ended_meanwhile(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail if `note_run_out` relies on an item that ends later."""
-        transport = WorkProcess(threads=1, stop_seconds=1)._transport
+        transport = WorkProcess(threads=1, stop_seconds=1)._transport.each["default"]
         woken: list[int] = []
         transport.wake = lambda: woken.append(1)
 
@@ -296,7 +296,7 @@ class TestAPassThatFoundNoFreeThread:
 
     def test_is_repeated_when_the_thread_is_idle_again(self):
         """Seen to fail if the thread nudges before the pool counts it as idle."""
-        transport = WorkProcess(threads=1, stop_seconds=1)._transport
+        transport = WorkProcess(threads=1, stop_seconds=1)._transport.each["default"]
         idle: list[bool] = []
         transport.wake = lambda: idle.append(transport.pool.is_idle)
         transport.note_run_out()
@@ -317,6 +317,6 @@ class TestAStartThatIsNotStored:
         access = DatabaseAccess(databases.alias())
         process = WorkProcess(threads=1, stop_seconds=1)
 
-        process._transport.forget_unless_stored(access)
+        process._transport.each["default"].forget_unless_stored(access)
 
         assert process._transport.pool.is_idle

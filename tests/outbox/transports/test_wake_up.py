@@ -224,7 +224,7 @@ class TestAnEventOfAHandler:
     def test_nudges_the_relay_of_its_process_and_no_other_one(self, woken: Woken):
         """Seen to fail without `_own_relay`: it would wait for the database."""
 
-        def own() -> bool:
+        def own(_database: str) -> bool:
             woken.wake()
             return True
 

@@ -1,0 +1,158 @@
+"""The monitor of one of several databases: `?database=ALIAS` on each of its pages.
+
+A row's id means other rows in each database. So each link and form of a page names the page's
+database, and an action of an old tab cannot act on another database than the one that it shows. The
+default database needs no name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+from django.core.exceptions import BadRequest
+from django.db.models import Max
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import escape
+from django.utils.translation import gettext as _
+
+from outbox import clock, databases
+from outbox.models import Heartbeat
+
+NAME = "database"
+
+#: An attribute with an address, and the start tag of a form that sends its fields by GET.
+_ADDRESS = re.compile(r'([\w-]+)="([^"]*)"')
+_GET_FORM = re.compile(r'<form\b[^>]*\bmethod="get"[^>]*>', re.IGNORECASE)
+
+
+def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Let a view of the admin work on the database that its request names.
+
+    Raises:
+        BadRequest: the request names a database that is not listed.
+    """
+
+    @wraps(view)
+    def in_its_database(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        known = databases.listed()
+        if len(known) < 2:
+            return _answer(view, request, *args, **kwargs)
+        using = _take_name(request) or known[0]
+        if using not in known:
+            raise BadRequest(
+                _("The outbox has no database %(using)s. Its databases: %(names)s.")
+                % {"using": using, "names": ", ".join(known)}
+            )
+        with databases.working_on(using):
+            response = _answer(view, request, *args, **kwargs)
+        return response if using == known[0] else _kept_in(using, response)
+
+    return in_its_database
+
+
+def _answer(
+    view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any
+) -> HttpResponse:
+    """Answer a request, and render its page. A page that only shows rows reads a replica."""
+    is_read = request.method in ("GET", "HEAD") and not request.path.endswith("/correct/")
+    replica = databases.replica_of(databases.alias()) if is_read else ""
+    if not replica and not databases.listed():
+        return view(request, *args, **kwargs)
+    request.outbox_replica = replica  # type: ignore[attr-defined]  # for the navigation
+    with databases.working_on(replica or None):
+        response = view(request, *args, **kwargs)
+        if hasattr(response, "render"):
+            response.render()  # its template reads rows
+    return response
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The replica that a page shows.
+
+    Attributes:
+        name: its alias.
+        age: how old its rows are at most; None if no process of the outbox has run.
+    """
+
+    name: str
+    age: timedelta | None
+
+
+def shown_copy(request: HttpRequest) -> Copy | None:
+    """Return the replica that a page shows; None if it shows the database itself.
+
+    A replica that has a heartbeat has all that was committed before it. So its rows are at most as
+    old as the latest heartbeat.
+    """
+    replica = getattr(request, "outbox_replica", "")
+    if not replica:
+        return None
+    latest = Heartbeat.objects.using(replica).aggregate(at=Max("seen_at"))["at"]
+    age = max(timedelta(0), clock.now(using=replica) - latest) if latest else None
+    return Copy(replica, age)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A database that a page offers."""
+
+    name: str
+    url: str
+    is_shown: bool
+
+
+def choices() -> Iterator[Choice]:
+    """Yield the databases, if there are several, with the overview of each."""
+    known = databases.listed()
+    url = reverse("admin:outbox_minute_changelist")
+    for using in known if len(known) > 1 else ():
+        yield Choice(using, f"{url}?{NAME}={using}", using == _named_of(databases.alias()))
+
+
+def _named_of(using: str) -> str:
+    """Return the listed database of a replica, or the database itself."""
+    return next((one for one in databases.listed() if databases.replica_of(one) == using), using)
+
+
+def _take_name(request: HttpRequest) -> str:
+    """Return the database that a request names. Hide it from lists, which know their filters."""
+    query = request.GET.copy()
+    using = query.pop(NAME, [""])[-1]
+    query._mutable = False  # as that of each request
+    request.GET = query  # type: ignore[assignment]  # it is immutable now
+    return str(using)
+
+
+def _kept_in(using: str, response: HttpResponse) -> HttpResponse:
+    """Let the links, forms and redirects of a response stay in a database."""
+    base = reverse("admin:app_list", args=["outbox"])
+    if isinstance(response, HttpResponseRedirect):
+        response["Location"] = _named(response["Location"], using, base)
+    elif not response.streaming and "html" in response.get("Content-Type", ""):
+        html = response.content.decode(response.charset)
+        html = _ADDRESS.sub(
+            lambda found: f'{found[1]}="{_named(found[2], using, base, join="&amp;")}"', html
+        )
+        field = f'<input type="hidden" name="{NAME}" value="{escape(using)}">'
+        html = _GET_FORM.sub(lambda found: found[0] + field, html)
+        response.content = html.encode(response.charset)
+        if "Content-Length" in response:
+            response["Content-Length"] = str(len(response.content))
+    return response
+
+
+def _named(address: str, using: str, base: str, *, join: str = "&") -> str:
+    """Return an address of the outbox's pages with its database."""
+    if not address.startswith((base, "?")) or f"{NAME}=" in address:
+        return address
+    path, mark, fragment = address.partition("#")
+    sign = join if "?" in path else "?"
+    sign = "" if path.endswith("?") else sign
+    return f"{path}{sign}{NAME}={using}{mark}{fragment}"

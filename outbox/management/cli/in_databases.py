@@ -1,0 +1,90 @@
+"""Run a subcommand in one database of `OUTBOX["DATABASES"]`, or in each of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+
+from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+
+from outbox import databases
+
+from .common import Options, Subcommand, Write, write_json
+
+#: Subcommands that only read or that keep the tables: they run in each database.
+EACH = {"status", "doctor", "groups", "blocked", "rehearse", "prune", "log"}
+#: Subcommands for which an id, a key or a handler names something in one database.
+ONE = {
+    "why",
+    "tail",
+    "retry",
+    "discard",
+    "replay",
+    "backfill",
+    "pause",
+    "resume",
+    "close-breaker",
+    "end",
+    "redact",
+    "continue",
+    "correct",
+    "alerts",
+}
+#: Subcommands that run in the default database unless another one is named.
+DEFAULT = {"receive", "sinks"}
+
+
+def add_database(parser: ArgumentParser, name: str) -> None:
+    """Declare --database, if there are several and the subcommand reads one."""
+    known = databases.listed()
+    if len(known) < 2 or name not in EACH | ONE | DEFAULT:
+        return
+    texts = {
+        True: _("only this database; default: each of them"),
+        False: _("the database, which has to be named"),
+    }
+    text = _("the database (%(first)s)") % {"first": known[0]}
+    parser.add_argument(
+        "--database", choices=known, help=text if name in DEFAULT else texts[name in EACH]
+    )
+
+
+def run_in_databases(name: str, subcommand: Subcommand, options: Options, write: Write) -> None:
+    """Run a subcommand in the named database, or in each.
+
+    Raises:
+        CommandError: the subcommand needs one database, and none was named.
+    """
+    known, chosen = databases.listed(), options.get("database")
+    if chosen is None and len(known) > 1 and name in ONE:
+        raise CommandError(
+            _("Each database has its own ids and handlers. Name one: --database %(names)s.")
+            % {"names": "|".join(known)}
+        )
+    if chosen is None and len(known) > 1 and name in EACH:
+        _run_in_each(subcommand, options, write)
+        return
+    with databases.working_on(chosen):
+        subcommand.run(options, write)
+
+
+def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None:
+    """Run it in each database; exit with the highest status of all."""
+    found: dict[str, object] = {}
+    status = 0
+    for using in databases.listed():
+        texts: list[str] = []
+        if not options.get("json"):
+            write(_("Database %(using)s:") % {"using": using})
+        try:
+            with databases.working_on(using):
+                subcommand.run(options, texts.append if options.get("json") else write)
+        except SystemExit as ended:
+            status = max(status, ended.code if isinstance(ended.code, int) else 1)
+        found[using] = json.loads("".join(texts) or "null") if options.get("json") else None
+    if options.get("json"):
+        write_json({"databases": found}, write)
+    if status:
+        sys.exit(status)

@@ -1,0 +1,318 @@
+"""Relays, messages and workers of several databases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import transaction
+from pytest_django import Settings
+
+from outbox import DomainEvent, databases, emit, subscribe, tasks
+from outbox.counting import minutes
+from outbox.deliveries import heartbeat
+from outbox.local.process import WorkProcess
+from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from outbox.transports import celery_broker, nudge
+from outbox.transports.base import Message
+from tests.outbox.two_databases import BOTH, sync_both
+from tests.processes import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class ParcelMoved(DomainEvent, key="parcel_id"):
+    """A parcel moved to another place."""
+
+    parcel_id: UUID
+
+
+def emit_in(using: str, number: int = 1) -> None:
+    for _ in range(number):
+        with transaction.atomic(using=using):
+            emit(ParcelMoved(parcel_id=uuid4()))
+
+
+def states_in(using: str) -> list[str]:
+    return list(Delivery.objects.using(using).order_by("id").values_list("state", flat=True))
+
+
+def subscribe_recorder(seen: list[str]) -> None:
+    @subscribe("tests.ParcelMoved")
+    def record(parcel_id: UUID) -> None:
+        seen.append(databases.alias())
+
+    sync_both()
+
+
+class Sent(list[dict[str, Any]]):
+    """The arguments of the tasks that a transport of Celery sends. No broker gets them."""
+
+    def dispatch(self, message: Message) -> None:
+        args, kwargs = celery_broker._arguments(message)
+        self.append({"args": args, **kwargs})
+
+    def is_available(self) -> bool:
+        return True
+
+    def nudge(self) -> None: ...
+
+    def run_all(self) -> None:
+        for one in self:
+            arguments = dict(one)
+            tasks.deliver_message(*arguments.pop("args"), **arguments)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    taken = Sent()
+    monkeypatch.setattr(tasks, "CeleryTransport", lambda: taken)
+    return taken
+
+
+def send(using: str, sent: Sent) -> None:
+    relay_pass(publish=sent.dispatch, using=using)
+
+
+class TestAMessage:
+    def test_names_its_database(self, shard: str):
+        subscribe_recorder([])
+        messages: list[Message] = []
+        for using in BOTH:
+            emit_in(using)
+            relay_pass(publish=messages.append, using=using)
+
+        assert [one.database for one in messages] == BOTH
+
+    def test_without_the_setting_names_none(self, shard: str, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+        subscribe_recorder([])
+        emit_in("default")
+        messages: list[Message] = []
+
+        relay_pass(publish=messages.append)
+
+        assert [one.database for one in messages] == [""]
+
+
+class TestAMessageOfCelery:
+    def test_is_run_in_its_database(self, shard: str, sent: Sent):
+        seen: list[str] = []
+        subscribe_recorder(seen)
+        for using in BOTH:
+            emit_in(using)
+            send(using, sent)
+
+        sent.run_all()
+
+        assert seen == BOTH
+        assert states_in("default") == states_in(shard) == ["done"]
+
+    def test_has_no_pairs_for_a_worker_that_knows_only_the_default_database(
+        self, shard: str, sent: Sent
+    ):
+        """Ids mean other rows there: such a worker would run a handler for another's delivery."""
+        subscribe_recorder([])
+        emit_in(shard)
+        send(shard, sent)
+
+        [message] = sent
+
+        assert list(message["args"][1]) == []
+        assert len(message["pairs_there"]) == 1
+
+    def test_of_the_default_database_is_run_by_such_a_worker(self, shard: str, sent: Sent):
+        subscribe_recorder([])
+        emit_in("default")
+        send("default", sent)
+
+        [message] = sent
+
+        assert len(message["args"][1]) == 1
+
+    def test_without_a_database_is_run_in_the_default_one(self, shard: str):
+        """A relay of an earlier release has sent it."""
+        seen: list[str] = []
+        subscribe_recorder(seen)
+        emit_in("default")
+        [message] = relay_pass(publish=lambda _message: None, using="default").messages
+
+        tasks.deliver_message(
+            message.handler,
+            [list(pair) for pair in message.pairs],
+            subscription=message.subscription,
+        )
+
+        assert seen == ["default"]
+
+    def test_for_an_unlisted_database_starts_nothing(
+        self, shard: str, sent: Sent, settings: Settings, caplog: pytest.LogCaptureFixture
+    ):
+        seen: list[str] = []
+        subscribe_recorder(seen)
+        emit_in(shard)
+        send(shard, sent)
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": ["default"]}
+
+        sent.run_all()
+
+        assert seen == []
+        assert states_in(shard) == ["sent"]
+        assert "is for the database shard_1" in caplog.text
+
+
+class TestTheTaskOfBeat:
+    def test_relays_each_database(self, shard: str, sent: Sent):
+        subscribe_recorder([])
+        for using in BOTH:
+            emit_in(using)
+
+        tasks.run_relay()
+
+        assert [one["database"] for one in sent] == BOTH
+
+    def test_relays_the_others_if_one_fails(
+        self, shard: str, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    ):
+        subscribe_recorder([])
+        emit_in(shard)
+
+        def fail_in_default(**options: Any) -> Any:
+            if databases.alias() == "default":
+                raise RuntimeError("no")
+            return relay_pass(**options)
+
+        monkeypatch.setattr(tasks, "relay_pass", fail_in_default)
+
+        with pytest.raises(RuntimeError, match="no"):
+            tasks.run_relay()
+
+        assert [one["database"] for one in sent] == [shard]
+
+    def test_writes_a_heartbeat_in_each(
+        self, shard: str, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(heartbeat, "_written", {})
+
+        tasks.run_relay()
+
+        for using in BOTH:
+            assert Heartbeat.objects.using(using).filter(kind="beat").count() == 1
+
+
+class TestARelay:
+    def test_of_celery_works_on_each_database(self, shard: str, sent: Sent):
+        subscribe_recorder([])
+        relays = tasks.build_relay("relay@host")
+        relays.start()
+        try:
+            for using in BOTH:
+                emit_in(using)
+            relays.nudge()
+            eventually(lambda: len(sent) == 2, "two messages", within=60)
+        finally:
+            relays.stop()
+
+        assert sorted(one["database"] for one in sent) == BOTH
+
+
+@contextmanager
+def working(threads: int) -> Iterator[WorkProcess]:
+    """Run relays and pool in threads of this process, without signals and helpers."""
+    process = WorkProcess(threads=threads, stop_seconds=10)
+    workers = [
+        threading.Thread(target=process._transport.work, daemon=True) for _ in range(threads)
+    ]
+    nudge.attach(process._nudge_own)
+    for thread in workers:
+        thread.start()
+    process._relay.start()
+    try:
+        yield process
+    finally:
+        nudge.attach(None)
+        process._transport.pool.close()
+        process._relay.stop()
+        process._hand_back()
+        for thread in workers:
+            thread.join(30)
+
+
+class TestAProcessWithoutABroker:
+    @pytest.fixture(autouse=True)
+    def _local(self, shard: str, settings: Settings) -> None:
+        settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"]}
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_delivers_in_each_database(self, shard: str, threads: int):
+        seen: list[str] = []
+        subscribe_recorder(seen)
+
+        with working(threads):
+            for using in BOTH:
+                emit_in(using, 10)
+            eventually(lambda: len(seen) == 20, "20 done", within=120)
+
+        assert sorted(seen) == ["default"] * 10 + [shard] * 10
+        assert set(states_in("default")) == set(states_in(shard)) == {"done"}
+
+    def test_hands_back_what_waits_in_its_database(self, shard: str):
+        """Ids and tokens are the same in both databases, so a mistake changes the other row."""
+        subscribe_recorder([])
+        process = WorkProcess(threads=1, stop_seconds=10)
+        for using in BOTH:
+            emit_in(using)
+            [message] = relay_pass(publish=lambda _message: None, using=using).messages
+            if using == shard:
+                process._transport.pool.put(message)
+
+        process._hand_back()
+
+        assert states_in(shard) == ["pending"]
+        assert states_in("default") == ["sent"]
+
+
+class TestCounts:
+    def test_are_stored_in_the_database_of_the_delivery(self, shard: str):
+        subscribe_recorder([])
+        emit_in(shard)
+        for message in relay_pass(publish=lambda _message: None, using=shard).messages:
+            tasks.deliver_message(
+                message.handler, [], database=shard, pairs_there=[list(p) for p in message.pairs]
+            )
+        minutes._buffer.write()
+
+        assert Minute.objects.using(shard).filter(done=1).exists()
+        assert not Minute.objects.using("default").exists()
+
+
+class TestIdsOfTwoDatabases:
+    def test_are_the_same(self, shard: str):
+        """The other tests rely on it: a delivery of the wrong database would be found."""
+        subscribe_recorder([])
+        for using in BOTH:
+            emit_in(using)
+            relay_pass(publish=lambda _message: None, using=using)
+
+        first, second = (Delivery.objects.using(using).get() for using in BOTH)
+        assert first.token == second.token
+        assert Subscription.objects.using("default").count() == 1
+        assert Event.objects.using(shard).count() == 1
+
+
+class TestTheTestKit:
+    def test_works_on_a_named_database(self, shard: str):
+        seen: list[str] = []
+        subscribe_recorder(seen)
+        outbox = Outbox(using=shard)
+        emit_in(shard)
+
+        outbox.deliver_all()
+
+        assert seen == [shard]

@@ -1,0 +1,282 @@
+"""`OUTBOX["DATABASES"]`: an event is stored in the database whose transaction is open."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import call_command
+from django.db import connections, transaction
+from pytest_django import Settings
+
+from outbox import DomainEvent, NotInTransaction, Receipt, databases, emit, subscribe
+from outbox.databases import SeveralTransactions, UnlistedDatabase, WrittenBesideReceipt
+from outbox.models import Delivery, Event, Subscription
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
+from tests.outbox.project.freight.models import Shelf
+from tests.outbox.two_databases import sync_both
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class ParcelMoved(DomainEvent, key="parcel_id"):
+    """A parcel moved to another place."""
+
+    parcel_id: UUID
+
+
+class ParcelPlaced(DomainEvent, key="parcel_id"):
+    """A parcel has a place."""
+
+    parcel_id: UUID
+
+
+def events_in(using: str) -> list[str]:
+    return list(Event.objects.using(using).order_by("seq").values_list("name", flat=True))
+
+
+def moved() -> ParcelMoved:
+    return ParcelMoved(parcel_id=uuid4())
+
+
+def deliver_in(using: str) -> list[Result]:
+    """Relay what is due in a database, and run it there as a worker does."""
+    plan = relay_pass(publish=lambda _message: None, using=using)
+    results: list[Result] = []
+    for message in plan.messages:
+        results += deliver(
+            handler_name=message.handler, pairs=message.pairs, worker="w1", using=using
+        )
+    return results
+
+
+def emit_in(using: str) -> None:
+    with transaction.atomic(using=using):
+        emit(moved())
+
+
+class TestEmit:
+    def test_stores_the_event_where_the_transaction_is_open(self, shard: str):
+        emit_in(shard)
+
+        assert events_in(shard) == ["tests.ParcelMoved"]
+        assert events_in("default") == []
+
+    def test_stores_it_in_the_default_database_too(self, shard: str):
+        emit_in("default")
+
+        assert events_in("default") == ["tests.ParcelMoved"]
+        assert events_in(shard) == []
+
+    def test_names_the_databases_if_several_have_a_transaction(self, shard: str):
+        with (
+            pytest.raises(SeveralTransactions, match=r"'default' and 'shard_1'.*using="),
+            transaction.atomic(),
+            transaction.atomic(using=shard),
+        ):
+            emit(moved())
+
+        assert events_in("default") == events_in(shard) == []
+
+    def test_stores_it_in_the_named_one_of_them(self, shard: str, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "GUARDS": False}
+        # As under ATOMIC_REQUESTS, which opens a transaction of each.
+        for using in ("default", shard):
+            connections[using].settings_dict["ATOMIC_REQUESTS"] = True
+        try:
+            with transaction.atomic(), transaction.atomic(using=shard):
+                emit(moved(), using=shard)
+        finally:
+            for using in ("default", shard):
+                connections[using].settings_dict["ATOMIC_REQUESTS"] = False
+
+        assert events_in(shard) == ["tests.ParcelMoved"]
+        assert events_in("default") == []
+
+    def test_refuses_a_database_that_is_not_listed(self, shard: str, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": ["default"]}
+
+        with (
+            pytest.raises(UnlistedDatabase, match=r"'shard_1' is not in OUTBOX.*migrate"),
+            transaction.atomic(using=shard),
+        ):
+            emit(moved(), using=shard)
+
+    def test_names_the_listed_databases_without_a_transaction(self, shard: str):
+        with pytest.raises(NotInTransaction):
+            emit(moved())
+
+    def test_without_the_setting_refuses_another_database_than_the_routers(
+        self, shard: str, settings: Settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        with (
+            pytest.raises(UnlistedDatabase, match="The outbox is in 'default'"),
+            transaction.atomic(),
+        ):
+            emit(moved(), using=shard)
+
+    def test_without_the_setting_is_stored_where_the_router_says(
+        self, shard: str, settings: Settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        with transaction.atomic():
+            emit(moved())
+
+        assert events_in("default") == ["tests.ParcelMoved"]
+
+
+class TestMigrate:
+    def test_stores_the_subscriptions_in_each_database(self, shard: str):
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None: ...
+
+        for using in ("default", shard):
+            call_command("migrate", database=using, verbosity=0)
+
+            handlers = Subscription.objects.using(using).values_list("handler", flat=True)
+            assert list(handlers) == ["tests.place"]
+
+
+class TestAHandler:
+    """A handler whose delivery is in the second database."""
+
+    def test_emits_there(self, shard: str):
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            emit(ParcelPlaced(parcel_id=parcel_id))
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert result.error is None
+        assert events_in(shard) == ["tests.ParcelMoved", "tests.ParcelPlaced"]
+        assert events_in("default") == []
+
+    def test_works_on_its_database(self, shard: str):
+        seen: list[str] = []
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            seen.append(databases.alias())
+
+        sync_both()
+        emit_in(shard)
+        deliver_in(shard)
+
+        assert seen == [shard]
+        assert databases.alias() == "default"
+
+    def test_may_not_emit_elsewhere(self, shard: str):
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            with transaction.atomic(using="default"):
+                emit(ParcelPlaced(parcel_id=parcel_id), using="default")
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert isinstance(result.error, WrittenBesideReceipt)
+        assert "atomic=False" in str(result.error)
+        assert events_in("default") == []
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_may_not_write_elsewhere(self, shard: str, shared: bool):
+        @subscribe("tests.ParcelMoved", shared_transaction=shared)
+        def place(parcel_id: UUID) -> None:
+            Shelf.objects.using("default").create(name=str(parcel_id))
+
+        sync_both()
+        for _ in range(2):
+            emit_in(shard)
+
+        results = deliver_in(shard)
+
+        assert [type(one.error) for one in results] == [WrittenBesideReceipt] * 2
+        assert "'default'" in str(results[0].error)
+        assert not Shelf.objects.exists()
+        assert not Delivery.objects.using(shard).filter(state="done").exists()
+
+    def test_may_read_elsewhere(self, shard: str):
+        found: list[int] = []
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            found.append(Shelf.objects.using("default").count())
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert result.error is None
+        assert found == [0]
+
+    def test_may_write_elsewhere_before_its_receipt(self, shard: str):
+        @subscribe("tests.ParcelMoved", atomic=False)
+        def place(parcel_id: UUID, event_id: UUID, receipt: Receipt) -> None:
+            with transaction.atomic(using="default"):
+                emit(ParcelPlaced(parcel_id=parcel_id), dedupe_key=str(event_id), using="default")
+            with receipt:
+                Shelf.objects.using(shard).create(name=str(parcel_id))
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert result.error is None
+        assert events_in("default") == ["tests.ParcelPlaced"]
+        assert Shelf.objects.using(shard).count() == 1
+
+    def test_may_not_write_elsewhere_within_its_receipt(self, shard: str):
+        @subscribe("tests.ParcelMoved", atomic=False)
+        def place(parcel_id: UUID, receipt: Receipt) -> None:
+            with receipt:
+                Shelf.objects.using("default").create(name=str(parcel_id))
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert isinstance(result.error, WrittenBesideReceipt)
+        assert not Shelf.objects.exists()
+
+    def test_may_not_write_elsewhere_within_an_async_receipt(self, shard: str):
+        @subscribe("tests.ParcelMoved", atomic=False)
+        async def place(parcel_id: UUID, receipt: Receipt) -> None:
+            async with receipt:
+                await Shelf.objects.using("default").acreate(name=str(parcel_id))
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert isinstance(result.error, WrittenBesideReceipt)
+        assert not Shelf.objects.exists()
+
+    def test_without_the_setting_writes_where_it_wants(self, shard: str, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            Shelf.objects.using(shard).create(name=str(parcel_id))
+
+        Outbox()
+        emit_in("default")
+
+        [result] = deliver_in("default")
+
+        assert result.error is None
+        assert Shelf.objects.using(shard).count() == 1

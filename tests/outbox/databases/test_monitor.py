@@ -1,0 +1,183 @@
+"""Commands, metrics and pages of several databases."""
+
+from __future__ import annotations
+
+import json
+import re
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.metrics import families
+from outbox.models import Delivery, Event, Operation
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command
+from tests.outbox.two_databases import BOTH, sync_both
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class ParcelMoved(DomainEvent, key="parcel_id"):
+    """A parcel moved to another place."""
+
+    parcel_id: UUID
+
+
+@pytest.fixture(autouse=True)
+def _dead_in_each(shard: str) -> None:
+    """Make a dead delivery in each database, with the same id; two events in the second one."""
+
+    @subscribe("tests.ParcelMoved")
+    def refuse(parcel_id: UUID) -> None:
+        raise PermanentFailure("no room")
+
+    sync_both()
+    for using in BOTH:
+        with transaction.atomic(using=using):
+            emit(ParcelMoved(parcel_id=uuid4()))
+        Outbox(using=using).deliver_all(raise_errors=False)
+    with transaction.atomic(using=shard):
+        emit(ParcelMoved(parcel_id=uuid4()))
+
+
+def states_in(using: str) -> list[str]:
+    return list(Delivery.objects.using(using).order_by("id").values_list("state", flat=True))
+
+
+class TestACommand:
+    def test_shows_each_database(self):
+        text = outbox_command("status")
+
+        assert text.index("Database default:") < text.index("Database shard_1:")
+        assert text.count("tests.refuse") == 2
+
+    def test_shows_one_database(self, shard: str):
+        text = outbox_command("status", "--database", shard)
+
+        assert "Database" not in text
+        assert text.count("tests.refuse") == 1
+
+    def test_writes_one_document_of_json(self):
+        found = json.loads(outbox_command("status", "--json"))
+
+        assert list(found["databases"]) == BOTH
+
+    def test_that_names_a_row_needs_a_database(self):
+        with pytest.raises(CommandError, match=r"Name one: --database default\|shard_1"):
+            outbox_command("retry", "1", "--reason", "a test")
+
+    def test_acts_only_there(self, shard: str):
+        pk = Delivery.objects.using(shard).get().pk
+
+        outbox_command("retry", str(pk), "--reason", "a test", "--database", shard)
+
+        assert states_in(shard) == ["pending"]
+        assert states_in("default") == ["dead"]
+        assert not Operation.objects.using("default").exists()
+
+    def test_has_no_such_option_without_the_setting(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        with pytest.raises(CommandError, match="unrecognized arguments: --database"):
+            outbox_command("status", "--database", "default")
+
+
+class TestTheMetrics:
+    def test_have_the_database_as_a_label(self):
+        [waiting] = [one for one in families() if one.name == "outbox_waiting_events"]
+
+        assert waiting.labels == ("database",)
+        assert dict(waiting.samples) == {("default",): 0, ("shard_1",): 1}
+
+    def test_have_no_such_label_without_the_setting(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        [waiting] = [one for one in families() if one.name == "outbox_waiting_events"]
+
+        assert waiting.labels == ()
+
+    def test_of_queues_are_those_of_each_database(self):
+        found = families(only=["outbox_due"])
+
+        assert {labels[0] for labels, _value in found[0].samples} <= set(BOTH)
+
+
+@pytest.fixture
+def staff(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("ann"))
+    return client
+
+
+def page(name: str, *args: object) -> str:
+    return reverse(f"admin:outbox_{name}", args=args)
+
+
+class TestAPage:
+    def test_shows_the_default_database(self, staff: Client, shard: str):
+        html = staff.get(page("delivery_changelist")).content.decode()
+
+        key = Event.objects.using("default").get().key
+        assert key in html
+        assert Event.objects.using(shard).earliest("seq").key not in html
+        assert f'href="{page("minute_changelist")}?database=shard_1"' in html
+
+    def test_shows_the_database_that_it_names(self, staff: Client, shard: str):
+        pk = Delivery.objects.using(shard).get().pk
+        Delivery.objects.using("default").all().delete()
+
+        response = staff.get(page("delivery_change", pk), {"database": shard})
+
+        assert response.status_code == 200
+        assert "no room" in response.content.decode()
+        assert staff.get(page("delivery_change", pk)).status_code == 302  # no such row there
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "minute_changelist",
+            "event_changelist",
+            "delivery_changelist",
+            "delivery_dead",
+            "subscription_handlers",
+            "subscription_changelist",
+            "subscription_map",
+            "operation_changelist",
+        ],
+    )
+    def test_names_its_database_in_each_link(self, staff: Client, shard: str, name: str):
+        response = staff.get(page(name), {"database": shard})
+
+        html = response.content.decode()
+        base = reverse("admin:app_list", args=["outbox"])
+        found = re.findall(r'(?:href|action|hx-get)="([^"]*)"', html)
+        ours = [one for one in found if one.startswith((base, "?"))]
+        assert response.status_code == 200
+        assert ours
+        assert [one for one in ours if "database=" not in one] == []
+
+    def test_acts_only_on_its_database(self, staff: Client, shard: str):
+        pk = Delivery.objects.using(shard).get().pk
+        url = f"{page('delivery_changelist')}?database={shard}"
+        data = {"action": "retry", "_selected_action": [pk], "reason": "a test"}
+
+        response = staff.post(url, data)
+
+        assert states_in(shard) == ["pending"], response.content.decode()[:2000]
+        assert states_in("default") == ["dead"]
+
+    def test_is_refused_for_an_unknown_database(self, staff: Client):
+        assert staff.get(page("event_changelist"), {"database": "x"}).status_code == 400
+
+    def test_offers_no_database_without_the_setting(self, staff: Client, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        html = staff.get(page("event_changelist")).content.decode()
+
+        assert "database=" not in html

@@ -1,0 +1,131 @@
+"""`OUTBOX["READ_FROM"]`: the monitor's pages read a replica, and show how old its rows are.
+
+The second database stands for the replica. So each test knows which one a page has read.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.checks import run_checks
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import Settings
+
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.models import Delivery, Heartbeat
+from outbox.testing import Outbox
+from tests.outbox.two_databases import BOTH, sync_both
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DELIVERIES = reverse("admin:outbox_delivery_changelist")
+
+
+class ParcelMoved(DomainEvent, key="parcel_id"):
+    """A parcel moved to another place."""
+
+    parcel_id: UUID
+
+
+@pytest.fixture(autouse=True)
+def keys(shard: str, settings: Settings) -> dict[str, str]:
+    """Make a dead delivery in each database; return the keys. The second one is the replica."""
+
+    @subscribe("tests.ParcelMoved")
+    def refuse(parcel_id: UUID) -> None:
+        raise PermanentFailure("no room")
+
+    sync_both()
+    found = {}
+    for using in BOTH:
+        found[using] = str(uuid4())
+        with transaction.atomic(using=using):
+            emit(ParcelMoved(parcel_id=UUID(found[using])))
+        Outbox(using=using).deliver_all(raise_errors=False)
+    settings.OUTBOX = {**settings.OUTBOX, "DATABASES": [], "READ_FROM": shard}
+    return found
+
+
+@pytest.fixture
+def staff(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("ann"))
+    return client
+
+
+class TestAPage:
+    def test_reads_the_replica(self, staff: Client, keys: dict[str, str], shard: str):
+        html = staff.get(DELIVERIES).content.decode()
+
+        assert keys[shard] in html
+        assert keys["default"] not in html
+
+    def test_shows_how_old_its_rows_are_at_most(self, staff: Client, shard: str):
+        seen = timezone.now() - timedelta(seconds=90)
+        Heartbeat.objects.using(shard).create(kind="relay", name="r", started_at=seen, seen_at=seen)
+
+        html = staff.get(DELIVERIES).content.decode()
+
+        assert "Read from the replica shard_1. Its rows are at most 1 min 30 s old." in html
+
+    def test_shows_that_a_replica_has_no_heartbeat(self, staff: Client):
+        html = staff.get(DELIVERIES).content.decode()
+
+        assert "Read from the replica shard_1, which has no heartbeat yet." in html
+
+    def test_acts_on_the_primary(self, staff: Client, shard: str):
+        pk = Delivery.objects.using("default").get().pk
+        data = {"action": "retry", "_selected_action": [pk], "reason": "a test"}
+
+        staff.post(DELIVERIES, data)
+
+        assert Delivery.objects.using("default").get().state == "pending"
+        assert Delivery.objects.using(shard).get().state == "dead"
+
+    def test_reads_the_primary_without_the_setting(
+        self, staff: Client, keys: dict[str, str], settings: Settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "READ_FROM": ""}
+
+        html = staff.get(DELIVERIES).content.decode()
+
+        assert keys["default"] in html
+        assert "replica" not in html
+
+    def test_reads_the_replica_of_its_own_database(
+        self, staff: Client, keys: dict[str, str], settings: Settings, shard: str
+    ):
+        replicas = {"shard_1": "default"}
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": BOTH, "READ_FROM": replicas}
+
+        html = staff.get(DELIVERIES, {"database": shard}).content.decode()
+
+        assert keys["default"] in html
+        assert "Read from the replica default" in html
+
+
+class TestTheSetting:
+    @pytest.mark.parametrize("given", ["nowhere", {"default": "nowhere"}, {"nowhere": "shard_1"}])
+    def test_names_an_unknown_database(self, settings: Settings, given: object):
+        settings.OUTBOX = {**settings.OUTBOX, "READ_FROM": given}
+
+        [error] = [one for one in run_checks() if one.id == "outbox.E095"]
+
+        assert "names nowhere" in error.msg
+
+    def test_names_a_database_that_is_written(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "READ_FROM": "default"}
+
+        [error] = [one for one in run_checks() if one.id == "outbox.E095"]
+
+        assert "is written, too" in error.msg
+
+    def test_is_no_alias(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "READ_FROM": 7}
+
+        assert [one.id for one in run_checks() if "READ_FROM" in one.msg] == ["outbox.E012"]
