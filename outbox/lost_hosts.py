@@ -105,7 +105,7 @@ def rabbitmq_options(*, nodes: int = 1) -> dict[str, Any]:
 def tcp_options() -> dict[int, int]:
     """Return options of a TCP socket by their number, as far as this platform has them."""
     options = {
-        "TCP_KEEPIDLE": IDLE_SECONDS,
+        idle_option(): IDLE_SECONDS,
         "TCP_KEEPINTVL": PROBE_SECONDS,
         "TCP_KEEPCNT": PROBES,
         "TCP_USER_TIMEOUT": ACKNOWLEDGE_MILLISECONDS,
@@ -113,6 +113,11 @@ def tcp_options() -> dict[int, int]:
     return {
         getattr(socket, name): value for name, value in options.items() if hasattr(socket, name)
     }
+
+
+def idle_option() -> str:
+    """Return the name of the option for the silence before the first probe: macOS has another."""
+    return "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
 
 
 def is_remote(host: str) -> bool:

@@ -26,6 +26,9 @@ logger = logging.getLogger("outbox.alerts")
 #: The claim of a channel. It is extended while a message is sent, so this is the time until another
 #: process sends if this one dies.
 CLAIM_SECONDS = 60.0
+#: The relay, the heartbeats and the forks of this process wait for so long for a function or an
+#: e-mail backend that uses SQLite. Less than three heartbeats, and than the rest of a claim.
+DATABASE_SECONDS = 20.0
 #: A claim is extended for this many times the timeout of a step: a message by SMTP takes several.
 #: It is at least ten minutes. Functions and backends of other packages have no timeout.
 _STEPS = 30
@@ -111,7 +114,7 @@ class Sender:
             around=self._around,
         )
         try:
-            with kept, once_used(self._around):
+            with kept, once_used(self._around, at_most=DATABASE_SECONDS):
                 send(self._channel, self._message(notice))
         except ChannelFailed as error:
             logger.warning("An alert was not sent to the channel %s. %s", notice.channel, error)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage, Error, register
 
-from outbox.lost_hosts import LONGEST_SECONDS, is_remote
+from outbox.lost_hosts import LONGEST_SECONDS, idle_option, is_remote
 from outbox.transports.names import celery_in_use
 
 _OPTIONS = "broker_transport_options"
@@ -115,7 +115,7 @@ def _silence(options: Mapping[str, Any]) -> float:
     idle, interval, count = (
         given.get(getattr(socket, name, None), default)
         for name, default in (
-            ("TCP_KEEPIDLE", _IDLE),
+            (idle_option(), _IDLE),
             ("TCP_KEEPINTVL", _INTERVAL),
             ("TCP_KEEPCNT", _COUNT),
         )

@@ -103,7 +103,7 @@ ALERTS = [
         edits=(
             Edit(
                 "outbox/alerts/sending.py",
-                "with kept, once_used(self._around):",
+                "with kept, once_used(self._around, at_most=DATABASE_SECONDS):",
                 "with kept:",
             ),
         ),
@@ -111,6 +111,13 @@ ALERTS = [
             f"{CLAIMS}TestAFunctionOfTheProject"
             "::test_uses_a_database_only_where_no_process_is_forked",
         ),
+    ),
+    Mutant(
+        name="alert-function-that-hangs",
+        without="a function of alerts that uses SQLite and hangs stops the relay of its worker",
+        edits=(Edit("outbox/fork_safety.py", "                _using.end_after(at_most)\n", ""),),
+        noticed_by=("tests/outbox/test_forks.py::TestCodeThatHangs::test_does_not_stop_others",),
+        hangs=True,
     ),
     Mutant(
         name="dead-man-of-a-dead-process",

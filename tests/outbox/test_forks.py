@@ -4,7 +4,11 @@ import os
 import threading
 import time
 
-from outbox.fork_safety import apart_from_forks
+import pytest
+from django.db import connection
+
+from outbox.fork_safety import apart_from_forks, once_used
+from tests.processes import eventually
 
 
 class TestAFork:
@@ -15,14 +19,68 @@ class TestAFork:
         thread.start()
         begun.wait()
 
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
+        fork()
         steps.append("forked")
-        os.waitpid(child, 0)
         thread.join()
 
         assert steps == ["used", "forked"]
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+class TestCodeThatHangs:
+    def test_does_not_stop_others(self):
+        """Seen to fail: an alert function that had used SQLite stopped relay, heartbeats, forks."""
+        end, hanging = threading.Event(), threading.Event()
+        thread = threading.Thread(target=hang, args=[hanging, end])
+        thread.start()
+        steps: list[str] = []
+        other = threading.Thread(target=use_the_database, args=[threading.Event(), steps])
+        try:
+            hanging.wait()
+            other.start()
+            eventually(lambda: steps == ["used"], "the use of the database by another thread")
+            fork()
+        finally:
+            end.set()
+            thread.join()
+
+        with apart_from_forks():  # the thread that hung has not given it up for another one
+            steps.append("used")
+        assert steps == ["used", "used"]
+
+    def test_is_waited_for_until_its_time_is_over(self):
+        end, hanging = threading.Event(), threading.Event()
+        thread = threading.Thread(target=hang, args=[hanging, end, 3600.0])
+        thread.start()
+        steps: list[str] = []
+        other = threading.Thread(target=use_the_database, args=[threading.Event(), steps])
+        hanging.wait()
+        other.start()
+        other.join(timeout=0.3)
+        used_before = [*steps]
+        end.set()
+        other.join()
+
+        assert (used_before, steps) == ([], ["used"])
+
+
+def hang(hanging: threading.Event, end: threading.Event, at_most: float = 0.2) -> None:
+    try:
+        with once_used(apart_from_forks, at_most=at_most):
+            connection.cursor().execute("SELECT 1")
+            hanging.set()
+            end.wait()
+    finally:
+        hanging.set()
+        connection.close()
+
+
+def fork() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def use_the_database(begun: threading.Event, steps: list[str]) -> None:

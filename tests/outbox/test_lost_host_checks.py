@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from outbox.checks.broker_hosts import check_broker_hosts
 from outbox.checks.database_hosts import check_database_hosts
 from outbox.lost_hosts import (
+    IDLE_SECONDS,
     is_remote,
     postgresql_options,
     rabbitmq_options,
@@ -189,6 +191,17 @@ class TestRedisOnAnotherHost:
 
         assert broker.problems(url, redis_options(), socket_keepalive=None) == ["E085"]
         assert broker.problems(url, redis_options()) == []
+
+    def test_can_have_probes_on_macos_with_an_earlier_kombu(
+        self, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail: macOS has another name for TCP_KEEPIDLE, so no settings were accepted."""
+        monkeypatch.delattr(socket, "TCP_KEEPIDLE", raising=False)
+        monkeypatch.setattr(socket, "TCP_KEEPALIVE", 16, raising=False)
+        broker.set_kombu("5.6.2")
+
+        assert tcp_options()[16] == IDLE_SECONDS
+        assert broker.problems("redis://one:6379/0", redis_options()) == []
 
     def test_by_default_hangs(self, broker: Broker):
         assert broker.problems("redis://one:6379/0", {}) == ["E084", "E084"]
