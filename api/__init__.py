@@ -17,7 +17,13 @@ from __future__ import annotations
 
 from .addresses import counted_address
 from .conditional import IF_NONE_MATCH, if_changed
-from .idempotency import IDEMPOTENCY_KEY, answer_once, erase_answers_of
+from .idempotency import (
+    IDEMPOTENCY_KEY,
+    AnswerGone,
+    answer_once,
+    digest_of_key,
+    erase_answers_of,
+)
 from .linking import FIRST_ID, ITS_ID, SAME_ID, link, links
 from .paging import ForwardPagination, NewestFirstPagination, SafeCursorPagination
 from .problems import Conflict
@@ -36,6 +42,7 @@ __all__ = [
     "IF_NONE_MATCH",
     "ITS_ID",
     "SAME_ID",
+    "AnswerGone",
     "BoundedListField",
     "Conflict",
     "ForwardPagination",
@@ -48,6 +55,7 @@ __all__ = [
     "StrictSerializer",
     "answer_once",
     "counted_address",
+    "digest_of_key",
     "erase_answers_of",
     "if_changed",
     "link",

@@ -140,6 +140,15 @@ def erase_answers_of(user_id: int) -> int:
     return kept.update(sealed="")
 
 
+def digest_of_key(request: Request) -> str:
+    """Return the SHA-256 of the request's key, by which a row may know it for good.
+
+    Raises:
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: the header is missing or malformed.
+    """
+    return digest_of(_key_of(request))
+
+
 def _key_of(request: Request) -> str:
     key = request.headers.get(HEADER)
     if key is None:

@@ -100,6 +100,10 @@ class Order(models.Model):
     )
     carrier = models.CharField(_("carrier"), max_length=100, blank=True)
     tracking_number = models.CharField(_("tracking number"), max_length=100, blank=True)
+    # NULL: placed without a key, or by an earlier release. A customer has many such orders.
+    placed_with = models.CharField(  # noqa: DJ001  "" would be unique
+        _("digest of the idempotency key"), max_length=64, null=True, editable=False
+    )
     placed_at = models.DateTimeField(_("placed at"), auto_now_add=True)
     changed_at = models.DateTimeField(_("changed at"), auto_now=True)
 
@@ -126,6 +130,9 @@ class Order(models.Model):
             ),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["customer", "placed_with"], name="order_placed_once_with_a_key"
+            ),
             models.CheckConstraint(condition=~Q(status=""), name="order_has_a_status"),
             models.CheckConstraint(
                 condition=(Q(status="cancelled") & ~Q(cancel_reason=""))

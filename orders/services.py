@@ -40,6 +40,10 @@ CancelReason = Order.CancelReason
 MOST_IN_ONE_SWEEP = 1000
 
 
+class PlacedBefore(Exception):
+    """The customer has placed an order with this idempotency key."""
+
+
 class NotForSale(Exception):
     """Some SKUs are unknown, or not on sale now. `skus` lists them."""
 
@@ -64,14 +68,21 @@ def place_order(
     payment_method: str,
     email: str,
     language: str,
+    key_digest: str | None = None,
 ) -> Order:
     """Store an order at the current prices and emit `OrderPlaced`, for stock and payment.
 
+    Args:
+        key_digest: of the idempotency key of the request. A key places one order for good.
+
     Raises:
+        PlacedBefore: the customer has placed an order with the key.
         NotForSale: a SKU is unknown, or not on sale now.
         TotalTooLarge: the total exceeds what the database can hold.
         CurrencyMismatch: the products have prices in several currencies.
     """
+    if key_digest and customer.orders.filter(placed_with=key_digest).exists():
+        raise PlacedBefore(PlacedBefore.__doc__)
     prices = inventory.price_list((line.sku for line in lines), language=language)
     unknown = {line.sku for line in lines} - prices.keys()
     if unknown:
@@ -86,6 +97,7 @@ def place_order(
         language=language,
         total_amount=total.amount,
         currency=total.currency,
+        placed_with=key_digest,
     )
     order.move_to(Status.PLACED, cause="orders.place_order")
     for line in sold:

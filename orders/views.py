@@ -27,9 +27,11 @@ from api import (
     IF_NONE_MATCH,
     ITS_ID,
     SAME_ID,
+    AnswerGone,
     ForwardPagination,
     NewestFirstPagination,
     answer_once,
+    digest_of_key,
     if_changed,
     link,
     links,
@@ -85,7 +87,8 @@ class OrderList(ListAPIView[Order]):
         description=(
             "The order is stored at once. Stock and payment are processed later: its "
             "`status` becomes `ready_to_ship`, or `cancelled` with a "
-            "`cancel_reason`."
+            "`cancel_reason`. A key places one order for good: after 24 hours a repetition gets "
+            "409, `idempotency_answer_gone`."
         ),
         tags=["orders"],
         request=PlaceOrderSerializer,
@@ -189,7 +192,10 @@ def _place(
             payment_method=payment_method,
             email=email or _own_address(request),
             language=language or get_language_from_request(request),
+            key_digest=digest_of_key(request),
         )
+    except services.PlacedBefore as refusal:
+        raise AnswerGone from refusal
     except services.NotForSale as refusal:
         raise ValidationError({"lines": [_not_for_sale(line, refusal) for line in lines]}) from None
     except services.TotalTooLarge as refusal:

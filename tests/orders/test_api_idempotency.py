@@ -106,6 +106,18 @@ class TestARepetition:
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
         assert Order.objects.count() == 1
 
+    def test_places_no_second_order_after_the_answer_is_deleted(self, outbox: Outbox):
+        put_on_sale("TEA")
+        post()
+        with time_machine.travel(timezone.now() + timedelta(hours=25)):
+            delete_old_rows()
+
+            answer = post()
+
+        assert not StoredAnswer.objects.exists()
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
+        assert Order.objects.count() == 1
+
     def test_of_another_user_is_a_new_request(self, outbox: Outbox):
         put_on_sale("TEA")
         taro = signed_in(customer("taro"))

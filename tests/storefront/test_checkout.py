@@ -12,6 +12,7 @@ from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.test import Client
 
+from api.models import StoredAnswer
 from api.throttling import UserRateThrottle
 from inventory.models import Product
 from orders.models import Order
@@ -193,6 +194,19 @@ class TestAnOrder:
 
         assert answer.redirect_chain == [("/orders/", 302)]
         assert "You have placed this order before." in answer.content.decode()
+        assert Order.objects.count() == 1
+
+    def test_is_not_placed_again_when_the_api_has_forgotten_its_key(self, alice):
+        """The API knows a key for a day, and a browser keeps a basket for longer."""
+        form, basket = checkout_form(alice), alice.cookies[COOKIE].value
+        alice.post("/checkout/", form)
+        alice.cookies[COOKIE] = basket
+        StoredAnswer.objects.all().delete()
+
+        answer = alice.post("/checkout/", checkout_form(alice), follow=True)
+
+        assert "You have placed this order before." in answer.content.decode()
+        assert basket_of(alice) == {}
         assert Order.objects.count() == 1
 
     def test_leaves_the_basket_also_if_its_answer_was_lost(self, alice, tea):
