@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.chaos.edges import sabotage as of_edges
 from tests.chaos.edges.faults import EDGES
 from tests.chaos.faults import SHOP
+from tests.chaos.hosts.faults import HOSTS
 from tests.chaos.proving.sabotage import NAMES
 from tests.docs.pages import Page, names_in
 from tests.docs.test_rules_page import is_there
@@ -32,6 +33,11 @@ class TestThePageOfReliability:
         table = PAGE.table("That it would notice an error at the edges")
 
         assert sorted(names_in(row[0])[0] for row in table) == sorted(of_edges.NAMES)
+
+    def test_has_each_group_of_faults_of_hosts(self):
+        shown = [names_in(row[0])[0] for row in PAGE.table("Chaos on several hosts")]
+
+        assert sorted(shown) == sorted(HOSTS.groups)
 
     def test_has_each_group_of_faults(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("Chaos")]

@@ -28,6 +28,8 @@ POINTS = (
 COMMITS = (failpoints.BEFORE_COMMIT, crashes.WEB_COMMIT)
 #: Seconds in which a process has to reach a point, and in which a COMMIT arrives.
 REACHED_WITHIN, ARRIVES_WITHIN = 20.0, 0.5
+#: Seconds in which a customer has the answer to a committed order.
+ANSWERED_WITHIN = 5.0
 #: Of synchronous replication: acknowledged commits must not be lost.
 SABOTAGE = "unsynchronized"
 
@@ -145,12 +147,21 @@ def lose_synchronous_primary(world: HostsWorld, rng: random.Random) -> Iterator[
     """Fail over to a synchronous standby. Nothing that was acknowledged is lost."""
     pair = world.databases
     if world.stack.environment.get("CHAOS_SABOTAGE") == SABOTAGE:
-        pair.replicate(synchronously=False)
-        pair.stop_replication()
-        time.sleep(4.0)
+        _desynchronize(world)
+        world.timing.begin()
     pair.fail_over(killed=rng.random() < 0.5, is_loss_excused=False)
     yield
     pair.take_back()
+
+
+def _desynchronize(world: HostsWorld) -> None:
+    """Stop replication without a word, until the primary has answered for orders of its own."""
+    pair, orders = world.databases, "SELECT count(*) FROM orders_order"
+    pair.replicate(synchronously=False)
+    pair.stop_replication()
+    before = pair.standby.query(orders)
+    world.wait_until(lambda: pair.primary.query(orders) > before, "an order is on one host only")
+    time.sleep(ANSWERED_WITHIN)
 
 
 @HOSTS.fault("database", lane="servers", lasts=(2.0, 6.0))
