@@ -10,16 +10,26 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from outbox import subscribe
+from tests.bank import BankProcess
 from tests.chaos import mailbox
-from tests.chaos.whole_shop import WholeShop
-
-if TYPE_CHECKING:
-    from tests.chaos.hosts.world import HostsWorld
+from tests.chaos.stack import Stack
 
 Row = tuple[Any, ...]
+
+
+class World(Protocol):
+    """A shop, on one host or on several."""
+
+    @property
+    def stack(self) -> Stack: ...
+    @property
+    def bank(self) -> BankProcess: ...
+    @property
+    def mail_folder(self) -> Path: ...
 
 
 @dataclass(kw_only=True)
@@ -91,7 +101,7 @@ CHARGES = {
 }
 
 
-def read_facts(shop: WholeShop | HostsWorld) -> Facts:
+def read_facts(shop: World) -> Facts:
     query = shop.stack.query
     requests = re.findall(r"POST \S+ \d+ .*key='([^']+)'", shop.bank.log)
     poison = query(POISON)
@@ -178,7 +188,7 @@ def _lines(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _charges(shop: WholeShop | HostsWorld) -> dict[str, dict[str, list[int]]]:
+def _charges(shop: World) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     with contextlib.closing(sqlite3.connect(shop.bank.folder / "bank.sqlite3")) as books:
         for kind, statement in CHARGES.items():
@@ -188,7 +198,7 @@ def _charges(shop: WholeShop | HostsWorld) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def _taken(shop: WholeShop | HostsWorld) -> list[tuple[str, str]]:
+def _taken(shop: World) -> list[tuple[str, str]]:
     file = shop.mail_folder / mailbox.TAKEN
     lines = file.read_text().splitlines() if file.exists() else []
     return [(line["message_id"], line["to"]) for line in map(json.loads, lines)]
