@@ -24,7 +24,7 @@ LOST_HOSTS = [
     Mutant(
         name="beat-connects-again",
         without="beat sends no task after RabbitMQ has closed its connection",
-        edits=(Edit("outbox/celery.py", "        app.conf.task_publish_retry = True\n", ""),),
+        edits=(Edit("outbox/celery.py", "app.conf.task_publish_retry = True", "pass"),),
         noticed_by=(
             "tests/outbox/deliveries/test_heartbeat.py::"
             "TestTheProcessOfBeat::test_publishes_with_retries",
