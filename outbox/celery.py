@@ -58,18 +58,22 @@ def install(app: Celery) -> None:
     signals.celeryd_init.connect(_add_queues, weak=False, dispatch_uid="outbox.queues")
     celery_connections.watch()
     # `worker -B` sends this signal, too, and then another one.
-    signals.beat_init.connect(_start_heartbeat_of_beat, weak=False, dispatch_uid="outbox.beat")
+    signals.beat_init.connect(_prepare_beat, weak=False, dispatch_uid="outbox.beat")
     signals.task_prerun.connect(context.begin, weak=False, dispatch_uid="outbox.begin")
     signals.task_postrun.connect(context.end, weak=False, dispatch_uid="outbox.end")
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
         ending.connect(_store_counts, weak=False, dispatch_uid="outbox.counts")
 
 
-def _start_heartbeat_of_beat(*, sender: Any, **_kwargs: Any) -> None:
-    """Write heartbeats in the process of beat, which runs no task of its own."""
+def _prepare_beat(*, sender: Any, **_kwargs: Any) -> None:
+    """Let beat connect again to a broker, and write its heartbeats: it runs no task of its own."""
     app = getattr(sender, "app", None)
     if app is not None and not has_outbox(app):
         return
+    if app is not None:
+        # Beat publishes on one connection, which only a retry renews: without it, and with AMQP,
+        # beat sends nothing more after its connection is lost. All else here has `retry=False`.
+        app.conf.task_publish_retry = True
     from outbox.deliveries.heartbeat import own_name, threads  # needs the models
     from outbox.models import Heartbeat
 

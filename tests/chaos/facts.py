@@ -21,12 +21,13 @@ from tests.chaos.stack import Stack
 Row = tuple[Any, ...]
 
 
-class RunningShop(Protocol):
-    """The parts of a shop that are read: its stack, its bank, its mail server's folder."""
+class World(Protocol):
+    """A shop, on one host or on several."""
 
-    stack: Stack
-    bank: BankProcess
-
+    @property
+    def stack(self) -> Stack: ...
+    @property
+    def bank(self) -> BankProcess: ...
     @property
     def mail_folder(self) -> Path: ...
 
@@ -100,7 +101,7 @@ CHARGES = {
 }
 
 
-def read_facts(shop: RunningShop) -> Facts:
+def read_facts(shop: World) -> Facts:
     query = shop.stack.query
     requests = re.findall(r"POST \S+ \d+ .*key='([^']+)'", shop.bank.log)
     poison = query(POISON)
@@ -187,7 +188,7 @@ def _lines(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _charges(shop: RunningShop) -> dict[str, dict[str, list[int]]]:
+def _charges(shop: World) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     with contextlib.closing(sqlite3.connect(shop.bank.folder / "bank.sqlite3")) as books:
         for kind, statement in CHARGES.items():
@@ -197,7 +198,7 @@ def _charges(shop: RunningShop) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def _taken(shop: RunningShop) -> list[tuple[str, str]]:
+def _taken(shop: World) -> list[tuple[str, str]]:
     file = shop.mail_folder / mailbox.TAKEN
     lines = file.read_text().splitlines() if file.exists() else []
     return [(line["message_id"], line["to"]) for line in map(json.loads, lines)]

@@ -22,6 +22,15 @@ LOST_HOSTS = [
         noticed_by=(f"{_CHECKS}TestPostgreSQLOnAnotherHost::test_with_all_options_has_no_problem",),
     ),
     Mutant(
+        name="beat-connects-again",
+        without="beat sends no task after RabbitMQ has closed its connection",
+        edits=(Edit("outbox/celery.py", "app.conf.task_publish_retry = True", "pass"),),
+        noticed_by=(
+            "tests/outbox/deliveries/test_heartbeat.py::"
+            "TestTheProcessOfBeat::test_publishes_with_retries",
+        ),
+    ),
+    Mutant(
         name="writable-host",
         without="one of several hosts of PostgreSQL may be a standby",
         edits=(Edit(_OPTIONS, '{**options, "target_session_attrs": "read-write"}', "options"),),

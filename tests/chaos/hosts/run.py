@@ -19,7 +19,7 @@ from tests.chaos.hosts import clocks
 from tests.chaos.hosts.customers import RoamingClient
 from tests.chaos.hosts.faults import HOSTS, usable
 from tests.chaos.hosts.loss import check, unseen
-from tests.chaos.hosts.world import HostsWorld, hosts_world
+from tests.chaos.hosts.world import CEILING, HostsWorld, hosts_world
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.reconcile import reconcile
 from tests.chaos.recovery import OLDEST_OWED
@@ -102,7 +102,7 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     outcome.findings = check(outcome.history.calls, outcome.facts, world.databases.losses)
     if not outcome.findings:
         outcome.troubles += unseen(outcome.history.calls, outcome.facts, world.databases.losses)
-    balanced, trouble = reconcile(world.stack)
+    balanced, trouble = reconcile(world.stack, ceiling=CEILING)
     outcome.troubles += [*trouble, *world.surprises]
     outcome.books_balanced = balanced and not any(f.kind == "unbalanced" for f in outcome.findings)
     return outcome

@@ -193,6 +193,19 @@ class TestTheProcessOfBeat:
 
         assert len(started) == 1
 
+    def test_publishes_with_retries(self):
+        """Only a retry renews beat's connection to RabbitMQ: tests/chaos/test_heartbeats.py."""
+        current_app.conf.task_publish_retry = False
+        before = set(threading.enumerate())
+
+        signals.beat_init.send(sender=Service(current_app))
+
+        for thread in set(threading.enumerate()) - before:
+            assert isinstance(thread, heartbeat.HeartbeatThread)
+            thread.stop()
+            thread.join(20)
+        assert current_app.conf.task_publish_retry is True
+
 
 class TestCeleryBeat:
     def test_is_alive_when_its_task_arrives(self):
