@@ -9,9 +9,9 @@ from collections import Counter
 from itertools import count
 
 #: Customers who order at the same time.
-CUSTOMERS = 3
+CUSTOMERS = 2
 #: Seconds between two orders of a customer, so that a busy machine keeps up.
-PAUSE = 0.1
+PAUSE = 0.5
 
 
 class Customers:
