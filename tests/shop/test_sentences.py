@@ -23,6 +23,7 @@ VALUES: dict[str, Any] = {
     "refund_id": ONE_ID,
     "resend_id": ONE_ID,
     "request_id": ONE_ID,
+    "user_id": 7,
     "user_ids": [7],
     "about_id": ONE_ID,
     "endpoint_id": ONE_ID,
