@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from pydantic import BaseModel, ConfigDict
 
 from outbox import DomainEvent
@@ -31,7 +32,9 @@ class MissingLine(BaseModel):
 
 def _in_words(lines: list[StockLine]) -> str:
     text = _("%(quantity)d of %(sku)s")
-    return ", ".join(text % line.model_dump() for line in lines)
+    return pgettext("between parts of a sentence", ", ").join(
+        text % line.model_dump() for line in lines
+    )
 
 
 class StockReserved(DomainEvent, key="order_id"):
@@ -51,7 +54,9 @@ class StockUnavailable(DomainEvent, key="order_id"):
 
     def in_words(self) -> str:
         text = _("%(sku)s (%(wanted)d wanted, %(available)d available)")
-        lines = ", ".join(text % line.model_dump() for line in self.missing)
+        lines = pgettext("between parts of a sentence", ", ").join(
+            text % line.model_dump() for line in self.missing
+        )
         return _("Stock unavailable: %s") % lines
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from notifications import services
 from notifications.models import Email
+from orders import queries as orders
 from outbox import Breaker, Receipt, Retry, subscribe
 from shared.mail import LEASE
 from shared.money import Money
@@ -46,7 +47,13 @@ def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receip
 
 @subscribe("orders.OrderCancelled", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_cancellation(order_id: UUID, reason: str, receipt: Receipt) -> None:
-    services.notify(order_id=order_id, kind=Kind.CANCELLATION, reason=reason, receipt=receipt)
+    services.notify(
+        order_id=order_id,
+        kind=Kind.CANCELLATION,
+        reason=reason,
+        is_by_customer=orders.is_cancelled_by_customer(order_id),
+        receipt=receipt,
+    )
 
 
 @subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)

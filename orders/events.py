@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 from pydantic import BaseModel, ConfigDict
 
 from outbox import DomainEvent
@@ -23,7 +23,9 @@ class OrderedLine(BaseModel):
 
 def _in_words(lines: list[OrderedLine]) -> str:
     text = _("%(quantity)d of %(sku)s")
-    return ", ".join(text % line.model_dump() for line in lines)
+    return pgettext("between parts of a sentence", ", ").join(
+        text % line.model_dump() for line in lines
+    )
 
 
 class OrderPlaced(DomainEvent, key="order_id"):

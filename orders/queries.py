@@ -108,6 +108,11 @@ def customer_id(order_id: UUID) -> int:
     return Order.objects.values_list("customer_id", flat=True).get(pk=order_id)
 
 
+def is_cancelled_by_customer(order_id: UUID) -> bool:
+    """Return whether the customer, and not staff or a handler, has cancelled the order."""
+    return Order.objects.get(pk=order_id).is_cancelled_by_customer
+
+
 def summary(order_id: UUID) -> OrderSummary:
     order = Order.objects.prefetch_related("lines").get(pk=order_id)
     return OrderSummary(

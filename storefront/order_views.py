@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from django.views.decorators.http import require_safe
 
 from orders import queries as orders
@@ -85,7 +86,9 @@ def order_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     basket, lines = basket_of(request), _own(request, pk).lines
     more = {line.sku: basket.lines.get(line.sku, 0) + line.quantity for line in lines}
     if unfit := basket.fill({**basket.lines, **more}):
-        names = ", ".join(line.name for line in lines if line.sku in unfit)
+        names = pgettext("between parts of a sentence", ", ").join(
+            line.name for line in lines if line.sku in unfit
+        )
         text = _("Not all units fit into your basket: %(products)s.")
         messages.warning(request, text % {"products": names})
     else:

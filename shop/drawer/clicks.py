@@ -19,10 +19,16 @@ LABELS = {
     "storefront:cancel": _("Cancel the order now"),
     "storefront:change_basket": _("Change the basket"),
     "storefront:checkout": _("Place the order"),
+    "storefront:change_address": _("Change your e-mail address"),
+    "storefront:change_password": _("Change your password"),
+    "storefront:forgotten_password": _("Send the link"),
+    "storefront:new_password": _("Change the password"),
     "storefront:order_again": _("Order these products again"),
+    "storefront:send_verification": _("Send the link again"),
     "storefront:sign_in": _("Sign in"),
     "storefront:sign_out": _("Sign out"),
     "storefront:sign_up": _("Sign up"),
+    "storefront:verify_address": _("This is my address"),
 }
 
 

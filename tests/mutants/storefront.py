@@ -76,6 +76,165 @@ STOREFRONT = [
         ),
     ),
     Mutant(
+        name="password-links-of-new-staff",
+        without="a user who has become staff since the request still gets a link",
+        edits=(
+            Edit(
+                "storefront/password_email.py",
+                "User.objects.filter(is_active=True, is_staff=False, is_superuser=False)",
+                "User.objects.filter(is_active=True)",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_passwords.py"
+            "::TestARequestForANewPassword::test_sends_nothing_to_a_user_who_has_become_staff_meanwhile",
+        ),
+    ),
+    Mutant(
+        name="three-links-in-an-e-mail",
+        without="an e-mail has a link for each account that strangers create with its address",
+        edits=(
+            Edit(
+                "storefront/services.py",
+                "MOST_LINKS = 3",
+                "MOST_LINKS = 300",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_passwords.py"
+            "::TestARequestForANewPassword::test_sends_one_email_with_the_three_oldest_accounts_of_the_address",
+        ),
+    ),
+    Mutant(
+        name="port-of-a-link",
+        without="the Host header of a request chooses the port of a link in an e-mail",
+        edits=(
+            Edit(
+                "storefront/account_email.py",
+                "name, _port = split_domain_port(request.get_host())",
+                "name = request.get_host()",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_passwords.py"
+            "::TestARequestForANewPassword::test_without_that_setting_leads_to_the_name_of_the_request_at_no_port_of_it",
+        ),
+    ),
+    Mutant(
+        name="password-links-in-logs",
+        without="the logs have links to a new password",
+        edits=(
+            Edit(
+                "shop/logs.py",
+                '_PASSWORD_LINK.sub(r"\\1***/***", text)',
+                "text",
+            ),
+        ),
+        noticed_by=("tests/shop/test_logs.py::TestASecretLink::test_is_masked[new-password]",),
+    ),
+    Mutant(
+        name="verification-links-in-logs",
+        without="the logs have links that verify somebody else's address",
+        edits=(
+            Edit(
+                "shop/logs.py",
+                'return _VERIFICATION_LINK.sub(r"\\1***", _PASSWORD_LINK.sub(r"\\1***/***", text))',
+                'return _PASSWORD_LINK.sub(r"\\1***/***", text)',
+            ),
+        ),
+        noticed_by=("tests/shop/test_logs.py::TestASecretLink::test_is_masked[verify]",),
+    ),
+    Mutant(
+        name="verified-accounts-first",
+        without="accounts of strangers take the places of links to a new password",
+        edits=(
+            Edit(
+                "storefront/forms.py",
+                "(one.email != address, one.pk not in verified, one.pk)",
+                "(one.email != address, one.pk)",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py"
+            "::TestAnAddressThatIsNotVerified::test_gets_links_to_a_new_password_after_verified_ones",
+        ),
+    ),
+    Mutant(
+        name="button-of-a-verification",
+        without="a program that opens the links of an e-mail verifies its address",
+        edits=(
+            Edit(
+                "storefront/address_views.py",
+                'if user is None or request.method != "POST":',
+                "if user is None:",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py"
+            "::TestALink::test_verifies_nothing_when_it_is_only_opened",
+        ),
+    ),
+    Mutant(
+        name="link-to-a-former-address",
+        without="a link to a former address verifies the present one",
+        edits=(
+            Edit(
+                "storefront/verification.py",
+                "return user if user and digest_of(user) == digest else None",
+                "return user",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py"
+            "::TestALink::test_is_not_valid_after_a_change_of_the_account[another address]",
+        ),
+    ),
+    Mutant(
+        name="verification-of-a-former-address",
+        without="an address that staff have entered counts as verified",
+        edits=(
+            Edit(
+                "storefront/verification.py",
+                "for pk, digest in stored if digest == digests[pk]}",
+                "for pk, digest in stored}",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py"
+            "::TestAChangeOfTheAddress::test_by_staff_has_to_be_verified_too",
+        ),
+    ),
+    Mutant(
+        name="password-for-another-address",
+        without="a thief of a session changes the e-mail address of the account",
+        edits=(
+            Edit(
+                "storefront/forms.py",
+                "if not self.user.check_password(password):",
+                "if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py"
+            "::TestAChangeOfTheAddress::test_needs_the_present_password",
+        ),
+    ),
+    Mutant(
+        name="key-of-an-order",
+        without="a basket from yesterday places its order again",
+        edits=(
+            Edit(
+                "orders/services.py",
+                "if key_digest and customer.orders.filter(placed_with=key_digest).exists():",
+                "if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_idempotency.py"
+            "::TestARepetition::test_places_no_second_order_after_the_answer_is_deleted",
+        ),
+    ),
+    Mutant(
         name="drawer-in-production",
         without="DEBUG alone installs the development drawer, also in production",
         edits=(

@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from notifications.models import Email
 from orders.models import Order
+from orders.services import cancel_order
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from tests.inventory.factories import put_on_sale
@@ -109,9 +110,7 @@ class TestACancellation:
     @pytest.mark.parametrize(
         ("reason", "language", "text"),
         [
-            ("requested", "en", "We have cancelled your order at your request."),
             ("overdue", "en", "could not be completed in time"),
-            ("requested", "ja", "ご依頼により"),
             ("overdue", "ja", "期限までに"),
             ("another", "en", "Your order is cancelled."),
         ],
@@ -128,6 +127,34 @@ class TestACancellation:
         put_on_sale()
         order = place(language=language)
         outbox.given("orders.OrderCancelled", order_id=order.id, reason=reason)
+
+        outbox.deliver_all(only="notifications")
+
+        message = mailoutbox[-1]
+        assert text in message.body
+        assert text in str(message.alternatives[0][0])
+
+    @pytest.mark.parametrize(
+        ("canceller", "language", "text"),
+        [
+            ("hanako", "en", "We have cancelled your order at your request."),
+            ("staff", "en", "We are sorry: our staff have cancelled your order."),
+            ("hanako", "ja", "ご依頼により"),
+            ("staff", "ja", "当店の判断により"),
+        ],
+    )
+    def test_names_who_requested_it(
+        self,
+        outbox: Outbox,
+        db: None,
+        mailoutbox: list[EmailMultiAlternatives],
+        canceller: str,
+        language: str,
+        text: str,
+    ):
+        put_on_sale()
+        order = place(language=language)
+        cancel_order(order_id=order.id, by=f"user:{customer(canceller).pk}")
 
         outbox.deliver_all(only="notifications")
 

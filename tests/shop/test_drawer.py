@@ -16,10 +16,21 @@ from django.conf import settings
 from orders.models import Order
 from outbox.models import Event
 from outbox.testing import Outbox
+from shop.drawer.clicks import LABELS
 from shop.drawer.story import Story, story_of_click, story_of_order
 from shop.up.ports import HOST, free_port
+from storefront.urls import urlpatterns
 from tests.storefront.factories import checkout_form, customer, product, put_into_basket, signed_in
 
+PAGES_WITHOUT_A_FORM = {
+    "storefront:account",
+    "storefront:basket",
+    "storefront:catalogue",
+    "storefront:order",
+    "storefront:order_status",
+    "storefront:orders",
+    "storefront:password_link_sent",
+}
 #: Prints which parts of the drawer a process of these settings has.
 PARTS = """
 import json
@@ -109,6 +120,13 @@ def correlation_id() -> UUID:
 
 def call(story: Story, handler: str) -> Any:
     return next(one for event in story.happenings for one in event.calls if one.handler == handler)
+
+
+class TestAClick:
+    def test_on_each_form_of_the_storefront_has_a_label(self):
+        forms = {f"storefront:{one.name}" for one in urlpatterns} - PAGES_WITHOUT_A_FORM
+
+        assert set(LABELS) == forms
 
 
 class TestTheStoryOfAClick:

@@ -38,6 +38,13 @@ class TestTheSwitch:
         assert '<html lang="ja"' in page
         assert switch_of(page, url).fields["language"] == ["en"]
 
+    def test_is_on_the_login_of_staff(self, client: Client):
+        url = "/admin/login/?next=/admin/outbox/event/"
+
+        assert choose(client, url) == url
+
+        assert '<html lang="ja"' in client.get(url, headers=ENGLISH).content.decode()
+
     def test_names_the_present_language_as_present(self, client: Client):
         page = client.get("/", headers=ENGLISH).content.decode()
 

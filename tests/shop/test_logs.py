@@ -26,6 +26,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn h
 from gunicorn.glogging import Logger, SafeAtoms  # type: ignore[import-untyped]  # nor here
 
 from outbox.context import CorrelationFilter, RequestContextMiddleware
+from shop.logs import without_links
 from shop.up.ports import free_port
 from shop.up.programs import ACCESS_LOG
 from tests.shop.test_settings import PRODUCTION, manage
@@ -150,6 +151,23 @@ class TestTheCorrelationOfALine:
             caplog.handler.removeFilter(mark)
 
         assert vars(caplog.records[-1])["correlation_id"]
+
+
+class TestASecretLink:
+    @pytest.mark.parametrize(
+        ("path", "masked"),
+        [
+            ("/account/new-password/MQ/d6mjcn-0123/", "/account/new-password/***/***/"),
+            ("/account/verify/WzEsImFiI:1tWq:x_Y-z/", "/account/verify/***/"),
+        ],
+        ids=["new-password", "verify"],
+    )
+    def test_is_masked(self, path: str, masked: str):
+        assert without_links(f"GET {path}?next=/ 200") == f"GET {masked}?next=/ 200"
+
+    @pytest.mark.parametrize("path", ["/account/new-password/sent/", "/account/verify/"])
+    def test_is_told_from_other_pages(self, path: str):
+        assert without_links(path) == path
 
 
 class TestTheWebServersLine:

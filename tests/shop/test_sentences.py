@@ -23,6 +23,7 @@ VALUES: dict[str, Any] = {
     "refund_id": ONE_ID,
     "resend_id": ONE_ID,
     "request_id": ONE_ID,
+    "user_id": 7,
     "user_ids": [7],
     "about_id": ONE_ID,
     "endpoint_id": ONE_ID,
@@ -32,9 +33,12 @@ VALUES: dict[str, Any] = {
     "subject": "user:7",
     "total": Money(amount=12800, currency="JPY"),
     "amount": Money(amount=12800, currency="JPY"),
-    "lines": [{"sku": "MUG", "quantity": 2}],
-    "returned": [{"sku": "MUG", "quantity": 2}],
-    "missing": [{"sku": "MUG", "wanted": 2, "available": 1}],
+    "lines": [{"sku": "MUG", "quantity": 2}, {"sku": "TEA", "quantity": 1}],
+    "returned": [{"sku": "MUG", "quantity": 2}, {"sku": "TEA", "quantity": 1}],
+    "missing": [
+        {"sku": "MUG", "wanted": 2, "available": 1},
+        {"sku": "TEA", "wanted": 2, "available": 1},
+    ],
     "reason": "out_of_stock",
     "args": [],
     "kwargs": {},
@@ -105,3 +109,9 @@ class TestTheSentenceOfAnEvent:
             words = example(PaymentCaptured).in_words()
 
         assert amount in words
+
+    def test_has_the_punctuation_of_japanese(self):
+        with translation.override("ja"):
+            words = [example(kind).in_words() for kind in own_events()]
+
+        assert [one for one in words if re.search(r"[,;] |\.$", one)] == []

@@ -233,7 +233,11 @@ class TestALink:
         assert "<dd>alice</dd>" in page
         assert "<dd>alice@example.com</dd>" in page
 
-    @pytest.mark.parametrize("change", [{"email": "other@example.com"}, {"is_active": False}])
+    @pytest.mark.parametrize(
+        "change",
+        [{"email": "other@example.com"}, {"is_active": False}],
+        ids=["another address", "inactive"],
+    )
     def test_is_not_valid_after_a_change_of_the_account(self, alice: User, change: dict[str, Any]):
         url = link_to(alice)
         User.objects.update(**change)
