@@ -14,7 +14,7 @@ from .sampling import Stacks
 
 WIDTH, ROW, SIZE = 1200.0, 17.0, 11.0
 #: Narrower boxes are left out.
-NARROWEST = 1.5
+NARROWEST = 3.0
 _COLOURS = ("#f6c177", "#eb9a6c", "#e0b05c", "#f2a65a")
 
 
