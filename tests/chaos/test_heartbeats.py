@@ -95,6 +95,17 @@ class TestBeat:
         ground.wait_until(lambda: has_come(ground), "beat's task came again")
 
 
+def let_a_delivery_wait(ground: Stack) -> None:
+    """Let a delivery of `ground.slow` wait for a worker, as if sent again after many leases."""
+    ground.manage("strike", "1", "--of=Spared")
+    slow = "SELECT id FROM outbox_subscription WHERE queue = ?"
+    sent = f"state = 'sent' AND subscription_id IN ({slow})"
+    count = f"SELECT count(*) FROM outbox_delivery WHERE {sent}"
+    ground.wait_until(lambda: ground.value(count, "ground.slow"), "the delivery is sent")
+    update = f"UPDATE outbox_delivery SET token = started_token + 1000 WHERE {sent}"
+    ground.query(update, "ground.slow")
+
+
 class TestTheDoctor:
     def test_finds_no_problem_in_a_healthy_shop(self, ground: Stack):
         ground.start_relay()
@@ -118,6 +129,7 @@ class TestTheDoctor:
             name for name, queues in heartbeats(ground, "worker") if "ground.slow" in queues
         )
         self.control(ground, worker, "cancel_consumer", "ground.slow")
+        let_a_delivery_wait(ground)
 
         found = examined(ground, "10")
         self.control(ground, worker, "add_consumer", "ground.slow")
@@ -128,6 +140,7 @@ class TestTheDoctor:
     def test_names_a_queue_without_a_worker(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
+        let_a_delivery_wait(ground)
 
         found = examined(ground, "10")
 
@@ -135,6 +148,16 @@ class TestTheDoctor:
             found["queue ground.slow"]["text"] == "The canary was not answered: it has no worker."
         )
         assert found["queue ground"]["severity"] == "ok"
+
+    def test_names_no_queue_that_needs_no_worker(self, ground: Stack):
+        ground.query("DELETE FROM outbox_delivery WHERE state <> 'done'")
+        ground.start_relay()
+        ground.start_worker(queues="ground,ground.outside")
+
+        found = examined(ground, "10")
+
+        assert found["queue ground.slow"]["severity"] == "ok"
+        assert "needs none" in found["queue ground.slow"]["text"]
 
     def control(self, ground: Stack, worker: str, *order: str) -> None:
         options = ["--timeout", "60", "--destination", worker]
