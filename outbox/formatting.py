@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 _UNITS = (
     (gettext_lazy("%d d"), 86400),
@@ -20,6 +20,11 @@ _UNITS = (
 def format_time(when: datetime) -> str:
     """Return "2026-11-24 23:39:05 UTC"."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def listing(parts: Iterable[str]) -> str:
+    """Return the parts with the separator of the active language: "a, b" in English."""
+    return pgettext("between parts of a sentence", ", ").join(parts)
 
 
 def format_clock(when: datetime, *, now: datetime) -> str:

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from outbox import events
 from outbox.counting import minutes
 from outbox.drawing.map import Arrow, Emission, Network, network_map
+from outbox.formatting import listing
 from outbox.models import Subscription
 from outbox.monitor.failing import failing_groups
 from outbox.monitor.status import HandlerStatus, status
@@ -89,7 +90,7 @@ def _arrow(row: Subscription, event: str, rate: float) -> Arrow:
 
 def _settled_by(row: Subscription) -> str:
     """Name the consumers that settle the events of a sink; "" for another handler."""
-    names = ", ".join(row.consumer_names)
+    names = listing(row.consumer_names)
     return _("settled by %s") % names if names else ""
 
 

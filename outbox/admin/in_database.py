@@ -22,6 +22,7 @@ from django.utils.html import escape
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
+from outbox.formatting import listing
 from outbox.models import Heartbeat
 
 NAME = "database"
@@ -47,7 +48,7 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
         if using not in known:
             raise BadRequest(
                 _("The outbox has no database %(using)s. Its databases: %(names)s.")
-                % {"using": using, "names": ", ".join(known)}
+                % {"using": using, "names": listing(known)}
             )
         with databases.working_on(using):
             response = _answer(view, request, *args, **kwargs)

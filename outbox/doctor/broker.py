@@ -10,6 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from outbox.checks.celery import without_outbox
+from outbox.formatting import listing
 from outbox.transports.celery_app import has_outbox
 from outbox.transports.names import celery_in_use
 
@@ -155,6 +156,6 @@ def _accepted(conf: Any) -> Iterator[Finding]:
                 "Workers accept %(names)s. With pickle, everyone with write access "
                 "to the broker can run code in them."
             )
-            % {"names": ", ".join(sorted(others))},
+            % {"names": listing(sorted(others))},
             _('Set accept_content = ["json"]. The outbox sends only JSON.'),
         )

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import events
-from outbox.formatting import format_time, span
+from outbox.formatting import format_time, listing, span
 from outbox.models import Delivery, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import FailureGroup, unexamined_text
@@ -172,7 +172,7 @@ def _waiting_for(one: HandlerStatus) -> str:
     """Count the waiting deliveries of a handler: "3 deliveries (2 parked, 1 pending)", or ""."""
     numbers = {"parked": one.parked, "pending": one.pending, "blocked": one.blocked}
     total = sum(numbers.values())
-    parts = ", ".join(
+    parts = listing(
         f"{number:,} {Delivery.State(state).label}" for state, number in numbers.items() if number
     )
     text = ngettext("%(total)s delivery (%(parts)s)", "%(total)s deliveries (%(parts)s)", total)

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries.heartbeat import stale_after
-from outbox.formatting import span
+from outbox.formatting import listing, span
 from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.monitor.conditions import OVERDUE_AFTER
 from outbox.monitor.health import Heartbeats, failure_text
@@ -209,10 +209,10 @@ def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterato
         text = _("It was last seen %(age)s ago.") % {"age": age} if age else _("It was never seen.")
         yield error(part, text, _("Start it, or restart it if it runs."))
     elif missing := sorted(set(queues) - set(seen.queues)):
-        text = _("It runs, but does not consume %(names)s.") % {"names": ", ".join(missing)}
+        text = _("It runs, but does not consume %(names)s.") % {"names": listing(missing)}
         yield error(part, text, _("Restart it, with each queue in its -Q or --queue."))
     else:
-        yield ok(part, _("It runs and consumes %(names)s.") % {"names": ", ".join(sorted(queues))})
+        yield ok(part, _("It runs and consumes %(names)s.") % {"names": listing(sorted(queues))})
 
 
 def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str]:

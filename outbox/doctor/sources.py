@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from outbox import clock
-from outbox.formatting import span
+from outbox.formatting import listing, span
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.sources.configuration import configured
 
@@ -75,7 +75,7 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
 
 
 def _in_words(one: SourceStatus) -> str:
-    numbers = ", ".join(
+    numbers = listing(
         f"{number:,} {_outcome(name, number)}" for name, number in one.counts.items() if number
     )
     counts = _("Messages since its start: %(numbers)s.") % {"numbers": numbers or "none"}

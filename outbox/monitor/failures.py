@@ -9,7 +9,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.formatting import format_clock, span
+from outbox.formatting import format_clock, listing, span
 
 #: Kinds of groups.
 FAILING, DEAD = "failing", "dead"
@@ -122,7 +122,7 @@ class FailureGroup:
             self.success_text,
             _("release %s") % self.release if self.release else "",
         ]
-        return ", ".join(filter(None, parts))
+        return listing(filter(None, parts))
 
     @property
     def success_text(self) -> str:

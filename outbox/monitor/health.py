@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock, databases
 from outbox.deliveries.heartbeat import stale_after
-from outbox.formatting import span
+from outbox.formatting import listing, span
 from outbox.models import Heartbeat, Subscription
 from outbox.sources.configuration import received_sources
 from outbox.transports import names
@@ -248,7 +248,7 @@ def _handlers(failing: Iterable[FailureGroup]) -> PartHealth:
     text = _("none is failing")
     if names:
         text = ngettext("%(n)d is failing: %(names)s", "%(n)d are failing: %(names)s", len(names))
-        text %= {"n": len(names), "names": ", ".join(names[:_MOST_NAMES])}
+        text %= {"n": len(names), "names": listing(names[:_MOST_NAMES])}
     return PartHealth(part="handlers", is_on=not names, text=text)
 
 

@@ -15,6 +15,7 @@ from outbox.contracts.json_schemas import NO_SCHEMA, written_schema
 from outbox.contracts.schema_parts import alternatives, item
 from outbox.contracts.upcasting import current_payload, is_newer
 from outbox.events import DomainEvent, EventRecord
+from outbox.formatting import listing
 from outbox.ids import uuid7
 from outbox.models import Event
 from outbox.privacy.sensitive import Schema, blank
@@ -172,7 +173,7 @@ def _stored(config: SinkConfig, event_id: UUID) -> Event:
     if row is None:
         raise NoEvent(_("No event has the id %s. It may have been pruned.") % event_id)
     if not config.accepts(row.name):
-        facts = {"sink": config.name, "event": row.name, "accepted": ", ".join(config.events)}
+        facts = {"sink": config.name, "event": row.name, "accepted": listing(config.events)}
         text = _('The sink "%(sink)s" does not publish %(event)s, but %(accepted)s.')
         raise NoEvent(text % facts)
     return row

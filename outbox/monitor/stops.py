@@ -55,7 +55,8 @@ class Stop:
     @property
     def text(self) -> str:
         """Cause, reason and next step."""
-        return f"{self.cause_and_reason}. {self.next_step}"
+        facts = {"cause": self.cause_and_reason, "step": self.next_step}
+        return _("%(cause)s. %(step)s") % facts
 
 
 def stop_of(

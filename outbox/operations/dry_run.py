@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.deliveries.attempts import describe
-from outbox.formatting import format_time, one_line
+from outbox.formatting import format_time, listing, one_line
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.privacy.cleaning import cleaner_for
 from outbox.subscriptions import find
@@ -65,7 +65,10 @@ class Preview:
     def lines(self) -> list[str]:
         """The counts in the active language, a line each."""
         labels = {state.value: state.label for state in State}
-        return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
+        return [
+            f"{listing([name, str(labels.get(what, what))])}: {number}"
+            for name, what, number in self.counts
+        ]
 
 
 def preview(

@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock, databases
 from outbox.databases import is_open
-from outbox.formatting import span
+from outbox.formatting import listing, span
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -191,7 +191,7 @@ def _replayed(text: str, replays: int) -> str:
     if not replays:
         return text
     after = ngettext("after %d replay", "after %d replays", replays) % replays
-    return f"{text}, {after}"
+    return listing([text, after])
 
 
 def _seconds(length: timedelta) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +17,7 @@ from django.utils.html import escape, format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox import formatting
 from outbox.models import Attempt, Delivery
 from outbox.monitor.conditions import Condition
 from outbox.monitor.timeline import TimelineDelivery
@@ -80,6 +81,12 @@ def with_code(text: str) -> str:
         for number, part in enumerate(parts)
     ]
     return format_html("{}" * len(words), *words)
+
+
+@register.filter
+def listing(parts: Iterable[str]) -> str:
+    """Return the parts with the separator of the active language."""
+    return formatting.listing(parts)
 
 
 @register.filter

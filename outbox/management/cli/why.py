@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.deliveries.outstanding import owed_events
+from outbox.formatting import listing
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import search
 from outbox.monitor.conditions import Condition, condition_of
@@ -165,7 +166,7 @@ def _nothing(term: str, found: search.Found) -> str:
         return text % {"row": found.rows[0]}
     return _("Nothing matches %(term)s. Searched: %(names)s, subject. It may have been pruned.") % {
         "term": term,
-        "names": ", ".join(search.searched()),
+        "names": listing(search.searched()),
     }
 
 

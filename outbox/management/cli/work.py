@@ -11,7 +11,7 @@ from functools import partial
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
-from outbox.formatting import did_you_mean
+from outbox.formatting import did_you_mean, listing
 from outbox.local.process import INTERRUPTED, WorkProcess
 from outbox.local.supervisor import CannotWork, Supervisor
 from outbox.subscriptions import queues as queues_of_code
@@ -72,7 +72,7 @@ class Work:
             _log_from(options["loglevel"])
         given = {name: options[name] for name in ("threads", "stop_seconds")}
         given["queues"] = options["queue"]
-        served = ", ".join(sorted(options["queue"])) or _("all queues")
+        served = listing(sorted(options["queue"])) or _("all queues")
         processes, threads = options["processes"], options["threads"]
         write(
             _("Working: %(served)s, %(counted)s with %(counted2)s. Ctrl-C or SIGTERM stops it.")
@@ -120,7 +120,7 @@ def _work(**given: object) -> None:
 
 def _check(queues: list[str]) -> None:
     if not names.uses(names.LOCAL):
-        in_use = ", ".join(names.in_use())
+        in_use = listing(names.in_use())
         raise CommandError(
             _(
                 "This project uses the transport %(in_use)s, so commits do not "
@@ -134,7 +134,7 @@ def _check(queues: list[str]) -> None:
     for name in queues:
         if name not in known:
             hint = did_you_mean(name, sorted(known)) or _("The queues are %(names)s.") % {
-                "names": ", ".join(sorted(known))
+                "names": listing(sorted(known))
             }
             raise CommandError(
                 _("No handler has the queue %(name)s. %(hint)s") % {"name": name, "hint": hint}
