@@ -28,11 +28,13 @@ class Customers:
         self._port = port
         self._numbers = count(1)
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._order) for _ in range(CUSTOMERS)]
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for thread in self._threads:
+        for _ in range(CUSTOMERS):
+            thread = threading.Thread(target=self._order)
             thread.start()
+            self._threads.append(thread)
 
     def stop(self) -> None:
         """Let each customer end its request."""
