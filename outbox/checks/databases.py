@@ -3,6 +3,7 @@
 E093 it names a database that cannot hold an outbox
 E094 a listed database lacks the tables of the outbox; only by `check --deploy --database ALIAS`
 E095 OUTBOX["READ_FROM"] names no replica
+W093 the first listed database is not the one of the routers
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 
 from outbox import databases
@@ -34,6 +35,20 @@ def wrong_databases() -> Iterator[CheckMessage]:
         if given.count(alias) > 1:
             yield _error(f"names {alias} {given.count(alias)} times", "Name each database once.")
         yield from _unfit(alias)
+    yield from _other_first(given)
+
+
+def _other_first(given: Sequence[str]) -> Iterator[CheckMessage]:
+    # Processes and messages of a release without the setting use the routers' database.
+    routed = router.db_for_write(Event)
+    if given and given[0] != routed:
+        yield Warning(
+            f'OUTBOX["DATABASES"] begins with {given[0]}, and without the setting the outbox is in '
+            f"{routed}. Messages that name no database are run in {given[0]}.",
+            hint=f"Begin the list with {routed}.",
+            obj="settings",
+            id="outbox.W093",
+        )
 
 
 def wrong_replicas() -> Iterator[CheckMessage]:
@@ -82,7 +97,7 @@ def check_tables(
     return [
         Error(
             f'OUTBOX["DATABASES"] names {alias}, whose database has no table '
-            f"{Event._meta.db_table}. An event that is emitted there is lost with an error.",
+            f"{Event._meta.db_table}. emit() fails there.",
             hint=f"Run `manage.py migrate --database {alias}`.",
             obj="settings",
             id="outbox.E094",

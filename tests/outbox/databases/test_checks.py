@@ -26,7 +26,19 @@ class Nowhere:
 class TestTheListOfDatabases:
     def test_is_accepted(self, shard: str):
         assert not found("E093")
+        assert not found("W093")
         assert not found("E012")
+
+    def test_begins_with_another_database_than_the_routers_choose(
+        self, shard: str, settings: Settings
+    ):
+        list_databases(settings, shard, "default")
+
+        [warning] = found("W093")
+
+        assert (
+            "begins with shard_1, and without the setting the outbox is in default" in warning.msg
+        )
 
     def test_has_an_unknown_database(self, shard: str, settings: Settings):
         list_databases(settings, "default", "shard_l")
