@@ -25,6 +25,7 @@ from .simulation.costs import Costs
 from .simulation.validation import validate
 
 RESULTS = Path(__file__).parent / "results" / "simulation.json"
+PROFILE = RESULTS.with_name("profile.json")
 PAGE = page.PAGE.parent / "scale.md"
 IMAGES = page.PAGE.parent / "images"
 #: Orders per second of the chart of one machine.
@@ -80,22 +81,32 @@ def from_latest(rows: Mapping[str, Any]) -> Costs:
     return runs.calibrated(found, drain=drain, p50=p50)
 
 
+def with_view(found: Costs) -> Costs:
+    """Return the costs with those of the view of an order, from the latest `make profile`."""
+    spent = json.loads(PROFILE.read_text())["order"]["microseconds"]
+    return replace(
+        found,
+        view=max(spent["web"] / 1e6 - found.order * (1 - costs.DATABASE_SHARE), 0.0),
+        view_database=max(spent["PostgreSQL"] / 1e6 - found.order * costs.DATABASE_SHARE, 0.0),
+    )
+
+
 def _planned(orders_a_minute: int, found: Costs) -> dict[str, Any]:
     """Return the fleet for a rate, the figures of its run, and those of a failover."""
     rows = json.loads(report.LATEST.read_text())["rows"]
-    found = replace(found, view=max(sizing.web_seconds(rows) - found.order, 0.0))
+    found = with_view(found)
     planned = fleet.fleet_for(orders_a_minute, found, wal_of_order=sizing.wal_of_order(rows))
     is_large = planned.rate > MANY
-    steady, _ = fleet.run(planned, found, seconds=STEADY / 2 if is_large else STEADY * 3)
-    failed, seen = fleet.run(
+    steady, _ = fleet.run(planned, found, seconds=STEADY / 2 if is_large else STEADY * 30)
+    _, seen = fleet.run(
         planned, found, seconds=WITH_FAILOVER / 2 if is_large else WITH_FAILOVER, failover=True
     )
     return {
         "orders_a_minute": orders_a_minute,
         "fleet": asdict(planned) | {"connections": planned.connections},
         "steady": asdict(steady),
-        "failover": asdict(failed),
         "refused": seen.refused,
+        "slowest": max(seen.completions),
         "backlog": [owed for _, owed in seen.backlog],
     }
 

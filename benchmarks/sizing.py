@@ -65,18 +65,6 @@ def wal_of_order(rows: Mapping[str, Any]) -> float:
     return EVENTS * event + DELIVERIES * delivery
 
 
-def web_seconds(rows: Mapping[str, Any]) -> float:
-    """Return the seconds of a web process for one `POST /api/orders/`, with its transaction.
-
-    Raises:
-        KeyError: the row `post` was not measured.
-    """
-    found = _figure(rows, "post", "throughput with events")
-    if found is None:
-        raise KeyError("post")
-    return 1 / found
-
-
 def _figure(rows: Mapping[str, Any], row: str, name: str) -> float | None:
     found: Sequence[Mapping[str, Any]] = rows.get(row, {}).get("figures", [])
     return next((median(one["values"]) for one in found if one["name"] == name), None)

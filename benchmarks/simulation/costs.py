@@ -24,6 +24,7 @@ class Costs:
     Attributes:
         order: an order's transaction with its event.
         view: the web process beside that transaction.
+        view_database: the database beside that transaction.
         look: a pass of the relay, apart from its events.
         event: an event of a pass, with its deliveries.
         message: a worker's message, apart from its deliveries.
@@ -42,6 +43,8 @@ class Costs:
     message: float
     delivery: float
     view: float = 0.0
+    view_database: float = 0.0
+    # Assumptions; no row measures them apart.
     transport: float = 0.0005
     nudge: float = 0.0006
     hop: float = 0.0002

@@ -11,15 +11,17 @@ import simpy
 from benchmarks.harness import percentile
 
 from .costs import DATABASE_SHARE, Costs
-from .system import Layout, Machine, Seen, Shard
+from .system import PACE, Layout, Machine, Seen, Shard
 from .workload import SHOP, Handler, Workload
 
 #: The part of a processor or process that is planned to be busy.
 PLANNED = 0.6
 #: Limits of one database server. Assumptions: measure yours.
 WAL_LIMIT, MOST_CORES = 100e6, 32
-#: Seconds without a primary during a failover by Patroni.
+#: Seconds without a primary during a failover. An assumption.
 FAILOVER = 22.0
+#: Connections of a relay.
+_OF_RELAY = 3
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Fleet:
 
     @property
     def connections(self) -> int:
-        """Connections to each database, without PgBouncer: two for each relay."""
-        return self.web_processes + sum(self.processes.values()) + 2
+        """Connections to each database, without PgBouncer."""
+        return self.web_processes + sum(self.processes.values()) + _OF_RELAY
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ class Found:
         p50, p99: seconds from an event's commit to that of its handler.
         complete_p50, complete_p99: seconds from an order's commit until it is ready to ship.
         use: busy part of each resource.
-        drained: seconds after a failover until the backlog is as before; None: not in this run.
     """
 
     p50: float
@@ -68,7 +69,6 @@ class Found:
     complete_p50: float
     complete_p99: float
     use: Mapping[str, float]
-    drained: float | None = None
 
 
 def fleet_for(orders_a_minute: float, costs: Costs, *, wal_of_order: float) -> Fleet:
@@ -81,14 +81,15 @@ def fleet_for(orders_a_minute: float, costs: Costs, *, wal_of_order: float) -> F
         wal_of_order: bytes of the database's log for one order.
     """
     rate, of_order = orders_a_minute / 60, _seconds_of_order(costs, SHOP)
+    # Under load a relay runs a pass in each pause, whatever the number of its events.
+    for_events = PLANNED - costs.look * (1 - DATABASE_SHARE) / PACE
     bounds = {
         "log": rate * wal_of_order / WAL_LIMIT,
         "database cores": rate * of_order["database"] / (MOST_CORES * PLANNED),
-        "relay": rate * of_order["relay"] / PLANNED,
+        "relay": rate * (of_order["relay"] + of_order["messages"]) / for_events,
+        "relay, if messages were free": rate * of_order["relay"] / for_events,
     }
     shards = math.ceil(max(bounds.values()))
-    # A third more, so that the load of a shard that is being restored fits into the others.
-    shards = math.ceil(shards * 4 / 3) if shards > 1 else 1
     each = rate / shards
 
     def needed(seconds: float) -> int:
@@ -137,7 +138,6 @@ def run(
         complete_p50=percentile(seen.completions, 50),
         complete_p99=percentile(seen.completions, 99),
         use=_use(fleet, layout, seen, seconds, load),
-        drained=_drained(seen, outage) if outage else None,
     )
     return found, seen
 
@@ -152,34 +152,28 @@ def _use(fleet: Fleet, layout: Layout, seen: Seen, seconds: float, load: float) 
     return dict(sorted(use.items(), key=lambda one: -one[1]))
 
 
-def _drained(seen: Seen, outage: tuple[float, float]) -> float | None:
-    """Return the seconds from the end of an outage until the backlog is as before it."""
-    before = max(owed for at, owed in seen.backlog if 1 < at < outage[0])
-    later = (at for at, owed in seen.backlog if at >= outage[1] and owed <= before)
-    end = next(later, None)
-    return None if end is None else end - outage[1]
-
-
 def _seconds_of_order(costs: Costs, workload: Workload) -> dict[str, float]:
     """Return the busy seconds that one order costs each machine and each queue's processes."""
     _events, calls = workload.of_one_order()
     each = dict.fromkeys(workload.queues, 0.0)
     for call in calls:
         each[call.queue] += call.wait + _work(costs, call)
-    work = sum(_work(costs, call) for call in calls)
+    transport = len(calls) * costs.transport / 2
+    work = sum(_work(costs, call) for call in calls) - transport
     share = DATABASE_SHARE
     # A handler that waits for another system gets one delivery per message; others share messages.
     sent = sum(costs.transport / 2 for call in calls if call.wait)
     relay = len(calls) * costs.event
     return each | {
         "web": costs.view + costs.order * (1 - share),
-        "web process": costs.view + costs.order,
-        "workers": work * (1 - share),
-        "relay": relay * (1 - share) + sent,
-        "database": (costs.order + work + relay) * share,
+        "web process": costs.view + costs.view_database + costs.order,
+        "workers": work * (1 - share) + transport,
+        "relay": relay * (1 - share),
+        "messages": sent,
+        "database": costs.view_database + (costs.order + work + relay) * share,
     }
 
 
 def _work(costs: Costs, call: Handler) -> float:
     """Return a delivery's processor time, if each message has only one."""
-    return costs.message + costs.transport + costs.delivery + call.cpu
+    return costs.message + costs.transport / 2 + costs.delivery + call.cpu

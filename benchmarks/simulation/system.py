@@ -242,6 +242,7 @@ class Shard:
                 self.seen.refused += 1
                 return
             yield from self.layout.web.work(self.costs.view)
+            yield from self.layout.database.work(self.costs.view_database)
             yield from self._use(self.layout.web, self.costs.order)
             yield self.env.timeout(self.costs.commit)
             now = self.env.now

@@ -51,9 +51,9 @@ def _fleets(fleets: list[dict[str, Any]]) -> Iterator[str]:
     yield _row(
         *("orders a minute", "shards", "cores of each: database, web, workers"),
         *("processes of each: web, workers", "connections of each", "WAL of each"),
-        *("handled p50, p99", "ready to ship p50, p99"),
+        *("handled p50, p99", "ready to ship p50, p99", "busiest in the run"),
     )
-    yield _row(*["---"] * 8)
+    yield _row(*["---"] * 9)
     for one in fleets:
         each, seen = one["fleet"], one["steady"]
         cells = [
@@ -65,6 +65,7 @@ def _fleets(fleets: list[dict[str, Any]]) -> Iterator[str]:
             f"{each['wal'] / 1e6:.1f} MB/s",
             f"{seen['p50'] * 1000:.0f} ms, {seen['p99'] * 1000:.0f} ms",
             f"{seen['complete_p50']:.2f} s, {seen['complete_p99']:.2f} s",
+            "{}: {:.0%}".format(*max(seen["use"].items(), key=lambda item: item[1])),
         ]
         yield _row(*cells)
 
@@ -72,16 +73,13 @@ def _fleets(fleets: list[dict[str, Any]]) -> Iterator[str]:
 def _failover(fleets: list[dict[str, Any]]) -> Iterator[str]:
     yield _row(
         *("orders a minute", "orders that a shard refuses", "largest backlog of a shard"),
-        *("backlog as before, after the failover", "ready to ship p99 of that run"),
+        "slowest order in the run, placed to ready to ship",
     )
-    yield _row(*["---"] * 5)
+    yield _row(*["---"] * 4)
     for one in fleets:
-        found = one["failover"]
-        drained = found["drained"]
         yield _row(
             *(f"{one['orders_a_minute']:,}", f"{one['refused']:,}", f"{max(one['backlog']):,}"),
-            "not within the run" if drained is None else f"at most {drained + 1:.0f} s",
-            f"{found['complete_p99']:.1f} s",
+            f"{one['slowest']:.1f} s",
         )
 
 
