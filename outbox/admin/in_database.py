@@ -27,6 +27,8 @@ from outbox.models import Heartbeat
 
 NAME = "database"
 
+#: Ends of the paths of pages that show or examine the primary.
+_ON_PRIMARY = ("/correct/", "/health-checks/")
 #: An attribute with an address, and the start tag of a form that sends its fields by GET.
 _ADDRESS = re.compile(r'([\w-]+)="([^"]*)"')
 _GET_FORM = re.compile(r'<form\b[^>]*\bmethod="get"[^>]*>', re.IGNORECASE)
@@ -42,7 +44,8 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
     @wraps(view)
     def in_its_database(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         known = databases.listed()
-        if len(known) < 2:
+        # The view sends everybody else to the login. They must not learn the aliases.
+        if len(known) < 2 or not (request.user.is_active and request.user.is_staff):
             return _answer(view, request, *args, **kwargs)
         using = _take_name(request) or known[0]
         if using not in known:
@@ -61,7 +64,7 @@ def _answer(
     view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any
 ) -> HttpResponse:
     """Answer a request, and render its page. A page that only shows rows reads a replica."""
-    is_read = request.method in ("GET", "HEAD") and not request.path.endswith("/correct/")
+    is_read = request.method in ("GET", "HEAD") and not request.path.endswith(_ON_PRIMARY)
     replica = databases.replica_of(databases.alias()) if is_read else ""
     if not replica and not databases.listed():
         return view(request, *args, **kwargs)

@@ -3,6 +3,7 @@
 E093 it names a database that cannot hold an outbox
 E094 a listed database lacks the tables of the outbox; only by `check --deploy --database ALIAS`
 E095 OUTBOX["READ_FROM"] names no replica
+E096 the routers send rows of a listed database to another one
 W093 the first listed database is not the one of the routers
 """
 
@@ -125,11 +126,27 @@ def _unfit(alias: str) -> Iterator[CheckMessage]:
             f"names {alias}, which is a replica of {mirror} (TEST MIRROR)",
             f"Remove {alias}: events are stored in {mirror}.",
         )
+    elif (routed := _routed(alias)) != alias:
+        yield Error(
+            f'OUTBOX["DATABASES"] names {alias}, and DATABASE_ROUTERS send rows that were read '
+            f"from {alias} to {routed}. Relations of the outbox's rows would be those of {routed}.",
+            hint="Let db_for_read and db_for_write of your router return None for the app outbox: "
+            "the setting replaces them.",
+            obj="settings",
+            id="outbox.E096",
+        )
     elif not router.allow_migrate(alias, "outbox", model_name="event"):
         yield _error(
             f"names {alias}, in which DATABASE_ROUTERS allow no table of the outbox",
             f'Let allow_migrate("{alias}", "outbox") of your router return True.',
         )
+
+
+def _routed(alias: str) -> str:
+    """Return the database to which the routers send an event that was read from a database."""
+    event = Event()
+    event._state.db = alias
+    return router.db_for_write(Event, instance=event)
 
 
 def _error(problem: str, hint: str) -> CheckMessage:

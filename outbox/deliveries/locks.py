@@ -21,6 +21,9 @@ from outbox.models import Delivery
 
 #: Longest time that one try to lock the table may block the relays.
 _TRY_SECONDS = 0.3
+#: Of tries without a maximum, each of this number waits longer: after 1 s of waiting
+#: (`deadlock_timeout`), PostgreSQL ends an autovacuum that holds the lock.
+_LONG_EACH, _LONG_SECONDS = 10, 1.5
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -65,7 +68,9 @@ def lock_table(table: str, *, mode: str, using: str, tries: int | None = None) -
     for number in count(1):
         try:
             with transaction.atomic(using=using):
-                _lock_briefly(connection, table, mode)
+                is_long = tries is None and number % _LONG_EACH == 0
+                seconds = _LONG_SECONDS if is_long else _TRY_SECONDS
+                _lock_briefly(connection, table, mode, seconds)
             return
         except OperationalError as error:
             if not is_lock_timeout(error) or number == tries:
@@ -79,11 +84,11 @@ def is_lock_timeout(error: OperationalError) -> bool:
     return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
 
 
-def _lock_briefly(connection: BaseDatabaseWrapper, table: str, mode: str) -> None:
+def _lock_briefly(connection: BaseDatabaseWrapper, table: str, mode: str, seconds: float) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
         [before] = cursor.fetchone()
-        cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")
+        cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
         cursor.execute(f'LOCK TABLE "{table}" IN {mode} MODE')
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 

@@ -34,19 +34,25 @@ _FACTS = (
 )
 
 
-def cancel_delayed(event_id: UUID) -> bool:
+def cancel_delayed(event_id: UUID, *, using: str | None = None) -> bool:
     """Cancel an event that was emitted with a delay, in the caller's transaction if one is open.
 
     Its `dedupe_key` may be used again.
 
     Args:
         event_id: the id that `emit` returned.
+        using: the alias of the event's database. None: the one that `emit` would choose.
 
     Returns:
         True if it is cancelled now. False if it was emitted or cancelled before.
+
+    Raises:
+        SeveralTransactions: `using` is None, and several databases with an outbox have an open
+            transaction.
+        UnlistedDatabase: the given database has no outbox.
     """
     model = apps.get_model("outbox", "DelayedEvent")
-    rows = model._default_manager.using(databases.alias())
+    rows = model._default_manager.using(databases.for_emit(using))
     deleted, _ = rows.filter(pk=event_id).delete()
     if deleted:
         forget([event_id], using=rows.db)

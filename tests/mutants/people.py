@@ -123,7 +123,7 @@ JOINS = [
         edits=(
             Edit(
                 "outbox/deliveries/locks.py",
-                '        cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")\n',
+                '        cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")\n',
                 "",
             ),
         ),

@@ -18,6 +18,13 @@ def list_databases(settings: Settings, *aliases: str) -> None:
     settings.OUTBOX = {**settings.OUTBOX, "DATABASES": list(aliases)}
 
 
+class Pinned:
+    def db_for_read(self, model: type, **_hints: Any) -> str | None:
+        return "default" if model._meta.app_label == "outbox" else None  # type: ignore[attr-defined]
+
+    db_for_write = db_for_read
+
+
 class Nowhere:
     def allow_migrate(self, db: str, app_label: str, **_hints: Any) -> bool | None:
         return False if db == "shard_1" else None
@@ -28,6 +35,29 @@ class TestTheListOfDatabases:
         assert not found("E093")
         assert not found("W093")
         assert not found("E012")
+
+    def test_is_refused_if_the_routers_send_its_rows_elsewhere(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Relations of a row would be those of a row with the same id in the other database."""
+        monkeypatch.setattr(router, "routers", [Pinned()])
+
+        [error] = found("E096")
+
+        assert "names shard_1, and DATABASE_ROUTERS send rows that were read" in error.msg
+
+    def test_is_refused_beside_a_sink_with_consumers(self, shard: str, settings: Settings):
+        sink = {
+            "BACKEND": "tests.outbox.sinks.memory.MemorySink",
+            "EVENTS": ["tests.*"],
+            "CONSUMERS": ["billing"],
+        }
+        sinks = {"SOURCE": "/tests", "SINKS": {"analytics": sink}}
+        settings.OUTBOX = {**settings.OUTBOX, **sinks}
+
+        [error] = found("E097")
+
+        assert 'analytics in OUTBOX["SINKS"] has CONSUMERS' in error.msg
 
     def test_begins_with_another_database_than_the_routers_choose(
         self, shard: str, settings: Settings

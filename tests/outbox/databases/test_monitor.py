@@ -175,6 +175,13 @@ class TestAPage:
     def test_is_refused_for_an_unknown_database(self, staff: Client):
         assert staff.get(page("event_changelist"), {"database": "x"}).status_code == 400
 
+    def test_names_no_database_to_a_visitor(self, client: Client):
+        """An alias may be the name of a tenant."""
+        for name in ("default", "shard_1", "unknown"):
+            answer = client.get(page("event_changelist"), {"database": name})
+
+            assert answer.status_code == 302
+
     def test_offers_no_database_without_the_setting(self, staff: Client, settings: Settings):
         settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
 

@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
@@ -77,6 +78,14 @@ class TestAPage:
         html = staff.get(DELIVERIES).content.decode()
 
         assert "Read from the replica shard_1, which has no heartbeat yet." in html
+
+    def test_examines_the_primary(self, staff: Client, shard: str):
+        """One health check updates a row, which a replica refuses."""
+        with CaptureQueriesContext(connections[shard]) as queries:
+            response = staff.get(reverse("admin:outbox_minute_health_checks"))
+
+        assert response.status_code == 200
+        assert [one["sql"] for one in queries if "outbox_" in one["sql"]] == []
 
     def test_acts_on_the_primary(self, staff: Client, shard: str):
         pk = Delivery.objects.using("default").get().pk

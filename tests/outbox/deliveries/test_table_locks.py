@@ -1,0 +1,51 @@
+"""Locks of whole tables that are taken in short tries."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from outbox.deliveries import locks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
+
+TABLE = "outbox_delivery"
+
+
+class TestALockWithoutAMaximumOfTries:
+    def test_waits_longer_in_every_tenth_try(self, monkeypatch: pytest.MonkeyPatch):
+        """So PostgreSQL ends an autovacuum. It does so for a lock that waits for a second."""
+        monkeypatch.setattr(locks, "_TRY_SECONDS", 0.01)
+        timeouts: list[int] = []
+        is_held, may_end = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            own = connections["default"].copy()
+            own.set_autocommit(False)
+            with own.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
+            is_held.set()
+            may_end.wait(60)
+            own.close()
+
+        def watch(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith("SET LOCAL lock_timeout = "):
+                timeouts.append(int(sql.rpartition(" ")[2]))
+                if len(timeouts) > 10:
+                    may_end.set()
+            return execute(sql, *rest)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert is_held.wait(60)
+        try:
+            with connection.execute_wrapper(watch):
+                locks.lock_table(TABLE, mode="ACCESS EXCLUSIVE", using="default")
+        finally:
+            may_end.set()
+            holder.join()
+
+        assert timeouts[:10] == [10] * 9 + [1500]
