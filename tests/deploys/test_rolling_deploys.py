@@ -22,7 +22,11 @@ from tests.package.deployment import CEILING, Site
 from tests.processes import eventually
 from tests.servers import fixtures
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
+pytestmark = [
+    # A shop that is deployed without a pause does not run on SQLite, and each deploy takes 40 s.
+    *(pytest.mark.processes, pytest.mark.postgresql),
+    pytest.mark.timeout(900),
+]
 
 valkey = fixtures.valkey
 
