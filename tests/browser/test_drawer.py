@@ -56,7 +56,7 @@ class TestTheDrawer:
 
     def test_shows_what_a_click_caused(self, page: Page, drawer: Locator):
         sign_up(page)
-        expect(drawer).to_contain_text("This click stored no event.")
+        expect(drawer).to_contain_text("storefront.VerificationRequested")
         go_to_checkout(page)
 
         place(page)
