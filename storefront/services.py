@@ -78,7 +78,7 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
     account has the address.
 
     Args:
-        address: the given e-mail address. Only a keyed hash of it is stored.
+        address: of these users, in their spelling. Only a keyed hash of it is stored.
         user_ids: of at most MOST_LINKS users with the same address.
         origin: scheme and host of the site.
     """
@@ -99,7 +99,7 @@ def request_verification(*, user: User, origin: str) -> None:
     Args:
         origin: scheme and host of the site.
     """
-    request_id = _request_id("storefront.request_verification", user.email)
+    request_id = _request_id("storefront.request_verification", user.email.lower())
     event = VerificationRequested(
         request_id=request_id,
         user_id=user.pk,
@@ -125,5 +125,5 @@ def verify_address(*, user: User) -> None:
 
 def _request_id(purpose: str, address: str) -> UUID:
     """Return the same id for all requests for an address in ONE_EMAIL_IN seconds."""
-    about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"
+    about = f"{address} {int(time.time() // ONE_EMAIL_IN)}"
     return UUID(bytes=salted_hmac(purpose, about, algorithm="sha256").digest()[:16])
