@@ -110,12 +110,17 @@ def request_verification(*, user: User, origin: str) -> None:
 
 
 @transaction.atomic
-def change_address(*, user: User, address: str, origin: str) -> None:
-    """Change the e-mail address of an account, and request its verification."""
+def change_address(*, user: User, address: str, origin: str) -> bool:
+    """Change the e-mail address of an account. Return whether it has to be verified.
+
+    Its verification is then requested.
+    """
     user.email = address
     user.save(update_fields=["email"])
-    if not verification.is_verified(user):
-        request_verification(user=user, origin=origin)
+    if verification.is_verified(user):
+        return False
+    request_verification(user=user, origin=origin)
+    return True
 
 
 def verify_address(*, user: User) -> None:
