@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from django.utils.translation import get_language
 
+from orders import queries as orders
 from outbox import emit
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
@@ -126,6 +127,13 @@ def change_address(*, user: User, address: str, origin: str) -> bool:
 def verify_address(*, user: User) -> None:
     """Record that the e-mail address of an account is verified."""
     verification.record(user)
+
+
+def forget_address(*, subject: str) -> None:
+    """Delete the digest of the verified address of an account ("user:7")."""
+    customer = orders.customer_of(subject)
+    if customer is not None:
+        verification.forget(customer)
 
 
 def _request_id(purpose: str, address: str) -> UUID:

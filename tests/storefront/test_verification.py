@@ -18,6 +18,7 @@ from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from storefront import verification
+from storefront.models import VerifiedAddress
 from storefront.throttles import PasswordChangeThrottle, VerificationThrottle
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.storefront.factories import (
@@ -366,6 +367,26 @@ class TestAChangeOfTheAddress:
 
         assert {answer.headers["Location"] for answer in answers} == {"/account/"}
         assert Event.objects.filter(name=NAME).count() == 2
+
+
+class TestAnErasure:
+    def test_deletes_the_digest_of_the_address(self, alice: User, outbox: Outbox):
+        bob = customer("bob")
+        verification.record(alice)
+        verification.record(bob)
+
+        outbox.given("outbox.SubjectRedacted", subject=f"user:{alice.pk}")
+        outbox.deliver_all(only="storefront")
+
+        assert list(VerifiedAddress.objects.values_list("pk", flat=True)) == [bob.pk]
+
+    def test_of_another_kind_of_subject_deletes_nothing(self, alice: User, outbox: Outbox):
+        verification.record(alice)
+
+        outbox.given("outbox.SubjectRedacted", subject=f"order:{alice.pk}")
+        outbox.deliver_all(only="storefront")
+
+        assert is_verified(alice)
 
 
 class TestThePages:
