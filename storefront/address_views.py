@@ -49,8 +49,8 @@ def send_verification(request: HttpRequest) -> HttpResponse:
     messages.info(
         request,
         _(
-            "An e-mail with a link is on its way. One address gets at most one e-mail in five "
-            "minutes."
+            "We send the link by e-mail. One address gets at most one e-mail in five minutes. If "
+            "no new e-mail arrives, look for an earlier one."
         ),
     )
     return redirect(ACCOUNT)
@@ -91,12 +91,15 @@ class ChangeAddress(LoginRequiredMixin, FormView):  # type: ignore[type-arg]  # 
 
     def form_valid(self, form: ChangeAddressForm) -> HttpResponse:
         """Change it, and say what to do next."""
-        services.change_address(
+        is_requested = services.change_address(
             user=cast(User, self.request.user),
             address=form.cleaned_data["email"],
             origin=site_origin(self.request),
         )
-        messages.success(
-            self.request, _("Your e-mail address is changed. Open the link in our e-mail.")
+        text = (
+            _("Your e-mail address is changed. Open the link in our e-mail.")
+            if is_requested
+            else _("This e-mail address is verified already.")
         )
+        messages.success(self.request, text)
         return super().form_valid(form)

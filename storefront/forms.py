@@ -119,21 +119,24 @@ class ForgottenPasswordForm(PasswordResetForm):
     ) -> None:
         """Request the e-mail. It is sent by another process, so the answer takes as long."""
         address = self.cleaned_data["email"]
+        users = self._accounts(address)
         services.request_new_password(
-            address=address,
-            user_ids=[user.pk for user in self._accounts(address)],
+            # Not as given: a stranger's spelling would take the place of the owner's request.
+            address=users[0].email if users else address.lower(),
+            user_ids=[user.pk for user in users],
             origin=site_origin(request),
         )
 
     def _accounts(self, address: str) -> list[User]:
         """Return the accounts of an e-mail, all with one spelling of the address.
 
-        The given spelling is preferred. Capitals in the name of a mailbox may matter to its server.
-        Accounts with a verified address come first, and then the oldest ones.
+        Accounts with a verified address come first, whatever the spelling: anybody may create
+        accounts with another one. Then the given spelling is preferred, since capitals in the name
+        of a mailbox may matter to its server. The oldest accounts are next.
         """
         users = list(self.get_users(address))
         verified = verification.verified_among(users)
         found = sorted(
-            users, key=lambda one: (one.email != address, one.pk not in verified, one.pk)
+            users, key=lambda one: (one.pk not in verified, one.email != address, one.pk)
         )
         return [one for one in found if one.email == found[0].email][: services.MOST_LINKS]

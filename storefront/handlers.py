@@ -7,7 +7,7 @@ from uuid import UUID
 
 from outbox import Receipt, subscribe
 from shared.mail import LEASE
-from storefront import password_email, verification_email
+from storefront import password_email, services, verification_email
 
 #: The queue of all e-mails.
 SMTP = "notifications.smtp"
@@ -41,3 +41,8 @@ def send_verification_link(
         verification_email.send(user_id, language=language, origin=origin, event_id=event_id)
     with receipt:
         pass  # only the receipt is stored
+
+
+@subscribe("outbox.SubjectRedacted")
+def forget_address(subject: str) -> None:
+    services.forget_address(subject=subject)

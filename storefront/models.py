@@ -12,7 +12,8 @@ class VerifiedAddress(models.Model):
 
     Attributes:
         digest: of that address. It differs from the account's after a change of the address, which
-            then counts as not verified, whoever has changed it. No address is stored.
+            then counts as not verified, whoever has changed it. No address is stored. An erasure
+            deletes the row, since who guesses the address can compute the digest.
     """
 
     user = models.OneToOneField(

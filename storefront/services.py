@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from django.utils.translation import get_language
 
+from orders import queries as orders
 from outbox import emit
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
@@ -78,7 +79,7 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
     account has the address.
 
     Args:
-        address: the given e-mail address. Only a keyed hash of it is stored.
+        address: of these users, in their spelling. Only a keyed hash of it is stored.
         user_ids: of at most MOST_LINKS users with the same address.
         origin: scheme and host of the site.
     """
@@ -99,7 +100,7 @@ def request_verification(*, user: User, origin: str) -> None:
     Args:
         origin: scheme and host of the site.
     """
-    request_id = _request_id("storefront.request_verification", user.email)
+    request_id = _request_id("storefront.request_verification", user.email.lower())
     event = VerificationRequested(
         request_id=request_id,
         user_id=user.pk,
@@ -110,12 +111,17 @@ def request_verification(*, user: User, origin: str) -> None:
 
 
 @transaction.atomic
-def change_address(*, user: User, address: str, origin: str) -> None:
-    """Change the e-mail address of an account, and request its verification."""
+def change_address(*, user: User, address: str, origin: str) -> bool:
+    """Change the e-mail address of an account. Return whether it has to be verified.
+
+    Its verification is then requested.
+    """
     user.email = address
     user.save(update_fields=["email"])
-    if not verification.is_verified(user):
-        request_verification(user=user, origin=origin)
+    if verification.is_verified(user):
+        return False
+    request_verification(user=user, origin=origin)
+    return True
 
 
 def verify_address(*, user: User) -> None:
@@ -123,7 +129,14 @@ def verify_address(*, user: User) -> None:
     verification.record(user)
 
 
+def forget_address(*, subject: str) -> None:
+    """Delete the digest of the verified address of an account ("user:7")."""
+    customer = orders.customer_of(subject)
+    if customer is not None:
+        verification.forget(customer)
+
+
 def _request_id(purpose: str, address: str) -> UUID:
     """Return the same id for all requests for an address in ONE_EMAIL_IN seconds."""
-    about = f"{address.lower()} {int(time.time() // ONE_EMAIL_IN)}"
+    about = f"{address} {int(time.time() // ONE_EMAIL_IN)}"
     return UUID(bytes=salted_hmac(purpose, about, algorithm="sha256").digest()[:16])

@@ -38,6 +38,11 @@ def record(user: User) -> None:
     VerifiedAddress.objects.update_or_create(user=user, defaults={"digest": digest_of(user)})
 
 
+def forget(user_id: int) -> None:
+    """Delete the record of an account. Its digest shows an address to those who guess it."""
+    VerifiedAddress.objects.filter(pk=user_id).delete()
+
+
 def token_of(user: User) -> str:
     """Return the secret part of a link to the present address of the account."""
     return signing.dumps([user.pk, digest_of(user)], salt=_SALT)

@@ -150,13 +150,28 @@ STOREFRONT = [
         edits=(
             Edit(
                 "storefront/forms.py",
-                "(one.email != address, one.pk not in verified, one.pk)",
+                "(one.pk not in verified, one.email != address, one.pk)",
                 "(one.email != address, one.pk)",
             ),
         ),
         noticed_by=(
             "tests/storefront/test_verification.py"
             "::TestAnAddressThatIsNotVerified::test_gets_links_to_a_new_password_after_verified_ones",
+        ),
+    ),
+    Mutant(
+        name="request-of-the-chosen-spelling",
+        without="a stranger's spelling of an address takes the place of its owner's request",
+        edits=(
+            Edit(
+                "storefront/forms.py",
+                "address=users[0].email if users else address.lower(),",
+                "address=address.lower(),",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_passwords.py::TestARequestForANewPassword"
+            "::test_is_not_dropped_after_one_with_a_strangers_spelling[not verified]",
         ),
     ),
     Mutant(

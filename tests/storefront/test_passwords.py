@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
+from storefront import verification
 from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.storefront.factories import PASSWORD, customer, signed_in
@@ -205,6 +206,41 @@ class TestARequestForANewPassword:
         [mail] = mail_server.taken
         assert mail["To"] == other.email
         assert re.findall(r"Account (\S+):", str(mail.get_content())) == ["other"]
+
+    @pytest.mark.parametrize("given", ["alice@example.com", "Alice@example.com"])
+    def test_sends_links_to_the_verified_spelling_of_the_address(self, alice: User, given: str):
+        """A phone writes the first letter of a field as a capital."""
+        verification.record(alice)
+        User.objects.create_user("other", "Alice@example.com", PASSWORD)
+
+        ask(given)
+
+        assert Event.objects.get().payload["user_ids"] == [alice.pk]
+
+    @pytest.mark.parametrize("is_verified", [True, False], ids=["verified", "not verified"])
+    def test_is_not_dropped_after_one_with_a_strangers_spelling(
+        self, alice: User, outbox: Outbox, mail_server: MailServer, is_verified: bool
+    ):
+        if is_verified:
+            verification.record(alice)
+        User.objects.create_user("other", "Alice@example.com", PASSWORD)
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
+            ask("Alice@example.com")
+            ask(alice.email)
+            outbox.deliver_all(only="storefront")
+
+        texts = [str(mail.get_content()) for mail in mail_server.taken if mail["To"] == alice.email]
+        assert [re.findall(r"Account (\S+):", text) for text in texts] == [["alice"]]
+
+    def test_for_another_spelling_of_one_account_sends_no_second_email(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
+            ask("Alice@example.com")
+            ask("ALICE@example.com")
+            outbox.deliver_all(only="storefront")
+
+        assert len(mail_server.taken) == 1
 
     def test_leads_to_the_origin_of_the_settings(
         self, alice: User, outbox: Outbox, mail_server: MailServer, settings: Any

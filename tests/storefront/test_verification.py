@@ -18,6 +18,7 @@ from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from storefront import verification
+from storefront.models import VerifiedAddress
 from storefront.throttles import PasswordChangeThrottle, VerificationThrottle
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.storefront.factories import (
@@ -156,7 +157,7 @@ class TestAnAddressThatIsNotVerified:
 
         outbox.deliver_all(only="storefront")
 
-        assert "An e-mail with a link is on its way." in answer.content.decode()
+        assert "If no new e-mail arrives, look for an earlier one." in answer.content.decode()
         assert len(mail_server.taken) == 1
 
     def test_gets_one_email_in_some_minutes(
@@ -326,6 +327,16 @@ class TestAChangeOfTheAddress:
         assert is_verified(alice)
         assert not Event.objects.exists()
 
+    def test_to_the_same_address_announces_no_email(self, alice: User):
+        verification.record(alice)
+        client = signed_in(alice)
+
+        change(client, alice.email)
+
+        page = client.get("/account/").content.decode()
+        assert "This e-mail address is verified already." in page
+        assert "Open the link" not in page
+
     def test_needs_the_present_password(self, alice: User):
         answer = change(signed_in(alice), "new@example.com", "guess")
 
@@ -356,6 +367,26 @@ class TestAChangeOfTheAddress:
 
         assert {answer.headers["Location"] for answer in answers} == {"/account/"}
         assert Event.objects.filter(name=NAME).count() == 2
+
+
+class TestAnErasure:
+    def test_deletes_the_digest_of_the_address(self, alice: User, outbox: Outbox):
+        bob = customer("bob")
+        verification.record(alice)
+        verification.record(bob)
+
+        outbox.given("outbox.SubjectRedacted", subject=f"user:{alice.pk}")
+        outbox.deliver_all(only="storefront")
+
+        assert list(VerifiedAddress.objects.values_list("pk", flat=True)) == [bob.pk]
+
+    def test_of_another_kind_of_subject_deletes_nothing(self, alice: User, outbox: Outbox):
+        verification.record(alice)
+
+        outbox.given("outbox.SubjectRedacted", subject=f"order:{alice.pk}")
+        outbox.deliver_all(only="storefront")
+
+        assert is_verified(alice)
 
 
 class TestThePages:
