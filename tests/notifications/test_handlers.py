@@ -138,12 +138,12 @@ class TestACancellation:
         ("canceller", "language", "text"),
         [
             ("hanako", "en", "We have cancelled your order at your request."),
-            ("staff", "en", "We are sorry: our staff have cancelled your order."),
+            ("staff", "en", "Your order is cancelled."),
             ("hanako", "ja", "ご依頼により"),
-            ("staff", "ja", "当店の判断により"),
+            ("staff", "ja", "ご注文はキャンセルされました。"),
         ],
     )
-    def test_names_who_requested_it(
+    def test_names_only_a_request_by_the_customer_in_the_account(
         self,
         outbox: Outbox,
         db: None,
@@ -152,6 +152,7 @@ class TestACancellation:
         language: str,
         text: str,
     ):
+        """Staff may act for a customer who has asked the support, so their name is left out."""
         put_on_sale()
         order = place(language=language)
         cancel_order(order_id=order.id, by=f"user:{customer(canceller).pk}")
