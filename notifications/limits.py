@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notifications.models import Email
-from shared.mail import is_sendable
+from shared.mail import is_sendable, mailbox_of
 
 Suppressed = Email.Suppressed
 
@@ -42,12 +42,6 @@ def explain(email: Email) -> str:
         "send it, choose 'Send again' in the admin. If the limit is too low, raise "
         f"{setting} or lower EMAIL_LIMIT_HOURS."
     )
-
-
-def mailbox_of(recipient: str) -> str:
-    """Return the mailbox of an address: `name@example.com` for `Name+tag@Example.com`."""
-    local_part, _at, domain = recipient.lower().rpartition("@")
-    return f"{local_part.partition('+')[0]}@{domain}"
 
 
 def _count_recent(recipient: str, *, is_essential: bool, most: int) -> int:

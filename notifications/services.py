@@ -24,7 +24,7 @@ from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
 from outbox import PermanentFailure, Receipt, emit, is_owed
-from shared.mail import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, mailbox_of, printable, sender_domain
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _draft(
         "id": row.id,
         "message_id": f"<{row.id}@{sender_domain()}>",
         "recipient": contact.email,
-        "mailbox": limits.mailbox_of(contact.email),
+        "mailbox": mailbox_of(contact.email),
         "suppressed_because": limits.reason_to_suppress(recipient=contact.email, kind=kind) or "",
         "language": contact.language,
         "subject": rendered.subject,

@@ -76,3 +76,9 @@ def printable(text: str) -> str:
 def sender_domain() -> str:
     """Return the domain of our e-mails' Message-IDs."""
     return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"
+
+
+def mailbox_of(recipient: str) -> str:
+    """Return the mailbox of an address: `name@example.com` for `Name+tag@Example.com`."""
+    local_part, _at, domain = recipient.lower().rpartition("@")
+    return f"{local_part.partition('+')[0]}@{domain}"

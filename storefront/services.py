@@ -17,6 +17,7 @@ from django.utils.translation import get_language
 
 from orders import queries as orders
 from outbox import emit
+from shared.mail import mailbox_of
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
 
@@ -95,12 +96,14 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
 
 @transaction.atomic
 def request_verification(*, user: User, origin: str) -> None:
-    """Request one e-mail with a link to the address of an account; one in ONE_EMAIL_IN seconds.
+    """Request an e-mail with a link to the address of an account: one in ONE_EMAIL_IN seconds.
+
+    Spellings of a mailbox that differ in case or in a `+tag` count as one address.
 
     Args:
         origin: scheme and host of the site.
     """
-    request_id = _request_id("storefront.request_verification", user.email.lower())
+    request_id = _request_id("storefront.request_verification", mailbox_of(user.email))
     event = VerificationRequested(
         request_id=request_id,
         user_id=user.pk,

@@ -46,7 +46,7 @@ def _text(user: User, origin: str) -> str:
     text = _(
         "The account %(name)s of our shop has this e-mail address.\n\n"
         "Verify within three days that it is yours:\n\n    %(url)s\n\n"
-        "If you have no such account, ignore this e-mail. Somebody has mistyped an address.\n"
+        "If you have no such account, ignore this e-mail. Somebody may have mistyped an address.\n"
     )
     url = origin + reverse("storefront:verify_address", args=[token_of(user)])
     return text % {"name": printable(user.get_username()), "url": url}

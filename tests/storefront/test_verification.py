@@ -164,7 +164,7 @@ class TestAnAddressThatIsNotVerified:
         self, alice: User, outbox: Outbox, mail_server: MailServer
     ):
         """Also for several accounts: somebody else may have created them."""
-        other = User.objects.create_user("other", "ALICE@example.com", PASSWORD)
+        other = User.objects.create_user("other", "ALICE+tag@example.com", PASSWORD)
         with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
             for user in (alice, other):
                 signed_in(user).post(AGAIN)
