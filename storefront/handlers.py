@@ -43,6 +43,7 @@ def send_verification_link(
         pass  # only the receipt is stored
 
 
-@subscribe("outbox.SubjectRedacted")
+# In the queue of the orders' own handler of this event: a queue for it alone needs a worker.
+@subscribe("outbox.SubjectRedacted", queue="orders")
 def forget_address(subject: str) -> None:
     services.forget_address(subject=subject)

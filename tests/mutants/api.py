@@ -173,7 +173,7 @@ API = [
         without="the same mailbox in other letters is another recipient",
         edits=(
             Edit(
-                "notifications/limits.py",
+                "shared/mail.py",
                 """    local_part, _at, domain = recipient.lower().rpartition("@")
     return f"{local_part.partition('+')[0]}@{domain}"
 """,
