@@ -77,7 +77,7 @@ STOREFRONT = [
     ),
     Mutant(
         name="password-links-of-new-staff",
-        without="a user who has become staff since the request still gets a link",
+        without="a user still gets a link after becoming staff",
         edits=(
             Edit(
                 "storefront/password_email.py",

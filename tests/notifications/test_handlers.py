@@ -152,7 +152,7 @@ class TestACancellation:
         language: str,
         text: str,
     ):
-        """Staff may act for a customer who has asked the support, so their name is left out."""
+        """Staff may act at the request of a customer, so the e-mail does not name them."""
         put_on_sale()
         order = place(language=language)
         cancel_order(order_id=order.id, by=f"user:{customer(canceller).pk}")

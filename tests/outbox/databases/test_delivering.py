@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,9 +16,10 @@ from outbox.local.process import WorkProcess
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports import celery_broker, nudge
+from outbox.transports import celery_broker
 from outbox.transports.base import Message
 from tests.outbox.two_databases import BOTH, sync_both
+from tests.outbox.work_threads import working
 from tests.processes import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -222,28 +220,6 @@ class TestARelay:
         assert sorted(one["database"] for one in sent) == BOTH
 
 
-@contextmanager
-def working(threads: int) -> Iterator[WorkProcess]:
-    """Run relays and pool in threads of this process, without signals and helpers."""
-    process = WorkProcess(threads=threads, stop_seconds=10)
-    workers = [
-        threading.Thread(target=process._transport.work, daemon=True) for _ in range(threads)
-    ]
-    nudge.attach(process._nudge_own)
-    for thread in workers:
-        thread.start()
-    process._relay.start()
-    try:
-        yield process
-    finally:
-        nudge.attach(None)
-        process._transport.pool.close()
-        process._relay.stop()
-        process._hand_back()
-        for thread in workers:
-            thread.join(30)
-
-
 class TestAProcessWithoutABroker:
     @pytest.fixture(autouse=True)
     def _local(self, shard: str, settings: Settings) -> None:
@@ -254,7 +230,7 @@ class TestAProcessWithoutABroker:
         seen: list[str] = []
         subscribe_recorder(seen)
 
-        with working(threads):
+        with working(threads=threads):
             for using in BOTH:
                 emit_in(using, 10)
             eventually(lambda: len(seen) == 20, "20 done", within=120)

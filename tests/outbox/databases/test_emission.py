@@ -43,7 +43,7 @@ def moved() -> ParcelMoved:
 
 
 def deliver_in(using: str) -> list[Result]:
-    """Relay what is due in a database, and run it there as a worker does."""
+    """Relay due deliveries of a database, and run them there as a worker does."""
     plan = relay_pass(publish=lambda _message: None, using=using)
     results: list[Result] = []
     for message in plan.messages:

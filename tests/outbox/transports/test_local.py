@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,9 +18,10 @@ from outbox.models import Attempt, Delivery, Subscription
 from outbox.relay import fan_out as fan_out_module
 from outbox.relay import passes
 from outbox.testing import Outbox
-from outbox.transports import local, nudge
+from outbox.transports import local
 from outbox.transports.base import Message
 from tests.outbox.drive import emit_events
+from tests.outbox.work_threads import working
 from tests.processes import eventually
 
 HOUR = 3600.0
@@ -44,28 +43,6 @@ class Billed(DomainEvent, key="order_id"):
 @pytest.fixture(name="local")
 def _local(settings: Any) -> None:
     settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"], "NUDGE": False}
-
-
-@contextmanager
-def working(*, threads: int = 2, queues: tuple[str, ...] = ()) -> Iterator[WorkProcess]:
-    """Run relay and pool in threads of this process, without signals and helpers."""
-    process = WorkProcess(threads=threads, queues=queues, stop_seconds=10)
-    workers = [
-        threading.Thread(target=process._transport.work, daemon=True) for _ in range(threads)
-    ]
-    nudge.attach(process._nudge_own)
-    for thread in workers:
-        thread.start()
-    process._relay.start()
-    try:
-        yield process
-    finally:
-        nudge.attach(None)
-        process._transport.pool.close()
-        process._relay.stop()
-        process._hand_back()
-        for thread in workers:
-            thread.join(30)
 
 
 def wait_until_done(number: int) -> None:
