@@ -8,7 +8,7 @@ from shop.settings import *  # noqa: F403  the whole of them, by intention
 INSTALLED_APPS = [
     app
     for app in INSTALLED_APPS  # noqa: F405
-    if app not in {"orders", "inventory", "payments", "notifications", "webhooks"}
+    if app not in {"orders", "inventory", "payments", "notifications", "webhooks", "storefront"}
 ] + ["tests.chaos.edges.harbour"]
 ROOT_URLCONF = "tests.chaos.edges.urls"
 OUTBOX = {
