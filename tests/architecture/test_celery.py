@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,17 @@ WITH_KOMBU = {*WITH_CELERY, "outbox/sinks/amqp.py", "outbox/sinks/amqp_link.py"}
 WITH_KOMBU |= {"outbox/sources/amqp.py"}
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        name = path.relative_to(ROOT)
-        if not name.parts[0].startswith(".") and name.parts[0] not in {"tests", "benchmarks"}:
-            yield str(name), ast.parse(path.read_text())
+@cache
+def sources() -> tuple[tuple[str, ast.Module], ...]:
+    # A hidden folder may be a virtual environment, with thousands of files.
+    tops = [top for top in ROOT.iterdir() if not top.name.startswith(".")]
+    tops = [top for top in tops if top.name not in {"tests", "benchmarks"}]
+    paths = [path for top in tops for path in (top.rglob("*.py") if top.is_dir() else [top])]
+    return tuple(
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text()))
+        for path in sorted(paths)
+        if path.suffix == ".py"
+    )
 
 
 def delays_in(tree: ast.AST) -> set[str]:

@@ -8,6 +8,7 @@ import re
 import statistics
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def texts_of(path: Path) -> Iterator[str]:
             yield token.string.lstrip("#: ")
 
 
+@cache
 def docstrings_and_comments() -> str:
     files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
     texts = (text for path in files if "migrations" not in path.parts for text in texts_of(path))
@@ -67,6 +69,7 @@ def of_tests() -> str:
     return "\n\n".join(text for path in files for text in texts_of(path))
 
 
+@cache
 def pages() -> str:
     """Return the prose of the pages, without code and tables; each point of a list by itself."""
     files = sorted(path for pattern in PAGES for path in ROOT.glob(pattern))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,16 +66,13 @@ class App:
 
     def messages(self) -> list[Found]:
         """Return all messages of the app, and of the shared folders and packages that it serves."""
-        found = [one for path in files_of(self.folder) for one in self._read(path, self.folder)]
+        found = [one for path in files_of(self.folder) for one in found_in(path, self.folder)]
         for package in THIRD_PARTY.get(self.name, ()):
             files = [folder_of(package) / name for name in THIRD_PARTY_FILES]
-            found += [one for path in files for one in self._read(path, path.parents[1])]
+            found += [one for path in files for one in found_in(path, path.parents[1])]
         for shared in SHARED.get(self.name, ()):
-            found += [one for path in files_of(ROOT / shared) for one in self._read(path, ROOT)]
+            found += [one for path in files_of(ROOT / shared) for one in found_in(path, ROOT)]
         return found
-
-    def _read(self, path: Path, base: Path) -> list[Found]:
-        return list(messages_of(path, path.relative_to(base).as_posix()))
 
     def read(self) -> Catalog:
         """Return the stored catalogue; an empty one if there is none yet."""
@@ -98,12 +96,19 @@ class App:
         return fresh
 
 
-def apps() -> list[App]:
+@cache
+def found_in(path: Path, base: Path) -> tuple[Found, ...]:
+    """Return the messages of one file. Its name in the catalogue is relative to `base`."""
+    return tuple(messages_of(path, path.relative_to(base).as_posix()))
+
+
+@cache
+def apps() -> tuple[App, ...]:
     """Return the apps with messages: folders with an `AppConfig`, outside of tests and tools."""
     tops = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
     tops = [path for path in tops if path.name not in NO_APPS]
     found = [App(folder=folder) for top in sorted(tops) for folder in app_folders(top)]
-    return [one for one in found if one.messages()]
+    return tuple(one for one in found if one.po.exists() or one.messages())
 
 
 def folder_of(package: str) -> Path:
