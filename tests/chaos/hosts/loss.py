@@ -65,10 +65,15 @@ def read_rows(connection: psycopg.Connection) -> Rows:
     return Rows(counted)
 
 
+def orders_of(losses: Iterable[Rows]) -> set[str]:
+    """Return the ids of the orders and things that the losses concern, in hexadecimal digits."""
+    return set[str]().union(*(loss.orders for loss in losses))
+
+
 def check(calls: Sequence[Call], facts: Facts, losses: Iterable[Rows]) -> list[Finding]:
     """Return the violations that no loss explains."""
     losses = list(losses)
-    orders = set[str]().union(*(loss.orders for loss in losses))
+    orders = orders_of(losses)
     addresses = set[str]().union(*(loss.addresses for loss in losses))
     addresses |= {facts.orders[one][0] for one in orders & facts.orders.keys()}
     orders |= {id for id, (address, *_rest) in facts.orders.items() if address in addresses}
@@ -87,7 +92,7 @@ def unseen(calls: Sequence[Call], facts: Facts, losses: Sequence[Rows]) -> list[
 
     The loss is an order that was acknowledged and that no failover concerned.
     """
-    excused = set[str]().union(*(loss.orders for loss in losses))
+    excused = orders_of(losses)
     answered = {_hex(call.order_id) for call in calls if call.what == "place" and call.is_granted}
     known = sorted((answered & facts.orders.keys()) - excused)
     if not known:

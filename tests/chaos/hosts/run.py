@@ -18,7 +18,7 @@ from tests.chaos.history import History
 from tests.chaos.hosts import clocks
 from tests.chaos.hosts.customers import RoamingClient
 from tests.chaos.hosts.faults import HOSTS, usable
-from tests.chaos.hosts.loss import check, unseen
+from tests.chaos.hosts.loss import check, orders_of, unseen
 from tests.chaos.hosts.world import CEILING, HostsWorld, hosts_world
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.reconcile import reconcile
@@ -102,7 +102,9 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     outcome.findings = check(outcome.history.calls, outcome.facts, world.databases.losses)
     if not outcome.findings:
         outcome.troubles += unseen(outcome.history.calls, outcome.facts, world.databases.losses)
-    balanced, trouble = reconcile(world.stack, ceiling=CEILING)
+    balanced, trouble = reconcile(
+        world.stack, ceiling=CEILING, excused=orders_of(world.databases.losses)
+    )
     outcome.troubles += [*trouble, *world.surprises]
     outcome.books_balanced = balanced and not any(f.kind == "unbalanced" for f in outcome.findings)
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.chaos.history import Call
 from tests.chaos.hosts import loss
 from tests.chaos.hosts.databases import Databases, databases
 from tests.chaos.hosts.loss import Rows, check, unseen
+from tests.chaos.reconcile import is_excused
 from tests.chaos.test_checker import (
     CANCELLED,
     SHIPPED,
@@ -69,6 +71,35 @@ class TestALoss:
         corrupt(facts)
 
         assert check(calls, facts, [loss_of(SHIPPED, "key-1")])
+
+
+class TestADifferenceOfTheBooks:
+    """An authorization of the bank whose row PostgreSQL has lost."""
+
+    def test_is_excused_for_an_order_of_a_loss(self):
+        assert is_excused(report("payments.bank_matches_payments", "0a-1b"), {"0a1b", "2c"})
+
+    def test_is_not_excused_for_another_order(self):
+        assert not is_excused(report("payments.bank_matches_payments", "0a-1b", "3d"), {"0a1b"})
+
+    def test_is_not_excused_within_the_database(self):
+        assert not is_excused(report("orders.history_is_continuous", "0a-1b"), {"0a1b"})
+
+    def test_is_not_excused_if_it_is_not_shown(self):
+        shown = report("payments.bank_matches_payments", "0a-1b", differences=2)
+
+        assert not is_excused(shown, {"0a1b"})
+
+
+def report(name: str, *keys: str, differences: int | None = None) -> str:
+    """Return the report of a reconciliation with one violated invariant."""
+    other = {"name": "orders.status_matches_history", "differences": 0, "difference_examples": []}
+    found = {
+        "name": name,
+        "differences": len(keys) if differences is None else differences,
+        "difference_examples": [{"key": key} for key in keys],
+    }
+    return json.dumps({"invariants": [other, found]})
 
 
 @pytest.mark.sqlite
