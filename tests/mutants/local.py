@@ -262,7 +262,8 @@ LOCAL = [
                 "outbox/local/process.py",
                 "            while not self._is_stop_requested():\n                pass\n",
                 "            while not self._is_stop_requested():\n"
-                "                self._hand_back(seconds=WAIT_SECONDS)\n",
+                "                for using in self._transport.each:\n"
+                "                    self._hand_back(using, seconds=WAIT_SECONDS)\n",
             ),
         ),
         noticed_by=(
