@@ -154,14 +154,6 @@ SOURCE_GAUGES: tuple[tuple[str, str, Callable[[SourceStatus], float]], ...] = (
 )
 
 
-#: Name, kind and description of the gauge of several databases.
-_UP: tuple[str, Kind, str] = (
-    "outbox_database_up",
-    "gauge",
-    "1: the outbox of the database can be read; 0: it cannot, and it has no other metrics.",
-)
-
-
 @dataclass
 class Family:
     """One metric with all of its series.
@@ -210,27 +202,25 @@ def of_each(only: Collection[str]) -> list[Family]:
     One that cannot be read has no other series than `outbox_database_up`.
     """
     merged: dict[str, Family] = {}
-    up = Family(*_UP, labels=("database",))
     for using in databases.listed():
-        found = _readable(using, only)
-        up.samples.append(((using,), float(found is not None)))
-        for one in found or ():
+        for one in _readable(using, only):
             family = Family(one.name, one.kind, one.help, ("database", *one.labels))
             whole = merged.setdefault(one.name, family)
             whole.samples += [((using, *labels), value) for labels, value in one.samples]
             whole.buckets += [((using, *labels), few, total) for labels, few, total in one.buckets]
-    return [*merged.values(), *([up] if not only or up.name in only else [])]
+    return list(merged.values())
 
 
-def _readable(using: str, only: Collection[str]) -> list[Family] | None:
-    """Return the families of a database; None if it cannot be read."""
+def _readable(using: str, only: Collection[str]) -> list[Family]:
+    """Return the families of a database; only that it is down if it cannot be read."""
     try:
         with databases.working_on(using):
             return families(using=using, only=only)
     except Error as error:
         logger.warning("The metrics of the database %s cannot be read: %s", using, error)
         drop_broken_connection(using=using)
-        return None
+        down = _up(0)
+        return [down] if not only or down.name in only else []
 
 
 def _all(*, using: str) -> list[Family]:
@@ -246,7 +236,13 @@ def _all(*, using: str) -> list[Family]:
         *_of_sources(source_statuses(using=using)),
         _of_consumers(found.consumers),
         *_counted({row.handler for row in rows}, using=using),
+        _up(1),
     ]
+
+
+def _up(value: float) -> Family:
+    text = "1: the database can be read; 0: it cannot, and it has no other metrics."
+    return Family("outbox_database_up", "gauge", text, samples=[((), value)])
 
 
 def _of_handlers(found: Status) -> Iterator[Family]:
