@@ -69,7 +69,7 @@ LOCAL = [
         edits=(
             Edit(
                 "outbox/transports/local.py",
-                "        if was_started and self.started is None:\n",
+                "        elif was_started and self.started is None and not has_lent:\n",
                 "        if False:\n",
             ),
         ),

@@ -17,7 +17,7 @@ from pytest_django import Settings
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import overview_first
 from outbox.alerts import problems
-from outbox.alerts.findings import Problem
+from outbox.alerts.findings import Problem, of_database
 from outbox.metrics import families
 from outbox.models import Minute
 from outbox.monitor import light as lights
@@ -78,7 +78,7 @@ class TestAnAlert:
         text = "No relay was ever seen: start `manage.py outbox work`. See `manage.py outbox log`."
         made = Problem(key="k", trigger="silent", text=text)
 
-        named = problems.of_database(made, shard)
+        named = of_database(made, shard)
 
         assert "`manage.py outbox work`" in named.text
         assert "`manage.py outbox log --database shard_1`" in named.text
