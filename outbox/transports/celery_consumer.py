@@ -37,8 +37,9 @@ class Consumer(CeleryConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        errors = self.conninfo.recoverable_channel_errors  # a locked queue is one of them
-        self.connection_errors = (*self.connection_errors, *errors)
+        own: Any = self  # the stubs lack these attributes
+        errors = own.conninfo.recoverable_channel_errors  # a locked queue is one of them
+        own.connection_errors = (*own.connection_errors, *errors)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Release the running messages, close the lost connection and reconnect.

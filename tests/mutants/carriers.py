@@ -133,8 +133,8 @@ CARRIERS = [
         edits=(
             Edit(
                 "outbox/transports/celery_consumer.py",
-                "        self.connection_errors = (*self.connection_errors, *errors)\n",
-                "        self.connection_errors = (*self.connection_errors, *errors[:0])\n",
+                "        own.connection_errors = (*own.connection_errors, *errors)\n",
+                "        own.connection_errors = (*own.connection_errors, *errors[:0])\n",
             ),
         ),
         noticed_by=(
