@@ -7,15 +7,19 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from outbox import databases
 from outbox.models import Minute
-from outbox.monitor.light import light
+from outbox.monitor.light import light_of_all
 from outbox.templatetags.outbox_display import shown_badge
+
+from .in_database import NAME
 
 
 def overview_first(app_list: list[Any], request: HttpRequest) -> list[Any]:
     """Return the list with the outbox as its first app, and the overview as its first entry.
 
-    The entry shows the health light: a colour, a shape and a word. Call it in your admin site::
+    The entry shows the health light: a colour, a shape and a word. If there are several databases,
+    it is that of the worst one, and the entry leads to it. Call it in your admin site::
 
         class Site(AdminSite):
             def get_app_list(self, request, app_label=None):
@@ -35,6 +39,8 @@ def overview_first(app_list: list[Any], request: HttpRequest) -> list[Any]:
 
 
 def _add_light(entry: dict[str, Any]) -> None:
-    found = light()
+    found, using = light_of_all()
+    if using != databases.aliases()[0]:
+        entry["admin_url"] = f"{entry['admin_url']}?{NAME}={using}"
     badge = shown_badge(found.condition, found.text)
     entry["name"] = format_html("{} {}", entry["name"], badge)

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+from outbox import databases
 
 logger = logging.getLogger("outbox.alerts")
 
 #: Width of the column.
 _LONGEST_KEY = 200
+#: A command for one database. A process of `work` or `relay` serves all.
+_COMMAND = re.compile(r"`(manage\.py outbox (?!work\b|relay\b)[^`]+)`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,19 @@ def key_of(*parts: str) -> str:
     return f"{text[: _LONGEST_KEY - 17]}:{digest}"
 
 
+def of_database(problem: Problem, using: str) -> Problem:
+    """Return a problem whose text and commands name its database, if there are several."""
+    if len(databases.listed()) < 2:
+        return problem
+    text = _COMMAND.sub(rf"`\1 --database {using}`", problem.text)
+    facts = {"using": using, "text": text}
+    return replace(problem, text=_("Database %(using)s: %(text)s") % facts)
+
+
 def page(name: str, **query: str) -> str:
     """Return the path of a page of the admin, or "" if the project has none.
+
+    If there are several databases, it names the one that the running code works on.
 
     A process without web pages may have no URLs, or may fail to import them. An alert does not need
     its link.
@@ -79,4 +96,6 @@ def page(name: str, **query: str) -> str:
     except Exception as error:  # the URLs are code of the project
         logger.debug("No link to %s: the project's URLs could not be read: %s", name, error)
         return ""
+    if len(databases.listed()) > 1:
+        query["database"] = databases.alias()
     return f"{url}?{urlencode(query)}" if query else url

@@ -10,7 +10,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox import clock
+from outbox import clock, databases
 from outbox.deliveries.transient_errors import is_transient
 from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery, Subscription
@@ -21,9 +21,10 @@ from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BREAKER as OPEN_BREAKER
 from outbox.monitor.stops import PAUSE, UNKNOWN
+from outbox.monitor.unserved import HandedBack, handed_back
 
 from .configuration import BREAKER, DEAD, FAILING, LAG, PAUSED, SETTLEMENT, SILENT, SOURCE
-from .findings import Findings, Problem, key_of, page
+from .findings import Findings, Problem, key_of, of_database, page
 
 logger = logging.getLogger("outbox.alerts")
 
@@ -34,6 +35,7 @@ MOST_DEAD = 1000
 def find(limits: Mapping[str, float], *, using: str) -> Findings:
     """Find the problems of the triggers that are on. A trigger that raises hides no other's.
 
+    If there are several databases, each problem names its own in text, link and commands.
     Cost: about fifteen queries. They read no settled delivery, and at most about a thousand
     deliveries of a subscription and state.
 
@@ -41,6 +43,11 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
         limits: by trigger the seconds before a message; only those of "lag" are used here.
         using: the outbox's database alias.
     """
+    with databases.serving(using):
+        return _found(limits, using=using)
+
+
+def _found(limits: Mapping[str, float], *, using: str) -> Findings:
     found = status(using=using, most=MOST_DEAD + 1)
     failing = found.failing if FAILING in limits else []
     parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
@@ -65,7 +72,7 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
             raised.append(name)
     return Findings(
         at=found.at,
-        problems={one.key: one for one in problems},
+        problems={one.key: of_database(one, using) for one in problems},
         unexamined=(
             *(key_of(name, "") for name in raised),
             *(key_of(FAILING, handler, "") for handler in found.unexamined),
@@ -159,6 +166,24 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
         waited = found.age(due.get(one.handler))
         if waited is not None and waited >= limit and one.stop is None:
             yield _late(one, waited, most=found.most)
+    for back in handed_back(using=using):
+        waited = found.age(back.since)
+        if waited is not None and waited >= limit:
+            yield _without_code(back, waited)
+
+
+def _without_code(one: HandedBack, waited: timedelta) -> Problem:
+    text = _(
+        "%(handler)s waits for a worker of a later release, the oldest delivery for %(age)s: "
+        "%(note)s Replace the workers of the queue %(queue)s by the release that was migrated last."
+    )
+    facts = {"handler": one.handler, "age": span(waited), "note": one.note, "queue": one.queue}
+    return Problem(
+        key=key_of(LAG, one.handler, "release"),
+        trigger=LAG,
+        text=text % facts,
+        path=page("outbox_subscription_handlers"),
+    )
 
 
 def _longest_due(*, using: str) -> dict[str, datetime]:

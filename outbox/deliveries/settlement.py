@@ -34,6 +34,8 @@ from .withdrawal import excuse_of, is_excused, withdraw
 logger = logging.getLogger("outbox.settlement")
 
 _HAND_BACK_SECONDS = 5
+#: End of the note of a delivery that a worker hands back, since only a later release can run it.
+OLDER_RELEASE = "is its release older?"
 
 State = Delivery.State
 Outcome = Attempt.Outcome

@@ -24,6 +24,7 @@ from outbox.monitor.failures import FailureGroup, unexamined_text
 from outbox.monitor.people import name_of
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BACKFILL, PAUSE
+from outbox.monitor.unserved import handed_back
 from outbox.operations import next_step, unfinished
 from outbox.subscriptions import find
 
@@ -57,6 +58,7 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
         *_unknown_handlers(owed),
         *_unknown_events(owed),
         *_waiting_events(now),
+        *_handed_back(now, using=using),
         *_late_consumers(now.consumers),
         *_operations(handlers, using=using),
     ]
@@ -234,6 +236,27 @@ def _waiting_events(now: Status) -> Iterator[Finding]:
             _("The oldest event without fan-out was emitted %(age)s ago.") % {"age": span(age)},
             _("The relay does not run, or does not keep up: see the findings about it."),
         )
+
+
+def _handed_back(now: Status, *, using: str) -> Iterator[Finding]:
+    """Find deliveries that only a later release can run, for longer than a deploy should take."""
+    for one in handed_back(using=using):
+        age = now.age(one.since)
+        if age is not None and age.total_seconds() > _LONG:
+            facts = {"handler": one.handler, "age": span(age), "note": one.note}
+            yield error(
+                _PART,
+                _(
+                    "Running workers hand deliveries of %(handler)s back, the oldest for %(age)s: "
+                    "%(note)s"
+                )
+                % facts,
+                _(
+                    "Replace the workers of the queue %(queue)s by the release that was migrated "
+                    "last."
+                )
+                % {"queue": one.queue},
+            )
 
 
 def _late_consumers(consumers: Sequence[ConsumerStatus]) -> Iterator[Finding]:

@@ -34,6 +34,8 @@ _POLL_SECONDS = 0.1
 
 #: Maximum difference in seconds between a host's clock and the database's.
 _MAX_OFFSET = 1.0
+#: Silent processes that are noted: those of the last hour, and the names of so many.
+_SILENT_WITHIN, _MOST_SILENT = timedelta(hours=1), 5
 
 
 def examine_heartbeats(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
@@ -47,6 +49,7 @@ def examine_heartbeats(*, using: str, has_failures: bool = True) -> Iterator[Fin
     yield _failing_relay(found, has_failures=has_failures) or _relay(found)
     if names.uses(names.CELERY):
         yield _beat(found)
+    yield from _silent(found)
     yield from _clocks(found)
 
 
@@ -127,6 +130,24 @@ def _beat_without_task(age: timedelta, last: str) -> Finding:
         )
         % {"queue": QUEUE},
     )
+
+
+def _silent(found: Heartbeats) -> Iterator[Finding]:
+    """Note the processes that are silent while others do their work: nothing waits for them."""
+    silent = found.silent_beside_others(within=_SILENT_WITHIN)
+    names_and_ages = [
+        _("%(name)s (%(age)s ago)") % {"name": one.name, "age": one.age(found.now)}
+        for one in silent[:_MOST_SILENT]
+    ]
+    if silent:
+        text = ngettext(
+            "%(number)d process is silent, and others do its work: %(names)s. It was stopped, or "
+            "its host is lost.",
+            "%(number)d processes are silent, and others do their work: %(names)s. They were "
+            "stopped, or their hosts are lost.",
+            len(silent),
+        )
+        yield ok("processes", text % {"number": len(silent), "names": listing(names_and_ages)})
 
 
 def _clocks(found: Heartbeats) -> Iterator[Finding]:

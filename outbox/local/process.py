@@ -138,8 +138,10 @@ class WorkProcess:
         if self._alerts is not None:
             self._alerts.start()
         nudge.attach(self._nudge_own)
-        targets = {"outbox-control": self._control, "outbox-hand-back": self._hand_back_some}
+        targets = {"outbox-control": self._control}
         for number, using in enumerate(self._transport.each, start=1):
+            # One for each database: it waits for the end of an outage.
+            targets[f"outbox-hand-back-{number}"] = partial(self._hand_back_some, using)
             if waking := self._waking(using):
                 targets[f"outbox-wake-up-{number}"] = waking.run
             if not names.uses(names.CELERY):
@@ -203,19 +205,36 @@ class WorkProcess:
             self._alerts.stop()
         self._transport.pool.close()
         self._relay.stop()
-        self._hand_back()
+        self._hand_back_all()
 
-    def _hand_back_some(self) -> None:
-        """Hand back messages that wait for long, until stopped."""
+    def _hand_back_some(self, using: str) -> None:
+        """Hand back messages of a database that wait for long, until stopped."""
         try:
             while not self._stopping.wait(_LOOK_SECONDS):
-                self._hand_back(seconds=WAIT_SECONDS)
+                self._hand_back(using, seconds=WAIT_SECONDS)
         finally:
             connections.close_all()
 
-    def _hand_back(self, *, seconds: float = 0.0) -> None:
+    def _hand_back_all(self) -> None:
+        """Hand back what waits; a database that cannot be reached delays no other."""
+        threads = [
+            threading.Thread(target=self._hand_back_last, args=[using], daemon=True)
+            for using in self._transport.each
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _hand_back_last(self, using: str) -> None:
         try:
-            self._transport.hand_back_waiting(seconds=seconds)
+            self._hand_back(using)
+        finally:
+            connections.close_all()
+
+    def _hand_back(self, using: str, *, seconds: float = 0.0) -> None:
+        try:
+            self._transport.each[using].hand_back_waiting(seconds=seconds)
         except Exception:
             logger.exception(
                 "Messages that waited could not be handed back. They are sent again when their "

@@ -120,6 +120,23 @@ class Heartbeats:
         mine = (row for row in self._rows if row.kind == kind and queue in row.queues)
         return sum(map(self._is_fresh, mine))
 
+    def silent_beside_others(self, *, within: timedelta) -> list[LastSeen]:
+        """Return the silent relays and workers beside which another one does the same work.
+
+        They were stopped, or their hosts are lost or cut off.
+
+        Args:
+            within: leave out those that have been silent for longer.
+        """
+        rows = [row for row in self._rows if row.kind in (Kind.RELAY, Kind.WORKER)]
+        fresh = [row for row in rows if self._is_fresh(row)]
+        late = (row for row in rows if row not in fresh and self.now - row.seen_at <= within)
+        return [
+            self._seen(row)
+            for row in late
+            if any(one.kind == row.kind and {*row.queues} <= {*one.queues} for one in fresh)
+        ]
+
     def host_offsets(self) -> dict[str, timedelta]:
         """Return the measured offset from the database's clock of each running process."""
         kinds = (Kind.RELAY, Kind.WORKER, Kind.BEAT)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import Error
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import databases
+from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.models import Attempt, Delivery, Subscription
 
 from .conditions import Condition, is_stopped
 from .health import health_of_parts
 
+logger = logging.getLogger("outbox.monitor")
+
 State = Delivery.State
+
+_SEVERITY = tuple(Condition)
+#: Seconds for which a database that could not be read is not tried again.
+_AGAIN_SECONDS = 10.0
+#: By database, until when this process does not try it again.
+_unread_until: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,35 @@ def light(*, using: str | None = None) -> Light:
     using = using or databases.alias()
     healthy = Light(Condition.COMPLETE, _("healthy"))
     return next(_troubles(using), healthy)
+
+
+def light_of_all() -> tuple[Light, str]:
+    """Return the most severe trouble of all databases, and the database that has it.
+
+    With several databases its text names the database. One that cannot be read is the most severe
+    trouble. It is not tried again for `_AGAIN_SECONDS`: each page of the admin shows the light.
+    """
+    places = databases.aliases()
+    if len(places) == 1:
+        return light(), places[0]
+    found = [(_named(using), using) for using in places]
+    return min(found, key=lambda one: _SEVERITY.index(one[0].condition))
+
+
+def _named(using: str) -> Light:
+    """Return the light of one of several databases."""
+    if time.monotonic() >= _unread_until.get(using, 0.0):
+        try:
+            found = light(using=using)
+        except Error as error:
+            logger.warning("The database %s cannot be read for the health light: %s", using, error)
+            drop_broken_connection(using=using)
+            _unread_until[using] = time.monotonic() + _AGAIN_SECONDS
+        else:
+            facts = {"using": using, "text": found.text}
+            is_well = found.condition == Condition.COMPLETE
+            return found if is_well else Light(found.condition, _("%(using)s: %(text)s") % facts)
+    return Light(Condition.DEAD, _("the database %s cannot be read") % using)
 
 
 def _troubles(using: str) -> Iterator[Light]:

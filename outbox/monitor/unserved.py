@@ -1,8 +1,12 @@
-"""Queues that need a worker: an autoscaler may have stopped the workers of the others."""
+"""Work that no running worker does: queues without one, and deliveries of a later release.
+
+An autoscaler may have stopped the workers of queues that need none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +14,7 @@ from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from outbox import clock, databases
 from outbox.deliveries.breaker import circuit_of
+from outbox.deliveries.settlement import OLDER_RELEASE
 from outbox.models import Delivery, Subscription
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -17,6 +22,28 @@ from outbox.transports.base import QUEUE
 from .conditions import OVERDUE_AFTER
 
 State = Delivery.State
+
+#: A delivery that was handed back is due again within so long, or was due for so long at most.
+_HANDED_BACK_WITHIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedBack:
+    """A delivery that running workers hand back, since only a later release can run it.
+
+    Attributes:
+        delivery: its id.
+        handler: pinned name.
+        queue: the queue of the workers.
+        since: since when it has waited: its event's emission, or the start of its subscription.
+        note: the worker that handed it back last, and why.
+    """
+
+    delivery: int
+    handler: str
+    queue: str
+    since: datetime
+    note: str
 
 
 def idle_queues(queues: Collection[str], workers: Callable[[str], int], *, using: str) -> set[str]:
@@ -89,3 +116,43 @@ def _waits_since(row: Any, now: datetime) -> datetime:
         elif circuit.may_probe(now):
             found.append(max(row.pending_due_at, row.breaker_probe_at or now))
     return min(found)
+
+
+def handed_back(*, using: str | None = None) -> list[HandedBack]:
+    """Return the oldest delivery of each active handler that running workers hand back.
+
+    They are due again every five seconds, so none of them is due for long. Cost: one query, which
+    reads the deliveries of each subscription that are due within seconds.
+
+    Args:
+        using: the outbox's database alias.
+    """
+    using = using or databases.alias()
+    now = clock.now(using=using)
+    mine = Delivery.objects.using(using).filter(
+        subscription=OuterRef("pk"),
+        state=State.PENDING,
+        due_at__gt=now - _HANDED_BACK_WITHIN,
+        due_at__lte=now + _HANDED_BACK_WITHIN,
+        note__endswith=OLDER_RELEASE,
+    )
+    first = mine.order_by("id")
+    rows = (
+        Subscription.objects.using(using)
+        .filter(active=True, known=True)
+        .annotate(
+            first=Subquery(first.values("pk")[:1]),
+            emitted_at=Subquery(first.values("event__emitted_at")[:1]),
+            first_note=Subquery(first.values("note")[:1]),
+        )
+    )
+    found: dict[str, HandedBack] = {}
+    for row in rows.exclude(first=None).order_by("handler", "-first"):
+        found[row.handler] = HandedBack(
+            delivery=row.first,
+            handler=row.handler,
+            queue=row.queue,
+            since=max(row.emitted_at, row.since),
+            note=row.first_note,
+        )
+    return list(found.values())

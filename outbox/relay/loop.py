@@ -197,6 +197,7 @@ class RelayLoop:
     def _recover(self, access: DatabaseAccess) -> None:
         access.after_reconnect(partial(heartbeat.report_outage, access))
         self._inline.withdraw_death(access)
+        self._inline.lend_thread()
         self._wait_for_database(access)
         self._inline.forget_unless_stored(access)
 

@@ -80,6 +80,9 @@ class InlineTransport:
             self._is_running = False
         return refill
 
+    def lend_thread(self) -> None:
+        """Let others use the thread of the started delivery during an outage, if there is one."""
+
     def withdraw_death(self, access: DatabaseAccess) -> None:
         """After a reconnection, withdraw a death that another relay recorded for the start."""
         started = self.started

@@ -53,6 +53,11 @@ class Started:
     refill: bool
 
 
+def database_of(item: Started | Message) -> str | None:
+    """Return the database of an item, as it names it."""
+    return item.database if isinstance(item, Message) else item.delivery._state.db
+
+
 class LocalTransport(InlineTransport):
     """Runs messages, and deliveries that a pass has started, in threads of this process.
 
@@ -87,6 +92,8 @@ class LocalTransport(InlineTransport):
         self._deliver_message = deliver_message
         self._using = using
         self._has_run_out = False
+        #: Whether the thread that is reserved for the started delivery may run other items.
+        self._has_lent = False
         #: Items that had ended when the relay asked for free messages.
         self._ended = 0
 
@@ -143,6 +150,12 @@ class LocalTransport(InlineTransport):
         super().accept(delivery, refill=refill)
         self.pool.reserve()
 
+    def lend_thread(self) -> None:
+        """Let other databases use the reserved thread, while this one cannot be reached."""
+        if self._sharing > 1 and self.started is not None:
+            self.pool.release()
+            self._has_lent = True
+
     def pass_on(self) -> None:
         """Give the started delivery to the thread that is reserved for it."""
         started, self.started = self.started, None
@@ -151,9 +164,12 @@ class LocalTransport(InlineTransport):
 
     def forget_unless_stored(self, access: DatabaseAccess) -> None:
         """Drop a start that is not stored, and release its thread."""
-        was_started = self.started is not None
+        was_started, has_lent = self.started is not None, self._has_lent
+        self._has_lent = False
         super().forget_unless_stored(access)
-        if was_started and self.started is None:
+        if has_lent and self.started is not None:
+            self.pool.reserve()
+        elif was_started and self.started is None and not has_lent:
             self.pool.release()
 
     def take(self) -> None:
@@ -176,13 +192,17 @@ class LocalTransport(InlineTransport):
 
         Deliveries that have started are handed back only when the pool is closed.
         """
-        for one in self.pool.take_back(seconds=seconds):
+        for one in self.pool.take_back(seconds=seconds, which=self._is_mine):
             self.hand_back(one)
+
+    def _is_mine(self, one: Started | Message) -> bool:
+        """Return whether an item is of this transport's database."""
+        return self._sharing == 1 or database_of(one) == self._using
 
     def hand_back(self, one: Started | Message) -> None:
         """Hand back an item that was taken back from the pool."""
         if isinstance(one, Started):
-            note, row = "its worker stops", one.delivery
+            note, row = "no thread of its worker ran it", one.delivery
             back = partial(settlement.hand_back_started, row, note=note, using=self._using)
         else:
             back = partial(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from outbox import databases
 
 from .base import Message
-from .local import LocalTransport, Started
+from .local import LocalTransport, Started, database_of
 from .pool import Pool
 
 
@@ -39,14 +39,8 @@ class LocalTransports:
         """Run deliveries in the calling thread until the pool is closed."""
         self._first.work()
 
-    def hand_back_waiting(self, *, seconds: float = 0.0) -> None:
-        """Hand back the messages that have waited for `seconds`: they are due at once."""
-        for item in self.pool.take_back(seconds=seconds):
-            self._of(item).hand_back(item)
-
     def _of(self, item: Started | Message) -> LocalTransport:
-        using = item.database if isinstance(item, Message) else item.delivery._state.db
-        return self.each.get(using or "", self._first)
+        return self.each.get(database_of(item) or "", self._first)
 
     def _run(self, item: Started | Message) -> None:
         self._of(item).run_item(item)

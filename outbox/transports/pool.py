@@ -142,11 +142,19 @@ class Pool(Generic[T]):
             self._seconds = max(1e-4, self._seconds + _WEIGHT * (seconds - self._seconds))
             self._changed.notify_all()
 
-    def take_back(self, *, seconds: float = 0.0) -> list[T]:
-        """Remove and return the items that have waited for `seconds` or more."""
+    def take_back(
+        self, *, seconds: float = 0.0, which: Callable[[T], bool] = lambda _: True
+    ) -> list[T]:
+        """Remove and return the items that have waited for `seconds` or more.
+
+        Args:
+            seconds: the least time that an item has waited.
+            which: returns whether to take an item back; by default all.
+        """
         now = time.monotonic()
         with self._changed:
-            back = [one for one in self._waiting if now - one.since >= seconds]
+            late = [one for one in self._waiting if now - one.since >= seconds]
+            back = [one for one in late if which(one.item)]
             for one in back:
                 self._waiting.remove(one)
         return [one.item for one in back]

@@ -35,7 +35,7 @@ from .calls import SessionWatch
 from .outcome import Refusal, Result
 from .start import hand_back_unfit, start
 
-_NO_HANDLER = "{worker} has no handler {handler}; is its release older?"
+_NO_HANDLER = "{worker} has no handler {handler}; " + settlement.OLDER_RELEASE
 
 
 class ReceiptNotGiven(RuntimeError):

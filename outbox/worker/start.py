@@ -311,7 +311,7 @@ def _reason_against(handler: Handler, row: Delivery, worker: str) -> str:
         problem = f"has {handler.name} without targets"
     else:
         return ""
-    return f"{worker} {problem}; is its release older?"
+    return f"{worker} {problem}; {settlement.OLDER_RELEASE}"
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:

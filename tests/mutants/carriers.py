@@ -128,6 +128,20 @@ CARRIERS = [
         ),
     ),
     Mutant(
+        name="queue-of-a-lost-connection",
+        without="a worker ends with RESOURCE_LOCKED after its host was cut off",
+        edits=(
+            Edit(
+                "outbox/transports/celery_consumer.py",
+                "        own.connection_errors = (*own.connection_errors, *errors)\n",
+                "        own.connection_errors = (*own.connection_errors, *errors[:0])\n",
+            ),
+        ),
+        noticed_by=(
+            f"{CONSUMER}TestAQueueThatRabbitMQHasNotReleased::test_does_not_end_the_worker",
+        ),
+    ),
+    Mutant(
         name="connections-of-other-tasks",
         without="tasks of the project receive connections that the outbox kept",
         edits=(

@@ -69,7 +69,7 @@ LOCAL = [
         edits=(
             Edit(
                 "outbox/transports/local.py",
-                "        if was_started and self.started is None:\n",
+                "        elif was_started and self.started is None and not has_lent:\n",
                 "        if False:\n",
             ),
         ),
@@ -262,7 +262,8 @@ LOCAL = [
                 "outbox/local/process.py",
                 "            while not self._is_stop_requested():\n                pass\n",
                 "            while not self._is_stop_requested():\n"
-                "                self._hand_back(seconds=WAIT_SECONDS)\n",
+                "                for using in self._transport.each:\n"
+                "                    self._hand_back(using, seconds=WAIT_SECONDS)\n",
             ),
         ),
         noticed_by=(

@@ -81,6 +81,110 @@ SEVERAL_DATABASES = [
         ),
     ),
     Mutant(
+        name="thread-of-a-start-during-an-outage",
+        without="the only thread of `outbox work` waits for a database that is down, and the "
+        "others wait, too",
+        edits=(
+            Edit(
+                "outbox/transports/local.py",
+                "            self.pool.release()\n            self._has_lent = True\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_delivering.py::TestAProcessWithoutABroker"
+            "::test_lends_the_thread_of_a_start_while_its_database_cannot_be_reached",
+        ),
+    ),
+    Mutant(
+        name="hand-back-of-each-database",
+        without="a stopped process hands nothing back to the other databases while one is down",
+        edits=(
+            Edit(
+                "outbox/local/process.py",
+                "            thread.start()\n        for thread in threads:\n"
+                "            thread.join()\n\n"
+                "    def _hand_back_last",
+                "            thread.run()\n\n    def _hand_back_last",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_delivering.py::TestAProcessWithoutABroker"
+            "::test_hands_back_what_waits_in_the_others_while_one_cannot_be_reached",
+        ),
+    ),
+    Mutant(
+        name="database-of-an-alert",
+        without="the text and the commands of an alert do not name its database",
+        edits=(
+            Edit(
+                "outbox/alerts/findings.py",
+                "    if len(databases.listed()) < 2:\n        return problem\n",
+                "    if True:\n        return problem\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_one_down.py::TestAnAlert"
+            "::test_names_its_database_in_text_link_and_command",
+        ),
+    ),
+    Mutant(
+        name="metrics-of-the-others",
+        without="`/metrics` fails for all databases while one is down",
+        edits=(
+            Edit(
+                "outbox/metrics/families.py",
+                "    except Error as error:\n",
+                "    except ZeroDivisionError as error:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_one_down.py::TestTheMetricsWhileOneDatabaseIsDown"
+            "::test_have_the_others_and_say_which_is_down",
+        ),
+    ),
+    Mutant(
+        name="commands-of-the-others",
+        without="a command for all databases ends with the first one that is down",
+        edits=(
+            Edit(
+                "outbox/management/cli/in_databases.py",
+                "        except errors.EXPLAINED as error:\n",
+                "        except ZeroDivisionError as error:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_one_down.py::TestACommandWhileOneDatabaseIsDown"
+            "::test_shows_the_others_and_names_it",
+        ),
+    ),
+    Mutant(
+        name="light-of-the-worst",
+        without="the light shows the first database, and hides trouble of the others",
+        edits=(
+            Edit(
+                "outbox/monitor/light.py",
+                "    return min(found, key=lambda one: _SEVERITY.index(one[0].condition))\n",
+                "    return found[0]\n",
+            ),
+        ),
+        noticed_by=(f"{TESTS}test_one_down.py::TestTheLight::test_is_that_of_the_worst_database",),
+    ),
+    Mutant(
+        name="alarm-of-an-older-release",
+        without="deliveries that old workers hand back for ever raise no alarm",
+        edits=(
+            Edit(
+                "outbox/monitor/unserved.py",
+                "        note__endswith=OLDER_RELEASE,\n",
+                '        note="",\n',
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/deliveries/test_sync.py::TestAHandlerThatOnlyTheNextReleaseHas::test_raises_an_alarm_if_no_running_worker_has_it_for_long",
+        ),
+    ),
+    Mutant(
         name="database-of-a-page",
         without="a button acts on the default database, whichever the page shows",
         edits=(

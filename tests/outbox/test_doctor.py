@@ -271,6 +271,32 @@ def without_app_of_project() -> Iterator[None]:
         app_of_project.set_current()
 
 
+class TestASilentProcess:
+    def found(self) -> list[tuple[str, str]]:
+        return [
+            (one.severity, one.text)
+            for one in processes.examine_heartbeats(using="default")
+            if one.part == "processes"
+        ]
+
+    def test_is_a_note_while_another_one_does_its_work(self):
+        beat_worker("tests@lost", "tests")
+        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=5))
+        beat_worker("tests@other", "tests", "more")
+
+        [(severity, text)] = self.found()
+
+        assert severity == "ok"
+        assert text.startswith("1 process is silent, and others do its work: tests@lost (5 min")
+
+    def test_is_left_to_the_finding_about_its_queue_otherwise(self):
+        beat_worker("tests@lost", "tests")
+        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=5))
+        beat_worker("other@host", "other")
+
+        assert self.found() == []
+
+
 class TestBeat:
     """Its task writes a heartbeat where it runs, and its process one of its own."""
 

@@ -11,7 +11,7 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.core.management.color import no_style
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django import DjangoDbBlocker, Settings
 
@@ -73,6 +73,22 @@ def empty() -> None:
     models = (one for one in apps.get_models() if one._meta.app_label in _EMPTIED)
     tables = [one._meta.db_table for one in models]
     shard.ops.execute_sql_flush(shard.ops.sql_flush(no_style(), tables, allow_cascade=True))
+
+
+@contextmanager
+def unreachable(using: str) -> Iterator[None]:
+    """Let no new connection to a database succeed within the block, in any thread."""
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.alias == using:
+            raise OperationalError("connection refused")
+        return connect(self, *args, **kwargs)
+
+    connect = BaseDatabaseWrapper.connect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "connect", refuse)
+        connections[using].close()
+        yield
 
 
 def sync_both() -> None:

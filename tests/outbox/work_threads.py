@@ -27,6 +27,6 @@ def working(*, threads: int = 2, queues: tuple[str, ...] = ()) -> Iterator[WorkP
         nudge.attach(None)
         process._transport.pool.close()
         process._relay.stop()
-        process._hand_back()
+        process._hand_back_all()
         for thread in workers:
             thread.join(30)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import Error, ProgrammingError, connections
+from django.db import Error, InterfaceError, OperationalError, ProgrammingError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -24,6 +24,8 @@ from outbox.models import Operation, Subscription
 from outbox.operations import next_step
 from outbox.operations.progress import unfinished_of
 
+#: Errors of a database that `explained` explains.
+EXPLAINED = (OperationalError, InterfaceError, ProgrammingError)
 #: Exit code after Ctrl-C, as a shell reports it.
 INTERRUPTED = 130
 

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 
 from outbox import databases
 
-from .common import Options, Subcommand, Write, write_json
+from . import errors
+from .common import Options, Subcommand, Write, red, write_json
 
 #: Subcommands that only read or that keep the tables: they run in each database.
 EACH = {"status", "doctor", "groups", "blocked", "rehearse", "prune", "log"}
@@ -71,7 +72,11 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
 
 
 def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None:
-    """Run it in each database; exit with the highest status of all."""
+    """Run it in each database; exit with the highest status of all.
+
+    A database that cannot be reached is named, and prevents no other one. The status is then 1 or
+    higher.
+    """
     found: dict[str, object] = {}
     status = 0
     for using in databases.listed():
@@ -83,6 +88,15 @@ def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None
                 subcommand.run(options, texts.append if options.get("json") else write)
         except SystemExit as ended:
             status = max(status, ended.code if isinstance(ended.code, int) else 1)
+        except errors.EXPLAINED as error:
+            with databases.working_on(using):
+                text = errors.explained(error)
+            if not text:  # an error of the code
+                raise
+            status = max(status, 1)
+            texts = [json.dumps({"error": text})]
+            if not options.get("json"):
+                write(red(text, options))
         found[using] = json.loads("".join(texts) or "null") if options.get("json") else None
     if options.get("json"):
         write_json({"databases": found}, write)

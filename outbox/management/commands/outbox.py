@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
 from outbox.management import cli
@@ -32,7 +31,7 @@ class Command(BaseCommand):
             name = options["subcommand"]
             subcommand, write = cli.SUBCOMMANDS[name], self.stdout.write
             in_databases.run_in_databases(name, subcommand, options, write)
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
+        except errors.EXPLAINED as error:
             text = errors.explained(error)
             if not text:  # an error of the code: show its traceback
                 raise

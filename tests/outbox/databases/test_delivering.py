@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from pytest_django import Settings
 
 from outbox import DomainEvent, databases, emit, subscribe, tasks
 from outbox.counting import minutes
 from outbox.deliveries import heartbeat
+from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.local.process import WorkProcess
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
+from outbox.relay import passes
+from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports import celery_broker
 from outbox.transports.base import Message
-from tests.outbox.two_databases import BOTH, sync_both
+from tests.outbox.two_databases import BOTH, sync_both, unreachable
 from tests.outbox.work_threads import working
 from tests.processes import eventually
 
@@ -248,10 +252,59 @@ class TestAProcessWithoutABroker:
             if using == shard:
                 process._transport.pool.put(message)
 
-        process._hand_back()
+        process._hand_back_all()
 
         assert states_in(shard) == ["pending"]
         assert states_in("default") == ["sent"]
+
+    def test_hands_back_what_waits_in_the_others_while_one_cannot_be_reached(self, shard: str):
+        """Seen to fail if one thread hands back for all: it waits for the end of the outage."""
+        subscribe_recorder([])
+        process = WorkProcess(threads=1, stop_seconds=10)
+        for using in BOTH:
+            emit_in(using)
+            [message] = relay_pass(publish=lambda _message: None, using=using).messages
+            process._transport.pool.put(message)
+        with unreachable("default"):
+            ending = threading.Thread(target=process._hand_back_all, daemon=True)
+            ending.start()
+            eventually(lambda: states_in(shard) == ["pending"], "it is handed back", within=60)
+
+        ending.join(60)
+        assert states_in("default") == ["pending"]
+
+    def test_lends_the_thread_of_a_start_while_its_database_cannot_be_reached(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail if the only thread stays reserved: the other database waits, too."""
+        seen: list[str] = []
+        subscribe_recorder(seen)
+        fails, is_over = threading.Event(), threading.Event()
+        wait = RelayLoop._wait_for_database
+
+        def fail_after_the_start(*args: Any, **options: Any) -> Any:
+            found = relay_pass(*args, **options)
+            if databases.alias() == "default" and options["inline"].started and not fails.is_set():
+                fails.set()
+                raise OperationalError("server closed the connection")
+            return found
+
+        def wait_until_over(self: RelayLoop, access: DatabaseAccess) -> None:
+            assert access.using != "default" or is_over.wait(120)
+            wait(self, access)
+
+        monkeypatch.setattr(passes, "relay_pass", fail_after_the_start)
+        monkeypatch.setattr(RelayLoop, "_wait_for_database", wait_until_over)
+        with working(threads=1):
+            emit_in("default")
+            assert fails.wait(60)
+            emit_in(shard, 3)
+            eventually(lambda: seen == [shard] * 3, "the others are done", within=60)
+            is_over.set()
+            eventually(lambda: len(seen) == 4, "the start is run, too", within=60)
+
+        assert seen[-1] == "default"
+        assert states_in("default") == ["done"]
 
 
 class TestCounts:

@@ -14,7 +14,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import operations, subscribe, subscriptions
+from outbox.alerts import problems
 from outbox.deliveries.sync import sync_subscriptions
+from outbox.doctor import owed
 from outbox.models import Delivery, Event, Subscription
 from outbox.policy import Breaker
 from outbox.subscriptions import Handler
@@ -137,6 +139,31 @@ class TestAHandlerThatOnlyTheNextReleaseHas:
 
         assert handled == ["count", "print_label"]
         assert set(Delivery.objects.values_list("state", "attempts")) == {("done", 1)}
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_raises_an_alarm_if_no_running_worker_has_it_for_long(
+        self, old: Release, grown: Release, is_late: bool
+    ):
+        """It is due again every five seconds, so a lag by due time finds nothing."""
+        migrate(grown)
+        emit_order(grown)
+        if is_late:
+            past = timezone.now() - timedelta(minutes=6)
+            Event.objects.update(emitted_at=past)
+            Subscription.objects.update(since=past)
+        run_messages_of(old, run_pass_of(old))
+
+        alerts = problems.find({"lag": 300.0}, using="default").problems
+        with running(grown):
+            found = [one for one in owed.examine(using="default") if one.severity == "error"]
+
+        assert list(alerts) == ["lag:tests.print_label:release"] * is_late
+        assert [one.advice for one in found] == [
+            "Replace the workers of the queue tests by the release that was migrated last."
+        ] * is_late
+        for text in (*(one.text for one in alerts.values()), *(one.text for one in found)):
+            assert "tests.print_label" in text
+            assert "w1 has no handler tests.print_label; is its release older?" in text
 
 
 class TestARenamedHandler:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,11 +100,12 @@ class TestAProcessOfASupervisor:
             waits.set()
             assert is_over.wait(30)
 
-        monkeypatch.setattr(process._transport, "hand_back_waiting", wait)
+        transport = process._transport.each["default"]
+        monkeypatch.setattr(transport, "hand_back_waiting", wait)
         monkeypatch.setattr(process, "_stop", process._stopping.set)
         threads = [
             threading.Thread(target=target, daemon=True)
-            for target in (process._control, process._hand_back_some)
+            for target in (process._control, partial(process._hand_back_some, "default"))
         ]
         for thread in threads:
             thread.start()

@@ -175,7 +175,7 @@ class TestAProcessWithoutABroker:
             eventually(waiting.exists, "a message waits", within=20)
             process._transport.pool.close()
             process._relay.stop()
-            process._hand_back()
+            process._hand_back_all()
 
             [row] = Delivery.objects.filter(state="pending")
             assert row.note == "no thread of its worker was idle"
