@@ -134,6 +134,8 @@ def _failing(row: TimelineDelivery, now: datetime) -> str:
     facts = {
         "times": times,
         "error": last.exception.rpartition(".")[2] or last.outcome,
-        "wait": max(0, round((row.due_at - now).total_seconds())),
+        "wait": round((row.due_at - now).total_seconds()),
     }
+    if facts["wait"] <= 0:
+        return _("%(times)s (%(error)s), next attempt now") % facts
     return _("%(times)s (%(error)s), next attempt in %(wait)d s") % facts
