@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from django.db import OperationalError, migrations, transaction
+from django.db.models import UniqueConstraint
 
 #: Seconds for which one try may block others.
 _TRY_SECONDS = 0.3
@@ -42,6 +43,8 @@ class AddColumn(migrations.AddField):
 
 class AddUniqueConstraint(migrations.AddConstraint):
     """Add a unique constraint of columns, unless the table has it. Its migration is not atomic."""
+
+    constraint: UniqueConstraint
 
     def database_forwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
