@@ -44,6 +44,11 @@ def span(length: timedelta) -> str:
     return " ".join(part for part in parts[first : first + 2] if part) or _("%d s") % 0
 
 
+def is_zero(length: timedelta) -> bool:
+    """Return whether `span` gives "0 s" for a length."""
+    return round(length.total_seconds()) <= 0
+
+
 def one_line(text: str) -> str:
     """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")

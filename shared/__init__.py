@@ -1,4 +1,5 @@
-"""Code that every app of the shop may import: money, e-mail addresses, read-only admins, files.
+"""Code that every app of the shop may import.
 
-It imports no app and has no tables.
+Money, e-mail addresses, read-only admins, files, operations of migrations. It
+imports no app and has no tables.
 """

@@ -75,12 +75,25 @@ def _origin() -> list[CheckMessage]:
             )
         ]
     if validate_host(f"[{name}]" if ":" in name else name, settings.ALLOWED_HOSTS):
-        return []
+        return _scheme_of_the_origin()
     return [
         Warning(
             f"The host {name} of SITE_ORIGIN is refused, so no link in an e-mail works.",
             hint="Add it to ALLOWED_HOSTS, or correct SITE_ORIGIN.",
             id="shop.W010",
+        )
+    ]
+
+
+def _scheme_of_the_origin() -> list[CheckMessage]:
+    if not settings.SECURE_SSL_REDIRECT or settings.SITE_ORIGIN.startswith("https:"):
+        return []
+    return [
+        Warning(
+            "SITE_ORIGIN begins with http:// and HTTPS is on, so the secret part of a link in an "
+            "e-mail is sent unencrypted once.",
+            hint="Set SITE_ORIGIN to the address with https://.",
+            id="shop.W011",
         )
     ]
 

@@ -33,7 +33,7 @@ CARDS = {
         Card(token="tok_declined", name=_DECLINED[0], effect=_DECLINED[1]),  # noqa: S106  a test card
         Card(
             token="tok_fails_3",  # noqa: S106  a test card
-            name=_("Card that needs patience"),
+            name=_("Card of a failing bank"),
             effect=_("The bank fails three times. The shop tries again, and charges once."),
         ),
         Card(

@@ -27,7 +27,8 @@ class PasswordResetRequested(DomainEvent, key="request_id"):
 class VerificationRequested(DomainEvent, key="request_id"):
     """The e-mail address of an account is to be verified. It carries no address.
 
-    The link goes to the address that the account has by then. It begins with the origin.
+    The link goes to the address that the account has by then, unless a newer request of the account
+    replaces this one. It begins with the origin.
     """
 
     request_id: UUID

@@ -8,6 +8,7 @@ from uuid import UUID
 from outbox import Receipt, subscribe
 from shared.mail import LEASE
 from storefront import password_email, services, verification_email
+from storefront.verification import user_of_request
 
 #: The queue of all e-mails.
 SMTP = "notifications.smtp"
@@ -30,6 +31,7 @@ def send_password_link(
 
 @subscribe("storefront.VerificationRequested", atomic=False, queue=SMTP, lease=LEASE)
 def send_verification_link(
+    request_id: UUID,
     user_id: int,
     language: str,
     origin: str,
@@ -37,8 +39,9 @@ def send_verification_link(
     emitted_at: datetime,
     receipt: Receipt,
 ) -> None:
-    if not verification_email.is_too_late(emitted_at):
-        verification_email.send(user_id, language=language, origin=origin, event_id=event_id)
+    user = user_of_request(user_id, request_id=request_id, requested_at=emitted_at)
+    if user is not None and not verification_email.is_too_late(emitted_at):
+        verification_email.send(user, language=language, origin=origin, event_id=event_id)
     with receipt:
         pass  # only the receipt is stored
 

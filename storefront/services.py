@@ -98,6 +98,7 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
 def request_verification(*, user: User, origin: str) -> None:
     """Request an e-mail with a link to the address of an account: one in ONE_EMAIL_IN seconds.
 
+    A newer request of the account replaces those that are not answered yet.
     Spellings of a mailbox that differ in case or in a `+tag` count as one address.
 
     Args:
@@ -111,6 +112,7 @@ def request_verification(*, user: User, origin: str) -> None:
         origin=origin,
     )
     emit(event, dedupe_key=str(request_id))
+    verification.record_request(user, request_id)
 
 
 @transaction.atomic

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core import signing
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
-from storefront.models import VerifiedAddress
+from storefront.models import VerificationRequest, VerifiedAddress
 
 #: How long a link works. Who reads e-mails at weekends only has the time.
 LINK_LASTS = timedelta(days=3)
@@ -38,9 +41,25 @@ def record(user: User) -> None:
     VerifiedAddress.objects.update_or_create(user=user, defaults={"digest": digest_of(user)})
 
 
+def record_request(user: User, request_id: UUID) -> None:
+    """Record the latest request of an account. It replaces those that are not answered yet."""
+    values = {"request_id": request_id, "requested_at": timezone.now()}
+    VerificationRequest.objects.update_or_create(user=user, defaults=values)
+
+
+def user_of_request(user_id: int, *, request_id: UUID, requested_at: datetime) -> User | None:
+    """Return the account of a request. None: it is not active, or has made another one since."""
+    # One statement: a change of the address between two would be answered twice. By the time, since
+    # a process of the earlier release records no request.
+    others = VerificationRequest.objects.exclude(request_id=request_id)
+    later = others.filter(pk=OuterRef("pk"), requested_at__gte=requested_at)
+    return User.objects.filter(~Exists(later), pk=user_id, is_active=True).first()
+
+
 def forget(user_id: int) -> None:
-    """Delete the record of an account. Its digest shows an address to those who guess it."""
+    """Delete the rows of an account. Its digest shows an address to those who guess it."""
     VerifiedAddress.objects.filter(pk=user_id).delete()
+    VerificationRequest.objects.filter(pk=user_id).delete()
 
 
 def token_of(user: User) -> str:

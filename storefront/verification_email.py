@@ -20,7 +20,7 @@ def is_too_late(requested_at: datetime) -> bool:
     return timezone.now() - requested_at > LINK_LASTS
 
 
-def send(user_id: int, *, language: str, origin: str, event_id: UUID) -> None:
+def send(user: User, *, language: str, origin: str, event_id: UUID) -> None:
     """Send the link to the present address of an account, unless it is verified.
 
     Args:
@@ -29,8 +29,7 @@ def send(user_id: int, *, language: str, origin: str, event_id: UUID) -> None:
     Raises:
         OSError: as `account_email.send`.
     """
-    user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None or not is_sendable(user.email) or is_verified(user):
+    if not is_sendable(user.email) or is_verified(user):
         return
     with translation.override(language):
         message = account_email.message_to(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
@@ -16,6 +17,8 @@ NO_SCHEMA = (PydanticUserError, NameError)
 _UNRECORDED = ("description", "default", "examples")
 
 
+# The checks ask for the schema of an event for each of its handlers. Do not change the answers.
+@lru_cache(maxsize=1000)
 def written_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of the payload that is stored when a `model` is emitted.
 
@@ -27,6 +30,7 @@ def written_schema(model: type[BaseModel]) -> dict[str, Any]:
     return _with_properties(made)
 
 
+@lru_cache(maxsize=1000)
 def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema to record for later releases: it fits all stored events of the version.
 

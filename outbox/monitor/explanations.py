@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.formatting import format_time, span
+from outbox.formatting import format_time, is_zero, span
 
 from .conditions import OVERDUE_AFTER, TROUBLED, Condition, worst
 from .timeline import TimelineDelivery, TimelineEvent
@@ -91,7 +91,10 @@ def _not_shown(delivery: TimelineDelivery, now: datetime) -> str:
     """Return the next step without the exception, which needs a permission."""
     reason = _("The reason is shown to users who may view deliveries.")
     if delivery.state == "pending" and delivery.due_at > now:
-        text = _("The next attempt is in %s.") % span(delivery.due_at - now)
+        left = delivery.due_at - now
+        text = _("The next attempt is in %s.") % span(left)
+        if is_zero(left):
+            text = _("The next attempt is now.")
         return f"{text} {reason}"
     return reason
 

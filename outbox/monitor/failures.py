@@ -9,7 +9,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.formatting import format_clock, listing, span
+from outbox.formatting import format_clock, is_zero, listing, span
 
 #: Kinds of groups.
 FAILING, DEAD = "failing", "dead"
@@ -91,9 +91,10 @@ class FailureGroup:
         """The time until the next attempt in words; "" for dead deliveries."""
         if self.next_attempt is None:
             return ""
-        if self.next_attempt <= self.now:
+        left = self.next_attempt - self.now
+        if is_zero(left):
             return _("next attempt now")
-        return _("next attempt in %s") % span(self.next_attempt - self.now)
+        return _("next attempt in %s") % span(left)
 
     @property
     def text(self) -> str:

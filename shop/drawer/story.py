@@ -130,10 +130,13 @@ def _text(event: TimelineEvent, row: TimelineDelivery, look: str, now: datetime)
 
 def _failing(row: TimelineDelivery, now: datetime) -> str:
     last, number = list(row.failures)[-1], len(row.failures)
+    wait = round((row.due_at - now).total_seconds())
     times = ngettext("failed %d time", "failed %d times", number) % number
     facts = {
         "times": times,
         "error": last.exception.rpartition(".")[2] or last.outcome,
-        "wait": max(0, round((row.due_at - now).total_seconds())),
+        "wait": wait,
     }
+    if wait <= 0:
+        return _("%(times)s (%(error)s), next attempt now") % facts
     return _("%(times)s (%(error)s), next attempt in %(wait)d s") % facts

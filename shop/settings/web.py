@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
@@ -27,7 +28,17 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 # SITE_ORIGIN: scheme and host with which links in e-mails begin, such as https://shop.example.com.
 SITE_ORIGIN = env.str("SITE_ORIGIN", default="")
 SITE_ORIGIN = SITE_ORIGIN.rstrip("/")
-if SITE_ORIGIN and not re.fullmatch(r"https?://[^\s/?#@]+", SITE_ORIGIN):
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        has_host = bool(urlsplit(text).hostname) and urlsplit(text).port != 0
+    except ValueError:  # an unclosed bracket, or a port that is no number
+        return False
+    return has_host and bool(re.fullmatch(r"https?://[^\s/?#@]+", text))
+
+
+if SITE_ORIGIN and not _is_origin(SITE_ORIGIN):
     raise ImproperlyConfigured(
         f"SITE_ORIGIN is {SITE_ORIGIN!r}. Give a scheme and a host, such as "
         "https://shop.example.com, without a path."

@@ -61,6 +61,8 @@ def _prepare() -> None:
 
 
 def _sync() -> None:
+    from outbox.deliveries.sync import sync_subscriptions  # it needs django.setup()
+
     call_command("check")
     if missing := _missing_migrations():
         _print(
@@ -73,8 +75,8 @@ def _sync() -> None:
             "the app's label, then `manage.py migrate`. It also stores the subscriptions."
         )
     else:
-        # Migrating this one app is fast, and syncs the subscriptions of all.
-        call_command("migrate", "outbox", verbosity=0, interactive=False)
+        # What `migrate` does if it has nothing to apply, without building the models of all apps.
+        sync_subscriptions()
 
 
 def _missing_tables() -> list[str]:

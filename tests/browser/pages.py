@@ -44,6 +44,10 @@ PAGES: Mapping[str, Address] = {
     "the sign-in of a customer": _at("/account/sign-in/"),
     "the sign-up of a customer": _at("/account/sign-up/"),
     "the forgotten password of a customer": _at("/account/new-password/"),
+    "the link that verifies an address": lambda _, scene: f"/account/verify/{scene.link}/",
+    "the link that is not valid": _at("/account/verify/forged/"),
+    "the account": _at("/account/"),
+    "the change of the address": _at("/account/address/"),
     "the login": _at("/admin/login/"),
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
@@ -103,5 +107,7 @@ WITHOUT_LOGIN = (
     "the sign-in of a customer",
     "the sign-up of a customer",
     "the forgotten password of a customer",
+    "the link that verifies an address",
+    "the link that is not valid",
     "the login",
 )

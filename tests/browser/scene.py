@@ -75,6 +75,11 @@ for number, resolved_at in enumerate((None, now)):
     AlertNotice.objects.create(alert=alert, channel="mail", sent_at=now)
     AlertNotice.objects.create(alert=alert, channel="chat", error="127.0.0.1 answered 503.")
 """
+_LINK = """
+from django.contrib.auth.models import User
+from storefront.verification import token_of
+print(token_of(User.objects.get(username="alice")))
+"""
 _LATER = """
 from datetime import timedelta
 from uuid import uuid4
@@ -93,10 +98,12 @@ class Scene:
     Attributes:
         well: an order that was completed and shipped.
         stuck: an order whose e-mails are dead.
+        link: the secret part of a link that verifies a customer's address.
     """
 
     well: PlacedOrder
     stuck: PlacedOrder
+    link: str
 
 
 def furnish(site: Site) -> Scene:
@@ -109,4 +116,4 @@ def furnish(site: Site) -> Scene:
     stuck = [site.place() for _ in range(3)][-1]
     site.run(_PAUSE + _UNREADABLE + _SETTLEMENTS + _ALERTS)
     site.wait_until_settled()
-    return Scene(well=well, stuck=stuck)
+    return Scene(well=well, stuck=stuck, link=site.run(_LINK).split()[-1])

@@ -99,6 +99,17 @@ class TestAFailingHandler:
         expect(group).to_contain_text(line)
         assert hand.clicks == 1
 
+    def test_shows_the_traceback_after_one_click(self, overview: Page, failing_site: Site):
+        fail_once_more(failing_site)
+        overview.goto(OVERVIEW)
+        hand = Hand(overview)
+
+        rows = overview.get_by_role("region", name="Failing").get_by_role("listitem")
+        hand.click(rows.filter(has_text=FAILS).get_by_role("link", name="Traceback"))
+
+        expect(overview.get_by_text("Traceback (most recent call last)")).to_be_visible()
+        assert hand.clicks == 1
+
     def test_is_repaired_by_three_clicks_at_most(self, overview: Page, failing_site: Site):
         fail_once_more(failing_site)
         overview.goto(OVERVIEW)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+BESIDE_ORDERS = (
+    "tests/orders/test_migrations_beside_orders.py::TestAMigrationBesideOrders"
+    "::test_blocks_none_of_them"
+)
 
 STOREFRONT = [
     Mutant(
@@ -145,6 +150,36 @@ STOREFRONT = [
         noticed_by=("tests/shop/test_logs.py::TestASecretLink::test_is_masked[verify]",),
     ),
     Mutant(
+        name="links-in-traces",
+        without="exported traces have links to a new password",
+        edits=(
+            Edit(
+                "shop/telemetry.py",
+                "BatchSpanProcessor(MaskingExporter(OTLPSpanExporter()))",
+                "BatchSpanProcessor(OTLPSpanExporter())",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_telemetry.py::TestARequestWithASecretLink"
+            "::test_is_exported_without_the_secret",
+        ),
+    ),
+    Mutant(
+        name="exceptions-in-traces",
+        without="the exception of an exported trace quotes a link",
+        edits=(
+            Edit(
+                "shop/telemetry.py",
+                "Event(one.name, _masked(one.attributes), one.timestamp)",
+                "Event(one.name, one.attributes, one.timestamp)",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_telemetry.py::TestAnExportedSpan"
+            "::test_has_no_secret_in_its_name_attributes_exception_and_status",
+        ),
+    ),
+    Mutant(
         name="verified-accounts-first",
         without="accounts of strangers take the places of links to a new password",
         edits=(
@@ -220,6 +255,23 @@ STOREFRONT = [
         ),
     ),
     Mutant(
+        name="latest-request-of-an-account",
+        without="all requests of an account that wait send an e-mail to its last address",
+        edits=(
+            Edit(
+                "storefront/verification.py",
+                "User.objects.filter(~Exists(later), pk=user_id",
+                "User.objects.filter(pk=user_id",
+            ),
+        ),
+        noticed_by=(
+            "tests/storefront/test_verification.py::TestRequestsThatAreNotAnsweredYet"
+            "::test_of_several_addresses_send_one_email_to_the_last_one",
+            "tests/storefront/test_verification.py::TestRequestsThatAreNotAnsweredYet"
+            "::test_of_one_address_send_one_email",
+        ),
+    ),
+    Mutant(
         name="password-for-another-address",
         without="a thief of a session changes the e-mail address of the account",
         edits=(
@@ -248,6 +300,32 @@ STOREFRONT = [
             "tests/orders/test_api_idempotency.py"
             "::TestARepetition::test_places_no_second_order_after_the_answer_is_deleted",
         ),
+    ),
+    Mutant(
+        name="column-beside-orders",
+        without="orders queue behind a migration that waits for the lock of their table",
+        edits=(
+            Edit(
+                "shared/migrations_beside_writes.py",
+                '        cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")\n',
+                "",
+            ),
+        ),
+        noticed_by=(BESIDE_ORDERS,),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="unique-index-beside-orders",
+        without="orders wait until a migration has built a unique index of their table",
+        edits=(
+            Edit(
+                "shared/migrations_beside_writes.py",
+                "CREATE UNIQUE INDEX CONCURRENTLY",
+                "CREATE UNIQUE INDEX",
+            ),
+        ),
+        noticed_by=(BESIDE_ORDERS,),
+        database=POSTGRESQL,
     ),
     Mutant(
         name="drawer-in-production",

@@ -6,22 +6,18 @@ Orders are written with the models of the first release, as its migrations descr
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model
 from django.utils import timezone
 
-from tests.processes import eventually
-from tests.threads import count_blocked, in_thread
+from tests.migrations_beside import FEW, Watch, Writers, rows, run_beside
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -33,14 +29,6 @@ pytestmark = [
 FIRST_RELEASE = "0009_correction_index"
 #: Rows of each large table.
 ROWS = 200_000
-#: Rows that a migration may read while it blocks a table.
-FEW = 100
-#: Orders that have to be completed while a migration waits.
-SOME = 5
-#: What an emitter waits for a lock before it fails, as its own setting.
-LOCK_TIMEOUT = "15s"
-#: Modes of a lock with which no row can be stored.
-BLOCKING = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 
 
 def later_migrations() -> list[str]:
@@ -50,69 +38,6 @@ def later_migrations() -> list[str]:
 
 def migrate(name: str = "") -> None:
     call_command("migrate", "outbox", *([name] if name else []), verbosity=0)
-
-
-def rows(statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall()) if cursor.description else []
-
-
-class Watch:
-    """Inspects each statement of a migration after it has run, in the same transaction.
-
-    PostgreSQL counts the rows that a transaction reads in scans, in builds of an index, and in
-    rewrites of a table.
-    """
-
-    def __init__(self) -> None:
-        self.breaches: list[str] = []
-        self._inspects = False
-        #: Rows that were read before the present transaction, and are not reported yet.
-        self._before: int | None = None
-
-    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if self._inspects:
-            return execute(sql, params, many, context)
-        self._inspects = True
-        try:
-            if not connection.in_atomic_block:
-                self._before = None
-            elif self._before is None:
-                self._before = rows(_READ)[0][0]
-            found = execute(sql, params, many, context)
-            self.breaches += self._in_transaction() if connection.in_atomic_block else alone(sql)
-        finally:
-            self._inspects = False
-        return found
-
-    def _in_transaction(self) -> Iterator[str]:
-        if (read := rows(_READ)[0][0] - (self._before or 0)) > FEW:
-            for table, mode in rows(_LOCKS, list(BLOCKING)):
-                yield f"{read} rows are read by a transaction with a {mode} on {table}"
-
-
-def alone(sql: str) -> Iterator[str]:
-    """Yield the breaches of a statement that runs outside of a transaction."""
-    if re.search(r"\bALTER TABLE\b|\bINDEX\b(?! CONCURRENTLY)|^\s*UPDATE\b(?! .django)", sql):
-        yield f"outside of a transaction, it is not known what this blocks: {sql}"
-
-
-_READ = "SELECT sum(seq_tup_read) FROM pg_stat_xact_user_tables WHERE relname LIKE 'outbox_%'"
-_LOCKS = """
-SELECT c.relname, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-WHERE l.pid = pg_backend_pid() AND l.granted AND l.mode = ANY(%s) AND c.relname LIKE 'outbox_%%'
-AND c.reltuples > 0"""
-
-
-def files() -> dict[str, int]:
-    """Return the file of each table, which a rewrite replaces."""
-    return dict(
-        rows(
-            "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'r' "
-            "AND relname LIKE 'outbox_%'"
-        )
-    )
 
 
 class Released:
@@ -172,84 +97,6 @@ class Released:
         rows(f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} t, {source}")
 
 
-class Orders:
-    """Threads that place orders.
-
-    Attributes:
-        errors: of the orders that failed.
-    """
-
-    def __init__(self, released: Released) -> None:
-        self.errors: list[str] = []
-        self._released = released
-        self._done = 0
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._work) for _ in range(2)]
-
-    def __enter__(self) -> Orders:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def continue_meanwhile(self) -> None:
-        """Wait until some more orders are completed, or one has failed."""
-        wanted = self._done + SOME
-        eventually(lambda: self._done >= wanted or self.errors, f"{wanted} orders")
-
-    def _work(self) -> None:
-        try:
-            rows(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            while not self._stopping.wait(0.01):
-                self._place_one()
-        finally:
-            connections.close_all()
-
-    def _place_one(self) -> None:
-        try:
-            self._released.order()
-        except Exception as error:
-            self.errors.append(repr(error))
-        else:
-            self._done += 1
-
-
-def run_beside(name: str, orders: Orders) -> list[str]:
-    """Run a migration while orders are placed and a long transaction has read all tables.
-
-    Returns:
-        What blocks orders.
-    """
-    watch, before = Watch(), files()
-
-    def watched() -> None:
-        with connection.execute_wrapper(watch):
-            migrate(name)
-
-    with transaction.atomic():
-        rows(f"LOCK TABLE {', '.join(before)} IN ACCESS SHARE MODE")
-        migrated = in_thread(watched)
-        eventually(lambda: count_blocked() or is_applied(name), f"{name} waits or is applied")
-        orders.continue_meanwhile()
-        orders.continue_meanwhile()
-    if error := migrated():
-        raise AssertionError(name) from error  # type: ignore[misc]  # `object` is an exception
-    orders.continue_meanwhile()
-    after = files()
-    rewritten = {f"{table} is rewritten" for table in before if before[table] != after.get(table)}
-    failed = [f"an order failed: {error}" for error in orders.errors]
-    orders.errors.clear()
-    return [f"{name}: {one}" for one in sorted({*watch.breaches, *rewritten, *failed})]
-
-
-def is_applied(name: str) -> bool:
-    return ("outbox", name) in MigrationRecorder(connection).applied_migrations()
-
-
 @pytest.fixture
 def released() -> Iterator[Released]:
     """The tables at the migration of the first release."""
@@ -261,8 +108,10 @@ def released() -> Iterator[Released]:
 class TestAMigrationBesideOrders:
     def test_blocks_none_of_them(self, released: Released):
         released.fill()
-        with Orders(released) as orders:
-            found = [one for name in later_migrations() for one in run_beside(name, orders)]
+        with Writers(released.order) as orders:
+            found = [
+                one for name in later_migrations() for one in run_beside("outbox", name, orders)
+            ]
 
         assert found == []
 
@@ -277,7 +126,7 @@ class TestAStatement:
         rows("ANALYZE outbox_delivery")
 
         def run(*statements: str, atomic: bool = True) -> list[str]:
-            watch = Watch()
+            watch = Watch("outbox")
             with (
                 connection.execute_wrapper(watch),
                 connection.schema_editor(atomic=atomic) as editor,

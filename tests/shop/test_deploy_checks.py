@@ -16,6 +16,7 @@ def production(settings):
     monkey = pytest.MonkeyPatch()
     monkey.setattr(django_settings, "DATABASES", POSTGRESQL)
     settings.DEBUG = False
+    settings.SECURE_SSL_REDIRECT = True
     settings.ALLOWED_HOSTS = ["shop.example.com"]
     settings.CELERY_BROKER_URL = "rediss://:secret@broker.example.com:6379/0"
     settings.SITE_ORIGIN = "https://shop.example.com"
@@ -46,6 +47,7 @@ class TestTheDeploymentChecks:
             ("ALLOWED_HOSTS", ["*"], "shop.W003", "Set ALLOWED_HOSTS to"),
             ("SITE_ORIGIN", "", "shop.W009", "Set SITE_ORIGIN to this site's scheme and host name"),
             ("SITE_ORIGIN", "https://example.org", "shop.W010", "Add it to ALLOWED_HOSTS"),
+            ("SITE_ORIGIN", "http://shop.example.com", "shop.W011", "address with https://"),
             ("CELERY_BROKER_URL", "redis://broker:6379/0", "shop.W004", "into REDIS_URL"),
             ("CELERY_BROKER_URL", "amqp://broker/", "shop.W004", "Give the broker a password"),
             ("TRUSTED_PROXIES", [], "shop.W006", "Set TRUSTED_PROXIES to the addresses"),

@@ -12,9 +12,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from orders.models import Order
-from outbox.models import Event
+from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from shop.drawer.clicks import LABELS
 from shop.drawer.story import Story, story_of_click, story_of_order
@@ -168,6 +169,17 @@ class TestTheStoryOfAClick:
 
         assert shown.look == "failing"
         assert shown.text.startswith("failed 1 time (GatewayUnavailable), next attempt in ")
+
+    def test_says_that_the_next_attempt_is_now_if_it_is_due(self, order, outbox: Outbox, settings):
+        settings.BANK_URL = f"http://{HOST}:{free_port()}"
+        outbox.deliver_all(only="payments.authorize_payment", raise_errors=False)
+        Delivery.objects.filter(subscription__handler="payments.authorize_payment").update(
+            due_at=timezone.now()
+        )
+
+        shown = call(story_of_click(correlation_id()), "payments.authorize_payment")
+
+        assert shown.text == "failed 1 time (GatewayUnavailable), next attempt now"
 
     def test_of_an_order_is_the_same_by_its_key(self, order):
         by_click, by_order = story_of_click(correlation_id()), story_of_order(order.pk)

@@ -238,7 +238,17 @@ class TestSeveralHosts:
 class TestTheOriginOfTheSite:
     @pytest.mark.parametrize(
         "text",
-        ["shop.example.com", "https://", "https://shop.example.com/shop", "ftp://shop", "//shop"],
+        [
+            "shop.example.com",
+            "https://",
+            "https://shop.example.com/shop",
+            "ftp://shop",
+            "//shop",
+            "https://[::1",
+            "https://::1]",
+            "https://shop.example.com:https",
+            "https://:443",
+        ],
     )
     def test_has_a_scheme_and_a_host_only(self, tmp_path, text):
         answer = manage(tmp_path, "check", SITE_ORIGIN=text)

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import time_machine
@@ -17,8 +18,8 @@ from django.utils import timezone
 from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
-from storefront import verification
-from storefront.models import VerifiedAddress
+from storefront import services, verification
+from storefront.models import VerificationRequest, VerifiedAddress
 from storefront.throttles import PasswordChangeThrottle, VerificationThrottle
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.storefront.factories import (
@@ -220,6 +221,69 @@ class TestAnAddressThatIsNotVerified:
         assert is_verified(alice)
 
 
+class TestRequestsThatAreNotAnsweredYet:
+    """The mail server or the worker was away."""
+
+    def test_of_several_addresses_send_one_email_to_the_last_one(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        client = signed_in(alice)
+        for number in range(3):
+            change(client, f"alice-{number}@example.com")
+
+        outbox.deliver_all(only="storefront")
+
+        assert [mail["To"] for mail in mail_server.taken] == ["alice-2@example.com"]
+
+    def test_of_one_address_send_one_email(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        for minutes in (0, 10, 20):
+            with time_machine.travel(timezone.now() + timedelta(minutes=minutes)):
+                services.request_verification(user=alice, origin="http://testserver")
+
+        outbox.deliver_all(only="storefront")
+
+        assert Event.objects.filter(name=NAME).count() == 3
+        assert len(mail_server.taken) == 1
+
+    def test_of_an_earlier_address_again_send_one_email(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """The third request is that of the first event."""
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False):
+            for address in ("one@example.com", "two@example.com", "one@example.com"):
+                services.change_address(user=alice, address=address, origin="http://testserver")
+
+            outbox.deliver_all(only="storefront")
+
+        assert Event.objects.filter(name=NAME).count() == 2
+        assert [mail["To"] for mail in mail_server.taken] == ["one@example.com"]
+
+    def test_of_another_account_are_answered(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        for user in (alice, customer("bob")):
+            services.request_verification(user=user, origin="http://testserver")
+
+        outbox.deliver_all(only="storefront")
+
+        assert {mail["To"] for mail in mail_server.taken} == {alice.email, "bob@example.com"}
+
+    def test_of_a_process_of_the_release_before_are_answered(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """It does not record the latest request."""
+        services.request_verification(user=alice, origin="http://testserver")
+        VerificationRequest.objects.update(
+            request_id=uuid4(), requested_at=timezone.now() - timedelta(minutes=1)
+        )
+
+        outbox.deliver_all(only="storefront")
+
+        assert len(mail_server.taken) == 1
+
+
 class TestALink:
     def test_verifies_nothing_when_it_is_only_opened(self, alice: User):
         """Mail servers and programs open the links of an e-mail."""
@@ -370,15 +434,19 @@ class TestAChangeOfTheAddress:
 
 
 class TestAnErasure:
-    def test_deletes_the_digest_of_the_address(self, alice: User, outbox: Outbox):
+    def test_deletes_the_digest_of_the_address_and_the_latest_request(
+        self, alice: User, outbox: Outbox
+    ):
         bob = customer("bob")
-        verification.record(alice)
-        verification.record(bob)
+        for user in (alice, bob):
+            services.request_verification(user=user, origin="http://testserver")
+            verification.record(user)
 
         outbox.given("outbox.SubjectRedacted", subject=f"user:{alice.pk}")
         outbox.deliver_all(only="storefront")
 
-        assert list(VerifiedAddress.objects.values_list("pk", flat=True)) == [bob.pk]
+        for model in (VerifiedAddress, VerificationRequest):
+            assert list(model.objects.values_list("pk", flat=True)) == [bob.pk]
 
     def test_of_another_kind_of_subject_deletes_nothing(self, alice: User, outbox: Outbox):
         verification.record(alice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -91,6 +92,17 @@ class TestAGroup:
             "failing: ZeroDivisionError in tests.award_points, 2 deliveries, "
             f"since {found.since:%H:%M} UTC, next attempt in 40 s"
         )
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(0.6, "next attempt in 1 s"), (0.4, "next attempt now")]
+    )
+    def test_has_no_duration_of_zero(self, seconds: float, text: str):
+        fail_once()
+        found = only()
+
+        late = replace(found, next_attempt=found.now + timedelta(seconds=seconds))
+
+        assert late.next_text == text
 
     def test_counts_deliveries_and_their_keys(self):
         outbox = Outbox()
