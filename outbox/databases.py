@@ -97,8 +97,9 @@ def for_emit(given: str | None = None) -> str:
         WrittenBesideReceipt: the running handler's receipt is in another one.
     """
     known, receipt = listed(), _receipt_in.get()
-    using = given or receipt or (_only_open(known) if known else alias())
-    if using not in (known or (alias(),)):
+    allowed = known or (alias(),)
+    using = given or receipt or (_only_open(known) if known else allowed[0])
+    if using not in allowed:
         raise UnlistedDatabase(_unlisted(using, known))
     if receipt not in (None, using):
         raise WrittenBesideReceipt(

@@ -11,6 +11,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import connections, transaction
+from django.db.models import CharField, JSONField, PositiveSmallIntegerField
 
 from . import clock, databases, guards, tracing
 from .context import check_correlation, current_cause
@@ -19,7 +20,7 @@ from .deduplication import claim
 from .deliveries.key_locks import LOCKED_KEY, has_key_locks, key_number
 from .events import DomainEvent
 from .ids import uuid7
-from .storable import refuse_unstorable
+from .storable import storable_payload
 from .subscriptions import is_ordered_event
 from .transports.nudge import nudge_of
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .models import DelayedEvent, Event
 
 __all__ = ["NotInTransaction", "aemit", "emit"]
+
+_AS_IT_IS = (CharField, JSONField, PositiveSmallIntegerField)
 
 
 class NotInTransaction(RuntimeError):
@@ -96,12 +99,12 @@ def emit(
         _refuse_other_transactions(using)
     if delay is not None and delay < timedelta(0):
         raise ValueError(f"emit(delay={delay}): the delay must not be negative.")
-    facts = _facts(event, using=using)
+    facts, payload = _facts(event, using=using)
     if dedupe_key is not None and (first := claim(dedupe_key, facts, using=using)):
         return first
     if delay:
         return _insert_delayed(facts, delay, using=using)
-    event_id = _insert(facts, using=using)
+    event_id = _insert(facts, payload, using=using)
     transaction.on_commit(nudge_of(using), using=using, robust=True)
     return event_id
 
@@ -127,10 +130,10 @@ def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UU
 
     Called by `emit()`, by sources, by the correction of an event, and by the test kit.
     """
-    return _insert(_facts(event, using=using, event_id=event_id), using=using)
+    return _insert(*_facts(event, using=using, event_id=event_id), using=using)
 
 
-def _insert(facts: dict[str, Any], *, using: str) -> UUID:
+def _insert(facts: dict[str, Any], payload: str, *, using: str) -> UUID:
     """Insert an event with a cached statement; return its id. Other columns have a default.
 
     The statement of an event for an ordered handler also locks its key.
@@ -142,8 +145,8 @@ def _insert(facts: dict[str, Any], *, using: str) -> UUID:
         is_locked = is_ordered_event(facts["name"]) and has_key_locks(connection)
         statement, fields = _statement(tuple(facts), now, using, is_locked=is_locked)
         values = [
-            field.get_db_prep_save(value, connection)
-            for field, value in zip(fields, facts.values(), strict=True)
+            value if field is None else field.get_db_prep_save(value, connection)
+            for field, value in zip(fields, {**facts, "payload": payload}.values(), strict=True)
         ]
         lock = [key_number(facts["key"])] if is_locked else []
         cursor.execute(statement, values + more_values + lock)
@@ -154,19 +157,23 @@ def _insert(facts: dict[str, Any], *, using: str) -> UUID:
 @cache
 def _statement(
     names: tuple[str, ...], now: str, using: str, *, is_locked: bool
-) -> tuple[str, list[Field[Any, Any]]]:
-    """Return the INSERT statement for these fields and `emitted_at`, and the model's fields."""
+) -> tuple[str, list[Field[Any, Any] | None]]:
+    """Return the INSERT statement for these fields and `emitted_at`, and the model's fields.
+
+    None stands for a field whose value the driver takes as it is: text, JSON text and numbers.
+    """
     connection = connections[using]
     quote = connection.ops.quote_name
     meta = _event_model()._meta
     fields = [cast("Field[Any, Any]", meta.get_field(name)) for name in names]
     columns = ", ".join([*(quote(str(field.column)) for field in fields), quote("emitted_at")])
     into = f"{quote(meta.db_table)} ({columns})"
+    converted = [None if isinstance(field, _AS_IT_IS) else field for field in fields]
     if is_locked:
         values = ", ".join([*(f"%s::{_type(field, connection)}" for field in fields), now])
-        return f"INSERT INTO {into} SELECT {values} FROM {LOCKED_KEY}", fields  # noqa: S608  as below
+        return f"INSERT INTO {into} SELECT {values} FROM {LOCKED_KEY}", converted  # noqa: S608  as below
     values = ", ".join([*["%s"] * len(fields), now])
-    return f"INSERT INTO {into} VALUES ({values})", fields  # noqa: S608  names of our own model
+    return f"INSERT INTO {into} VALUES ({values})", converted  # noqa: S608  names of our own model
 
 
 def _type(field: Field[Any, Any], connection: BaseDatabaseWrapper) -> str:
@@ -191,7 +198,10 @@ def _insert_delayed(facts: dict[str, Any], delay: timedelta, *, using: str) -> U
     return row.id
 
 
-def _facts(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> dict[str, Any]:
+def _facts(
+    event: DomainEvent, *, using: str, event_id: UUID | None = None
+) -> tuple[dict[str, Any], str]:
+    """Return an event's columns, and its payload as JSON text. Refuse what cannot be stored."""
     check_correlation(partial(_first_actor, using=using))
     cause = current_cause()
     facts = {
@@ -207,8 +217,7 @@ def _facts(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> d
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
-    refuse_unstorable(facts, lengths=_lengths())
-    return facts
+    return facts, storable_payload(facts, lengths=_lengths())
 
 
 @cache

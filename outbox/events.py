@@ -173,6 +173,8 @@ class DomainEvent(BaseModel):
         return _fields_of(cls.event_subject)
 
     def _filled(self, template: str) -> str:
+        if not template:
+            return ""
         return template.format(**{name: getattr(self, name) for name in _fields_of(template)})
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

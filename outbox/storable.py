@@ -10,19 +10,25 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
+
 from .receipt import PermanentFailure
 
 #: Levels of lists and objects. The JSON parser of a handler's arguments ends at 200.
 _DEEPEST = 100
 _SHORT = 40
+#: As Django's JSONField encodes.
+_encode = DjangoJSONEncoder().encode
+#: In the encoder's ASCII text: NUL, a surrogate, and numbers that JSON does not have.
+_SIGNS = ("\\u0000", "\\ud", "NaN", "Infinity")
 
 
 class UnstorableValue(PermanentFailure, ValueError):
     """A value of an event cannot be stored. Raised in a handler, it is a permanent failure."""
 
 
-def refuse_unstorable(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -> None:
-    """Refuse the facts of an event that a database cannot store.
+def storable_payload(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -> str:
+    """Return the payload of an event as JSON text; refuse facts that a database cannot store.
 
     Args:
         facts: values by the names of the event's fields: `name`, `key`, `payload`, ...
@@ -35,8 +41,11 @@ def refuse_unstorable(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -
         value = facts.get(field)
         if isinstance(value, str) and len(value) > limit:
             _refuse(facts, field, f"has {len(value)} characters, and {limit} at most can be stored")
-    for path, problem in _problems(facts):
-        _refuse(facts, path.removeprefix("payload."), problem)
+    text = _encode(facts["payload"])
+    if not (_is_plain_json(text) and all(map(_is_plain, facts.values()))):
+        for path, problem in _problems(facts):
+            _refuse(facts, path.removeprefix("payload."), problem)
+    return text
 
 
 def storable_text(text: str) -> str:
@@ -46,6 +55,16 @@ def storable_text(text: str) -> str:
 
 def _refuse(facts: Mapping[str, Any], path: str, problem: str) -> None:
     raise UnstorableValue(f"{facts['name']} cannot be stored: {path} {problem}.")
+
+
+def _is_plain_json(text: str) -> bool:
+    """Return whether JSON text has no sign of a problem: a few searches instead of a walk."""
+    brackets = text.count("{") + text.count("[")
+    return brackets <= _DEEPEST and not any(sign in text for sign in _SIGNS)
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, str) or (value.isascii() and "\x00" not in value)
 
 
 def _problems(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

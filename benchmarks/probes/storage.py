@@ -55,11 +55,10 @@ RECEIPTS = "UPDATE outbox_delivery SET state = 'done', settled_at = now() WHERE 
 def main(events: int) -> None:
     """Measure both in turn: first the events of one, then its deliveries."""
     django.setup()
-    for table in ("outbox_event", "outbox_delivery", "sales_effect"):
-        _execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+    stop_autovacuum()
     steps: dict[str, Callable[[], None]] = {
-        "event, emit()": partial(_emit, events),
-        "delivery, relayed and handled": partial(_run, events),
+        "event, emit()": partial(emit_all, events),
+        "delivery, relayed and handled": partial(run_all, events),
         "event, raw": partial(_emit_raw, events),
         "delivery, raw": partial(_run_raw, events),
     }
@@ -67,22 +66,29 @@ def main(events: int) -> None:
     print_json(in_turn(measures, repeats=3, warm_ups=1))
 
 
+def stop_autovacuum() -> None:
+    """Stop autovacuum of the measured tables: it writes whenever it comes by."""
+    for table in ("outbox_event", "outbox_delivery", "sales_effect"):
+        execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+
+
 def _bytes(step: Callable[[], None], events: int) -> float:
-    before = _execute("SELECT pg_current_wal_insert_lsn()")[0][0]
+    before = execute("SELECT pg_current_wal_insert_lsn()")[0][0]
     step()
-    after = _execute("SELECT pg_current_wal_insert_lsn()")[0][0]
-    written = _execute("SELECT pg_wal_lsn_diff(%s, %s)", after, before)[0][0]
+    after = execute("SELECT pg_current_wal_insert_lsn()")[0][0]
+    written = execute("SELECT pg_wal_lsn_diff(%s, %s)", after, before)[0][0]
     return float(written) / events
 
 
-def _emit(events: int) -> None:
+def emit_all(events: int) -> None:
+    """Emit events, twenty in a transaction."""
     from django.db import transaction
 
     from benchmarks.project.ours.publishing import publish as emit
 
-    for _ in range(0, events, MESSAGE):
+    for done in range(0, events, MESSAGE):
         with transaction.atomic():
-            for _ in range(MESSAGE):
+            for _ in range(min(MESSAGE, events - done)):
                 emit(new_payload())
 
 
@@ -94,10 +100,11 @@ def _emit_raw(events: int) -> None:
         with transaction.atomic():
             for _ in range(MESSAGE):
                 payload = new_payload()
-                _execute(INSERT_EVENT, uuid4(), payload["order_id"], Jsonb(payload), uuid4())
+                execute(INSERT_EVENT, uuid4(), payload["order_id"], Jsonb(payload), uuid4())
 
 
-def _run(events: int) -> None:
+def run_all(events: int) -> None:
+    """Relay and deliver waiting events, until so many deliveries are done."""
     from outbox.relay.passes import relay_pass
     from outbox.transports.base import Message
     from outbox.worker.delivery import deliver
@@ -113,7 +120,7 @@ def _run(events: int) -> None:
 
 def _run_raw(events: int) -> None:
     for _ in range(0, events, PASS):
-        ids = [row[0] for row in _execute(FAN_OUT, PASS)]
+        ids = [row[0] for row in execute(FAN_OUT, PASS)]
         for start in range(0, len(ids), MESSAGE):
             _deliver_raw(ids[start : start + MESSAGE])
 
@@ -121,13 +128,14 @@ def _run_raw(events: int) -> None:
 def _deliver_raw(ids: list[int]) -> None:
     from django.db import transaction
 
-    _execute(START, ids)
+    execute(START, ids)
     with transaction.atomic():
-        _execute(EFFECTS, ids)
-        _execute(RECEIPTS, ids)
+        execute(EFFECTS, ids)
+        execute(RECEIPTS, ids)
 
 
-def _execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement; return its rows."""
     from django.db import connection
 
     with connection.cursor() as cursor:

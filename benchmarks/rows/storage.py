@@ -19,9 +19,9 @@ def measure(ground: Ground, quick: bool) -> Result:
     return Result(
         [*figures, *(Figure(f"stored: {table}", [size], "bytes a row") for table, size in sizes)],
         [
-            Ratio("wal of an event", event, at_most=1.5),
-            Ratio("wal of a delivery", delivery, at_most=1.5),
-            Ratio("wal_vs_raw", max(event, delivery), at_most=1.5),
+            Ratio("wal of an event", event, at_most=1.1),
+            Ratio("wal of a delivery", delivery, at_most=1.1),
+            Ratio("wal_vs_raw", max(event, delivery), at_most=1.1),
         ],
         ["A delivery: all that relay and worker write, the row of its effect included."],
     )
@@ -37,6 +37,6 @@ ORDER BY t.relname DESC
 ROW = Row(
     "storage",
     "bytes of write-ahead log per event and per delivery",
-    "within 1.5 of a raw loop that makes the same row transitions",
+    "within 1.1 of a raw loop that makes the same row transitions",
     measure,
 )

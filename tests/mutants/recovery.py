@@ -650,11 +650,24 @@ LEAKS = [
         name="storable-values",
         without="an event is stored with what PostgreSQL would refuse",
         edits=(
-            Edit("outbox/emission.py", "    refuse_unstorable(facts, lengths=_lengths())\n", ""),
+            Edit(
+                "outbox/emission.py",
+                "storable_payload(facts, lengths=_lengths())",
+                "storable_payload(facts, lengths={})",
+            ),
         ),
         noticed_by=(
             f"{OUTBOX}test_emission.py::TestAValueThatNoDatabaseStores"
             "::test_includes_a_key_that_is_too_long",
+        ),
+    ),
+    Mutant(
+        name="signs-of-unstorable-values",
+        without="the quick search of an event's JSON text finds NUL",
+        edits=(Edit("outbox/storable.py", '_SIGNS = ("\\\\u0000", ', "_SIGNS = ("),),
+        noticed_by=(
+            f"{OUTBOX}test_emission.py::TestAValueThatNoDatabaseStores"
+            "::test_is_refused_with_its_name",
         ),
     ),
     Mutant(

@@ -170,6 +170,24 @@ class TestAValueThatNoDatabaseStores:
         assert not Event.objects.exists()
 
     @pytest.mark.django_db
+    def test_includes_lists_in_more_than_a_hundred_lists(self):
+        note: Any = []
+        for _ in range(101):
+            note = [note]
+
+        with transaction.atomic(), pytest.raises(UnstorableValue, match="more than 100 levels"):
+            emit(Noted(parcel_id="1", note=note))
+
+    @pytest.mark.django_db
+    def test_is_no_text_that_only_contains_the_sign_of_one(self):
+        note = ["NaN", "-Infinity", "\\u0000", "\\ud800", [[n] for n in range(200)]]
+
+        with transaction.atomic():
+            emit(Noted(parcel_id="1", note=note))
+
+        assert Event.objects.get().payload["note"] == note
+
+    @pytest.mark.django_db
     def test_includes_a_key_that_is_too_long(self):
         with (
             transaction.atomic(),
