@@ -81,6 +81,7 @@ def record_of(event: Event, payload: Mapping[str, Any]) -> EventRecord:
         actor=event.actor,
         traceparent=event.traceparent,
         tracestate=event.tracestate,
+        tenant=event.tenant,
     )
 
 
@@ -92,6 +93,7 @@ def cause(handler: Handler, delivery: Delivery) -> Cause:
         causation_id=event.id,
         emitted_by=handler.name,
         actor=event.actor,
+        tenant=event.tenant or "",
     )
 
 
