@@ -201,7 +201,7 @@ class TestTheTenantOfAnEvent:
         emit_in("acme")
         run_all()
         operations.replay(
-            operations.Choice(ids=[Delivery.objects.get().pk]), by="ann", reason="again"
+            operations.Choice(ids=(Delivery.objects.get().pk,)), by="ann", reason="again"
         )
         run_all()
 
@@ -267,7 +267,7 @@ class TestAHookThat:
         def see_all(deliveries: Sequence[BulkDelivery]) -> None:
             called.append("called")
 
-        takes = {"atomic": see_receipt, "bulk": see_all}
+        takes: dict[str, Any] = {"atomic": see_receipt, "bulk": see_all}
         function = next((takes[one] for one in policy if one in takes), see)
         subscribe("tests.Moved", name="tests.see", **policy)(function)
         Outbox()
