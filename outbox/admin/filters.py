@@ -57,9 +57,10 @@ class TenantFilter(SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Offer the first tenants, and the chosen one."""
-        chosen = {self.value()} - {None, ""}
-        found = known(using=databases.alias()) if is_on() else []
-        return [(name, name) for name in sorted({*found, *chosen})]
+        found = set(known(using=databases.alias())) if is_on() else set()
+        if chosen := self.value():
+            found.add(chosen)
+        return [(name, name) for name in sorted(found)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep those of the chosen one."""

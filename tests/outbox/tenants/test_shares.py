@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -37,7 +38,7 @@ def emit_in(tenant: str | None, number: int) -> None:
             emit(Moved(box=uuid4().hex))
 
 
-def subscribe_see(**policy: int | None) -> None:
+def subscribe_see(**policy: Any) -> None:
     @subscribe("tests.Moved", name="tests.see", batch=1, **policy)
     def see() -> None: ...
 
@@ -91,7 +92,7 @@ class TestABacklogOfOneTenant:
 
 
 class TestTheShareWindow:
-    def of(self, **policy: int) -> int | None:
+    def of(self, **policy: Any) -> int | None:
         @subscribe("tests.Moved", name="tests.see", **policy)
         def see() -> None: ...
 

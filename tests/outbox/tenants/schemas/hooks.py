@@ -10,9 +10,9 @@ from django_tenants.utils import get_public_schema_name, schema_context
 
 
 def capture() -> str:
-    # The connection is a thread's own. The stubs do not know the backend.
-    return str(connection.schema_name)  # type: ignore[attr-defined]
+    return str(connection.schema_name)
 
 
 def restore(tenant: str | None) -> AbstractContextManager[Any]:
-    return schema_context(tenant or get_public_schema_name())
+    made: AbstractContextManager[Any] = schema_context(tenant or get_public_schema_name())
+    return made

@@ -33,7 +33,7 @@ def main() -> None:
                 emit(NoteWritten(number=number, text=f"{schema} {number}"))
     Event.objects.update(share=None)  # so that a message has deliveries of both customers
     sessions = _run_all()
-    found: dict[str, Any] = {"sessions": len(sessions), "schema_afterwards": connection.schema_name}  # type: ignore[attr-defined]
+    found: dict[str, Any] = {"sessions": len(sessions), "schema_afterwards": connection.schema_name}
     for schema in ("acme", "bolt"):
         with schema_context(schema):
             found[schema] = sorted(Note.objects.values_list("text", "path"))
