@@ -2,7 +2,7 @@
 
 A tenant is a text, such as the name of a schema. Two functions of the project know what it means:
 
-    OUTBOX = {"TENANT": {"CAPTURE": "shop.tenants.current", "RESTORE": "shop.tenants.restored"}}
+    OUTBOX = {"TENANT": {"CAPTURE": "sites.tenants.current", "RESTORE": "sites.tenants.restored"}}
 
 `CAPTURE` returns the tenant of the running code. `RESTORE` returns a context manager that makes a
 tenant the current one: it sets a schema, a variable of the database session or a context variable.
@@ -147,7 +147,7 @@ def _function(key: str) -> tuple[str, Callable[..., Any]]:
     if not path or not isinstance(path, str):
         raise ImproperlyConfigured(
             f'OUTBOX["TENANT"] needs {key}. Set it to the dotted path of a function, such as '
-            '"shop.tenants.current".'
+            '"sites.tenants.current".'
         )
     try:
         function = import_string(path)

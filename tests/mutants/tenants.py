@@ -101,8 +101,10 @@ TENANTS = [
                 "    return False and isinstance(sql, str)",
             ),
         ),
-        noticed_by=(f"{TESTS}test_schemas.py::TestDjangoTenants::test_needs_no_new_connection",),
-        database=POSTGRESQL,
+        noticed_by=(
+            "tests/outbox/worker/test_session_sql.py::TestTheSchemaOfDjangoTenants"
+            "::test_is_set_by_the_backend_for_each_cursor",
+        ),
     ),
     Mutant(
         name="suppressed-by-restore",

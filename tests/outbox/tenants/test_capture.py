@@ -130,7 +130,7 @@ class TestTheCheck:
     @pytest.mark.parametrize(
         ("given", "problem"),
         [
-            ("shop.tenants", r"invalid value 'shop.tenants'. Set it to a dictionary"),
+            ("sites.tenants", r"invalid value 'sites.tenants'. Set it to a dictionary"),
             ({"CAPTURE": hooks.NAMES["CAPTURE"]}, r"needs RESTORE. Set it to the dotted path"),
             ({**hooks.NAMES, "RESTORE": 7}, r"needs RESTORE. Set it to the dotted path"),
             ({**hooks.NAMES, "CAPTURE": "nowhere.current"}, r"cannot be imported: No module"),
