@@ -126,16 +126,24 @@ def require_valid() -> None:
             f'OUTBOX["TENANT"] has the invalid value {given!r}. Set it to a dictionary with '
             "CAPTURE and RESTORE, each the dotted path of a function, or remove it."
         )
+    _refuse_unknown_keys(given)
+    _function("CAPTURE")
+    _function("RESTORE")
+    _refuse_bad_window(given.get("SHARE_WINDOW", SHARE_WINDOW))
+
+
+def _refuse_unknown_keys(given: Mapping[str, Any]) -> None:
     for key in given:
         if key not in _KEYS:
             raise ImproperlyConfigured(
                 f'OUTBOX["TENANT"] has no key {key}. The keys are {", ".join(_KEYS)}.'
             )
-    _function("CAPTURE")
-    _function("RESTORE")
-    if not _is_window(given.get("SHARE_WINDOW", SHARE_WINDOW)):
+
+
+def _refuse_bad_window(window: object) -> None:
+    if not _is_window(window):
         raise ImproperlyConfigured(
-            f'OUTBOX["TENANT"]["SHARE_WINDOW"] has the invalid value {given["SHARE_WINDOW"]!r}. '
+            f'OUTBOX["TENANT"]["SHARE_WINDOW"] has the invalid value {window!r}. '
             "Set it to a whole number above zero, or to None for no limit."
         )
 
