@@ -97,7 +97,7 @@ def log(handler: Handler, delivery: Delivery, result: Result) -> None:
             "outcome": result.outcome,
             "state": result.state,
             "seconds": round(result.seconds, 6),
-            **({"tenant": event.tenant} if event.tenant else {}),
+            "tenant": event.tenant or "",
         },
     )
 
