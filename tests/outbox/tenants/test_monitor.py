@@ -37,7 +37,7 @@ def moved(tenants: None) -> None:
     def see() -> None: ...
 
     Outbox()
-    for tenant, box in (("acme", "a1"), ("bolt", "b1"), (None, "n1")):
+    for tenant, box in (("acme", "box-of-a"), ("bolt", "box-of-b"), (None, "box-of-n")):
         with hooks.restore(tenant), transaction.atomic():
             emit(Moved(box=box))
     run_pass()
@@ -48,11 +48,11 @@ class TestTheLists:
     def test_can_be_filtered_by_tenant(self, url: str, moved: None, admin_client: Client):
         whole, filtered = text_of(admin_client, url), text_of(admin_client, f"{url}?tenant=bolt")
 
-        assert all(box in whole for box in ("a1", "b1", "n1"))
+        assert all(box in whole for box in ("box-of-a", "box-of-b", "box-of-n"))
         assert "?tenant=acme" in whole
-        assert "b1" in filtered
-        assert "a1" not in filtered
-        assert "n1" not in filtered
+        assert "box-of-b" in filtered
+        assert "box-of-a" not in filtered
+        assert "box-of-n" not in filtered
 
     @pytest.mark.parametrize("url", [EVENTS, DELIVERIES])
     def test_offer_no_filter_without_tenants(self, url: str, admin_client: Client):
@@ -76,7 +76,7 @@ class TestThePages:
 
     def test_of_a_delayed_event_names_the_tenant(self, tenants: None, admin_client: Client):
         with hooks.restore("acme"), transaction.atomic():
-            pk = emit(Moved(box="a1"), delay=timedelta(days=1))
+            pk = emit(Moved(box="box-of-a"), delay=timedelta(days=1))
 
         assert "acme" in text_of(
             admin_client, EVENTS.replace("/event/", "/delayedevent/") + f"{pk}/change/"
@@ -111,11 +111,11 @@ class TestTheSearch:
 
 class TestWhy:
     def test_names_the_tenant_of_an_event(self, moved: None):
-        assert "tests.Moved a1, tenant acme" in outbox_command("why", "a1")
-        assert "tenant" not in outbox_command("why", "n1")
+        assert "tests.Moved box-of-a, tenant acme" in outbox_command("why", "box-of-a")
+        assert "tenant" not in outbox_command("why", "box-of-n")
 
     def test_explains_the_owed_events_of_a_tenant(self, moved: None):
         text = outbox_command("why", "acme")
 
-        assert "tests.Moved a1" in text
-        assert "b1" not in text
+        assert "tests.Moved box-of-a" in text
+        assert "box-of-b" not in text
