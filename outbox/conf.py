@@ -44,6 +44,8 @@ class Conf:
     """Aliases of the databases with an outbox each, the default one first. Empty: the router's."""
     READ_FROM: str | Mapping[str, str] = ""
     """Alias of a replica that the monitor's pages read; or a replica for each database."""
+    TENANT: Mapping[str, Any] = field(default_factory=dict)
+    """Functions that capture and restore the tenant: see `docs/how-to/serve-tenants.md`."""
     NUDGE: bool = True
     """Nudge the relay after each commit. Off: it polls every POLL_SECONDS."""
     GUARDS: bool | None = None

@@ -28,12 +28,15 @@ class Cause:
         causation_id: the event whose handler is running, or None.
         emitted_by: that handler's pinned name, or "".
         actor: the user or job at the start: "user:7", the name of a job, or "".
+        tenant: the tenant of the event whose handler is running, for logs, or "". `emit` asks
+            `OUTBOX["TENANT"]` instead.
     """
 
     correlation_id: UUID = field(default_factory=uuid7)
     causation_id: UUID | None = None
     emitted_by: str = ""
     actor: str = ""
+    tenant: str = ""
 
 
 @dataclass
@@ -107,6 +110,12 @@ def running_handler() -> str:
     return cause.emitted_by if isinstance(cause, Cause) else ""
 
 
+def _tenant() -> str:
+    """Return the tenant of the handler that is running, or ""."""
+    cause = _current.get()
+    return cause.tenant if isinstance(cause, Cause) else ""
+
+
 @contextmanager
 def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
     """Set the cause of all events emitted within the block."""
@@ -133,8 +142,9 @@ def acting_as(actor: str) -> Iterator[None]:
 class CorrelationFilter(logging.Filter):
     """Add `correlation_id` and `handler` to log records: those of the running code, or "".
 
-    Within a trace it adds `trace_id`, too. It does not replace attributes that a record has.
-    Use it in a log handler's `filters` in Django's LOGGING.
+    Within a trace it adds `trace_id`, and while the event of a tenant is handled `tenant`. It does
+    not replace attributes that a record has. Use it in a log handler's `filters` in Django's
+    LOGGING.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -145,6 +155,8 @@ class CorrelationFilter(logging.Filter):
         }
         if found := trace_id():
             known["trace_id"] = found
+        if of := _tenant():
+            known["tenant"] = of
         for name, value in known.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import connections, transaction
 from django.db.models import CharField, JSONField, PositiveSmallIntegerField
 
-from . import clock, databases, guards, tracing
+from . import clock, databases, guards, tenants, tracing
 from .context import check_correlation, current_cause
 from .databases import is_in_coroutine, is_open, is_open_in_view, open_aliases
 from .deduplication import claim
@@ -125,12 +125,18 @@ async def aemit(
     return await sync_to_async(emit)(event, delay=delay, dedupe_key=dedupe_key, using=using)
 
 
-def store(event: DomainEvent, *, using: str, event_id: UUID | None = None) -> UUID:
+def store(
+    event: DomainEvent,
+    *,
+    using: str,
+    event_id: UUID | None = None,
+    tenant: str | None = tenants.CAPTURED,
+) -> UUID:
     """Insert the event's row. The caller has checked that a transaction is open.
 
-    Called by `emit()`, by sources, by the correction of an event, and by the test kit.
+    Called by sources, reports of settlements, the correction of an event, and the test kit.
     """
-    return _insert(*_facts(event, using=using, event_id=event_id), using=using)
+    return _insert(*_facts(event, using=using, event_id=event_id, tenant=tenant), using=using)
 
 
 def _insert(facts: dict[str, Any], payload: str, *, using: str) -> UUID:
@@ -199,7 +205,11 @@ def _insert_delayed(facts: dict[str, Any], delay: timedelta, *, using: str) -> U
 
 
 def _facts(
-    event: DomainEvent, *, using: str, event_id: UUID | None = None
+    event: DomainEvent,
+    *,
+    using: str,
+    event_id: UUID | None = None,
+    tenant: str | None = tenants.CAPTURED,
 ) -> tuple[dict[str, Any], str]:
     """Return an event's columns, and its payload as JSON text. Refuse what cannot be stored."""
     check_correlation(partial(_first_actor, using=using))
@@ -217,6 +227,9 @@ def _facts(
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
+    if tenants.is_on():  # otherwise the INSERT has no such column
+        facts["tenant"] = tenants.capture() if tenant == tenants.CAPTURED else tenant
+        facts["share"] = facts["share"] or facts["tenant"]
     return facts, storable_payload(facts, lengths=_lengths())
 
 

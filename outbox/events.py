@@ -50,6 +50,7 @@ class EventRecord:
         actor: who caused it.
         traceparent: W3C trace context of the emitter, or "".
         tracestate: W3C trace state of the emitter, or "".
+        tenant: the tenant that `OUTBOX["TENANT"]` has captured, or None.
     """
 
     id: UUID
@@ -63,6 +64,7 @@ class EventRecord:
     actor: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    tenant: str | None = None
 
     @property
     def app_label(self) -> str:

@@ -12,6 +12,7 @@ from asgiref.sync import iscoroutinefunction
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from . import tenants
 from .conf import conf
 from .events import (
     FACTS,
@@ -205,8 +206,8 @@ def subscribe(
         window: most deliveries in flight (default `OUTBOX["WINDOW"]`). More than 500 only while a
             backlog waits and the handler is quick.
         share_window: most deliveries in flight of one share, which an event's class names with
-            `share=`. None: only the window limits them. Due deliveries of one share do not delay
-            the others.
+            `share=`. Due deliveries of one share do not delay the others. Default: that of
+            `OUTBOX["TENANT"]`; without tenants only the window limits them.
         lease: seconds after which a sent delivery is presumed lost (default
             `OUTBOX["LEASE_SECONDS"]`).
         attempts: attempts before the delivery is dead (default `OUTBOX["ATTEMPTS"]`). None: no
@@ -273,7 +274,7 @@ def subscribe(
             queue=queue or app_label(function.__module__),
             batch=(defaults.BATCH if is_atomic or bulk else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
-            share_window=share_window,
+            share_window=_share_window(function, names) if share_window is None else share_window,
             lease=leased,
             attempts=defaults.ATTEMPTS if attempts == "default" else attempts,
             backoff_base=defaults.BACKOFF_BASE if backoff_base is None else backoff_base,
@@ -293,6 +294,15 @@ def subscribe(
         return function
 
     return register
+
+
+def _share_window(function: Callable[..., object], names: Iterable[str]) -> int | None:
+    """Return the share window of a handler that declares none: tenants have one.
+
+    Tasks have none, since they are sent by priority.
+    """
+    are_own = any(name.startswith("outbox.") for name in names)
+    return None if are_own or tenants.is_of_all(function) else tenants.share_window()
 
 
 def find(name: str) -> Handler | None:

@@ -57,6 +57,14 @@ def may(request: HttpRequest, action: str) -> bool:
     return request.user.has_perm(PERMISSIONS[action])
 
 
+def with_tenant(fieldsets: Any, tenant: str | None, *, field: str = "tenant_shown") -> Any:
+    """Return a page's groups of fields; with a tenant, its field is the last of the first group."""
+    if not tenant:
+        return fieldsets
+    (title, first), *others = fieldsets
+    return [(title, {**first, "fields": [*first["fields"], field]}), *others]
+
+
 def acting_user(request: HttpRequest) -> str:
     """Return the user's name in events and operations: "user:7"."""
     return f"user:{request.user.pk}"

@@ -32,11 +32,11 @@ from outbox.templatetags.outbox_display import (
 
 from . import filters
 from .actions import possible_actions, run_action
-from .base import ReadOnlyAdmin, as_uuid, may
+from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .corrections import correct_view
 from .dead_letters import bulk_action_view, dead_letters_view
 from .keyset import KeysetChangeList
-from .links import event_url, short_key, timeline_url
+from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 
 #: Maximum of failed attempts on the page of a delivery, the newest.
@@ -72,7 +72,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """All deliveries. Search is exact: a number, a key or an event id."""
 
     list_display = ["number", "handler", "state_shown", "about", "note_shown", "due"]
-    list_filter = [filters.DeliveryStateFilter, filters.DueFilter, filters.HandlerFilter]
+    list_filter = [
+        filters.DeliveryStateFilter,
+        filters.DueFilter,
+        filters.TenantFilter,
+        filters.HandlerFilter,
+    ]
     list_per_page = 50
     ordering = ["-id"]
     search_fields = ["id", "event__key", "event__id"]
@@ -118,6 +123,10 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Return the list that pages by key."""
         return KeysetChangeList
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add the tenant of an event that has one."""
+        return with_tenant(super().get_fieldsets(request, obj), obj and obj.event.tenant)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Defer the payloads."""
         rows = super().get_queryset(request).select_related("event", "subscription")
@@ -154,6 +163,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def about(self, delivery: Delivery) -> str:
         """Link the event and the timeline of its key, shortened."""
         return format_html("{}<br>{}", self.event_shown(delivery), short_key(delivery.event.key))
+
+    @admin.display(description=gettext_lazy("tenant"))
+    def tenant_shown(self, delivery: Delivery) -> str:
+        """Link the events of the tenant."""
+        tenant = delivery.event.tenant
+        return link(events_url(tenant=tenant), tenant) if tenant else NOTHING
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, delivery: Delivery) -> int:

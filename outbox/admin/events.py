@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import conditional_page, require_POST
 
-from outbox import events, tracing
+from outbox import events, tenants, tracing
 from outbox.conf import conf
 from outbox.contracts.upcasting import NotUpcast, current_payload
 from outbox.models import DelayedEvent, Delivery, Event
@@ -28,7 +28,7 @@ from outbox.privacy.sensitive import masked, masked_text
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, timestamp
 
 from . import filters
-from .base import ReadOnlyAdmin, as_uuid, may
+from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .deliveries import explained, unexplained
 from .event_list import EventChangeList
 from .json_object import payload_text
@@ -69,6 +69,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_filter = [
         filters.EventStateFilter,
         filters.TimeFilter,
+        filters.TenantFilter,
         filters.AppFilter,
         filters.NameFilter,
     ]
@@ -108,6 +109,15 @@ class EventAdmin(ReadOnlyAdmin):
             {"fields": ["id", "seq", "fanned_out", "trace"], "classes": ["collapse"]},
         ),
     ]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Add the tenant if events have tenants."""
+        shown = [*super().get_list_display(request)]
+        return [*shown, "tenant_shown"] if tenants.is_on() else shown
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add the tenant of an event that has one."""
+        return with_tenant(super().get_fieldsets(request, obj), obj and obj.tenant)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that pages by key and counts deliveries."""
@@ -194,6 +204,11 @@ class EventAdmin(ReadOnlyAdmin):
         seq = Event.objects.filter(id=event.corrects).values_list("seq", flat=True).first()
         return link(event_url(seq) if seq else "", event.corrects)
 
+    @admin.display(description=gettext_lazy("tenant"))
+    def tenant_shown(self, event: Event) -> str:
+        """Link the events of the tenant."""
+        return link(events_url(tenant=event.tenant), event.tenant) if event.tenant else NOTHING
+
     @admin.display(description=gettext_lazy("trace"))
     def trace(self, event: Event) -> str:
         """Show the trace id, as a link if `TRACE_URL` is set."""
@@ -266,6 +281,10 @@ class DelayedEventAdmin(ReadOnlyAdmin):
         (None, {"fields": ["name", "key_short", "due", "stored", "actor_shown", "emitted_by"]}),
         (gettext_lazy("Record"), {"fields": ["id", "version", "correlation_id", "causation_id"]}),
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Add the tenant of an event that has one."""
+        return with_tenant(super().get_fieldsets(request, obj), obj and obj.tenant, field="tenant")
 
     @admin.display(description=gettext_lazy("due at"), ordering="due_at")
     def due(self, row: DelayedEvent) -> str:

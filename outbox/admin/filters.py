@@ -11,8 +11,10 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from outbox import clock, events
+from outbox import clock, databases, events
 from outbox.models import Delivery, Event, Subscription
+from outbox.monitor.tenants import known
+from outbox.tenants import is_on
 
 from .event_list import first_since
 
@@ -45,6 +47,28 @@ class NameFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
         """Keep the chosen one."""
         return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+class TenantFilter(SimpleListFilter):
+    """Events of one tenant, or deliveries of these; not offered without tenants."""
+
+    title = _("tenant")
+    parameter_name = "tenant"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer the first tenants, and the chosen one."""
+        found = set(known(using=databases.alias())) if is_on() else set()
+        if chosen := self.value():
+            found.add(chosen)
+        return [(name, name) for name in sorted(found)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep those of the chosen one."""
+        if not self.value():
+            return queryset
+        if queryset.model is Event:
+            return queryset.filter(tenant=self.value())
+        return queryset.filter(event__in=Event.objects.filter(tenant=self.value()).values("seq"))
 
 
 class AppFilter(SimpleListFilter):

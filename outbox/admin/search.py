@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from outbox.monitor.search import LONGEST, MOST, Found, cleaned, find, searched
 
 from .base import ReadOnlyAdmin, may
-from .links import delivery_url, event_url, timeline_url
+from .links import delivery_url, event_url, events_url, timeline_url
 from .pages import show
 
 
@@ -72,6 +72,8 @@ def _hits_of_events(found: Found, keys: set[str]) -> Iterator[Hit]:
         yield Hit(_("timeline of a key"), key, timeline_url(key))
     for event in found.events:
         yield Hit(_("event"), event.name, event_url(event.seq))
+    if found.tenant:
+        yield Hit(_("events of a tenant"), found.tenant, events_url(tenant=found.tenant))
     if found.correlation:
         yield Hit(
             _("timeline of a correlation id"),

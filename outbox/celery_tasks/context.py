@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
+from outbox import tenants
 from outbox.context import Cause, caused_by
 from outbox.events import EventRecord
 
-_CORRELATION, _CAUSATION, _ACTOR = (
+_CORRELATION, _CAUSATION, _ACTOR, _TENANT = (
     "outbox_correlation_id",
     "outbox_causation_id",
     "outbox_actor",
+    "outbox_tenant",
 )
 
 
@@ -21,6 +25,7 @@ def headers_of(event: EventRecord) -> dict[str, str]:
         _CORRELATION: str(event.correlation_id),
         _CAUSATION: str(event.id),
         _ACTOR: event.actor,
+        _TENANT: event.tenant or "",
         "traceparent": event.traceparent,
         "tracestate": event.tracestate,
     }
@@ -43,12 +48,21 @@ def end(*, task: Any = None, **_kwargs: Any) -> None:
         block.__exit__(None, None, None)
 
 
+def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]:
+    """Restore the tenant of a stored call while its task runs; do nothing in other calls."""
+    sent = headers or {}
+    if _CAUSATION not in sent:  # a direct call, or one that was sent without the outbox
+        return nullcontext()
+    return tenants.restored(str(sent.get(_TENANT, "")) or None)
+
+
 def _cause(headers: dict[str, Any]) -> Cause | None:
     try:
         return Cause(
             correlation_id=UUID(headers[_CORRELATION]),
             causation_id=UUID(headers[_CAUSATION]),
             actor=str(headers.get(_ACTOR, "")),
+            tenant=str(headers.get(_TENANT, "")),
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         return None  # it was sent without the outbox

@@ -15,7 +15,7 @@ from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool, producers
 
-from outbox import subscriptions, tracing
+from outbox import subscriptions, tenants, tracing
 from outbox.events import EventRecord
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
@@ -53,6 +53,7 @@ def subscribe_sender() -> None:
         )(send_tasks)
 
 
+@tenants.of_all_tenants
 def send_tasks(deliveries: Sequence[BulkDelivery]) -> None:
     """Send a task for each delivery. A queue that is refused fails only its own deliveries.
 

@@ -25,6 +25,7 @@ from outbox.databases import is_open
 from outbox.deliveries.subscribed import has_subscription
 from outbox.emission import emit
 
+from .context import tenant_of
 from .options import refuse_large, stored_arguments, stored_options
 
 if TYPE_CHECKING:
@@ -58,6 +59,15 @@ class OutboxTask(_Task):
 
     #: The guards allow calls of such a task in a transaction.
     stores_calls: ClassVar[bool] = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task, within the tenant of its stored call."""
+        request: Any = self.request
+        if request.called_directly or request._protected:  # a call by other code, or by its own
+            return super().__call__(*args, **kwargs)
+        request._protected = 1
+        with tenant_of(request.headers):
+            return self.run(*args, **kwargs)
 
     def apply_async(
         self,

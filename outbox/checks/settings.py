@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from outbox import events
+from outbox import events, tenants
 from outbox.alerts import configuration as alerts
 from outbox.conf import Conf
 from outbox.formatting import did_you_mean
@@ -50,7 +50,7 @@ _PROPER_TEXT = {
 }
 
 _CHECKED_ELSEWHERE = (
-    *("ALERTS", "DATABASES", "LOOKUPS", "READ_FROM", "SINKS", "SOURCES", "TRANSPORTS"),
+    *("ALERTS", "DATABASES", "LOOKUPS", "READ_FROM", "SINKS", "SOURCES", "TENANT", "TRANSPORTS"),
 )
 
 #: Setting, the module that it needs, and the package to install.
@@ -66,6 +66,7 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_settings()
     yield from _wrong_entries(sinks.configured)
     yield from _wrong_entries(alerts.configured)
+    yield from _wrong_entries(tenants.require_valid)
     yield from _wrong_transports()
     yield from _wrong_lookups()
     yield from _unknown_events()

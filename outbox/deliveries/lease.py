@@ -44,6 +44,7 @@ EVENT = Columns(
         "correlation_id",
         "causation_id",
         "actor",
+        "tenant",
         "traceparent",
         "tracestate",
         "fanned_out_at",

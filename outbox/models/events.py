@@ -37,6 +37,13 @@ class Event(Row):
         blank=True,
         help_text=_("The person whose data the payload contains."),
     )
+    tenant = models.CharField(  # noqa: DJ001  as above
+        _("tenant"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_('The tenant that OUTBOX["TENANT"] restores around handlers of the event.'),
+    )
     share = models.CharField(  # noqa: DJ001  as above
         _("share"),
         max_length=100,
@@ -130,6 +137,12 @@ class Event(Row):
                 condition=Q(subject__isnull=False),
                 name="outbox_event_subject",
             ),
+            # Empty without tenants.
+            models.Index(
+                fields=["tenant", "seq"],
+                condition=Q(tenant__isnull=False),
+                name="outbox_event_tenant",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -152,6 +165,7 @@ class DelayedEvent(Row):
     key = models.CharField(_("key"), max_length=100)
     subject = models.CharField(_("subject"), max_length=100, null=True, blank=True)  # noqa: DJ001
     share = models.CharField(_("share"), max_length=100, null=True, blank=True)  # noqa: DJ001
+    tenant = models.CharField(_("tenant"), max_length=100, null=True, blank=True)  # noqa: DJ001
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
     stored_at = models.DateTimeField(_("stored at"))
     correlation_id = models.UUIDField(_("correlation id"))

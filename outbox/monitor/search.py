@@ -17,9 +17,11 @@ from django.db.models import Model, QuerySet
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from outbox import databases
+from outbox import databases, tenants
 from outbox.conf import conf
 from outbox.models import DelayedEvent, Delivery, Event
+
+from .tenants import has_events
 
 #: Maximum of rows of each kind.
 MOST = 50
@@ -42,6 +44,7 @@ class Found:
         delayed: delayed events with this id.
         deliveries: deliveries with this id.
         correlation: the term, if it is a correlation id.
+        tenant: the term, if it is a tenant that has events.
     """
 
     rows: list[Model] = field(default_factory=list)
@@ -50,12 +53,13 @@ class Found:
     delayed: list[DelayedEvent] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     correlation: UUID | None = None
+    tenant: str = ""
 
 
 def find(term: str, *, using: str | None = None) -> Found:
     """Return all that a term matches exactly, at most `MOST` of each kind.
 
-    Cost: at most eight queries by an index, and those of the lookups.
+    Cost: at most nine queries by an index, and those of the lookups.
     """
     using = using or databases.alias()
     term = cleaned(term)
@@ -71,6 +75,7 @@ def find(term: str, *, using: str | None = None) -> Found:
         delayed=list(delayed.filter(id=uuid)) if uuid else [],
         deliveries=_deliveries(term, using=using),
         correlation=uuid if uuid and events.filter(correlation_id=uuid).exists() else None,
+        tenant=term if tenants.is_on() and has_events(term, using=using) else "",
     )
 
 
@@ -88,6 +93,7 @@ def searched() -> list[str]:
         _("delivery id"),
         _("correlation id"),
         _("trace id"),
+        *([_("tenant")] if tenants.is_on() else []),
     ]
 
 

@@ -176,7 +176,7 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
     )
     try:
         with caused_by(cause):
-            event_id = emission.store(fact, using=using)
+            event_id = emission.store(fact, using=using, tenant=old.tenant)
     except UnstorableValue as error:
         raise CannotCorrect(str(error)) from None
     event = Event.objects.using(using).get(id=event_id)

@@ -31,6 +31,7 @@ _FACTS = (
     "causation_id",
     "emitted_by",
     "actor",
+    "tenant",
 )
 
 

@@ -189,9 +189,10 @@ def _check_later(rows: Sequence[SettlementReport], *, now: datetime, using: str)
 def _emit(rows: Sequence[SettlementReport], *, using: str) -> None:
     lock_keys({row.reported_id for row in rows}, connection=connections[using])
     events = Event.objects.using(using).filter(id__in=[row.event for row in rows if row.event])
-    correlations = dict(events.values_list("id", "correlation_id"))
+    values = events.values_list("id", "correlation_id", "tenant")
+    found = {id: (correlation, tenant) for id, correlation, tenant in values}
     for row in rows:
-        known = correlations.get(row.event) if row.event else None
+        known, tenant = found.get(row.event, (None, None)) if row.event else (None, None)
         cause = Cause(
             correlation_id=known or uuid7(),
             causation_id=row.event if known else None,
@@ -199,7 +200,7 @@ def _emit(rows: Sequence[SettlementReport], *, using: str) -> None:
         )
         with caused_by(cause):
             fact = Settled(event=row.reported_id, consumer=row.consumer)
-            emission.store(fact, using=using)
+            emission.store(fact, using=using, tenant=tenant)
 
 
 def _mark(rows: Sequence[SettlementReport], *, now: datetime, using: str) -> None:

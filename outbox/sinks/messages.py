@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from django.utils.module_loading import import_string
 
+from outbox import tenants
 from outbox.conf import Conf, conf
 from outbox.contracts import cloudevents
 from outbox.events import EventRecord
@@ -145,7 +146,8 @@ def _parts(
         if config.format == CLOUDEVENTS:
             return _as_cloudevent(config, event, sink=sink, settings=settings, replays=replays)
         mapper: Mapper = as_debezium if config.format == DEBEZIUM else import_string(config.format)
-        parts = mapper(event, topic=topic_of(config, event, sink=sink))
+        with tenants.restored(event.tenant):
+            parts = mapper(event, topic=topic_of(config, event, sink=sink))
     except cloudevents.InvalidCloudEvent as error:
         raise PermanentFailure(str(error)) from error
     _refuse_other_parts(config, parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from outbox import subscriptions
+from outbox import subscriptions, tenants
 from outbox.conf import conf
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
@@ -53,6 +53,7 @@ def register_sinks() -> None:
 def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
     lock = threading.Lock()  # a sink has one caller at a time
 
+    @tenants.of_all_tenants
     def publish_events(deliveries: Sequence[BulkDelivery]) -> None:
         limit = Deadline(config.lease * _END)
         # Threads cannot be interrupted, so the wait must end before the lease.

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from django.db import connections, transaction
 
-from outbox import clock, tracing
+from outbox import clock, tenants, tracing
 from outbox.context import Cause, caused_by
 from outbox.databases import is_its_own
 from outbox.deliveries import breaker, failpoints, receipts
@@ -102,9 +103,9 @@ def run(
     ended: list[Result] = []
     # Before the transactions, to keep them short. Between two statements this takes three times as
     # long, since the database has used the processor.
-    left = [_prepared(handler, delivery) for delivery in deliveries]
+    left = [_prepared(handler, delivery) for delivery in _by_tenant(deliveries)]
     while left:
-        batch = _try(handler, left, lease=lease, access=access)
+        batch = _try(handler, _of_one_tenant(left), lease=lease, access=access)
         if not batch.returns:  # the first failed, so all may: no further batches
             return ended + [alone(call.delivery) for call in left]
         left = left[len(batch.returns) + (batch.running is not None) :]
@@ -116,6 +117,23 @@ def run(
         else:
             ended += _settle_each(handler, batch, lease=lease, alone=alone, access=access)
     return ended
+
+
+def _by_tenant(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    if not tenants.is_on():
+        return deliveries
+    return sorted(deliveries, key=lambda row: row.event.tenant or "")
+
+
+def _of_one_tenant(left: Sequence[_Call]) -> Sequence[_Call]:
+    """Return the first calls that have one tenant.
+
+    A transaction has one, since `SET LOCAL` lasts until its end.
+    """
+    if not tenants.is_on():
+        return left
+    first = left[0].delivery.event.tenant
+    return [*takewhile(lambda call: call.delivery.event.tenant == first, left)]
 
 
 def _prepared(handler: Handler, delivery: Delivery) -> _Call:
@@ -176,7 +194,9 @@ def _call_each(
         watch,
         unchanged_connections(),
         time_limit(handler.time_limit) as limit,
+        tenants.restored(left[0].delivery.event.tenant),
     ):
+        watch.is_set = False  # `RESTORE` may set state: that of all calls of this transaction
         for call in left:
             batch.running = call.delivery
             limit.restart()

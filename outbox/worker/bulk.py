@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from typing import Protocol
 from django.db import transaction
 from django.db.models import Count
 
-from outbox import clock, tracing
+from outbox import clock, tenants, tracing
 from outbox.context import Cause, caused_by
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, receipts
@@ -47,6 +47,16 @@ class Fail(Protocol):
 
     def __call__(self, row: Delivery, error: Exception, *, for_breaker: bool) -> Result:
         """Store it; `for_breaker`: the handler's breaker counts it."""
+
+
+def apart(handler: Handler, deliveries: Sequence[Delivery]) -> Sequence[Sequence[Delivery]]:
+    """Return the deliveries of each call: a call has one tenant, unless the handler is of all."""
+    if not tenants.is_on() or tenants.is_of_all(handler.function):
+        return [deliveries]
+    found: dict[str | None, list[Delivery]] = {}
+    for row in deliveries:
+        found.setdefault(row.event.tenant, []).append(row)
+    return [*found.values()]
 
 
 def run(
@@ -180,10 +190,16 @@ def _replays(deliveries: Sequence[Delivery], *, using: str) -> dict[int, int]:
 
 def _raised_by(handler: Handler, given: Sequence[BulkDelivery]) -> Exception | None:
     """Call the handler; return the exception that it raised, or None."""
-    watch = SessionWatch()
+    watch, is_of_all = SessionWatch(), tenants.is_of_all(handler.function)
+    tenant = None if is_of_all else given[0].event.tenant
     try:
-        cause = caused_by(Cause(emitted_by=handler.name))
-        with cause, watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
+        with (
+            caused_by(Cause(emitted_by=handler.name, tenant=tenant or "")),
+            watch,
+            unchanged_connections(),
+            time_limit(handler.time_limit) as limit,
+            nullcontext() if is_of_all else tenants.restored(tenant),
+        ):
             calls.call(handler, {"deliveries": given}, limit)
     except Exception as error:
         if isinstance(error, TimeLimitExceeded):

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import Error, connections
 
+from outbox import tenants
 from outbox.databases import is_its_own
 from outbox.deliveries.attempts import describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
@@ -74,7 +75,7 @@ class Callbacks:
         watch = SessionWatch()
         try:
             with watch, unchanged_connections(), time_limit(self._handler.time_limit):
-                context.copy().run(function)
+                context.copy().run(_call, function, event)
         except Exception as error:
             if isinstance(error, TimeLimitExceeded):
                 drop_interrupted()
@@ -87,6 +88,12 @@ class Callbacks:
             )
         finally:
             watch.drop_changed()
+
+
+def _call(function: Callable[[], object], event: Event) -> None:
+    # A schema or a variable of the transaction has ended with the handler's call.
+    with tenants.restored(event.tenant):
+        function()
 
 
 def _name_of(function: Callable[[], object]) -> str:

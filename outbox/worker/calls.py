@@ -27,7 +27,7 @@ from outbox.models import Delivery, Event
 from outbox.subscriptions import Handler
 
 from . import coroutines
-from .session_sql import Scope, scope_of
+from .session_sql import Scope, is_of_backend, scope_of
 
 logger = logging.getLogger("outbox.isolation")
 
@@ -81,6 +81,7 @@ def record_of(event: Event, payload: Mapping[str, Any]) -> EventRecord:
         actor=event.actor,
         traceparent=event.traceparent,
         tracestate=event.tracestate,
+        tenant=event.tenant,
     )
 
 
@@ -92,6 +93,7 @@ def cause(handler: Handler, delivery: Delivery) -> Cause:
         causation_id=event.id,
         emitted_by=handler.name,
         actor=event.actor,
+        tenant=event.tenant or "",
     )
 
 
@@ -180,6 +182,8 @@ class SessionWatch:
         self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
         connection = context["connection"]
+        if is_of_backend(sql, connection):
+            return execute(sql, params, many, context)
         scope = scope_of(sql, params, connection)
         self.is_set |= scope is not Scope.NONE
         if scope is Scope.SESSION:

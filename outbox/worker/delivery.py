@@ -16,7 +16,7 @@ from itertools import count
 
 from django.db import Error
 
-from outbox import clock, databases, tracing
+from outbox import clock, databases, tenants, tracing
 from outbox.context import caused_by
 from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
@@ -153,7 +153,9 @@ def _run_all(
         started = [row for row in started if row.target]
     if handler.bulk and started:
         fail = partial(_fail, handler, outages=access.outages, lease=lease, access=access)
-        return found + bulk.run(handler, started, lease=lease, fail=fail, access=access)
+        for some in bulk.apart(handler, started):
+            found += bulk.run(handler, some, lease=lease, fail=fail, access=access)
+        return found
     alone = partial(_run, handler, lease=lease, access=access)
     if calls.may_share(handler) and len(started) > 1:
         return found + batch.run(handler, started, lease=lease, alone=alone, access=access)
@@ -279,12 +281,17 @@ def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: st
         transaction_with_receipt(handler, delivery, after_effects=guard, using=using),
         unchanged_connections(),
         time_limit(handler.time_limit) as limit,
+        tenants.restored(delivery.event.tenant),
     ):
         calls.call(handler, arguments, limit)
 
 
 def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
-    with unchanged_connections(), time_limit(handler.time_limit) as limit:
+    with (
+        unchanged_connections(),
+        time_limit(handler.time_limit) as limit,
+        tenants.restored(delivery.event.tenant),
+    ):
         guard = partial(Callbacks(handler, lease=lease, using=using).guard, delivery.event)
         receipt = receipt_of(
             handler, delivery, limit, lease=lease, after_effects=guard, using=using

@@ -97,6 +97,7 @@ def log(handler: Handler, delivery: Delivery, result: Result) -> None:
             "outcome": result.outcome,
             "state": result.state,
             "seconds": round(result.seconds, 6),
+            "tenant": event.tenant or "",
         },
     )
 

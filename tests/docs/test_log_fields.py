@@ -80,7 +80,7 @@ class TestTheTablesOfThePage:
 
         CorrelationFilter().filter(record)
 
-        assert fields(record) | {"trace_id"} == shown("Every line")
+        assert fields(record) | {"tenant", "trace_id"} == shown("Every line")
 
     def test_have_each_logger_or_the_one_above_it(self):
         listed = shown("Loggers")

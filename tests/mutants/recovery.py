@@ -566,8 +566,8 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/worker/callbacks.py",
-                "                context.copy().run(function)\n",
-                "                function()\n",
+                "                context.copy().run(_call, function, event)\n",
+                "                _call(function, event)\n",
             ),
         ),
         noticed_by=(

@@ -31,6 +31,7 @@ from tests.mutants.signs import SIGNS
 from tests.mutants.sources import SOURCES
 from tests.mutants.storefront import STOREFRONT
 from tests.mutants.tasks import TASKS
+from tests.mutants.tenants import TENANTS
 
 MUTANTS: list[Mutant] = [
     *ENGINE,
@@ -59,6 +60,7 @@ MUTANTS: list[Mutant] = [
     *LOCAL,
     *ALERTS,
     *SEVERAL_DATABASES,
+    *TENANTS,
     *STOREFRONT,
     *DEMAND,
 ]

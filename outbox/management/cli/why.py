@@ -41,7 +41,7 @@ class Why:
             metavar="TERM",
             help=_(
                 "a delivery id, an event id, a key (an order's id), a correlation "
-                "id, a trace id, a subject (customer:7), or a term of "
+                "id, a trace id, a subject (customer:7), a tenant, or a term of "
                 'OUTBOX["LOOKUPS"] such as a reference'
             ),
         )
@@ -144,6 +144,8 @@ def _events(term: str, found: search.Found) -> list[Event]:
         same = rows.filter(correlation_id=found.correlation).order_by("seq")
         events += same[:MOST_EVENTS]
     about = Q(subject=term) | Q(key__in=subjects.keys_of(term))
+    if found.tenant:
+        about |= Q(tenant=found.tenant)
     # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
     owed = list(owed_events(using=databases.alias()).filter(about).order_by("seq"))
     events += owed[:MOST_EVENTS]
@@ -172,8 +174,14 @@ def _nothing(term: str, found: search.Found) -> str:
 
 def _write_event(event: Event, write: Write) -> None:
     write(
-        _("event %(id)s: %(name)s %(key)s\n    %(why_event)s")
-        % {"id": event.id, "name": event.name, "key": event.key, "why_event": why_event(event)}
+        _("event %(id)s: %(name)s %(key)s%(tenant)s\n    %(why_event)s")
+        % {
+            "id": event.id,
+            "name": event.name,
+            "key": event.key,
+            "tenant": _(", tenant %s") % event.tenant if event.tenant else "",
+            "why_event": why_event(event),
+        }
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from outbox.events import EventRecord
 from outbox.sinks.messages import MessageParts
+from tests.outbox.tenants import hooks
 
 
 def as_line(event: EventRecord, *, topic: str) -> MessageParts:
@@ -28,3 +29,8 @@ def as_text_body(event: EventRecord, *, topic: str) -> Any:
     """Return parts whose body is no bytes."""
     wrong: Any = "text"
     return MessageParts(body=wrong)
+
+
+def as_tenant(event: EventRecord, *, topic: str) -> MessageParts:
+    """Map to the tenant that is current, and that of the event."""
+    return MessageParts(body=f"{hooks.capture()} {event.tenant}".encode())

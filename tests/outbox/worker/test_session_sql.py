@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from outbox.worker.session_sql import Scope, scope_of
+from outbox.worker.session_sql import Scope, is_of_backend, scope_of
 
 
 def scope(statement: str, *params: Any) -> str:
@@ -84,3 +84,18 @@ class TestAStatement:
 class TestAScope:
     def test_that_lasts_longer_is_greater(self):
         assert Scope.NONE < Scope.TRANSACTION < Scope.SESSION
+
+
+class TestTheSchemaOfDjangoTenants:
+    STATEMENT = "SET search_path = 'acme','public'"
+
+    def test_is_set_by_the_backend_for_each_cursor(self, monkeypatch: pytest.MonkeyPatch):
+        """`tests/outbox/tenants/test_schemas.py` runs the real backend."""
+        monkeypatch.setattr(connection, "search_path_set_schemas", None, raising=False)
+
+        assert is_of_backend(self.STATEMENT, connection)
+        assert not is_of_backend("SET app.tenant = 'acme'", connection)
+
+    def test_is_state_of_the_session_with_another_backend(self):
+        assert not is_of_backend(self.STATEMENT, connection)
+        assert scope_of(self.STATEMENT, None, connection) is Scope.SESSION

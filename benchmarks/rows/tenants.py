@@ -1,0 +1,98 @@
+"""Tenants: the latency of one tenant's orders while another tenant has a backlog.
+
+The backlog is larger than what the worker's two processes handle meanwhile.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.ground import MILLISECONDS, Ground, Stage
+from benchmarks.harness import Figure, Ratio, Result, WrongEffects, in_turn, percentile
+from benchmarks.row import Row
+from benchmarks.rows.latency import PER_SECOND, WARM_UP
+from benchmarks.sides import Side, ours
+
+_HOOKS = "benchmarks.project.ours.tenants"
+_EFFECTS_OF = """
+SELECT count(*) FROM sales_order o JOIN sales_effect e USING (order_id) WHERE o.id > {}"""
+_OWED = "SELECT count(*) FROM outbox_delivery WHERE state = 'pending'"
+_OWED_EVENTS = "SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL"
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Place orders of a small tenant at a steady pace, alone and beside the backlog of another."""
+    if quick:
+        return compare(ground, count=80, backlog=15_000, repeats=1)
+    return compare(ground, count=300, backlog=60_000, repeats=5)
+
+
+def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result:
+    """Return the latency of the small tenant: alone, beside the other one, and without shares."""
+    fair, plain = side(), side(SHARE_WINDOW=None)
+    measures = {
+        "alone": partial(latencies, ground, fair, count, backlog=0),
+        "beside a backlog": partial(latencies, ground, fair, count, backlog=backlog),
+    }
+    found = in_turn(measures, repeats=repeats)
+    found |= in_turn(
+        {"beside, no shares": partial(latencies, ground, plain, count, backlog=backlog)}, repeats=1
+    )
+    parts = {
+        part: {name: _percentiles(runs, part) for name, runs in found.items()} for part in (50, 99)
+    }
+    ratios = [
+        Ratio.of(
+            f"tenants_p{part}_vs_alone",
+            values["beside a backlog"],
+            values["alone"],
+            at_most=1.5 if part == 99 else None,
+        )
+        for part, values in parts.items()
+    ]
+    figures = [
+        Figure(f"{name}, p{part}", values[name], "ms")
+        for name in found
+        for part, values in parts.items()
+    ]
+    note = f"The other tenant has {backlog:,} events in its backlog when the worker starts."
+    return Result(figures, ratios, [note])
+
+
+def side(**more: object) -> Side:
+    """Return the outbox with tenants."""
+    hooks = {"CAPTURE": f"{_HOOKS}.current", "RESTORE": f"{_HOOKS}.restored"}
+    return ours(TENANT={**hooks, **more})
+
+
+def latencies(ground: Ground, one: Side, count: int, *, backlog: int) -> list[float]:
+    """Return the milliseconds of each order of the small tenant, the first ones left out."""
+    number = WARM_UP + count
+    with ground.stage(one) as stage:
+        if backlog:
+            _emit(stage, backlog, "--batch", "500", tenant="large")
+        stage.start_consumers()
+        _emit(stage, number, "--per-second", str(PER_SECOND), tenant="small")
+        left = int(stage.value(_OWED)) + int(stage.value(_OWED_EVENTS))
+        if backlog and not left:
+            raise WrongEffects("The backlog was handled before the orders: give a larger one.")
+        of_small = _EFFECTS_OF.format(backlog)
+        stage.wait_until(lambda: int(stage.value(of_small)) == number, "the small tenant's effects")
+        return [float(row[0]) for row in stage.query(MILLISECONDS)][-count:]
+
+
+def _emit(stage: Stage, count: int, *options: str, tenant: str) -> None:
+    stage.call("benchmarks.project.emit", count, *options, BENCHMARK_TENANT=tenant)
+
+
+def _percentiles(runs: list[list[float]], part: int) -> list[float]:
+    return [percentile(run, part) for run in runs]
+
+
+ROW = Row(
+    "tenants",
+    "orders of one tenant beside the backlog of another, p50 and p99",
+    "p99 at most 1.5 times that of the tenant alone",
+    measure,
+    is_extra=True,
+)

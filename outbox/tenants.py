@@ -1,0 +1,180 @@
+"""The tenant of an event: captured by `emit`, stored with the event, restored around its handlers.
+
+A tenant is a text, such as the name of a schema. Two functions of the project know what it means:
+
+    OUTBOX = {"TENANT": {"CAPTURE": "sites.tenants.current", "RESTORE": "sites.tenants.restored"}}
+
+`CAPTURE` returns the tenant of the running code. `RESTORE` returns a context manager that makes a
+tenant the current one: it sets a schema, a variable of the database session or a context variable.
+Events that a handler emits have its tenant, since `CAPTURE` reads what `RESTORE` has set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+#: Most deliveries of one tenant that a handler has in flight, unless SHARE_WINDOW of the setting or
+#: the handler's own `share_window` is another number.
+SHARE_WINDOW = 10
+
+#: In place of a tenant: the one that `capture` returns. No event has an empty one.
+CAPTURED = ""
+
+_KEYS = ("CAPTURE", "RESTORE", "SHARE_WINDOW")
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def is_on() -> bool:
+    """Return whether events have tenants: `OUTBOX["TENANT"]` is set."""
+    return bool(_given())
+
+
+def capture() -> str | None:
+    """Return the tenant of the running code; None without one, or without the setting.
+
+    Raises:
+        ImproperlyConfigured: the setting is invalid.
+        TypeError: `CAPTURE` returned another type.
+    """
+    if not is_on():
+        return None
+    path, function = _function("CAPTURE")
+    found = function()
+    if found is not None and not isinstance(found, str):
+        raise TypeError(
+            f'{path}, OUTBOX["TENANT"]["CAPTURE"], returned {type(found).__name__}. Let it return '
+            "the tenant as a text, or None without a tenant."
+        )
+    return found or None
+
+
+def restored(tenant: str | None) -> AbstractContextManager[None]:
+    """Return a context manager within which `tenant` is the current one.
+
+    None stands for an event without a tenant. It is restored, too: the thread may still have the
+    tenant of its caller.
+    """
+    return _restored(tenant) if is_on() else nullcontext()
+
+
+@contextmanager
+def _restored(tenant: str | None) -> Iterator[None]:
+    error: BaseException | None = None
+    with _manager(tenant):
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+    if error is not None:  # `RESTORE` has suppressed it, but a failed handler must not seem done
+        raise error
+
+
+def _manager(tenant: str | None) -> AbstractContextManager[Any]:
+    path, function = _function("RESTORE")
+    made = function(tenant)
+    if not isinstance(made, AbstractContextManager):
+        raise TypeError(
+            f'{path}, OUTBOX["TENANT"]["RESTORE"], returned {type(made).__name__}, which is no '
+            "context manager. Decorate the function by contextlib.contextmanager."
+        )
+    return made
+
+
+def of_all_tenants(function: F) -> F:
+    """Mark a bulk handler of the outbox that takes deliveries of several tenants in one call.
+
+    No tenant is restored around the call, and no share limits its deliveries.
+    """
+    function.is_of_all_tenants = True  # type: ignore[attr-defined]  # `is_of_all` reads it
+    return function
+
+
+def is_of_all(function: Callable[..., object]) -> bool:
+    """Return whether a handler's function takes deliveries of several tenants in one call."""
+    return getattr(function, "is_of_all_tenants", False)
+
+
+def share_window() -> int | None:
+    """Return the `share_window` of handlers that declare none; None without the setting.
+
+    An invalid value counts as none: `manage.py check` reports it after handlers are declared.
+    """
+    given = _given()
+    found = given.get("SHARE_WINDOW", SHARE_WINDOW) if isinstance(given, Mapping) else None
+    return found if given and _is_window(found) else None
+
+
+def require_valid() -> None:
+    """Check the setting.
+
+    Raises:
+        ImproperlyConfigured: it is invalid. The text names the cause and the next step.
+    """
+    given = _given()
+    if not given:
+        return
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(
+            f'OUTBOX["TENANT"] has the invalid value {given!r}. Set it to a dictionary with '
+            "CAPTURE and RESTORE, each the dotted path of a function, or remove it."
+        )
+    _refuse_unknown_keys(given)
+    _function("CAPTURE")
+    _function("RESTORE")
+    _refuse_bad_window(given.get("SHARE_WINDOW", SHARE_WINDOW))
+
+
+def _refuse_unknown_keys(given: Mapping[str, Any]) -> None:
+    for key in given:
+        if key not in _KEYS:
+            raise ImproperlyConfigured(
+                f'OUTBOX["TENANT"] has no key {key}. The keys are {", ".join(_KEYS)}.'
+            )
+
+
+def _refuse_bad_window(window: object) -> None:
+    if not _is_window(window):
+        raise ImproperlyConfigured(
+            f'OUTBOX["TENANT"]["SHARE_WINDOW"] has the invalid value {window!r}. '
+            "Set it to a whole number above zero, or to None for no limit."
+        )
+
+
+def _function(key: str) -> tuple[str, Callable[..., Any]]:
+    """Return the dotted path of a key of the setting, and its function."""
+    given = _given()
+    path = given.get(key) if isinstance(given, Mapping) else None
+    if not path or not isinstance(path, str):
+        raise ImproperlyConfigured(
+            f'OUTBOX["TENANT"] needs {key}. Set it to the dotted path of a function, such as '
+            '"sites.tenants.current".'
+        )
+    try:
+        function = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f'OUTBOX["TENANT"]["{key}"] names {path}, which cannot be imported: {error}. Correct '
+            "the dotted path."
+        ) from error
+    if not callable(function):
+        raise ImproperlyConfigured(
+            f'OUTBOX["TENANT"]["{key}"] names {path}, which is no function but '
+            f"{type(function).__name__}. Name a function."
+        )
+    return path, function
+
+
+def _given() -> Any:
+    return getattr(settings, "OUTBOX", {}).get("TENANT")
+
+
+def _is_window(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)

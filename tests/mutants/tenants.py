@@ -1,0 +1,159 @@
+"""Mutants of tenants: each run of a handler has the tenant of its event, and no other one."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+TESTS = "tests/outbox/tenants/"
+RESTORE = f"{TESTS}test_restore.py::TestTheTenantOfAnEvent"
+
+TENANTS = [
+    Mutant(
+        name="tenant-of-a-run",
+        without="a handler runs without the tenant of its event",
+        edits=(
+            Edit(
+                "outbox/worker/delivery.py",
+                "        time_limit(handler.time_limit) as limit,\n"
+                "        tenants.restored(delivery.event.tenant),\n"
+                "    ):\n"
+                "        calls.call(",
+                "        time_limit(handler.time_limit) as limit,\n    ):\n        calls.call(",
+            ),
+        ),
+        noticed_by=(f"{RESTORE}::test_is_current_in_its_handler[alone]",),
+    ),
+    Mutant(
+        name="run-without-a-tenant",
+        without="the handler of an event without a tenant has the tenant of its thread",
+        edits=(
+            Edit(
+                "outbox/tenants.py",
+                "    return _restored(tenant) if is_on() else nullcontext()\n",
+                "    return _restored(tenant) if is_on() and tenant else nullcontext()\n",
+            ),
+        ),
+        noticed_by=(f"{RESTORE}::test_is_current_before_and_in_the_receipt_of_a_handler",),
+    ),
+    Mutant(
+        name="tenants-of-a-batch",
+        without="deliveries of several tenants share a transaction, and the tenant of the first",
+        edits=(
+            Edit(
+                "outbox/worker/batch.py",
+                "        batch = _try(handler, _of_one_tenant(left), lease=lease, access=access)\n",
+                "        batch = _try(handler, left, lease=lease, access=access)\n",
+            ),
+        ),
+        noticed_by=(f"{RESTORE}::test_is_current_in_a_batch_of_several_tenants",),
+    ),
+    Mutant(
+        name="tenants-of-a-call",
+        without="a bulk call has deliveries of several tenants, and the tenant of the first",
+        edits=(
+            Edit(
+                "outbox/worker/bulk.py",
+                "    if not tenants.is_on() or tenants.is_of_all(handler.function):\n",
+                "    if True:\n",
+            ),
+        ),
+        noticed_by=(f"{RESTORE}::test_is_that_of_all_deliveries_of_a_bulk_call",),
+    ),
+    Mutant(
+        name="tenant-of-a-callback",
+        without="a callback of on_commit runs without its tenant's rights",
+        edits=(
+            Edit(
+                "outbox/worker/callbacks.py",
+                "    with tenants.restored(event.tenant):\n        function()\n",
+                "    function()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_row_security.py::TestRowLevelSecurity"
+            "::test_applies_to_each_kind_of_handler[callback]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-of-a-batch",
+        without="the variable of a tenant counts as state of a handler, so a batch runs one by one",
+        edits=(
+            Edit(
+                "outbox/worker/batch.py",
+                "        watch.is_set = False  #",
+                "        pass  #",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_row_security.py::TestRowLevelSecurity"
+            "::test_applies_to_each_kind_of_handler[batch]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="schema-of-a-cursor",
+        without="each run with django-tenants closes the connection",
+        edits=(
+            Edit(
+                "outbox/worker/session_sql.py",
+                "    return is_tenants and isinstance(sql, str)",
+                "    return False and isinstance(sql, str)",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/worker/test_session_sql.py::TestTheSchemaOfDjangoTenants"
+            "::test_is_set_by_the_backend_for_each_cursor",
+        ),
+    ),
+    Mutant(
+        name="suppressed-by-restore",
+        without="a failed handler is done if the project's function suppresses its exception",
+        edits=(
+            Edit(
+                "outbox/tenants.py",
+                "    if error is not None:  #",
+                "    if False:  #",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_restore.py::TestAHookThat"
+            "::test_suppresses_an_exception_does_not_make_the_delivery_done",
+        ),
+    ),
+    Mutant(
+        name="tenant-of-a-correction",
+        without="a corrected event has the tenant of the person who corrected it",
+        edits=(
+            Edit(
+                "outbox/operations/corrections.py",
+                "emission.store(fact, using=using, tenant=old.tenant)",
+                "emission.store(fact, using=using)",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_capture.py::TestAnEvent::test_that_is_corrected_keeps_its_tenant",
+        ),
+    ),
+    Mutant(
+        name="tenant-of-a-delayed-event",
+        without="a delayed event loses its tenant when it is due",
+        edits=(Edit("outbox/relay/delayed.py", '    "tenant",\n', ""),),
+        noticed_by=(f"{TESTS}test_capture.py::TestAnEvent::test_that_is_delayed_keeps_its_tenant",),
+    ),
+    Mutant(
+        name="share-of-a-tenant",
+        without="the backlog of one tenant fills the window of a handler",
+        edits=(
+            Edit(
+                "outbox/emission.py",
+                '        facts["share"] = facts["share"] or facts["tenant"]\n',
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_shares.py::TestABacklogOfOneTenant"
+            "::test_does_not_delay_the_event_of_another[backlog]",
+        ),
+    ),
+]

@@ -1,0 +1,29 @@
+"""A project with row-level security: the hooks of docs/how-to/serve-tenants.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from django.db import connection
+
+current: ContextVar[str | None] = ContextVar("tests_row_tenant", default=None)
+
+
+def capture() -> str | None:
+    return current.get()
+
+
+@contextmanager
+def restore(tenant: str | None) -> Iterator[None]:
+    reset = current.set(tenant)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('app.tenant', %s, %s)",
+                [tenant or "", connection.in_atomic_block],
+            )
+        yield
+    finally:
+        current.reset(reset)

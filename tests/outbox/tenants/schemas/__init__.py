@@ -1,0 +1,1 @@
+"""A project with django-tenants: a schema for each customer, and the outbox in the public one."""
