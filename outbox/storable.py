@@ -43,9 +43,21 @@ def storable_payload(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) ->
             _refuse(facts, field, f"has {len(value)} characters, and {limit} at most can be stored")
     text = _encode(facts["payload"])
     if not (_is_plain_json(text) and all(map(_is_plain, facts.values()))):
-        for path, problem in _problems(facts):
-            _refuse(facts, path.removeprefix("payload."), problem)
+        refuse_unstorable(facts)
     return text
+
+
+def refuse_unstorable(facts: Mapping[str, Any]) -> None:
+    """Refuse facts with a text or number that not every database can store.
+
+    Args:
+        facts: values by their names; `name` is that of the whole, for the error.
+
+    Raises:
+        UnstorableValue: its message names the whole, the value and the problem.
+    """
+    for path, problem in _problems(facts):
+        _refuse(facts, path.removeprefix("payload."), problem)
 
 
 def storable_text(text: str) -> str:

@@ -101,5 +101,5 @@ def _storable(path: str, value: Any) -> Any:
             f"{path} returned a {type(value).__name__} that is no JSON value ({error}). It has "
             "run. Let it return text, numbers, lists and objects, or None."
         ) from error
-    refuse_unstorable({"name": f"The return value of {path}", "value": stored}, lengths={})
+    refuse_unstorable({"name": f"The return value of {path}", "value": stored})
     return stored
