@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.db.models import CharField, JSONField, PositiveSmallIntegerField
 
 from . import clock, databases, guards, tenants, tracing
+from .conf import conf
 from .context import check_correlation, current_cause
 from .databases import is_in_coroutine, is_open, is_open_in_view, open_aliases
 from .deduplication import claim
@@ -227,7 +228,7 @@ def _facts(
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
-    if tenants.is_on():  # otherwise the INSERT has no such column
+    if conf().TENANT:  # otherwise the INSERT has no such column
         facts["tenant"] = tenants.capture() if tenant == tenants.CAPTURED else tenant
         facts["share"] = facts["share"] or facts["tenant"]
     return facts, storable_payload(facts, lengths=_lengths())

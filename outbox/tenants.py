@@ -19,6 +19,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .conf import conf
+
 #: Most deliveries of one tenant that a handler has in flight, unless SHARE_WINDOW of the setting or
 #: the handler's own `share_window` is another number.
 SHARE_WINDOW = 10
@@ -33,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def is_on() -> bool:
     """Return whether events have tenants: `OUTBOX["TENANT"]` is set."""
-    return bool(_given())
+    return bool(conf().TENANT)
 
 
 def capture() -> str | None:
@@ -61,7 +63,7 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
     None stands for an event without a tenant. It is restored, too: the thread may still have the
     tenant of its caller.
     """
-    return _restored(tenant) if is_on() else nullcontext()
+    return _restored(tenant) if conf().TENANT else nullcontext()
 
 
 @contextmanager

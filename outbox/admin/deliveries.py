@@ -36,7 +36,7 @@ from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .corrections import correct_view
 from .dead_letters import bulk_action_view, dead_letters_view
 from .keyset import KeysetChangeList
-from .links import event_url, events_url, short_key, timeline_url
+from .links import event_url, short_key, tenant_link, timeline_url
 from .pages import show
 
 #: Maximum of failed attempts on the page of a delivery, the newest.
@@ -167,8 +167,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("tenant"))
     def tenant_shown(self, delivery: Delivery) -> str:
         """Link the events of the tenant."""
-        tenant = delivery.event.tenant
-        return link(events_url(tenant=tenant), tenant) if tenant else NOTHING
+        return tenant_link(delivery.event.tenant)
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, delivery: Delivery) -> int:

@@ -32,7 +32,7 @@ from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .deliveries import explained, unexplained
 from .event_list import EventChangeList
 from .json_object import payload_text
-from .links import event_url, events_url, short_key, timeline_url
+from .links import event_url, events_url, short_key, tenant_link, timeline_url
 from .pages import show
 from .sinks import sensitive_sink_view, sinks_view
 from .sources import sources_view
@@ -207,7 +207,7 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("tenant"))
     def tenant_shown(self, event: Event) -> str:
         """Link the events of the tenant."""
-        return link(events_url(tenant=event.tenant), event.tenant) if event.tenant else NOTHING
+        return tenant_link(event.tenant)
 
     @admin.display(description=gettext_lazy("trace"))
     def trace(self, event: Event) -> str:

@@ -55,6 +55,10 @@ class TenantFilter(SimpleListFilter):
     title = _("tenant")
     parameter_name = "tenant"
 
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        # Without tenants nobody reads the parameter, and the list refuses it.
+        super().__init__(request, params if is_on() else {}, model, model_admin)
+
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Offer the first tenants, and the chosen one."""
         found = set(known(using=databases.alias())) if is_on() else set()

@@ -6,6 +6,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
+from outbox import tenants
+from outbox.templatetags.outbox_display import NOTHING, link
+
 
 def event_url(seq: int) -> str:
     """Return the URL of an event."""
@@ -15,6 +18,13 @@ def event_url(seq: int) -> str:
 def events_url(**query: str) -> str:
     """Return the URL of the list of events, searched or filtered."""
     return _with_query(reverse("admin:outbox_event_changelist"), query)
+
+
+def tenant_link(tenant: str | None) -> str:
+    """Return a link to the events of a tenant; only its name if `TENANT` is not set any more."""
+    if not tenant:
+        return NOTHING
+    return link(events_url(tenant=tenant) if tenants.is_on() else "", tenant)
 
 
 def delivery_url(pk: int) -> str:

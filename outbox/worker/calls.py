@@ -27,7 +27,7 @@ from outbox.models import Delivery, Event
 from outbox.subscriptions import Handler
 
 from . import coroutines
-from .session_sql import Scope, is_of_backend, scope_of
+from .session_sql import Scope, scope_of
 
 logger = logging.getLogger("outbox.isolation")
 
@@ -182,8 +182,6 @@ class SessionWatch:
         self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
         connection = context["connection"]
-        if is_of_backend(sql, connection):
-            return execute(sql, params, many, context)
         scope = scope_of(sql, params, connection)
         self.is_set |= scope is not Scope.NONE
         if scope is Scope.SESSION:

@@ -42,16 +42,6 @@ _CONFIG = "set_config"
 _LOCAL_CONFIG = re.compile(r"set_config\s*\([^()]*,\s*true\s*\)")
 
 
-def is_of_backend(sql: object, connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the backend of django-tenants sets the schema of its present tenant.
-
-    It sets the schema again for each cursor, and after each rollback. So the schema is no state
-    that another delivery would inherit.
-    """
-    is_tenants = hasattr(connection, "search_path_set_schemas")
-    return is_tenants and isinstance(sql, str) and sql.startswith("SET search_path = ")
-
-
 def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope:
     """Return how long the state set by an argument of `cursor.execute()` lasts.
 
@@ -61,6 +51,10 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
     text = text_of(sql, connection)
     if text is None:
         return Scope.SESSION
+    # The backend of django-tenants sets the schema again for each cursor, and after each rollback.
+    # So the schema is no state that another delivery would inherit.
+    if text.startswith("SET search_path = ") and hasattr(connection, "search_path_set_schemas"):
+        return Scope.NONE
     statements = _statements(text.lower())
     given = list(params) if isinstance(params, (list, tuple)) and len(statements) == 1 else []
     return max((_scope(one, given) for one in statements), default=Scope.NONE)

@@ -9,7 +9,7 @@ import sys
 from django.conf import settings
 
 #: As measured. Lower them when the path gets shorter.
-MOST_FUNCTIONS, MOST_FILES = 185, 40
+MOST_FUNCTIONS, MOST_FILES = 185, 41
 
 
 class TestTheCallTrace:

@@ -29,8 +29,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/tenants.py",
-                "    return _restored(tenant) if is_on() else nullcontext()\n",
-                "    return _restored(tenant) if is_on() and tenant else nullcontext()\n",
+                "    return _restored(tenant) if conf().TENANT else nullcontext()\n",
+                "    return _restored(tenant) if conf().TENANT and tenant else nullcontext()\n",
             ),
         ),
         noticed_by=(f"{RESTORE}::test_is_current_before_and_in_the_receipt_of_a_handler",),
@@ -97,8 +97,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/worker/session_sql.py",
-                "    return is_tenants and isinstance(sql, str)",
-                "    return False and isinstance(sql, str)",
+                'hasattr(connection, "search_path_set_schemas")',
+                'hasattr(connection, "no_such_attribute")',
             ),
         ),
         noticed_by=(

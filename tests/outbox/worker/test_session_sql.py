@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from outbox.worker.session_sql import Scope, is_of_backend, scope_of
+from outbox.worker.session_sql import Scope, scope_of
 
 
 def scope(statement: str, *params: Any) -> str:
@@ -93,9 +93,8 @@ class TestTheSchemaOfDjangoTenants:
         """`tests/outbox/tenants/test_schemas.py` runs the real backend."""
         monkeypatch.setattr(connection, "search_path_set_schemas", None, raising=False)
 
-        assert is_of_backend(self.STATEMENT, connection)
-        assert not is_of_backend("SET app.tenant = 'acme'", connection)
+        assert scope_of(self.STATEMENT, None, connection) is Scope.NONE
+        assert scope_of("SET app.tenant = 'acme'", None, connection) is Scope.SESSION
 
     def test_is_state_of_the_session_with_another_backend(self):
-        assert not is_of_backend(self.STATEMENT, connection)
         assert scope_of(self.STATEMENT, None, connection) is Scope.SESSION
