@@ -135,7 +135,8 @@ def acting_as(actor: str) -> Iterator[None]:
     Args:
         actor: a short name without personal data, for example "job:close-stale-orders".
     """
-    with caused_by(replace(current_cause(), actor=actor)):
+    # A lazy text or an id is accepted, too; the driver takes only a plain text.
+    with caused_by(replace(current_cause(), actor=str(actor))):
         yield
 
 

@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def claim(dedupe_key: str, facts: Mapping[str, Any], *, using: str) -> UUID | No
     if not dedupe_key:
         raise ValueError(f"{facts['name']}: dedupe_key= is empty. Pass a text, or leave it out.")
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
-    digest = _digest(facts["name"], dedupe_key)
+    digest = _digest(facts["name"], dedupe_key, tenant=facts.get("tenant"))
     while not _insert(digest, facts["id"], using=using):
         used_by = keys.filter(pk=digest).values_list("event", flat=True).first()
         if used_by is None:  # removed since the INSERT
@@ -114,8 +115,11 @@ def _ids(name: str, ids: Sequence[UUID], *, using: str) -> QuerySet[Any, UUID]:
     return found
 
 
-def _digest(name: str, dedupe_key: str) -> str:
-    return sha256(f"{name}\0{dedupe_key}".encode("utf-8", "surrogatepass")).hexdigest()
+def _digest(name: str, dedupe_key: str, *, tenant: str | None) -> str:
+    # Tenants have primary keys of their own, so the same key in two tenants is about two things.
+    # Without a tenant it is the digest of earlier releases. No event's name begins with "[".
+    text = json.dumps([tenant, name, dedupe_key]) if tenant else f"{name}\0{dedupe_key}"
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _insert(digest: str, event_id: UUID, *, using: str) -> bool:

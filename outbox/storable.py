@@ -72,7 +72,7 @@ def _refuse(facts: Mapping[str, Any], path: str, problem: str) -> None:
 def _is_plain_json(text: str) -> bool:
     """Return whether JSON text has no sign of a problem: a few searches instead of a walk."""
     brackets = text.count("{") + text.count("[")
-    return brackets <= _DEEPEST and not any(sign in text for sign in _SIGNS)
+    return brackets < _DEEPEST and not any(sign in text for sign in _SIGNS)
 
 
 def _is_plain(value: object) -> bool:

@@ -62,8 +62,18 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
 
     None stands for an event without a tenant. It is restored, too: the thread may still have the
     tenant of its caller.
+
+    Raises:
+        ImproperlyConfigured: an event has a tenant, and the setting is missing or invalid.
     """
-    return _restored(tenant) if conf().TENANT else nullcontext()
+    if conf().TENANT:
+        return _restored(tenant)
+    if tenant:
+        raise ImproperlyConfigured(
+            f'The event belongs to the tenant {tenant}, but OUTBOX["TENANT"] is not set in this '
+            "process. Set it, restart the process, and retry the delivery."
+        )
+    return nullcontext()
 
 
 @contextmanager

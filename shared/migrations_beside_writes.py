@@ -57,7 +57,7 @@ class AddUniqueConstraint(migrations.AddConstraint):
         if connection.vendor != "postgresql" or connection.in_atomic_block:
             with transaction.atomic(connection.alias):
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
-        elif not self._exists(schema_editor, model):
+        elif schema_editor.collect_sql or not self._exists(schema_editor, model):
             self._build(schema_editor, model)
             with transaction.atomic(connection.alias):
                 _lock(self, app_label, self.model_name, schema_editor, to_state)

@@ -17,6 +17,7 @@ from django.utils.translation import get_language
 
 from orders import queries as orders
 from outbox import emit
+from outbox.ids import uuid7
 from shared.mail import mailbox_of
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
@@ -98,7 +99,8 @@ def request_new_password(*, address: str, user_ids: list[int], origin: str) -> N
 def request_verification(*, user: User, origin: str) -> None:
     """Request an e-mail with a link to the address of an account: one in ONE_EMAIL_IN seconds.
 
-    A newer request of the account replaces those that are not answered yet.
+    A newer request of the account replaces those that are not answered yet. A request that is not
+    stored, because its mailbox has one already, replaces none.
     Spellings of a mailbox that differ in case or in a `+tag` count as one address.
 
     Args:
@@ -111,8 +113,9 @@ def request_verification(*, user: User, origin: str) -> None:
         language=get_language() or "en",
         origin=origin,
     )
-    emit(event, dedupe_key=str(request_id))
-    verification.record_request(user, request_id)
+    before = uuid7()
+    if emit(event, dedupe_key=str(request_id)) > before:  # else it is the id of an earlier event
+        verification.record_request(user, request_id)
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from django.db import transaction
 
-from outbox import databases
+from outbox import databases, tenants
 from outbox.models import Event
 
 from .marks import MASK
@@ -83,8 +83,8 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
         with transaction.atomic(using=using or databases.alias()):
             for event in events:
                 values.update(map(str, sensitive_values(event)))
-                for subject in subjects_of(event):
-                    values.update(map(str, values_of(subject)))
+                if subjects := subjects_of(event):
+                    values.update(_values_of(subjects, event))
     except Exception as error:
         ids = ", ".join(str(event.id) for event in events)
         is_declared = isinstance(error, DeclarationFailed)
@@ -94,3 +94,10 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
         logger.log(level, "A text is not shown: %s\n%s", reason, traceback_without_messages(error))
         return Cleaner((), refusal=f"(not shown: {reason})")
     return Cleaner(values)
+
+
+def _values_of(subjects: Iterable[str], event: Event) -> set[str]:
+    """Return the personal data of subjects. Declared functions read the rows of the tenant."""
+    # The failure of a process without the setting names the setting, and must be shown.
+    with tenants.restored(event.tenant if tenants.is_on() else None):
+        return {str(value) for subject in subjects for value in values_of(subject)}

@@ -51,9 +51,9 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
     text = text_of(sql, connection)
     if text is None:
         return Scope.SESSION
-    # The backend of django-tenants sets the schema again for each cursor, and after each rollback.
-    # So the schema is no state that another delivery would inherit.
-    if text.startswith("SET search_path = ") and hasattr(connection, "search_path_set_schemas"):
+    # The backend of django-tenants is setting the schema of its present tenant. It sets it again
+    # for each new tenant and after each rollback, so no other delivery inherits it.
+    if getattr(connection, "_setting_search_path", False):
         return Scope.NONE
     statements = _statements(text.lower())
     given = list(params) if isinstance(params, (list, tuple)) and len(statements) == 1 else []

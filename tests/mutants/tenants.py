@@ -29,8 +29,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/tenants.py",
-                "    return _restored(tenant) if conf().TENANT else nullcontext()\n",
-                "    return _restored(tenant) if conf().TENANT and tenant else nullcontext()\n",
+                "    if conf().TENANT:\n        return",
+                "    if conf().TENANT and tenant:\n        return",
             ),
         ),
         noticed_by=(f"{RESTORE}::test_is_current_before_and_in_the_receipt_of_a_handler",),
@@ -97,8 +97,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/worker/session_sql.py",
-                'hasattr(connection, "search_path_set_schemas")',
-                'hasattr(connection, "no_such_attribute")',
+                'getattr(connection, "_setting_search_path", False)',
+                "False",
             ),
         ),
         noticed_by=(
@@ -154,6 +154,31 @@ TENANTS = [
         noticed_by=(
             f"{TESTS}test_shares.py::TestABacklogOfOneTenant"
             "::test_does_not_delay_the_event_of_another[backlog]",
+        ),
+    ),
+    Mutant(
+        name="dedupe-key-of-a-tenant",
+        without="an event is not stored, because another tenant has used its deduplication key",
+        edits=(
+            Edit(
+                "outbox/deduplication.py",
+                "json.dumps([tenant, name, dedupe_key]) if tenant else",
+                "json.dumps([tenant, name, dedupe_key]) if False else",
+            ),
+        ),
+        noticed_by=(f"{TESTS}test_capture.py::TestADedupeKey::test_is_that_of_its_tenant",),
+    ),
+    Mutant(
+        name="tenant-without-the-setting",
+        without="a process without the setting runs a tenant's event without its tenant",
+        edits=(
+            Edit(
+                "outbox/tenants.py", "    if tenant:\n        raise", "    if False:\n        raise"
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_restore.py::TestAProcessWithoutTheSetting"
+            "::test_does_not_run_the_handler_of_an_event_with_a_tenant",
         ),
     ),
 ]

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import time_machine
@@ -76,6 +76,15 @@ def link_to(user: User) -> str:
 
 def is_verified(user: User) -> bool:
     return verification.is_verified(User.objects.get(pk=user.pk))
+
+
+def account_of(event: Event) -> User | None:
+    """Return the account whose request the handler of this event answers now."""
+    return verification.user_of_request(
+        event.payload["user_id"],
+        request_id=UUID(event.payload["request_id"]),
+        requested_at=event.emitted_at,
+    )
 
 
 class TestASignUp:
@@ -259,6 +268,40 @@ class TestRequestsThatAreNotAnsweredYet:
 
         assert Event.objects.filter(name=NAME).count() == 2
         assert [mail["To"] for mail in mail_server.taken] == ["one@example.com"]
+
+    def test_of_an_earlier_address_again_replace_no_pending_one(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        """The first event is already replaced and done. The third request is not stored."""
+        with time_machine.travel("2030-01-01T00:01:00Z", tick=False) as clock:
+            for address in ("one@example.com", "two@example.com"):
+                services.change_address(user=alice, address=address, origin="http://testserver")
+            clock.shift(1)
+            first = Event.objects.filter(name=NAME).earliest("seq")
+            assert account_of(first) is None
+            services.change_address(
+                user=alice, address="one@example.com", origin="http://testserver"
+            )
+
+            second = Event.objects.filter(name=NAME).latest("seq")
+            assert account_of(second) == alice
+
+    def test_of_another_account_with_the_mailbox_replace_none(
+        self, alice: User, outbox: Outbox, mail_server: MailServer
+    ):
+        bob = customer("bob")
+        services.change_address(user=bob, address="shared@example.com", origin="http://testserver")
+        services.request_verification(user=alice, origin="http://testserver")
+        services.change_address(
+            user=alice, address="Shared+tag@example.com", origin="http://testserver"
+        )
+
+        outbox.deliver_all(only="storefront")
+
+        assert {mail["To"] for mail in mail_server.taken} == {
+            "shared@example.com",
+            "Shared+tag@example.com",
+        }
 
     def test_of_another_account_are_answered(
         self, alice: User, outbox: Outbox, mail_server: MailServer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
-from django.db import connection
+from django.db import DatabaseError, connection
 
 current: ContextVar[str | None] = ContextVar("tests_row_tenant", default=None)
 
@@ -17,13 +17,19 @@ def capture() -> str | None:
 
 @contextmanager
 def restore(tenant: str | None) -> Iterator[None]:
+    before = current.get()
     reset = current.set(tenant)
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('app.tenant', %s, %s)",
-                [tenant or "", connection.in_atomic_block],
-            )
+        set_variable(tenant)
         yield
     finally:
         current.reset(reset)
+        with suppress(DatabaseError):  # of a transaction that has failed
+            set_variable(before)
+
+
+def set_variable(tenant: str | None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('app.tenant', %s, %s)", [tenant or "", connection.in_atomic_block]
+        )

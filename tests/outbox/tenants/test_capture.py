@@ -159,3 +159,13 @@ class TestTheCheck:
         configure(SHARE_WINDOW=None)
 
         assert not [one for one in run_checks(tags=["outbox"]) if "TENANT" in one.msg]
+
+
+class TestADedupeKey:
+    def test_is_that_of_its_tenant(self, tenants: None):
+        """Tenants with schemas have the same primary keys."""
+        for tenant in ("acme", "bolt", "acme", None):
+            emit_in(tenant, Moved(box="1"), dedupe_key="1")
+
+        stored = Event.objects.order_by("seq").values_list("tenant", flat=True)
+        assert list(stored) == ["acme", "bolt", None]

@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from pytest_django import Settings
 
 from outbox import BulkDelivery, DomainEvent, Receipt, emit, operations, subscribe
 from outbox.context import CorrelationFilter
 from outbox.emission import aemit
 from outbox.models import Attempt, Delivery, Event
+from outbox.privacy import cleaning
 from outbox.receipt import Target
-from outbox.tenants import restored
 from outbox.testing import Outbox
 from tests.outbox.drive import run_messages, run_pass, states
 
@@ -294,19 +295,35 @@ class TestAHookThat:
         assert Attempt.objects.get().message == "refused"
 
 
-class TestWithoutTheSetting:
-    def test_an_event_of_a_tenant_is_handled_as_any_other(self, settings: Any):
-        seen = []
+class TestAProcessWithoutTheSetting:
+    def test_does_not_run_the_handler_of_an_event_with_a_tenant(self, settings: Settings):
+        called: list[str] = []
 
-        @subscribe("tests.Moved", name="tests.see")
-        def see() -> None:
-            seen.append(hooks.capture())
+        @subscribe("tests.Moved")
+        def move(box: str) -> None:
+            called.append(box)
 
         Outbox()
-        emit_in("acme")
-        settings.OUTBOX = {**settings.OUTBOX, "TENANT": {}}
+        emit_in("acme", None)
+        settings.OUTBOX = {
+            name: value for name, value in settings.OUTBOX.items() if name != "TENANT"
+        }
+
         run_messages(run_pass())
 
-        assert seen == [None]
-        with restored("acme"):
-            assert hooks.capture() is None
+        assert [name_of(box) for box in called] == [None]
+        (attempt,) = Attempt.objects.all()
+        assert "TENANT" in attempt.message
+        assert "is not set in this process" in attempt.message
+
+
+class TestAFunctionThatReadsPersonalData:
+    def test_has_the_tenant_of_the_event_that_failed(self, monkeypatch: pytest.MonkeyPatch):
+        seen: list[str | None] = []
+        monkeypatch.setattr(cleaning, "subjects_of", lambda event: [object()])
+        monkeypatch.setattr(cleaning, "values_of", lambda subject: [seen.append(hooks.capture())])
+        emit_in("acme")
+
+        cleaning.cleaner_for(Event.objects.get())
+
+        assert seen == ["acme"]

@@ -143,3 +143,11 @@ class TestRowLevelSecurity:
 
         assert states() == ["done", "pending"]
         assert rows_by_tenant() == {"acme": 1, "bolt": 0}
+
+
+class TestATenantWithinATenant:
+    def test_ends_with_its_block(self):
+        with transaction.atomic(), row_security.restore("acme"):
+            with row_security.restore("bolt"):
+                pass
+            note("acme 1")

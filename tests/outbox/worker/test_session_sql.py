@@ -91,10 +91,14 @@ class TestTheSchemaOfDjangoTenants:
 
     def test_is_set_by_the_backend_for_each_cursor(self, monkeypatch: pytest.MonkeyPatch):
         """`tests/outbox/tenants/test_schemas.py` runs the real backend."""
-        monkeypatch.setattr(connection, "search_path_set_schemas", None, raising=False)
+        monkeypatch.setattr(connection, "_setting_search_path", True, raising=False)
 
         assert scope_of(self.STATEMENT, None, connection) is Scope.NONE
-        assert scope_of("SET app.tenant = 'acme'", None, connection) is Scope.SESSION
+
+    def test_is_state_of_the_session_if_a_handler_sets_it(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(connection, "_setting_search_path", False, raising=False)
+
+        assert scope_of(self.STATEMENT, None, connection) is Scope.SESSION
 
     def test_is_state_of_the_session_with_another_backend(self):
         assert scope_of(self.STATEMENT, None, connection) is Scope.SESSION
