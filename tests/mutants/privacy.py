@@ -113,7 +113,7 @@ PRIVACY = [
     Mutant(
         name="declared-values",
         without="a failure's text keeps the values that apps declare for the subject",
-        edits=(Edit("outbox/privacy/cleaning.py", "map(str, values_of(subject))", "()"),),
+        edits=(Edit("outbox/privacy/cleaning.py", "in values_of(subject)", "in ()"),),
         noticed_by=(
             f"{_DATA}TestADeclaredValue::test_is_masked_in_the_failures_of_thin_events",
             "tests/flows/test_personal_data.py"

@@ -321,7 +321,12 @@ class TestAFunctionThatReadsPersonalData:
     def test_has_the_tenant_of_the_event_that_failed(self, monkeypatch: pytest.MonkeyPatch):
         seen: list[str | None] = []
         monkeypatch.setattr(cleaning, "subjects_of", lambda event: [object()])
-        monkeypatch.setattr(cleaning, "values_of", lambda subject: [seen.append(hooks.capture())])
+
+        def read(subject: object) -> list[str]:
+            seen.append(hooks.capture())
+            return []
+
+        monkeypatch.setattr(cleaning, "values_of", read)
         emit_in("acme")
 
         cleaning.cleaner_for(Event.objects.get())
