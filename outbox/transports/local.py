@@ -188,9 +188,9 @@ class LocalTransport(InlineTransport):
             connections.close_all()
 
     def hand_back_waiting(self, *, seconds: float = 0.0) -> None:
-        """Hand back the messages that have waited for `seconds`: they are due at once.
+        """Hand back what has waited for `seconds`: it is due at once.
 
-        Deliveries that have started are handed back only when the pool is closed.
+        Deliveries that have started wait only if their thread was lent, or if the pool is closed.
         """
         for one in self.pool.take_back(seconds=seconds, which=self._is_mine):
             self.hand_back(one)
