@@ -61,7 +61,8 @@
                 return null;
             }
             const isScroller = ["auto", "scroll"].includes(style.overflowX);
-            if (isScroller && !scroller && outer !== box.element) {
+            // A text may lie directly in its scroll container, such as a <pre>.
+            if (isScroller && !scroller && (box.isText || outer !== box.element)) {
                 scroller = outer;
             }
             const mayScroll = isScroller && outer.matches(wideContainers);

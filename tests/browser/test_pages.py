@@ -39,8 +39,8 @@ IN_JAPANESE = (
 _STYLES = """
 .far { position: absolute; left: 380px; }
 .narrow, .dotted { width: 60px; overflow: hidden; }
-.scrolls { overflow-x: auto; }
 .low { height: 30px; overflow: hidden; }
+.scrolls { overflow: auto; }
 .dotted { white-space: nowrap; text-overflow: ellipsis; }
 .over { margin-top: -40px; display: block; }
 """
@@ -156,6 +156,7 @@ class TestTheLayoutCheck:
             ('<p>Under</p><button class="over">Over</button>', "overlapped"),
             ('<div class="narrow scrolls"><button>Pause_the_handler</button></div>', "cut off by"),
             ('<div class="narrow scrolls"><p>A word</p></div>', ""),
+            ('<pre class="low scrolls">One\nTwo\nThree\nFour</pre><button>Below</button>', ""),
             (
                 '<svg width="50" height="20"><text y="15">Beyond its picture</text></svg>',
                 "cut off by",
