@@ -68,8 +68,13 @@ class SourceContract:
     @pytest.mark.once
     def test_does_not_receive_again_what_it_acknowledged(self, source, send):
         send(bodies(3))
-        for _ in range(3):
-            source.acknowledge(received(source, 1)) if source.lag() else None
+        # One call may receive all of them or some. The lag cannot say how many are left: a broker
+        # may count a message later than its sender returns.
+        left = 3
+        while left:
+            messages = received(source, 1)
+            source.acknowledge(messages)
+            left -= len(messages)
         eventually(lambda: source.lag() == 0, "an empty queue")
 
         assert source.receive(10, timeout=0.5) == []
