@@ -2,7 +2,6 @@
 
 W024 a sink has CONSUMERS, and no source could receive their reports
 W025 a source has SETTLES_AS, and no sink publishes outbox.Settled
-E097 a sink has CONSUMERS, and several databases have an outbox
 W026 an HTTP sink has CONSUMERS, and its receiver cannot see that a message is a replay
 """
 
@@ -10,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
-from outbox import databases
 from outbox.settlements.events import Settled
 from outbox.sinks import configuration as sinks
 from outbox.sinks.configuration import CLOUDEVENTS
@@ -36,15 +34,6 @@ def check_settlements() -> Iterator[CheckMessage]:
             hint="Configure a source with the topic on which the consumers publish outbox.Settled.",
             obj="settings",
             id="outbox.W024",
-        )
-    if expecting and len(databases.listed()) > 1:
-        yield Error(
-            f'{", ".join(expecting)} in OUTBOX["SINKS"] has CONSUMERS, and OUTBOX["DATABASES"] '
-            "lists several databases. Reports are stored in the first one, so events of the others "
-            "would become dead letters.",
-            hint="Remove CONSUMERS of the sink.",
-            obj="settings",
-            id="outbox.E097",
         )
     for name in expecting:
         yield from _check_replays(found[name])

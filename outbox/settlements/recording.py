@@ -1,4 +1,8 @@
-"""Record reported settlements, in the transaction in which a source stores its messages."""
+"""Record reported settlements, in the transaction in which a source stores its messages.
+
+Reports about events of other databases are recorded before it, each database in a transaction of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import QuerySet
 
-from outbox import clock
+from outbox import clock, databases
+from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
 from outbox.models import Delivery, Event, Settlement
 
 logger = logging.getLogger("outbox.settlements")
@@ -53,29 +59,84 @@ class Report:
             return None
 
 
-def record(reports: Sequence[Report | None], *, using: str) -> Counter[str]:
+class ReportsNotRecorded(Exception):
+    """A database cannot store reports about its events now. The messages have to come again."""
+
+
+def record(
+    reports: Sequence[Report | None], *, using: str, elsewhere: Collection[Report] = ()
+) -> Counter[str]:
     """Store that consumers have settled events, in the caller's transaction.
 
     A report may arrive before the receipt of its delivery is committed. A report of an unknown
     event, or of a consumer that no sink expects, changes nothing.
 
+    Args:
+        reports: the reports; None for an event that is none of this project's.
+        using: the outbox's database alias.
+        elsewhere: those that `record_elsewhere` has recorded.
+
     Returns:
         The number of recorded reports as "settlements", and of the others as "ignored".
     """
     wanted = {one for one in reports if one is not None}
-    deliveries = _locked_deliveries({one.event for one in wanted}, using=using)
-    expected = [
-        (row, one.consumer)
-        for row in deliveries
-        for one in wanted
-        if one.event == row.event.id and one.consumer in row.subscription.consumer_names
-    ]
-    _settle(expected, using=using)
-    known = {Report(row.event.id, consumer) for row, consumer in expected}
+    known = _record(wanted.difference(elsewhere), using=using).union(elsewhere)
     number = sum(one in known for one in reports)
     for one in wanted - known:
         logger.info("%s reports event %s, which no sink expects it to.", one.consumer, one.event)
     return Counter(settlements=number, ignored=len(reports) - number)
+
+
+def record_elsewhere(reports: Collection[Report], *, using: str) -> set[Report]:
+    """Store the settlements of events that are in another listed database than `using`.
+
+    Call it before the transaction that stores the ids of the messages. If that one fails, the
+    messages come again, and a report that is recorded changes nothing.
+
+    Returns:
+        The reports that were recorded.
+
+    Raises:
+        ReportsNotRecorded: a database fails.
+    """
+    recorded: set[Report] = set()
+    for other in databases.aliases():
+        if other != using and (left := set(reports) - recorded):
+            recorded |= _record_in(other, left)
+    return recorded
+
+
+def _record_in(other: str, reports: Collection[Report]) -> set[Report]:
+    # Messages wait in the other system, so this does not wait for the end of an outage.
+    access = DatabaseAccess(other, sleep=lambda _seconds: True)
+    try:
+        with databases.serving(other):
+            return access.run(lambda: _record_alone(reports, using=other))
+    except Exception as error:
+        if isinstance(error, WaitGivenUp) or is_transient(error, using=other):
+            raise ReportsNotRecorded(
+                f"The database {other} cannot store reports about its events now "
+                f"({type(error).__name__}). They are received again."
+            ) from error
+        raise
+
+
+def _record_alone(reports: Collection[Report], *, using: str) -> set[Report]:
+    with transaction.atomic(using=using):
+        return _record(reports, using=using)
+
+
+def _record(reports: Collection[Report], *, using: str) -> set[Report]:
+    """Record reports about events of one database; return those that a sink expects."""
+    deliveries = _locked_deliveries({one.event for one in reports}, using=using)
+    expected = [
+        (row, one.consumer)
+        for row in deliveries
+        for one in reports
+        if one.event == row.event.id and one.consumer in row.subscription.consumer_names
+    ]
+    _settle(expected, using=using)
+    return {Report(row.event.id, consumer) for row, consumer in expected}
 
 
 def _locked_deliveries(ids: Collection[UUID], *, using: str) -> list[Delivery]:

@@ -4,6 +4,8 @@ The signature is that of Standard Webhooks (https://www.standardwebhooks.com), a
 CloudEvent in JSON, in structured or binary mode. In your urls::
 
     path("events/<str:source>/", outbox.sources.http.receive)
+
+With several databases, the argument `database` of the view names the one that stores the events.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -25,6 +29,7 @@ from django.views.decorators.http import require_POST
 
 from outbox import databases
 from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
+from outbox.settlements.recording import ReportsNotRecorded
 
 from .backlog import Brake
 from .base import BaseSource, ReceivedMessage
@@ -40,6 +45,8 @@ _RETRY_AFTER = 30
 #: Digits of the largest number of seconds or bytes that a header may have.
 _MOST_DIGITS = 18
 _KEYS = ("SECRETS", "TOLERANCE")
+
+_View = Callable[..., HttpResponse]
 
 
 class HttpSource(BaseSource):
@@ -86,19 +93,36 @@ class HttpSource(BaseSource):
         return "" if any(matches) else "webhook-signature does not match."
 
 
+def _outside_of_transactions(view: _View) -> _View:
+    """Let ATOMIC_REQUESTS of no database open a transaction around a view."""
+    return reduce(
+        lambda known, alias: transaction.non_atomic_requests(using=alias)(known),
+        settings.DATABASES,
+        view,
+    )
+
+
 @csrf_exempt
-@transaction.non_atomic_requests
+@_outside_of_transactions
 @require_POST
-def receive(request: HttpRequest, source: str) -> HttpResponse:
+def receive(request: HttpRequest, source: str, database: str | None = None) -> HttpResponse:
     """Store a signed message. The answer is 204 only after the commit; a duplicate has it, too.
 
     Other answers: 400 for a message id that contradicts the signed one, 401 for a missing or wrong
-    signature, 404 for an unknown source, 413 for a body above `MAX_BYTES`, 503 while the backlog
-    is too large or the database fails.
+    signature, 404 for an unknown source or database, 413 for a body above `MAX_BYTES`, 503 while
+    the backlog is too large or a database fails.
+
+    Args:
+        request: the request.
+        source: name of the source.
+        database: alias that stores the event. None: the first one of `OUTBOX["DATABASES"]`.
     """
     config = configured().get(source)
     if config is None or not issubclass(config.backend_class, HttpSource):
         return _answer(404, f"No source {source} receives requests.")
+    using = database or databases.alias()
+    if using not in databases.aliases():
+        return _answer(404, f"No database {using} has an outbox.")
     body = _body(request, config)
     if body is None:
         return _answer(413, f"The body is larger than {config.max_bytes:,} bytes.")
@@ -112,19 +136,20 @@ def receive(request: HttpRequest, source: str) -> HttpResponse:
         return _answer(401, refusal)
     if not _is_signed_id(message):
         return _answer(400, "ce-id differs from webhook-id. The signature covers webhook-id only.")
-    return _stored(config, message)
+    with databases.serving(using):
+        return _stored(config, message, using=using)
 
 
-def _stored(config: SourceConfig, message: ReceivedMessage) -> HttpResponse:
-    using = databases.alias()
+def _stored(config: SourceConfig, message: ReceivedMessage, *, using: str) -> HttpResponse:
     try:
-        if _brake(config).is_needed():
+        if _brake(config, using).is_needed():
             return _try_later("The receiver's backlog is too large.")
         # The sender waits, so this does not wait for the end of an outage.
         access = DatabaseAccess(using, sleep=lambda _seconds: True)
         store(config, [message], retry=access.run, using=using)
     except Exception as error:
-        if not isinstance(error, WaitGivenUp) and not is_transient(error, using=using):
+        is_outage = isinstance(error, WaitGivenUp | ReportsNotRecorded)
+        if not is_outage and not is_transient(error, using=using):
             raise
         return _try_later("The receiver's database cannot store it now.")
     return HttpResponse(status=204)
@@ -186,15 +211,15 @@ def _authenticity(config: SourceConfig) -> HttpSource:
     return known[1]
 
 
-def _brake(config: SourceConfig) -> Brake:
-    known = _brakes.get(config.name)
+def _brake(config: SourceConfig, using: str) -> Brake:
+    known = _brakes.get((config.name, using))
     if known is None or known[0] is not config:
-        known = _brakes[config.name] = (config, Brake(config))
+        known = _brakes[config.name, using] = (config, Brake(config, using=using))
     return known[1]
 
 
 _checkers: dict[str, tuple[SourceConfig, HttpSource]] = {}
-_brakes: dict[str, tuple[SourceConfig, Brake]] = {}
+_brakes: dict[tuple[str, str], tuple[SourceConfig, Brake]] = {}
 
 
 def _keys(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:

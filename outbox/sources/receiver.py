@@ -16,6 +16,7 @@ from outbox import databases
 from outbox.conf import conf
 from outbox.deliveries import failpoints, heartbeat
 from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
+from outbox.settlements.recording import ReportsNotRecorded
 
 from . import state
 from .backlog import Brake
@@ -129,7 +130,7 @@ class Receiver:
         if is_transient(error, using=self._using):
             logger.warning("%s: the database failed. Receiving starts again: %s", name, error)
             return
-        if isinstance(error, SourceUnavailable):
+        if isinstance(error, SourceUnavailable | ReportsNotRecorded):
             text = str(error)
             logger.warning("%s cannot receive, and tries again: %s", name, text)
         else:

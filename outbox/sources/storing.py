@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,7 @@ from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
 from outbox.models import Received
-from outbox.settlements.recording import record
+from outbox.settlements.recording import Report, ReportsNotRecorded, record, record_elsewhere
 from outbox.settlements.reporting import Expected, expect_reports, report_again
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
@@ -61,6 +61,7 @@ def store(
 
     Raises:
         django.db.Error: nothing of the batch, or of its rest, is stored.
+        ReportsNotRecorded: likewise. Another database of the outbox fails.
     """
     using = using or databases.alias()
     retry = retry or (lambda action: retry_transient(action, using=using))
@@ -85,7 +86,7 @@ def _store_safely(
     try:
         return retry(lambda: _store_together(source, readings, using=using))
     except Exception as error:
-        if is_transient(error, using=using):
+        if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):
             raise
         [first, *others] = readings
         if not others and first.outcome == "unreadable":
@@ -109,6 +110,7 @@ def _store_together(
     first: dict[str, Reading] = {}
     for one in readings:
         first.setdefault(one.external_id, one)
+    elsewhere = record_elsewhere({one.report for one in readings if one.report}, using=using)
     with transaction.atomic(using=using):
         ids = {external_id: one.event_id for external_id, one in first.items()}
         new = claim(source.name, ids, using=using)
@@ -120,7 +122,7 @@ def _store_together(
             _store_one(source, one, using=using) for one in mine if one.event is not None
         )
         counts["duplicates"] = len(readings) - len(mine)
-        counts += _keep_settlements(source, mine, using=using)
+        counts += _keep_settlements(source, mine, elsewhere, using=using)
         known = [one for one in readings if one.external_id not in new]
         if source.settles_as:
             own, name = source.settles_as, source.name
@@ -134,7 +136,7 @@ def _store_together(
 
 
 def _keep_settlements(
-    source: SourceConfig, readings: Sequence[Reading], *, using: str
+    source: SourceConfig, readings: Sequence[Reading], elsewhere: Collection[Report], *, using: str
 ) -> Counter[str]:
     """Record the settlements that were received, and expect reports of the other messages.
 
@@ -144,7 +146,7 @@ def _keep_settlements(
         own, name = source.settles_as, source.name
         expect_reports(_expected(readings), source=name, consumer=own, using=using)
     received = [one.report for one in readings if one.outcome == "settlement"]
-    counts = record(received, using=using) if received else Counter()
+    counts = record(received, using=using, elsewhere=elsewhere) if received else Counter()
     counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
 

@@ -223,4 +223,47 @@ SEVERAL_DATABASES = [
             "::test_arrives_once_while_workers_are_killed",
         ),
     ),
+    Mutant(
+        name="report-in-another-database",
+        without="a report of a settlement is recorded in the source's database only",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "elsewhere = record_elsewhere(",
+                "elsewhere = (lambda *_given, **_more: set())(",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_receiving.py::TestAReport::test_settles_an_event_of_another_database",
+        ),
+    ),
+    Mutant(
+        name="report-while-a-database-is-down",
+        without="messages before a report that cannot be recorded are stored without it",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):",
+                "if is_transient(error, using=using):",
+            ),
+        ),
+        noticed_by=(f"{TESTS}test_receiving.py::TestAReport::test_waits_with_the_whole_batch",),
+    ),
+    Mutant(
+        name="database-of-an-address",
+        without="an HTTP source stores in the first database, whichever its address names",
+        edits=(
+            Edit(
+                "outbox/sources/http.py",
+                "    using = database or databases.alias()\n",
+                "    using = databases.alias()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_receiving.py::TestAnHttpSource"
+            "::test_stores_in_the_database_of_its_address",
+            f"{TESTS}test_receiving.py::TestAnHttpSource"
+            "::test_refuses_a_database_without_an_outbox",
+        ),
+    ),
 ]

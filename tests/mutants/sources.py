@@ -57,8 +57,8 @@ SOURCES = [
         edits=(
             Edit(
                 "outbox/sources/storing.py",
-                "        if is_transient(error, using=using):\n            raise\n",
-                "        if error:\n            raise\n",
+                "if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):",
+                "if error:",
             ),
         ),
         noticed_by=(

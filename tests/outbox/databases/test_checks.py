@@ -46,19 +46,6 @@ class TestTheListOfDatabases:
 
         assert "names shard_1, and DATABASE_ROUTERS send rows that were read" in error.msg
 
-    def test_is_refused_beside_a_sink_with_consumers(self, shard: str, settings: Settings):
-        sink = {
-            "BACKEND": "tests.outbox.sinks.memory.MemorySink",
-            "EVENTS": ["tests.*"],
-            "CONSUMERS": ["billing"],
-        }
-        sinks = {"SOURCE": "/tests", "SINKS": {"analytics": sink}}
-        settings.OUTBOX = {**settings.OUTBOX, **sinks}
-
-        [error] = found("E097")
-
-        assert 'analytics in OUTBOX["SINKS"] has CONSUMERS' in error.msg
-
     def test_begins_with_another_database_than_the_routers_choose(
         self, shard: str, settings: Settings
     ):

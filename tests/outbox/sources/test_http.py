@@ -53,7 +53,15 @@ def signature(id: str, timestamp: str, body: bytes, key: bytes = KEY) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def post(body: bytes, *, id: str = "id-1", at: float = 0, key: bytes = KEY, **headers: str) -> Any:
+def post(
+    body: bytes,
+    *,
+    id: str = "id-1",
+    at: float = 0,
+    key: bytes = KEY,
+    address: str = "/events/billing/",
+    **headers: str,
+) -> Any:
     """Send a signed request; `headers` replace its own, and "" removes one."""
     timestamp = str(int(time.time() + at))
     given = {
@@ -66,7 +74,7 @@ def post(body: bytes, *, id: str = "id-1", at: float = 0, key: bytes = KEY, **he
     kind = given.pop("content-type")
     kept = {name: value for name, value in given.items() if value}
     client = Client(enforce_csrf_checks=True)
-    return client.post("/events/billing/", data=body, content_type=kind, headers=kept)
+    return client.post(address, data=body, content_type=kind, headers=kept)
 
 
 def event(number: int = 1, **attributes: Any) -> bytes:

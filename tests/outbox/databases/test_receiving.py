@@ -1,0 +1,154 @@
+"""Sources with several databases: reports reach the database of their event, HTTP names one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connections
+from django.urls import path
+from pytest_django import Settings
+
+from outbox.models import Event, Received, Settlement
+from outbox.settlements.recording import ReportsNotRecorded
+from outbox.sinks import configuration
+from outbox.sources import http, storing
+from outbox.testing import Outbox
+from tests.outbox.databases.test_emission import deliver_in, events_in
+from tests.outbox.settlements.world import EVENT, configure_sinks, report, report_message, source
+from tests.outbox.sources import test_http
+from tests.outbox.sources.messages import cloudevent, declare_invoice_paid
+from tests.outbox.two_databases import sync_both, unreachable
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+urlpatterns = [
+    path("events/<str:source>/", http.receive),
+    path("<str:database>/events/<str:source>/", http.receive),
+]
+
+
+@pytest.fixture
+def sinks(shard: str, settings: Settings) -> Iterator[None]:
+    """The sink "log" in both databases, whose events "billing" settles."""
+    configure_sinks(settings, log={"EVENTS": [EVENT], "CONSUMERS": ["billing"]})
+    sync_both()
+    yield
+    configuration.close_sinks()
+
+
+def published_in(using: str) -> UUID:
+    """Publish an event of a database to the sink; return its id."""
+    found: Event = Outbox(using=using).given(EVENT, key=str(uuid4()))
+    deliver_in(using)
+    return found.id
+
+
+def settlements_in(using: str) -> list[str]:
+    return list(Settlement.objects.using(using).values_list("state", flat=True))
+
+
+@pytest.mark.usefixtures("sinks")
+class TestAReport:
+    """It is received in the first database."""
+
+    def test_settles_an_event_of_another_database(self, shard: str):
+        event = published_in(shard)
+        assert settlements_in(shard) == ["open"]
+
+        counts = report(event)
+
+        assert (counts["settlements"], counts.get("ignored", 0)) == (1, 0)
+        assert settlements_in(shard) == ["settled"]
+        assert settlements_in("default") == []
+        assert Received.objects.count() == 1
+
+    def test_settles_an_event_of_the_first_one(self, shard: str):
+        event = published_in("default")
+
+        report(event)
+
+        assert settlements_in("default") == ["settled"]
+        assert settlements_in(shard) == []
+
+    def test_of_an_unknown_event_is_ignored(self, shard: str):
+        assert report(uuid4())["ignored"] == 1
+
+    def test_that_comes_again_after_half_of_it_is_recorded_once(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        event = published_in(shard)
+
+        def fail(*_args: Any, **_options: Any) -> None:
+            raise ConnectionResetError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storing, "claim", fail)
+            with pytest.raises(ConnectionResetError):
+                report(event, id="r-1")
+        report(event, id="r-1")
+
+        assert settlements_in(shard) == ["settled"]
+        assert Received.objects.count() == 1
+
+    def test_is_received_again_while_the_database_of_its_event_is_down(self, shard: str):
+        event = published_in(shard)
+
+        with unreachable(shard), pytest.raises(ReportsNotRecorded, match="shard_1 cannot store"):
+            report(event, id="r-1")
+
+        assert not Received.objects.exists()
+        report(event, id="r-1")
+        assert settlements_in(shard) == ["settled"]
+
+    def test_waits_with_the_whole_batch(self, shard: str):
+        """A message that is stored alone would be acknowledged before an earlier one."""
+        event = published_in(shard)
+        other = report_message(published_in("default"))
+
+        with unreachable(shard), pytest.raises(ReportsNotRecorded):
+            storing.store(source(), [other, report_message(event)])
+
+        assert not Received.objects.exists()
+
+
+class TestAnHttpSource:
+    @pytest.fixture(autouse=True)
+    def billing(self, shard: str, settings: Settings) -> None:
+        declare_invoice_paid()
+        settings.ROOT_URLCONF = __name__
+        test_http.configured(settings)
+
+    def test_stores_in_the_database_of_its_address(self, shard: str):
+        answer = self._post(f"/{shard}/events/billing/")
+
+        assert answer.status_code == 204
+        assert events_in(shard) == ["billing.InvoicePaid"]
+        assert events_in("default") == []
+
+    def test_stores_in_the_first_one_without_a_name(self, shard: str):
+        assert self._post("/events/billing/").status_code == 204
+        assert events_in("default") == ["billing.InvoicePaid"]
+
+    def test_refuses_a_database_without_an_outbox(self, shard: str):
+        answer = self._post("/shard_9/events/billing/")
+
+        assert answer.status_code == 404
+        assert answer.content.decode() == "No database shard_9 has an outbox.\n"
+
+    def test_is_outside_of_the_transactions_of_all_databases(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        assert vars(http.receive)["_non_atomic_requests"] >= set(connections.settings) - {shard}
+
+    def test_asks_to_send_again_while_that_database_is_down(self, shard: str):
+        with unreachable(shard):
+            assert self._post(f"/{shard}/events/billing/").status_code == 503
+
+        assert events_in(shard) == []
+
+    def _post(self, address: str) -> Any:
+        return test_http.post(json.dumps(cloudevent(1)).encode(), address=address)
