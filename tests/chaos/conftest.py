@@ -42,6 +42,7 @@ def ground(_ground: Stack) -> Iterator[Stack]:
     stores deliveries of events that no longer exist, and these are never done.
     """
     yield _ground
+    (_ground.folder / "resume").unlink(missing_ok=True)
     kept = {"broker"} if _ground.has_backlog() else {"broker", "relay", "worker"}
     _ground.stop_all(but=kept)
     if _ground.owns_broker and not _ground.is_running("broker"):

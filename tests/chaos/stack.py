@@ -203,6 +203,10 @@ class Stack:
         while self._forks and not but:
             self._forks.popitem()[1].end()
 
+    def resume_handlers(self) -> None:
+        """Let handlers of events that pause until they are resumed continue."""
+        (self.folder / "resume").touch()
+
     def stop_relays(self) -> None:
         """Stop everything that relays. Without a broker that includes each worker."""
         self.stop_all(but={"broker"} if self.is_local else {"broker", "worker"})

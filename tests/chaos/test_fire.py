@@ -235,11 +235,12 @@ class TestAnUnavailableBroker:
         """Without our own Consumer: kombu fails to put the message back, and the worker ends."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        strike(ground, 2, "pause_in_transaction")
+        strike(ground, 2, "pause_until_resumed")
         started = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0 AND state <> 'done'"
         ground.wait_until(lambda: ground.value(started) > 0, "a handler runs")
 
         ground.kill("broker")
+        ground.resume_handlers()
         ground.empty_broker()
         ground.start_broker()
 

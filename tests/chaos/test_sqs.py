@@ -43,16 +43,21 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+def unfinished(log: str) -> set[str]:
+    """Return the messages that a worker has received and not finished."""
+    return set(RECEIVED.findall(log)) - set(DONE.findall(log))
+
+
 class TestAMessageOfAKilledWorker:
     def test_comes_again_after_the_visibility_timeout_and_has_no_second_effect(self, stack: Stack):
         """State, token and receipt of the delivery each prevent the second effect."""
         stack.start_worker("doomed", queues=QUEUES)
-        strike(stack, 2, "pause_in_transaction")
-        started = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0 AND state <> 'done'"
-        stack.wait_until(lambda: stack.value(started) > 0, "a handler runs")
+        strike(stack, 2, "pause_until_resumed")
+        stack.wait_until(lambda: unfinished(stack.log("doomed")), "a message is in hand")
 
         stack.kill("doomed")
-        lost = set(RECEIVED.findall(stack.log("doomed"))) - set(DONE.findall(stack.log("doomed")))
+        stack.resume_handlers()
+        lost = unfinished(stack.log("doomed"))
         assert lost
         stack.start_worker("heir", queues=QUEUES)
 

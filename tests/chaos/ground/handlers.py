@@ -28,6 +28,12 @@ def hang() -> None:
             time.sleep(3600)
 
 
+def wait_for_resume() -> None:
+    """Wait until the test lets handlers continue. The time limit may end the wait earlier."""
+    while not (Path(os.environ["GROUND_DIR"]) / "resume").exists():
+        time.sleep(0.05)
+
+
 def is_first(how: str, event_id: UUID) -> bool:
     """Return whether this event has this fault for the first time, on this machine."""
     folder = Path(os.environ["GROUND_DIR"])
@@ -52,6 +58,8 @@ def record(event_id: UUID, thing_id: UUID, how: str) -> None:
         hang()
     if how == "pause_in_transaction" and is_first(how, event_id):
         time.sleep(3)
+    if how == "pause_until_resumed":
+        wait_for_resume()
 
 
 @subscribe("ground.Struck", atomic=False, queue="ground.outside", backoff_base=0.1, backoff_cap=0.5)
