@@ -17,7 +17,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from shop.up.ports import free_port
 
 SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": 200}
 PROGRAMS = "pginstall/bin"
@@ -109,7 +110,7 @@ class EmbeddedPostgres:
         password = self._password()
         if not (self._folder / "data" / "PG_VERSION").exists():
             self._initialize()
-        self._port = self._port or _free_port()
+        self._port = self._port or free_port()
         self._launch(self._port)
         self._watch_over_it()
         url = f"postgres://shop:{password}@127.0.0.1:{self._port}"
@@ -283,12 +284,6 @@ def _everyone_may_enter(folder: Path) -> bool:
     return all(
         path.is_dir() and path.stat().st_mode & 0o001 for path in (resolved, *resolved.parents)
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -122,6 +122,7 @@ class Running:
             except subprocess.TimeoutExpired:
                 os.killpg(self.pid, signal.SIGKILL)
                 self._popen.wait()
+        self._reader.join(timeout=5)  # the output is complete, for assertions after this
 
     def _read(self) -> None:
         if self._popen.stdout is not None:

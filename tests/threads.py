@@ -11,6 +11,8 @@ from threading import Barrier, BoundedSemaphore
 from django.db import connection, connections
 
 Functions = Sequence[Callable[[], object]]
+#: Seconds. Generous: they are only reached by a failure.
+MEETING, CEILING = 60, 240
 
 
 def run_together(functions: Functions) -> None:
@@ -20,7 +22,7 @@ def run_together(functions: Functions) -> None:
     def run(function: Callable[[], object]) -> None:
         try:
             _be_patient_with_locks_but_not_for_ever()
-            barrier.wait(timeout=30)
+            barrier.wait(timeout=MEETING)
             function()
         finally:
             connections.close_all()
@@ -36,7 +38,7 @@ def crowd(functions: Functions, *, at_most: int) -> None:
     barrier, pooler = Barrier(len(functions)), BoundedSemaphore(at_most)
 
     def run(function: Callable[[], object]) -> None:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=MEETING)
         with pooler:
             try:
                 function()
@@ -51,7 +53,7 @@ def _run_each_in_a_thread(
 ) -> None:
     with ThreadPoolExecutor(len(functions)) as pool:
         for future in [pool.submit(run, function) for function in functions]:
-            future.result(timeout=60)
+            future.result(timeout=CEILING)
 
 
 def aside(function: Callable[[], object]) -> None:
@@ -83,7 +85,7 @@ def in_thread(action: Callable[[], object], *, name: str = "") -> Callable[[], o
 
 def wait_until_blocked(number: int) -> None:
     """Wait until so many connections to this test's database wait for a lock (PostgreSQL)."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + MEETING
     while (blocked := count_blocked()) < number:
         assert time.monotonic() < deadline, f"{blocked} instead of {number} wait for a lock."
         time.sleep(0.01)

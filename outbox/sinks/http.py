@@ -40,6 +40,8 @@ except ImportError:  # the constructor names the missing library
 CONCURRENCY = 8
 #: Bytes of an answer that are read, so that the connection can be used again.
 MAX_ANSWER_BYTES = 16 * 1024
+#: Seconds for which a connection without a request stays open.
+_KEPT_SECONDS = 5
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -160,7 +162,7 @@ class HttpSink(Sink):
                 ssl_context=self._tls,
                 max_connections=None,  # the number of threads is the limit
                 max_keepalive_connections=self._concurrency,
-                keepalive_expiry=5,
+                keepalive_expiry=_KEPT_SECONDS,
                 network_backend=_TimedBackend(self._left),
             )
 

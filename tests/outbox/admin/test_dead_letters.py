@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +17,7 @@ from django.utils import timezone
 from outbox import DomainEvent, PermanentFailure, Sensitive, operations, subscribe
 from outbox.admin import dead_letters
 from outbox.models import Attempt, Delivery, Event, Operation
+from outbox.operations import progress
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, page_of, text_of
 from tests.processes import eventually
@@ -171,9 +174,18 @@ class TestALongOperation:
         weighed(outbox, 6)
         monkeypatch.setattr(dead_letters, "MAX_PER_REQUEST", 2)
         form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "1"}
+        is_shown = threading.Event()
+
+        def rest(_seconds: float) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                assert is_shown.wait(60)
+
+        paced = SimpleNamespace(sleep=rest, monotonic=lambda: 0.0)
+        monkeypatch.setattr(progress, "time", paced)
 
         answer = admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
         first = text_of(admin_client, answer["Location"])
+        is_shown.set()
 
         assert "hx-get=" in first
         assert "at most 1 per second" in first

@@ -32,7 +32,7 @@ class TestAMailServerThatHangs:
     ):
         mails.hangs, chat = True, {"WEBHOOK": hook.url}
         config = alerts(
-            CHANNELS={"mail": {**BOTH["mail"], "TIMEOUT_SECONDS": 30}, "chat": chat},
+            CHANNELS={"mail": {**BOTH["mail"], "TIMEOUT_SECONDS": 120}, "chat": chat},
             DEAD_MAN={"URL": hook.url},
             LIMITS={"silent": None},
         )

@@ -34,7 +34,7 @@ def work():
     os.kill(os.getppid(), signal.SIGTERM)
     {after}
 
-is_clean = supervisor.Supervisor(1, work, stop_seconds=5).run()
+is_clean = supervisor.Supervisor(1, work, stop_seconds=50).run()
 if not is_clean:
     print(is_clean)
 """

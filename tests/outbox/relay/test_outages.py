@@ -102,7 +102,7 @@ class TestAnOutageBesideASecondDatabaseOnSqlite:
         waiting = in_thread(lambda: running._recover(access))
         try:
             eventually(lambda: "cannot be reached; waiting" in caplog.text, "an outage", within=20)
-            may_fork = fork_safety._using.acquire(timeout=5)  # what each os.fork() does first
+            may_fork = fork_safety._using.acquire(timeout=60)  # what each os.fork() does first
             if may_fork:
                 fork_safety._using.release()
         finally:

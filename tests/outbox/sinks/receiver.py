@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, cast
 
+from shop.up.ports import free_port
+
 
 class Request(NamedTuple):
     path: str
@@ -66,7 +68,7 @@ class Receiver:
         self.requests: list[Request] = []
         self.connections: list[socket.socket] = []
         self.released = threading.Event()
-        self.port = 0
+        self.port = free_port()  # no outgoing connection takes it while the receiver is down
         self._open()
 
     @property
@@ -122,7 +124,6 @@ class Receiver:
         self._server.receiver = self
         if self._context:
             self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
 

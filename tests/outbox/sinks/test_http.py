@@ -61,6 +61,12 @@ def sink(make: Make) -> HttpSink:
     return make(secrets=[SECRET])
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep connections open for longer than the requests of a test take on a busy machine."""
+    monkeypatch.setattr(http_sink, "_KEPT_SECONDS", 600)
+
+
 class TestHttpSink(SinkContract):
     keeps_keys = False
     keeps_ids = True
@@ -127,7 +133,7 @@ class TestARequest:
 
         assert unquote(receiver.requests[0].headers["place"]) == "東京"
 
-    def test_reuses_the_connection(self, sink, receiver):
+    def test_reuses_the_connection(self, sink, receiver, kept):
         for _ in range(3):
             assert publish(sink, message(receiver.url)) == [None]
 
@@ -221,9 +227,21 @@ class TestAnAnswer:
         assert isinstance(result, SinkUnavailable)
 
     def test_of_one_receiver_does_not_delay_another(self, sink, receiver):
-        receiver.behaviour = receiver.hang
+        """The first one does not answer before the second one has."""
+        is_answered = threading.Event()
+
+        def answer_first(exchange: Exchange) -> None:
+            exchange.answer(204)
+            is_answered.set()
+
+        def answer_second(exchange: Exchange) -> None:
+            assert is_answered.wait(60)
+            exchange.answer(503)
+
+        receiver.behaviour = answer_second
         with receiving() as quick:
-            results = publish(sink, message(receiver.url), message(quick.url), timeout=1)
+            quick.behaviour = answer_first
+            results = publish(sink, message(receiver.url), message(quick.url))
 
         assert [type(one) for one in results] == [SinkUnavailable, type(None)]
 
@@ -237,7 +255,7 @@ class TestRequestsThatWereNotSentInTime:
         receiver.behaviour = receiver.hang
         sink = make(concurrency=1)
 
-        results = publish(sink, *[message(receiver.url) for _ in range(3)], timeout=1)
+        results = publish(sink, *[message(receiver.url) for _ in range(3)], timeout=3)
         receiver.behaviour = answers(204)
         receiver.released.set()
 
@@ -341,7 +359,7 @@ class TestTls:
 
 class TestAForkedProcess:
     @pytest.mark.processes
-    def test_has_connections_of_its_own(self, sink, receiver):
+    def test_has_connections_of_its_own(self, sink, receiver, kept):
         assert publish(sink, message(receiver.url)) == [None]
 
         child = os.fork()

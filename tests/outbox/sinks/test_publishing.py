@@ -264,7 +264,7 @@ class TestASinkThatIsBusy:
 
         def answer_late(message: SinkMessage) -> None:
             is_called.set()
-            may_return.wait(5)
+            may_return.wait(60)
 
         sink.result_of = answer_late
         first, second = new_deliveries(2)

@@ -94,7 +94,9 @@ class TestKafka:
         with kafka.down():
             run_messages(run_pass())
         assert states() == ["done", "pending", "blocked"]
-        assert Attempt.objects.get().exception == "SinkUnavailable"
+        # Before the outage, a call may have taken longer than these short ones may.
+        [attempt] = Attempt.objects.filter(delivery__state="pending")
+        assert attempt.exception == "SinkUnavailable"
 
         expire_leases_and_backoffs()
         publish_all()

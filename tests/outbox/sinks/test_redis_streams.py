@@ -211,7 +211,7 @@ class TestCopies:
     def test_on_too_few_replicas_are_an_error(self, valkey, topic):
         sink = RedisStreamSink("parcels", {"url": valkey.url, "wait_replicas": 1})
 
-        (result,) = publish(sink, message(topic), timeout=1)
+        (result,) = publish(sink, message(topic), timeout=3)
 
         assert isinstance(result, SinkUnavailable)
         assert "0 of 1 replicas" in str(result)

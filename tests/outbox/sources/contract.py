@@ -46,6 +46,11 @@ class SourceContract:
     """Subclasses have the fixtures `given`, the settings of the source, and `send`."""
 
     @pytest.fixture
+    def given_to_killed(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings of processes that a test kills: their messages come again soon."""
+        return given
+
+    @pytest.fixture
     def source(self, given: Mapping[str, Any], settings: Any) -> Iterator[Source]:
         made = self.new(given, settings)
         yield made
@@ -114,8 +119,9 @@ class SourceContract:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("point", [failpoints.BEFORE_STORE, failpoints.AFTER_STORE])
     def test_stores_each_message_once_if_its_process_is_killed(
-        self, given, send, point, own_registry, settings
+        self, given_to_killed, send, point, own_registry, settings
     ):
+        given = given_to_killed
         declare_invoice_paid()
         configure(settings, **given)
         [bad] = bodies(1, first=99)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -27,11 +28,12 @@ def queue(aws: AwsServer) -> str:
 @pytest.fixture
 def given(aws: AwsServer, queue: str) -> dict[str, Any]:
     backend = "outbox.sources.aws.SqsSource"
-    return {
-        "BACKEND": backend,
-        "TOPICS": [queue],
-        "OPTIONS": {**aws.options, "visibility_timeout": 2},
-    }
+    return {"BACKEND": backend, "TOPICS": [queue], "OPTIONS": aws.options}
+
+
+def seen_again_after(seconds: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with which others see a received message after so many seconds."""
+    return {**given, "OPTIONS": {**given["OPTIONS"], "visibility_timeout": seconds}}
 
 
 @pytest.fixture
@@ -47,6 +49,10 @@ def send(aws: AwsServer, queue: str) -> Send:
 
 
 class TestTheSqsSource(SourceContract):
+    @pytest.fixture
+    def given_to_killed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return seen_again_after(2, given)
+
     @pytest.mark.once
     def test_unwraps_messages_of_sns(self, aws, queue, source):
         sns, sqs = aws.client("sns"), aws.client("sqs")
@@ -66,6 +72,7 @@ class TestTheSqsSource(SourceContract):
     def test_extends_the_visibility_while_a_batch_is_stored(
         self, given, settings, send, monkeypatch
     ):
+        given = seen_again_after(4, given)
         first, second = self.new(given, settings), self.new(given, settings)
         extended: list[int] = []
         change = first.set_visibility  # type: ignore[attr-defined]  # an SqsSource
@@ -78,7 +85,7 @@ class TestTheSqsSource(SourceContract):
         try:
             send(bodies(1))
             batch = received(first, 1)
-            eventually(lambda: len(extended) > 5, "extensions beyond the first two seconds")
+            eventually(lambda: len(extended) > 3, "extensions beyond the first four seconds")
             assert second.receive(10, timeout=0.1) == []
             first.acknowledge(batch)
             assert first.lag() == 0
@@ -89,6 +96,7 @@ class TestTheSqsSource(SourceContract):
     @pytest.mark.once
     def test_does_not_change_a_visibility_that_has_passed(self, given, settings, send, monkeypatch):
         """The messages may be in the hands of another process by then, or released by it."""
+        given = seen_again_after(2, given)
         first, second = self.new(given, settings), self.new(given, settings)
         change = first.set_visibility  # type: ignore[attr-defined]  # an SqsSource
         is_down, changed = threading.Event(), threading.Event()

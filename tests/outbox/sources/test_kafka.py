@@ -145,9 +145,9 @@ class TestTheSource:
     def test_measures_the_lag_of_the_whole_group(self, kafka, topic, source):
         send(kafka, topic, 8)
 
-        assert source.lag() == 8
+        eventually(lambda: source.lag() == 8, "a lag of 8")
         source.acknowledge(received(source, 8))
-        assert source.lag() == 0
+        eventually(lambda: source.lag() == 0, "a lag of 0")
 
     def test_receives_nothing_while_it_is_kept_alive_and_everything_afterwards(
         self, kafka, topic, source

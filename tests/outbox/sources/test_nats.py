@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -32,7 +33,7 @@ def given(nats: NatsServer, subject: str) -> dict[str, Any]:
         "BACKEND": "outbox.sources.nats.NatsSource",
         "TOPICS": [subject],
         "GROUP": "shop",
-        "OPTIONS": {"servers": nats.url, "ack_wait": 2},
+        "OPTIONS": {"servers": nats.url},
     }
 
 
@@ -51,6 +52,10 @@ async def publish(url: str, messages: list[tuple[str, bytes]]) -> None:
 
 
 class TestTheNatsSource(SourceContract):
+    @pytest.fixture
+    def given_to_killed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**given, "OPTIONS": {**given["OPTIONS"], "ack_wait": 2}}
+
     @pytest.mark.once
     def test_receives_from_each_subject_in_turn(self, nats, given, subject, settings):
         """A subject that always has messages does not hold up the others."""

@@ -145,7 +145,7 @@ class TestAProcessWithoutABroker:
         assert Attempt.objects.count() == 1
 
     def test_interrupts_a_handler_in_a_thread_at_its_time_limit(self):
-        @subscribe("shops.Ordered", lease=1, time_limit=0.2, attempts=1)
+        @subscribe("shops.Ordered", lease=60, time_limit=0.2, attempts=1)
         def bill() -> None:
             while True:
                 time.sleep(0.01)

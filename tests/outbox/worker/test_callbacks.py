@@ -142,7 +142,7 @@ class TestACallbackThatHangs:
                 time.sleep(0.01)
             called.append(-1)
 
-        @subscribe("tests.Numbered", time_limit=0.3)
+        @subscribe("tests.Numbered", time_limit=1.5)
         def count(number: int) -> None:
             if number == 0:
                 transaction.on_commit(hang)
@@ -159,7 +159,7 @@ class TestACallbackThatHangs:
             transaction.atomic().__enter__()
             time.sleep(30)
 
-        @subscribe("tests.Numbered", time_limit=0.3)
+        @subscribe("tests.Numbered", time_limit=1.5)
         def count() -> None:
             transaction.on_commit(hang_in_a_transaction)
 

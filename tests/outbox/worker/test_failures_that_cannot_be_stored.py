@@ -47,7 +47,7 @@ class TestAFailureThatCannotBeStored:
 
         message = new_message(3)
         first = min(pk for pk, _token in message.pairs)
-        options = {**connection.settings_dict["OPTIONS"], "options": "-c statement_timeout=500"}
+        options = {**connection.settings_dict["OPTIONS"], "options": "-c statement_timeout=2000"}
         limited = {**connection.settings_dict, "OPTIONS": options}
         connection.close()
         monkeypatch.setattr(connections["default"], "settings_dict", limited)
@@ -57,7 +57,7 @@ class TestAFailureThatCannotBeStored:
             with transaction.atomic():
                 list(Delivery.objects.select_for_update().filter(pk=first))
                 held.set()
-                go_on.wait(20)
+                go_on.wait(60)
 
         holders: list[Any] = []
 

@@ -77,11 +77,11 @@ class TestAStartThatWaitsForTheDatabase:
     def test_has_its_whole_lease_when_it_is_stored(self, outage: Outage):
         """Failed while the lease counted from before the wait: it had passed at the start."""
 
-        @subscribe("tests.Counted", attempts=1, lease=0.6, time_limit=0.1)
+        @subscribe("tests.Counted", attempts=1, lease=3.0, time_limit=1.0)
         def count() -> None: ...
 
         message = new_message()
-        outage.meanwhile = lambda: time.sleep(0.8)
+        outage.meanwhile = lambda: time.sleep(3.3)
         outage()
         left: list[bool] = []
 
