@@ -19,8 +19,8 @@ from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from shop.drawer.clicks import LABELS
 from shop.drawer.story import Story, story_of_click, story_of_order
-from shop.up.ports import HOST, free_port
 from storefront.urls import urlpatterns
+from tests.closed_port import HOST, port_of_nobody
 from tests.storefront.factories import checkout_form, customer, product, put_into_basket, signed_in
 
 PAGES_WITHOUT_A_FORM = {
@@ -162,7 +162,7 @@ class TestTheStoryOfAClick:
 
     def test_shows_a_failed_attempt_and_the_time_of_the_next(self, order, outbox: Outbox, settings):
         """No bank listens there."""
-        settings.BANK_URL = f"http://{HOST}:{free_port()}"
+        settings.BANK_URL = f"http://{HOST}:{port_of_nobody()}"
         outbox.deliver_all(only="payments.authorize_payment", raise_errors=False)
 
         shown = call(story_of_click(correlation_id()), "payments.authorize_payment")
@@ -171,7 +171,7 @@ class TestTheStoryOfAClick:
         assert shown.text.startswith("failed 1 time (GatewayUnavailable), next attempt in ")
 
     def test_says_that_the_next_attempt_is_now_if_it_is_due(self, order, outbox: Outbox, settings):
-        settings.BANK_URL = f"http://{HOST}:{free_port()}"
+        settings.BANK_URL = f"http://{HOST}:{port_of_nobody()}"
         outbox.deliver_all(only="payments.authorize_payment", raise_errors=False)
         Delivery.objects.filter(subscription__handler="payments.authorize_payment").update(
             due_at=timezone.now()
