@@ -39,12 +39,12 @@ class TestAServer:
         return found
 
     def test_answers(self, server):
-        assert server.answers()
+        eventually(server.answers, f"{server.name} answers")
 
     def test_is_down_while_it_is_killed_and_returns_to_its_address(self, server):
         with server.down():
             assert not server.answers()
-        assert server.answers()
+        eventually(server.answers, f"{server.name} answers")
 
     def test_does_not_answer_while_it_is_frozen_and_keeps_its_process(self, server):
         with server.frozen():
