@@ -42,6 +42,7 @@ def crowd(functions: Functions, *, at_most: int) -> None:
         barrier.wait(timeout=PATIENCE)
         with pooler:
             try:
+                _let_sqlite_wait(4 * PATIENCE)
                 function()
             finally:
                 connections.close_all()
@@ -112,3 +113,10 @@ def _be_patient_with_locks_but_not_for_ever() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{PATIENCE:.0f}s'")
+
+
+def _let_sqlite_wait(seconds: float) -> None:
+    """Wait longer for the only write lock than the settings: it is given to any of the waiting."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {1000 * seconds:.0f}")
