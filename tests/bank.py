@@ -133,4 +133,5 @@ def bank(bank_process: BankProcess, settings: Settings) -> BankProcess:
     """The session's bank, and settings that point at it."""
     settings.BANK_URL = bank_process.url
     settings.BANK_API_KEY = API_KEY
+    settings.BANK_TIMEOUT_SECONDS = CEILING
     return bank_process
