@@ -245,8 +245,10 @@ class TestWebhooksOfTheSimulator:
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
         yield process
         # A report on its way would be one of the next test's.
-        eventually(lambda: process.notices_owed == 0, "all webhooks are accepted")
-        process.kill()
+        try:
+            eventually(lambda: process.notices_owed == 0, "all webhooks are accepted")
+        finally:
+            process.kill()
 
     def test_and_answers_have_one_effect(self, telling_bank: BankProcess, outbox: Outbox):
         order_id = uuid7()
