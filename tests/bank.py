@@ -23,6 +23,8 @@ import httpx
 import pytest
 from pytest_django import Settings
 
+from tests.processes import CEILING
+
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "key-for-tests"
 WEBHOOK_SECRET = "webhook-secret-for-tests"
@@ -62,13 +64,13 @@ class BankProcess:
         """Stop it politely and return its exit status."""
         assert self._process
         self._process.terminate()
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=CEILING)
 
     def kill(self) -> None:
         """Kill it as a power cut would."""
         assert self._process
         self._process.kill()
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=CEILING)
 
     @property
     def pid(self) -> int:
@@ -104,7 +106,7 @@ class BankProcess:
 
     def _wait_for_url(self) -> str:
         assert self._process
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + CEILING
         while not (found := re.search(r"listening on (http://\S+)", self.log)):
             assert self._process.poll() is None, f"The bank has ended: {self.log}"
             assert time.monotonic() < deadline, f"The bank does not listen: {self.log}"
@@ -131,4 +133,5 @@ def bank(bank_process: BankProcess, settings: Settings) -> BankProcess:
     """The session's bank, and settings that point at it."""
     settings.BANK_URL = bank_process.url
     settings.BANK_API_KEY = API_KEY
+    settings.BANK_TIMEOUT_SECONDS = CEILING
     return bank_process

@@ -53,15 +53,29 @@ def sampled(pid: int) -> Iterator[Stacks]:
             str(RATE),
         ]
         command = [str(spy), "record", *options, "--output", str(path), "--pid", str(pid)]
-        recorder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        recorder = subprocess.Popen(
+            command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        printed = _until_it_samples(recorder)
         try:
             yield found
         finally:
             recorder.send_signal(signal.SIGINT)
-            output, _ = recorder.communicate(timeout=60)
+            printed += recorder.communicate(timeout=60)[0]
         if not path.exists():
-            raise RuntimeError(f"py-spy recorded nothing: {output.decode()}")
+            raise RuntimeError(f"py-spy recorded nothing: {printed.decode()}")
         found.update(parsed(path.read_text()))
+
+
+def _until_it_samples(recorder: subprocess.Popen[bytes]) -> bytes:
+    """Read what py-spy prints until it samples, or until its end. A busy machine starts it late."""
+    assert recorder.stdout is not None
+    printed = b""
+    while line := recorder.stdout.readline():
+        printed += line
+        if b"Sampling process" in line:
+            break
+    return printed
 
 
 def parsed(text: str) -> Stacks:

@@ -6,23 +6,25 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from benchmarks import page
 from benchmarks.profiling import __main__ as command
 from benchmarks.profiling import flames, sampling
+from tests.processes import eventually
 
 RAW = """\
 process 7:"celery";run (celery/app.py:1);execute (django/db/utils.py:10);loads (json/init.py:3) 6
 process 7:"celery";run (celery/app.py:2);emit (outbox/emission.py:20) 3
 process 7:"celery";spin (spin.py:1) 1
 """
-BUSY = "import time\nend = time.time() + 30\nwhile time.time() < end: sum(range(1000))\n"
+BUSY = "while True: sum(range(1000))\n"
 
 
 class TestStacks:
@@ -48,7 +50,9 @@ class TestARecording:
         process = subprocess.Popen([sys.executable, str(program)])
         try:
             with sampling.sampled(process.pid) as stacks:
-                time.sleep(2)
+                worked = partial(seconds_of_work, process.pid)
+                until = worked() + 1
+                eventually(lambda: worked() > until, "it has worked for a second")
         except RuntimeError as error:
             pytest.skip(f"This user may not trace other processes: {error}")
         finally:
@@ -56,6 +60,11 @@ class TestARecording:
             process.wait()
 
         assert any("busy.py" in frame for stack in stacks for frame in stack)
+
+
+def seconds_of_work(pid: int) -> float:
+    """Return the time of the processor that a process has had."""
+    return float(psutil.Process(pid).cpu_times().user)
 
 
 class TestAFlameGraph:

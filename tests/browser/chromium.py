@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from shop.up.ports import HOST, free_port
+from tests.processes import eventually
+from tests.servers.server import listens
 
 #: Set where a missing browser is a failure: `.ci/run` sets it after it has installed one.
 MUST_RUN = "BROWSER_TESTS_MUST_RUN"
@@ -52,6 +54,8 @@ def window_of_tabs(browser: Browser, path: str) -> Iterator[BrowserContext]:
     flags = [*FLAGS, f"--remote-debugging-port={port}"]
     kind = browser.browser_type
     with closing(kind.launch(executable_path=path, args=flags, chromium_sandbox=is_boxed)):
+        # It opens the port after the pipe by which Playwright knows that it runs.
+        eventually(lambda: listens(HOST, port), "Chromium listens")
         attached = kind.connect_over_cdp(f"http://{HOST}:{port}", no_defaults=True)
         yield attached.contexts[0]
 

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import chromium
 from tests.browser.scene import Scene, furnish
-from tests.browser.site import Site, running_site
+from tests.browser.site import CEILING, Site, running_site
 
 WIDE, PHONE = 1440, 390
 #: A laptop, a tablet and a phone.
 WIDTHS = 1280, 1024, PHONE
 HEIGHT = 900
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """Let each expectation wait for a busy machine; Playwright's own limit is five seconds."""
+    expect.set_options(timeout=CEILING * 1000)
 
 
 @pytest.fixture(scope="session")

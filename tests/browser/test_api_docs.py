@@ -34,9 +34,7 @@ def page(browser: Browser, site: Site, request: pytest.FixtureRequest) -> Iterat
         base_url=site.url, viewport={"width": request.param, "height": HEIGHT}
     )
     context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     yield context.new_page()
-    expect.set_options(timeout=5_000)
     context.close()
 
 

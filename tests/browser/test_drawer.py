@@ -16,16 +16,6 @@ from tests.browser.visitor import READY, go_to_checkout, place, sign_up
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
-#: Milliseconds; reaching them is a failure.
-PATIENCE = 120_000
-
-
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    expect.set_options(timeout=PATIENCE)
-    yield
-    expect.set_options(timeout=5_000)
-
 
 @pytest.fixture(scope="module")
 def site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -32,13 +32,6 @@ print(Attempt.objects.filter(delivery__subscription__handler="{handler}").latest
 """
 
 
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    expect.set_options(timeout=CEILING * 1000)
-    yield
-    expect.set_options(timeout=5_000)
-
-
 @pytest.fixture(scope="module")
 def failing_site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A shop without a mail server, whose handlers try again after ten minutes."""

@@ -16,17 +16,8 @@ from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
-#: Milliseconds that a page may take to show what has happened; it is only reached by a failure.
-PATIENCE = 60_000
 HANDLERS = "/admin/outbox/subscription/handlers/"
 DEAD = "/admin/outbox/delivery/dead/"
-
-
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    expect.set_options(timeout=PATIENCE)
-    yield
-    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from tests.browser import chromium
 from tests.browser.pages import PAGES
@@ -19,8 +19,6 @@ from tests.processes import eventually
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 LIVE = ("the overview", "the handlers", "the timeline of an order", "an order that is through")
-#: Milliseconds; reaching them is a failure.
-PATIENCE = 60_000
 #: By the page's own clock: long enough to ask many times.
 LONG = "05:00"
 
@@ -92,18 +90,16 @@ class TestTheOrderOfACustomer:
     """The page that follows an order in the storefront."""
 
     @pytest.fixture
-    def page(self, other: Page, site: Site) -> Iterator[Page]:
+    def page(self, other: Page, site: Site) -> Page:
         """The page of a new order, in front of the other tab."""
         context = other.context
         context.clear_cookies()
-        expect.set_options(timeout=PATIENCE)
         page = context.new_page()
         sign_up(page, site.url)
         go_to_checkout(page, url=site.url)
         place(page)
         site.wait_until_settled()
-        yield page
-        expect.set_options(timeout=5_000)
+        return page
 
     def test_asks_only_while_it_is_seen(
         self, page: Page, other: Page, asked: list[str], site: Site

@@ -59,6 +59,7 @@ class TestTheMapOfTheShop:
             page.locator(".outbox-map a", has_text="OrderShipped").click()
 
             expect(page.get_by_role("status")).to_contain_text("Shown: orders.OrderShipped")
+            page.wait_for_load_state()  # the map comes after this text
             assert 0 < page.locator(".outbox-map .outbox-box").count() < whole / 2
         finally:
             plain.close()

@@ -26,13 +26,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 PATIENCE = 60_000
 
 
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    expect.set_options(timeout=PATIENCE)
-    yield
-    expect.set_options(timeout=5_000)
-
-
 @pytest.fixture
 def window(browser: Browser, site: Site) -> Iterator[BrowserContext]:
     """A window on a phone, in which nobody is signed in."""

@@ -23,7 +23,7 @@ from tests.chaos.wiretap_amqp import AmqpWiretap
 #: The scripts themselves; those on the PATH change users.
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 #: Seconds.
-LONGEST_ELECTION = 20.0
+LONGEST_ELECTION = 60.0
 #: The node copies each published message to the exchange amq.rabbitmq.trace.
 TRACED = '{trace_vhosts, [<<"/">>]}'
 

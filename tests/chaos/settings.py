@@ -14,7 +14,6 @@ ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {
     "LEASE_SECONDS": 2.0,
     "MAX_WORKER_CRASHES": 3,
-    "HEARTBEAT_SECONDS": 2.0,
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
     **({"TRANSPORTS": ["celery", "local"]} if os.environ.get("GROUND_HAS_BOTH") else {}),
 }

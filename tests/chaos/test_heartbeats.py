@@ -131,7 +131,7 @@ class TestTheDoctor:
         self.control(ground, worker, "cancel_consumer", "ground.slow")
         let_a_delivery_wait(ground)
 
-        found = examined(ground, "10")
+        found = examined(ground, "30")
         self.control(ground, worker, "add_consumer", "ground.slow")
 
         assert found["queue ground.slow"]["severity"] == "error"
@@ -142,7 +142,7 @@ class TestTheDoctor:
         ground.start_worker(queues="ground,ground.outside")
         let_a_delivery_wait(ground)
 
-        found = examined(ground, "10")
+        found = examined(ground, "30")
 
         assert (
             found["queue ground.slow"]["text"] == "The canary was not answered: it has no worker."
@@ -154,7 +154,7 @@ class TestTheDoctor:
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
 
-        found = examined(ground, "10")
+        found = examined(ground, "30")
 
         assert found["queue ground.slow"]["severity"] == "ok"
         assert "needs none" in found["queue ground.slow"]["text"]

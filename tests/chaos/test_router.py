@@ -54,7 +54,7 @@ class TestAnOutboxInAnotherDatabase:
         self.is_operated_on(stack)
 
     def is_seen_by_the_commands(self, stack: Stack) -> None:
-        done = stack.run_anyway("manage.py", "outbox", "doctor", "--json", "--timeout", "30")
+        done = stack.run_anyway("manage.py", "outbox", "doctor", "--json", "--timeout", "60")
         found = json.loads(done.stdout)
         assert not [one for one in found if one["severity"] == "error"], found
         handlers = json.loads(stack.manage("outbox", "status", "--json"))["handlers"]

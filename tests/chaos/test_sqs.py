@@ -98,7 +98,7 @@ class TestAShortVisibilityTimeout:
     def test_is_reported_by_the_doctor_and_before_a_deploy(self, stack: Stack):
         stack.start_worker(queues=QUEUES)
 
-        examined = stack.run_anyway("manage.py", "outbox", "doctor", "--json", "--timeout", "30")
+        examined = stack.run_anyway("manage.py", "outbox", "doctor", "--json", "--timeout", "60")
         checked = stack.run_anyway("manage.py", "check", "--deploy", "--tag", "outbox")
 
         texts = [one["text"] for one in json.loads(examined.stdout) if one["part"] == "broker"]

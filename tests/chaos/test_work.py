@@ -116,7 +116,7 @@ class TestTheDoctor:
         heartbeats = "SELECT count(*) FROM outbox_heartbeat WHERE kind IN ('worker', 'relay')"
         stack.wait_until(lambda: stack.value(heartbeats) == 2, "it beats")
 
-        done = stack.run_anyway("manage.py", "outbox", "doctor")
+        done = stack.run_anyway("manage.py", "outbox", "doctor", "--timeout", "60")
 
         assert done.returncode == 0, done.stdout
         assert "ERROR" not in done.stdout

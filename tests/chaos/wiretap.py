@@ -10,6 +10,8 @@ from typing import Protocol
 
 MOST_REPLAYED = 40
 MOST_KEPT = 500
+#: Seconds for an answer of the broker. A busy one is not away: its messages would be missing.
+PATIENCE = 10
 
 
 class Wiretap(Protocol):

@@ -16,7 +16,7 @@ import amqp
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from tests.chaos.wiretap import MOST_KEPT, MOST_REPLAYED
+from tests.chaos.wiretap import MOST_KEPT, MOST_REPLAYED, PATIENCE
 
 TRACER = "amq.rabbitmq.trace"
 #: What the broker's absence raises, in all its kinds.
@@ -60,7 +60,7 @@ class AmqpWiretap:
             channel.basic_publish(_copy(message), routing_key=queue)
 
     def _begin(self) -> None:
-        self._connection = Connection(self._url, connect_timeout=1)
+        self._connection = Connection(self._url, connect_timeout=PATIENCE)
         self._channel = self._connection.channel()
         self._tap = self._channel.queue_declare("", exclusive=True).queue
         self._channel.queue_bind(self._tap, TRACER, "publish.#")
@@ -72,7 +72,7 @@ class AmqpWiretap:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        with Connection(self._url, connect_timeout=1) as connection:
+        with Connection(self._url, connect_timeout=PATIENCE) as connection:
             yield connection.channel()
 
 

@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import redis
 
-from tests.chaos.wiretap import MOST_KEPT, MOST_REPLAYED
+from tests.chaos.wiretap import MOST_KEPT, MOST_REPLAYED, PATIENCE
 
 
 class RedisWiretap:
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+        self._redis = redis.Redis.from_url(
+            url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+        )
         self._caught: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def record(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from tests.cluster.network import Host, Network, remove_leftovers
 pytestmark = pytest.mark.once
 
 PORT = 5000
-CEILING = 30.0
+CEILING = 60.0
 
 
 def wait_until(condition, what: str) -> None:
@@ -27,18 +28,24 @@ def wait_until(condition, what: str) -> None:
         time.sleep(0.02)
 
 
-def arrived(sender: Host, receiver: Host, *, of: int = 1) -> int:
-    """Send this many packets from one host to another one; return the number that arrives."""
+def arrived(sender: Host, receiver: Host, *, of: int = 1, at_least: int = 0) -> int:
+    """Send this many packets from one host to another one; return the number that arrives.
+
+    Args:
+        at_least: packets that have to arrive, for which a busy machine may need its time.
+    """
     with receiver.entered():
         there = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender.entered():
         here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with there, here:
         there.bind((receiver.address, PORT))
-        there.settimeout(0.3)
         for _number in range(of):
             here.sendto(b"one", (receiver.address, PORT))
-        return sum(1 for _packet in iter(lambda: _received(there), None))
+        there.settimeout(CEILING)
+        first = sum(1 for _number in range(at_least) if _received(there))
+        there.settimeout(0.3)
+        return first + sum(1 for _packet in iter(lambda: _received(there), None))
 
 
 def _received(one: socket.socket) -> bytes | None:
@@ -57,7 +64,7 @@ class TestAHost:
         with server, one.entered():
             socket.create_connection((two.address, PORT), timeout=CEILING).close()
 
-        assert arrived(two, one) == 1
+        assert arrived(two, one, at_least=1) == 1
 
     def test_leaves_its_thread_where_it_was(self, network: Network):
         before = os.readlink("/proc/thread-self/ns/net")
@@ -76,14 +83,15 @@ class TestACutHost:
         assert (arrived(one, two), arrived(two, one)) == (0, 0)
         one.mend()
 
-        assert (arrived(one, two), arrived(two, one)) == (1, 1)
+        assert (arrived(one, two, at_least=1), arrived(two, one, at_least=1)) == (1, 1)
 
     def test_closes_no_connection(self, network: Network):
         one = network["one"]
         with one.entered():
             server = socket.create_server((one.address, PORT))
-        client = socket.create_connection((one.address, PORT), timeout=0.3)
+        client = socket.create_connection((one.address, PORT), timeout=CEILING)
         accepted, _address = server.accept()
+        client.settimeout(0.3)
 
         one.cut()
         client.send(b"lost")
@@ -103,7 +111,7 @@ class TestAPartition:
 
         one.cut_to(two)
 
-        assert (arrived(one, two), arrived(two, one)) == (0, 1)
+        assert (arrived(one, two), arrived(two, one, at_least=1)) == (0, 1)
 
     def test_leaves_the_way_to_others(self, network: Network):
         one = network["one"]
@@ -120,13 +128,13 @@ class TestALink:
         one, two = network["one"], network["two"]
         one.lose(50)
 
-        assert 100 < arrived(one, two, of=400) < 300
+        assert 100 < arrived(one, two, of=400, at_least=101) < 300
 
     def test_that_is_slow_passes_all(self, network: Network):
         one, two = network["one"], network["two"]
         one.slow_down(256)
 
-        assert arrived(two, one, of=20) == 20
+        assert arrived(two, one, of=20, at_least=20) == 20
 
 
 class TestAKilledHost:
@@ -135,7 +143,8 @@ class TestAKilledHost:
         program = f"import socket, time; s = socket.create_server(('', {PORT})); time.sleep(600)"
         process = one.start([sys.executable, "-c", program])
         wait_until(lambda: _accepts(one.address), "it listens")
-        client = socket.create_connection((one.address, PORT), timeout=0.3)
+        client = socket.create_connection((one.address, PORT), timeout=CEILING)
+        client.settimeout(0.3)
 
         one.kill()
 
@@ -187,4 +196,5 @@ def _names(network: str) -> list[str]:
         subprocess.run(["ip", *what], capture_output=True, text=True, check=True).stdout
         for what in (["netns", "list"], ["-o", "link"])
     ]
-    return [line for text in found for line in text.splitlines() if network in line]
+    own = re.compile(rf"\b{network}(?!\d)")  # another network's number may begin with this one
+    return [line for text in found for line in text.splitlines() if own.search(line)]

@@ -34,7 +34,7 @@ class Example(Project):
     def select(self, statement: str) -> list[int]:
         """Return the first column of what a statement selects."""
         if not self.database:
-            with closing(sqlite3.connect(self.folder / "db.sqlite3")) as connection:
+            with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=30)) as connection:
                 return [number for (number,) in connection.execute(statement)]
         import psycopg  # only where PostgreSQL is asked for
 

@@ -125,9 +125,10 @@ class TestTheTutorial:
         wholesale.send(signal.SIGINT)
         assert wholesale.ends(within=CEILING) == 0, wholesale.output
         second = place_an_order(retail)
-        until_ready_to_ship(retail, second)
+        # First, since the settlement is open for some minutes only.
         until_wholesale_is("open", retail, second)
         assert "wholesale: settlement " in shops.why("retail", second["id"])  # due in 50 s
+        until_ready_to_ship(retail, second)
 
         shops.start("wholesale")
         until_wholesale_is("settled", retail, second)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -89,7 +88,7 @@ class Cluster:
         try:
             with urlopen(request) as answer:
                 return str(answer.read().decode())
-        except URLError:
+        except OSError:
             return ""
 
 
@@ -125,7 +124,7 @@ class TestTheContainers:
                 cleanup.callback(one.end_for_sure)
 
             for path in probed_paths(cluster):
-                eventually(partial(cluster.get, path), f"the web answers at {path}")
+                eventually(partial(cluster.get, path), f"the web answers at {path}", within=CEILING)
             for name in ("relay", "worker-inventory"):
                 probe = partial(answers, cluster, name)
                 eventually(probe, f"{name} answers its probe", within=CEILING)

@@ -26,7 +26,7 @@ DATABASES["default"]["ATOMIC_REQUESTS"] = True
 CELERY_RESULT_BACKEND = CELERY_BROKER_URL
 CELERY_TASK_ROUTES = {"*": {"queue": "reports"}}
 CELERY_TASK_ACKS_LATE = False
-CELERY_TASK_SOFT_TIME_LIMIT = 1
+CELERY_TASK_SOFT_TIME_LIMIT = 4
 CELERY_TASK_TRACK_STARTED = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 """
@@ -101,7 +101,7 @@ previous = None
 def file_report(report_id: str, receipt: Receipt) -> None:
     global previous
     kept, previous = connection.connection is previous, connection.connection
-    time.sleep(2)
+    time.sleep(5)
     print(f"filed {report_id}: acknowledged {is_acknowledged()}, kept {kept}", flush=True)
     with receipt:
         pass

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -118,7 +117,7 @@ class Services:
         try:
             with urlopen(f"http://{HOST}:{self.port}/readyz") as answer:
                 return bool(answer.status == 200)
-        except URLError:
+        except OSError:
             return False
 
 

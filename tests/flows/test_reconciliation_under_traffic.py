@@ -20,7 +20,7 @@ from tests.flows.state import status
 from tests.flows.test_reconciliation import differences
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, place
-from tests.threads import run_together
+from tests.threads import PATIENCE, run_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +47,7 @@ def make_traffic(is_over: Flag) -> None:
 
 
 def deliver_until_quiet(is_over: Flag) -> None:
-    until = time.monotonic() + 55
+    until = time.monotonic() + 3 * PATIENCE
     while not is_over.is_set() or Delivery.objects.filter(state__in=UNDER_WAY).exists():
         assert time.monotonic() < until, "Something is owed for ever."
         Outbox().deliver_all(raise_errors=False)

@@ -126,7 +126,7 @@ class TestAParcelThatIsCancelledWhileItIsShipped:
                     run_together, [partial(unless_too_late, move, order_id) for move in moves]
                 )
                 wait_until_blocked(2)
-            both.result(timeout=60)
+            both.result()
 
         released = outbox.all_emitted("inventory.StockReleased")
         issued = outbox.all_emitted("inventory.StockIssued")

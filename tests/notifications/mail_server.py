@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
@@ -12,6 +12,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pytest_django import Settings
+
+from tests.processes import CEILING
 
 
 class MailServer:
@@ -52,14 +54,24 @@ class MailServer:
         return self.to_the_data
 
 
+class Listening(Controller):
+    """Serves a socket that is bound already: a port that is only free may be taken meanwhile."""
+
+    def __init__(self, server: MailServer, bound: socket.socket) -> None:
+        host, port = bound.getsockname()
+        super().__init__(server, hostname=host, port=port, ready_timeout=CEILING)
+        self._bound = bound
+
+    def _create_server(self) -> Awaitable[asyncio.AbstractServer]:
+        return self.loop.create_server(self._factory_invoker, sock=self._bound)
+
+
 @pytest.fixture
 def mail_server(settings: Settings) -> Iterator[MailServer]:
     server = MailServer(settings)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    controller = Controller(server, hostname="127.0.0.1", port=port)
+    controller = Listening(server, socket.create_server(("127.0.0.1", 0)))
     controller.start()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
+    settings.EMAIL_HOST, settings.EMAIL_PORT = controller.hostname, controller.port
     yield server
     controller.stop()

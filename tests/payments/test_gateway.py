@@ -34,7 +34,7 @@ from tests.stripe_stand_in import KEY, StripeStandIn, stand_in
 
 TOTAL = Money(amount=12800, currency="JPY")
 FORM = b"metadata[reference]"  # the last field of Stripe's form
-PATIENT = 10 * SLOW_SECONDS
+PATIENT = 60.0  # seconds; only a failure takes as long
 IMPATIENT = SLOW_SECONDS / 5
 
 
@@ -459,7 +459,7 @@ class TestStripeGateway:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=4 * PATIENT,
                 check=True,
             )
             assert printed.stdout.strip() == imported
@@ -511,11 +511,11 @@ def bank_that_says(answer: bytes, *, until: bytes = b"}") -> Iterator[str]:
         thread = Thread(target=_answer_once, args=(server, answer, until))
         thread.start()
         yield url_of(server)
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENT)
 
 
 def _answer_once(server: socket.socket, answer: bytes, until: bytes) -> None:
-    server.settimeout(10)
+    server.settimeout(PATIENT)
     connection, _ = server.accept()
     with connection:
         request = b""

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.bank import API_KEY, ROOT, BankProcess, bank_command
+from tests.processes import CEILING
 
 
 @pytest.fixture
@@ -433,5 +434,5 @@ class TestProgram:
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+            command, cwd=ROOT, capture_output=True, text=True, timeout=CEILING, check=False
         )

@@ -35,6 +35,7 @@ from tests.payments.orders import (
     said_of,
     status,
 )
+from tests.processes import CEILING, eventually
 
 URL = "/api/payments/webhooks/bank/"
 SOME_ORDER = UUID(int=1)
@@ -127,7 +128,10 @@ class TestAWebhook:
 
         with ThreadPoolExecutor(6) as pool:
             posted = pool.map(
-                lambda _: httpx.post(url, content=body, headers=headers, trust_env=False), range(6)
+                lambda _: httpx.post(
+                    url, content=body, headers=headers, trust_env=False, timeout=CEILING
+                ),
+                range(6),
             )
             answers = [answer.status_code for answer in posted]
 
@@ -241,8 +245,10 @@ class TestWebhooksOfTheSimulator:
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
         yield process
         # A report on its way would be one of the next test's.
-        wait_until(lambda: process.notices_owed == 0)
-        process.kill()
+        try:
+            eventually(lambda: process.notices_owed == 0, "all webhooks are accepted")
+        finally:
+            process.kill()
 
     def test_and_answers_have_one_effect(self, telling_bank: BankProcess, outbox: Outbox):
         order_id = uuid7()
@@ -254,7 +260,7 @@ class TestWebhooksOfTheSimulator:
 
         deliver(outbox, twice=True)
 
-        wait_until(lambda: telling_bank.notices_owed == 0)
+        eventually(lambda: telling_bank.notices_owed == 0, "all webhooks are accepted")
         assert status(order_id) == "captured"
         assert emitted_names(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
         assert telling_bank.charges(order_id) == {"authorizations": 1, "captures": 1}
@@ -370,7 +376,7 @@ class TestWebhooksOfTheSimulator:
         order_id = uuid7()
         place(outbox, order_id)
         deliver(outbox)
-        wait_until(lambda: "was not accepted" in telling_bank.log)
+        eventually(lambda: "was not accepted" in telling_bank.log, "a webhook is refused")
 
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
 
@@ -449,11 +455,4 @@ def lose_the_answer(outbox: Outbox, handler: str) -> None:
 
 
 def wait_for_reports(count: int) -> None:
-    wait_until(lambda: BankReport.objects.count() >= count)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "It did not come to this."
-        time.sleep(0.02)
+    eventually(lambda: BankReport.objects.count() >= count, f"{count} reports of the bank")

@@ -64,7 +64,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             BEHIND_PROXY="true",
             TRUSTED_PROXIES="127.0.0.1,::1",
             HTTPS="true",
-            API_RATE_WRONG_TOKENS="30/min",
+            API_RATE_WRONG_TOKENS="30/hour",  # so long that none expires during a test,
         )
 
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,18 +15,10 @@ import psycopg
 import pytest
 
 from shop.postgres import EmbeddedPostgres, PostgresUnavailable
+from tests.processes import eventually
 
 # One kind of run is enough: the launcher knows nothing of the database under test.
 pytestmark = pytest.mark.sqlite
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.fixture
@@ -84,8 +75,8 @@ class TestItsOwner:
         owner.send_signal(sent)
 
         assert servers
-        assert eventually(lambda: not any(alive(server) for server in servers))
-        assert eventually(lambda: not os.path.exists(data))
+        eventually(lambda: not any(alive(server) for server in servers), "the server ends")
+        eventually(lambda: not os.path.exists(data), "its data is deleted")
 
 
 def alive(process: psutil.Process) -> bool:

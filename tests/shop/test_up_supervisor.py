@@ -102,12 +102,12 @@ class TestStart:
         assert stack.journal("stop") == ["stop broker"]
 
     def test_ends_if_a_program_is_never_ready(self, stack: Stack) -> None:
-        up = stack.runs("broker:0:never ready", READY_WITHIN="3")
+        up = stack.runs("broker:0:never ready", READY_WITHIN="10")
 
         code = up.ends()
 
         assert code == 1
-        assert up.lines[-1].endswith("broker was not ready after 3 seconds.")
+        assert up.lines[-1].endswith("broker was not ready after 10 seconds.")
         assert stack.journal("stop") == ["stop broker"]
 
     def test_is_interrupted_by_a_signal(self, stack: Stack) -> None:
@@ -133,7 +133,7 @@ class TestStop:
         assert not any(map(is_alive, stack.pids()))
 
     def test_kills_a_program_that_ignores_sigterm(self, stack: Stack) -> None:
-        up = stack.runs("broker:0:serve", "web:1:deaf", GRACE="3")
+        up = stack.runs("broker:0:serve", "web:1:deaf", GRACE="10")
         up.says("all ready")
 
         up.send(signal.SIGTERM)
@@ -182,7 +182,7 @@ class TestStop:
 
 class TestAKilledSupervisor:
     def test_leaves_no_program_running(self, stack: Stack) -> None:
-        up = stack.runs("broker:0:serve", "bank:1:leaves a child", "web:2:deaf", GRACE="3")
+        up = stack.runs("broker:0:serve", "bank:1:leaves a child", "web:2:deaf", GRACE="10")
         (stack.folder / "run.json").touch()
         up.says("all ready")
 

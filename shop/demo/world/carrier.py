@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import signal
-import sys
 from hashlib import sha256
 from typing import Any
 
@@ -28,7 +27,14 @@ log = logging.getLogger("carrier")
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    is_stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal is_stopping
+        is_stopping = True
+
+    # The order in hand is completed first. Otherwise its answer is repeated after the next start.
+    signal.signal(signal.SIGTERM, stop)
     # An offset is stored after the answers are acknowledged, and committed every five seconds. So a
     # killed carrier loses no order. It reads the last ones again and repeats their answers.
     consumer = Consumer(
@@ -44,7 +50,7 @@ def main() -> None:
     consumer.subscribe([ORDERS])
     log.info("Waiting for orders.")
     try:
-        while True:
+        while not is_stopping:
             message = consumer.poll(1)
             if message is None:
                 continue

@@ -18,7 +18,7 @@ from tests.chaos.edges.modes import Mode
 from tests.chaos.edges.proxy import Loop, Proxy
 from tests.chaos.edges.wires import AmqpWire, KafkaWire, NatsWire
 from tests.outbox.sinks import queues, streams
-from tests.processes import eventually
+from tests.processes import CEILING, eventually
 from tests.servers.aws import AwsServer
 from tests.servers.fixtures import aws
 from tests.servers.fixtures import nats as nats_server
@@ -29,11 +29,11 @@ __all__ = ["aws", "nats_server"]
 pytestmark = pytest.mark.once
 
 
-async def published(url: str, subject: str) -> Any:
+async def published(url: str, subject: str, *, timeout: float = CEILING) -> Any:
     """Return the acknowledgement of a message. No second connection is tried."""
     client = await nats.connect(url, allow_reconnect=False, connect_timeout=20)
     try:
-        return await client.jetstream().publish(subject, b"x", timeout=2)
+        return await client.jetstream().publish(subject, b"x", timeout=timeout)
     finally:
         await client.close()
 
@@ -58,8 +58,9 @@ class TestTheProxyOfNats:
         return name
 
     @pytest.fixture
-    def publish(self, proxy: Proxy, stream: str) -> Callable[[], Any]:
-        return lambda: asyncio.run(published(f"nats://127.0.0.1:{proxy.port}", stream))
+    def publish(self, proxy: Proxy, stream: str) -> Callable[..., Any]:
+        url = f"nats://127.0.0.1:{proxy.port}"
+        return lambda **options: asyncio.run(published(url, stream, **options))
 
     def test_passes_acknowledgements(self, nats_server, stream, publish):
         assert publish().seq == 1
@@ -72,9 +73,9 @@ class TestTheProxyOfNats:
         proxy.put(Mode.PARTIAL)
         proxy._rng.seed(1)  # its first choice is to drop one
         with pytest.raises(nats.errors.TimeoutError):
-            publish()
+            publish(timeout=2)
 
-        assert len(streams.stored(nats_server.url, stream)) == 1
+        eventually(lambda: len(streams.stored(nats_server.url, stream)) == 1, "it is stored")
         proxy.put(Mode.PASS)
         assert publish().seq == 2
 
@@ -87,7 +88,7 @@ class TestTheProxyOfNats:
     def test_keeps_messages_from_the_server(self, nats_server, proxy, stream, publish, mode):
         proxy.put(mode)
         with pytest.raises((nats.errors.Error, OSError)):
-            publish()
+            publish(timeout=2)
 
         assert streams.stored(nats_server.url, stream) == []
 
@@ -163,9 +164,9 @@ class TestTheReceiverOfEvents:
         receiver = EventReceiver()
         receiver.put(Mode.LOST)
         with pytest.raises(httpx.HTTPError):
-            httpx.post(receiver.url, content=b"{}")
+            httpx.post(receiver.url, content=b"{}", timeout=CEILING)
         receiver.put(Mode.EXPIRED)
-        assert httpx.post(receiver.url, content=b"{}").status_code == 401
+        assert httpx.post(receiver.url, content=b"{}", timeout=CEILING).status_code == 401
         receiver.close()
 
         eventually(lambda: len(receiver.stored) == 1, "one stored event")

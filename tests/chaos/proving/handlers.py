@@ -42,7 +42,7 @@ def call_outside(thing_id: UUID, number: int, attempt: int, receipt: Receipt) ->
         effect.save()
     with receipt:
         effect.save()  # changes nothing where it is saved already
-        if number % 7 == 0 and attempt == 1:
+        if number % 3 == 0 and attempt == 1:
             raise Hiccup
 
 
