@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 SBOM := $(VENV)/sbom
 PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes \
-	--custom-compile-command "make requirements" --group long-term pyproject.toml
+	--custom-compile-command "make requirements"
+SHOP := --group long-term pyproject.toml
 
 # Process tests mostly wait, so four workers keep two cores busy. The tests of a class share one.
 # tests/conftest.py puts long tests first, so that no worker is idle at the end.
@@ -194,9 +195,10 @@ schema: install  ## write docs/reference/openapi.yaml (the HTTP API), asyncapi.j
 
 # The three files pin the same releases, since each is resolved within the largest.
 requirements: install  ## pin the newest releases that pyproject.toml allows, with their hashes
-	$(RUN) $(COMPILE) --upgrade --all-extras --group dev -o requirements.txt
-	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt --all-extras -o requirements-extras.txt
-	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt -o requirements-production.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --all-extras --group dev -o requirements.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --constraint requirements.txt --all-extras -o requirements-extras.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --constraint requirements.txt -o requirements-production.txt
+	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt --group laboratory -o requirements-laboratory.txt
 
 # Each production package with its licence and dependencies, read from a new environment without the
 # packages of .venv. REQUIREMENTS=requirements-extras.txt adds the optional extras.
