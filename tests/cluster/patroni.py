@@ -25,7 +25,7 @@ from tests.cluster.network import Host, Network
 from tests.cluster.patroni_member import DATABASE, PORT, SCOPE, USER, Member
 
 #: Seconds. Generous: reaching it is a failure of the laboratory.
-CEILING = 300.0
+CEILING = 900.0
 
 
 class PatroniCluster:
