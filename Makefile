@@ -30,7 +30,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos cluster mutants model bench profile simulate lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local test-patroni package test-package docs docs-ja messages chaos cluster mutants model bench profile simulate lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -119,6 +119,9 @@ LOCAL_TESTS := tests/chaos/test_fire.py tests/chaos/test_on_postgresql.py
 test-local: install  ## run the delivery tests without a broker, on SQLite and PostgreSQL
 	TEST_DATABASE=sqlite TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
 	TEST_DATABASE=postgresql TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
+
+test-patroni: install  ## run failovers of PostgreSQL by Patroni (root, iproute2, etcd-server)
+	TEST_PATRONI=1 $(RUN) -m pytest tests/chaos/hosts/test_patroni_failovers.py $(ARGS)
 
 package: install  ## build the outbox's distribution into dist/, and check it
 	@rm -rf dist
