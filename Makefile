@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 SBOM := $(VENV)/sbom
 PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes \
-	--custom-compile-command "make requirements" --group long-term pyproject.toml
+	--custom-compile-command "make requirements"
+SHOP := --group long-term pyproject.toml
 
 # Process tests mostly wait, so four workers keep two cores busy. The tests of a class share one.
 # tests/conftest.py puts long tests first, so that no worker is idle at the end.
@@ -29,7 +30,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local package test-package docs docs-ja messages chaos cluster mutants model bench profile simulate lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots picture test-rabbitmq test-sqs test-local test-patroni package test-package docs docs-ja messages chaos cluster mutants model bench profile simulate lint format check schema requirements sbom clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -119,6 +120,9 @@ test-local: install  ## run the delivery tests without a broker, on SQLite and P
 	TEST_DATABASE=sqlite TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
 	TEST_DATABASE=postgresql TEST_BROKER=none $(RUN) -m pytest $(LOCAL_TESTS) $(DELIVERY) $(ARGS)
 
+test-patroni: install  ## run failovers of PostgreSQL by Patroni (root, iproute2, etcd-server)
+	TEST_PATRONI=1 $(RUN) -m pytest tests/chaos/hosts/test_patroni_failovers.py $(ARGS)
+
 package: install  ## build the outbox's distribution into dist/, and check it
 	@rm -rf dist
 	$(RUN) -m uv build --quiet --no-build-isolation --python $(RUN) --out-dir dist outbox
@@ -194,9 +198,10 @@ schema: install  ## write docs/reference/openapi.yaml (the HTTP API), asyncapi.j
 
 # The three files pin the same releases, since each is resolved within the largest.
 requirements: install  ## pin the newest releases that pyproject.toml allows, with their hashes
-	$(RUN) $(COMPILE) --upgrade --all-extras --group dev -o requirements.txt
-	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt --all-extras -o requirements-extras.txt
-	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt -o requirements-production.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --all-extras --group dev -o requirements.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --constraint requirements.txt --all-extras -o requirements-extras.txt
+	$(RUN) $(COMPILE) $(SHOP) --upgrade --constraint requirements.txt -o requirements-production.txt
+	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt --group laboratory -o requirements-laboratory.txt
 
 # Each production package with its licence and dependencies, read from a new environment without the
 # packages of .venv. REQUIREMENTS=requirements-extras.txt adds the optional extras.

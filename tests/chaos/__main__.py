@@ -198,11 +198,17 @@ def _options() -> argparse.Namespace:
         "--cluster", action="store_true", help="the shop on nine hosts (needs root and iproute2)"
     )
     parser.add_argument(
+        "--patroni", action="store_true", help="with --cluster: Patroni fails over (needs etcd)"
+    )
+    parser.add_argument(
         "--apart", action="store_true", help="with --cluster: each fault after the last recovery"
     )
     parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.patroni and not options.cluster:
+        parser.error("--patroni needs --cluster.")
+    return options
 
 
 if __name__ == "__main__":

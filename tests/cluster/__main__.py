@@ -11,6 +11,13 @@ Needs root and iproute2. With --once it ends after the order. Otherwise it reads
     kill HOST              cut it and kill all its processes
     promote                make PostgreSQL's standby the primary
     hosts                  list the hosts
+
+With --patroni, Patroni decides which of db-1 and db-2 is the primary, by a lease in etcd on three
+more hosts. Instead of `promote` there are:
+
+    switchover             let primary and standby change places
+    leader                 name the primary
+    start HOST             connect a killed host of Patroni or etcd, and start it again
 """
 
 from __future__ import annotations
@@ -21,7 +28,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.cluster.network import NoNetwork
-from tests.cluster.shop import HOSTS, WEB, ClusterShop, cluster_shop, hosts_of
+from tests.cluster.patroni import PatroniCluster
+from tests.cluster.patroni_programs import NoPatroni
+from tests.cluster.shop import WEB, ClusterShop, cluster_shop, hosts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,14 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.cluster", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--once", action="store_true", help="end after the first order")
+    parser.add_argument("--patroni", action="store_true", help="let Patroni fail over (needs etcd)")
     options = parser.parse_args(arguments)
     try:
-        with cluster_shop() as shop:
+        with cluster_shop(patroni=options.patroni) as shop:
             _list(shop)
             _order(shop, WEB[0])
             if not options.once:
                 _obey(shop)
-    except NoNetwork as error:
+    except (NoNetwork, NoPatroni) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -46,14 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _obey(shop: ClusterShop) -> None:
     """Carry out commands until the end of the input."""
-    print(f"Commands: {', '.join(_COMMANDS)}. Ctrl-D ends.", flush=True)
+    commands = _COMMANDS | (_OF_PATRONI if isinstance(shop.databases, PatroniCluster) else _OF_PAIR)
+    print(f"Commands: {', '.join(commands)}. Ctrl-D ends.", flush=True)
     for line in sys.stdin:
         name, *words = line.split() or [""]
         try:
             if name:
-                _COMMANDS[name](shop, *words)
+                commands[name](shop, *words)
         except (KeyError, TypeError, ValueError, AssertionError) as error:
-            print(f"{line.strip()}: {error}. Hosts: {', '.join(HOSTS)}.", flush=True)
+            print(f"{line.strip()}: {error}. Hosts: {', '.join(shop.network.names)}.", flush=True)
 
 
 def _order(shop: ClusterShop, host: str) -> None:
@@ -69,6 +80,21 @@ def _list(shop: ClusterShop) -> None:
         print(f"{row['name']:<10} {row['address']:<14} {row['processes']} processes", flush=True)
 
 
+def _switch_over(shop: ClusterShop) -> None:
+    done = _patroni(shop).try_to_switch_over()
+    print("Switched over." if done else "Patroni refused the switchover: try again.", flush=True)
+
+
+def _name_leader(shop: ClusterShop) -> None:
+    leader = _patroni(shop).leader()
+    print(leader.host.name if leader else "No member is the leader.", flush=True)
+
+
+def _patroni(shop: ClusterShop) -> PatroniCluster:
+    assert isinstance(shop.databases, PatroniCluster)
+    return shop.databases
+
+
 _COMMANDS: dict[str, Callable[..., object]] = {
     "order": _order,
     "cut": lambda shop, host: shop.network[host].cut(),
@@ -77,8 +103,15 @@ _COMMANDS: dict[str, Callable[..., object]] = {
     "slow": lambda shop, host, kilobits: shop.network[host].slow_down(int(kilobits)),
     "mend": lambda shop, host: shop.network[host].mend(),
     "kill": lambda shop, host: shop.network[host].kill(),
-    "promote": lambda shop: shop.databases.standby.promote(),
     "hosts": _list,
+}
+_OF_PAIR: dict[str, Callable[..., object]] = {
+    "promote": lambda shop: shop.databases.standby.promote(),
+}
+_OF_PATRONI: dict[str, Callable[..., object]] = {
+    "switchover": _switch_over,
+    "leader": _name_leader,
+    "start": lambda shop, host: shop.databases.restart(shop.network[host]),
 }
 
 

@@ -145,6 +145,10 @@ class Network:
         self._hosts = {name: Host(self, name, n) for n, name in enumerate(names, start=1)}
         self._guard: subprocess.Popen[bytes] | None = None
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._hosts)
+
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]
 

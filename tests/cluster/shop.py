@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,13 +17,17 @@ import httpx
 from tests.bank import API_KEY, BankProcess
 from tests.chaos.stack import QUIET, ROOT, Stack
 from tests.cluster.network import Network, require
+from tests.cluster.patroni import PatroniCluster, patroni_cluster
 from tests.cluster.postgresql import Pair, postgresql_pair
 from tests.cluster.sentinel import SentinelGroup
 
 DATABASES, BROKERS = ("db-1", "db-2"), ("broker-1", "broker-2", "broker-3")
 WEB, WORKERS = ("web-1", "web-2"), ("worker-1", "worker-2")
 HOSTS = (*DATABASES, *BROKERS, *WEB, *WORKERS)
+#: Only with Patroni.
+ETCD = ("etcd-1", "etcd-2", "etcd-3")
 _WEB_PORT = 8000
+Databases = Pair | PatroniCluster
 
 
 class ClusterShop:
@@ -31,12 +35,12 @@ class ClusterShop:
 
     Attributes:
         network: the hosts, with their faults.
-        databases: PostgreSQL's primary, on db-1, and its standby.
+        databases: PostgreSQL's primary, on db-1 at first, and its standby, with or without Patroni.
         brokers: Valkey's primary, on broker-1, its replica, and three Sentinels.
     """
 
     def __init__(
-        self, folder: Path, network: Network, databases: Pair, brokers: SentinelGroup
+        self, folder: Path, network: Network, databases: Databases, brokers: SentinelGroup
     ) -> None:
         self.network, self.databases, self.brokers = network, databases, brokers
         self.stack = Stack(
@@ -157,26 +161,37 @@ class ClusterShop:
 
 
 @contextmanager
-def cluster_shop() -> Iterator[ClusterShop]:
+def cluster_shop(*, patroni: bool = False) -> Iterator[ClusterShop]:
     """Yield an open shop on its hosts; remove everything afterwards.
 
     Raises:
         NoNetwork: no hosts can be created here.
+        NoPatroni: a program of Patroni is missing.
     """
     require()
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="shop-cluster-")))
-        network = cleanup.enter_context(Network(HOSTS))
-        pair = cleanup.enter_context(postgresql_pair(network, *(network[one] for one in DATABASES)))
+        folder.chmod(0o711)  # Patroni does not run as root
+        network = cleanup.enter_context(Network((*HOSTS, *(ETCD if patroni else ()))))
+        databases = cleanup.enter_context(_databases(network, folder, patroni=patroni))
         brokers = SentinelGroup([network[name] for name in BROKERS], folder / "brokers")
         brokers.start()
         bank = BankProcess(folder / "bank", "--host", network.address)
         bank.start()
         cleanup.callback(bank.kill)
-        shop = ClusterShop(folder, network, pair, brokers)
+        shop = ClusterShop(folder, network, databases, brokers)
         cleanup.callback(shop.close)
         shop.open(bank.url)
         yield shop
+
+
+def _databases(
+    network: Network, folder: Path, *, patroni: bool
+) -> AbstractContextManager[Databases]:
+    two = [network[name] for name in DATABASES]
+    if patroni:
+        return patroni_cluster(network, two, [network[name] for name in ETCD], folder)
+    return postgresql_pair(network, *two)
 
 
 def hosts_of(shop: ClusterShop) -> list[dict[str, Any]]:
@@ -184,5 +199,5 @@ def hosts_of(shop: ClusterShop) -> list[dict[str, Any]]:
     return [
         {"name": name, "address": shop.network[name].address,
          "processes": shop.network[name].number_of_processes()}
-        for name in HOSTS
+        for name in shop.network.names
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.network import NoNetwork
+from tests.cluster.postgresql import Pair
 from tests.cluster.shop import ClusterShop, cluster_shop
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(600)]
@@ -30,12 +31,13 @@ class TestTheShopOnNineHosts:
     def test_completes_orders_before_and_after_it_loses_one_of_each_kind(self, shop: ClusterShop):
         first = shop.place(at="web-1")
         shop.wait_until_ready(first, at="web-2")
-        standby = shop.databases.standby
-        standby.wait_for("SELECT count(*) FROM outbox_event", shop.number_of_events())
+        pair = shop.databases
+        assert isinstance(pair, Pair)
+        pair.standby.wait_for("SELECT count(*) FROM outbox_event", shop.number_of_events())
 
         for name in ("web-1", "worker-1", "broker-1"):
             shop.network[name].kill()
-        shop.databases.lose_primary()
+        pair.lose_primary()
         shop.wait_until_open(at="web-2")
         second = shop.place(at="web-2")
 

@@ -19,10 +19,11 @@ from packaging.utils import canonicalize_name
 
 from tests.docs.pages import ROOT, Page, pages
 
-PRODUCTION, EXTRAS, DEVELOPERS = FILES = (
+PRODUCTION, EXTRAS, DEVELOPERS, LABORATORY = FILES = (
     "requirements-production.txt",
     "requirements-extras.txt",
     "requirements.txt",
+    "requirements-laboratory.txt",
 )
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONTRIBUTING = Page("CONTRIBUTING.md")
@@ -68,7 +69,7 @@ class TestAFileOfRequirements:
         )
 
 
-class TestTheThreeFiles:
+class TestTheFiles:
     def test_pin_the_same_releases(self):
         assert pins(PRODUCTION).items() <= pins(EXTRAS).items() <= pins(DEVELOPERS).items()
 
@@ -76,6 +77,14 @@ class TestTheThreeFiles:
         assert names(PROJECT["project"]["dependencies"]) <= set(pins(PRODUCTION))
         assert names(optional()) <= set(pins(EXTRAS))
         assert names(PROJECT["dependency-groups"]["dev"]) <= set(pins(DEVELOPERS))
+        assert names(PROJECT["dependency-groups"]["laboratory"]) <= set(pins(LABORATORY))
+
+    def test_pin_the_packages_of_the_laboratory_at_the_same_releases(self):
+        own, known = pins(LABORATORY), pins(DEVELOPERS)
+
+        assert {name: known[name] for name in own.keys() & known.keys()} == {
+            name: own[name] for name in own.keys() & known.keys()
+        }
 
     def test_leave_the_extras_out_of_production(self):
         """But for three, which the shop needs for its brokers and its webhooks."""

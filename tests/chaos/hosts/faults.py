@@ -10,6 +10,7 @@ from functools import partial
 
 from outbox.deliveries import failpoints
 from tests.chaos.hosts import clocks, reports
+from tests.chaos.hosts.databases import Databases
 from tests.chaos.hosts.world import WEB, WORKERS, HostsWorld
 from tests.chaos.proving import crashes
 from tests.chaos.registry import Faults
@@ -142,19 +143,24 @@ def isolate_workers(world: HostsWorld, _rng: random.Random) -> Iterator[None]:
 # --- servers --------------------------------------------------------------------------------------
 
 
+def _pair(world: HostsWorld) -> Databases:
+    assert isinstance(world.databases, Databases)
+    return world.databases
+
+
 @HOSTS.fault("database", lane="servers", lasts=(2.0, 6.0))
 def lose_synchronous_primary(world: HostsWorld, rng: random.Random) -> Iterator[None]:
     """Fail over to a synchronous standby. Nothing that was acknowledged is lost."""
-    pair = world.databases
+    pair = _pair(world)
     if world.stack.environment.get("CHAOS_SABOTAGE") == SABOTAGE:
-        _desynchronize(world)
+        desynchronize(world)
         world.timing.begin()
     pair.fail_over(killed=rng.random() < 0.5, is_loss_excused=False)
     yield
     pair.take_back()
 
 
-def _desynchronize(world: HostsWorld) -> None:
+def desynchronize(world: HostsWorld) -> None:
     """Stop replication without a word, until the primary has answered for orders of its own."""
     pair, orders = world.databases, "SELECT count(*) FROM orders_order"
     pair.replicate(synchronously=False)
@@ -167,7 +173,7 @@ def _desynchronize(world: HostsWorld) -> None:
 @HOSTS.fault("database", lane="servers", lasts=(2.0, 6.0))
 def lose_asynchronous_primary(world: HostsWorld, rng: random.Random) -> Iterator[None]:
     """Fail over to a standby that lags by a second or two."""
-    pair = world.databases
+    pair = _pair(world)
     pair.replicate(synchronously=False)
     pair.stop_replication()
     time.sleep(rng.uniform(0.5, 2.0))

@@ -19,6 +19,8 @@ from tests.chaos.hosts import clocks
 from tests.chaos.hosts.customers import RoamingClient
 from tests.chaos.hosts.faults import HOSTS, usable
 from tests.chaos.hosts.loss import check, orders_of, unseen
+from tests.chaos.hosts.patroni import PatroniDatabases
+from tests.chaos.hosts.patroni_faults import PATRONI
 from tests.chaos.hosts.world import CEILING, HostsWorld, hosts_world
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.reconcile import reconcile
@@ -33,6 +35,7 @@ from tests.chaos.verdict import (
     wait_until_settled,
 )
 from tests.cluster.network import NoNetwork
+from tests.cluster.patroni_programs import NoPatroni
 
 CUSTOMERS = 4
 STALL = 180.0  # seconds in which less is not owed; far more than is needed
@@ -57,7 +60,8 @@ def main(options: argparse.Namespace) -> int:
     if options.broker == "none":
         print("--cluster needs a broker: valkey or rabbitmq.", file=sys.stderr)
         return 2
-    kinds = chosen_kinds(HOSTS, options)
+    faults = PATRONI if options.patroni else HOSTS
+    kinds = chosen_kinds(faults, options)
     if kinds is None:
         return 2
     if clocks.library() is None:
@@ -66,10 +70,11 @@ def main(options: argparse.Namespace) -> int:
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
     say(f"seed {options.seed}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-hosts-"))
+    kind = {name: getattr(options, name) for name in ("broker", "sabotage", "patroni")}
     try:
-        with hosts_world(folder, broker=options.broker, sabotage=options.sabotage) as world:
+        with hosts_world(folder, **kind) as world:
             outcome = run(world, acts, options)
-    except (NoNetwork, FileNotFoundError) as error:
+    except (NoNetwork, NoPatroni, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     say(*_about(world, outcome))
@@ -78,7 +83,7 @@ def main(options: argparse.Namespace) -> int:
         options,
         acts,
         folder=folder,
-        named=("broker", "faults", "sabotage", "apart"),
+        named=("patroni", "broker", "faults", "sabotage", "apart"),
         result=_result(options, world, outcome),
     )
 
@@ -88,7 +93,7 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     outcome = Outcome(history=History(world.folder / "history.jsonl"))
     world.open()
     workers = _people(world, outcome.history, options)
-    nemesis = Nemesis(world, world.timing, acts, faults=HOSTS)
+    nemesis = Nemesis(world, world.timing, acts, faults=PATRONI if options.patroni else HOSTS)
     began = time.monotonic()
     for thread in (world.timing, *workers):
         thread.start()
@@ -146,11 +151,13 @@ def _about(world: HostsWorld, outcome: Outcome) -> list[str]:
     ends = Counter(status for _address, status, _total, _number in facts.orders.values())
     losses = [len(loss.orders) for loss in world.databases.losses]
     promotions = [round(seconds, 1) for seconds in world.databases.promotions]
+    overlaps = pair.overlaps if isinstance(pair := world.databases, PatroniDatabases) else 0
     return [
         f"{len(calls)} requests, {sum(call.is_ambiguous for call in calls)} without an answer",
         f"{len(facts.orders)} orders: {dict(ends)}; {sum(facts.changes.values())} other events",
         f"orders and things that each asynchronous failover concerned: {losses}",
         f"seconds until a standby accepted writes: {promotions}",
+        *([f"promotions while the lost primary took writes: {overlaps}"] if overlaps else []),
         *world.timing.lines(),
     ]
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import httpx
 from tests.bank import API_KEY, BankProcess
 from tests.chaos.hosts.clocks import Clock
 from tests.chaos.hosts.databases import Databases, databases
+from tests.chaos.hosts.patroni import PatroniDatabases, patroni_databases
 from tests.chaos.hosts.timing import Timing
 from tests.chaos.stack import QUIET, ROOT, Stack
 from tests.chaos.whole_shop import BANK_IS_SLOW, BANK_PATIENCE, RESTOCK
@@ -25,6 +26,8 @@ from tests.cluster.rabbitmq import RabbitGroup
 from tests.cluster.sentinel import SentinelGroup
 
 DATABASES, BROKERS = ("db-1", "db-2"), ("broker-1", "broker-2", "broker-3")
+#: Only with Patroni.
+ETCD = ("etcd-1", "etcd-2", "etcd-3")
 WEB, WORKERS = ("web-1", "web-2"), ("worker-1", "worker-2")
 #: Of the bank, the mail server, the program that emits, and beat, which no fault concerns.
 OUTSIDE = "outside"
@@ -38,6 +41,7 @@ for _try in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" 2>/dev/null && exit; sleep 1; d
 #: Seconds to start or to repair something. Generous: reaching it is a failure.
 CEILING = 600.0
 Brokers = SentinelGroup | RabbitGroup
+Primaries = Databases | PatroniDatabases
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "shop", "worker")
 
 
@@ -46,7 +50,7 @@ class HostsWorld:
 
     Attributes:
         network: the hosts, with the faults of their links.
-        databases: PostgreSQL's primary and standby.
+        databases: PostgreSQL's primary and standby, with or without Patroni.
         brokers: Valkey's primary, its replica, and three Sentinels; or three nodes of RabbitMQ.
         timing: measures the seconds after each fault.
         kills: hosts that faults have killed.
@@ -54,7 +58,7 @@ class HostsWorld:
     """
 
     def __init__(
-        self, stack: Stack, network: Network, servers: tuple[Databases, Brokers],
+        self, stack: Stack, network: Network, servers: tuple[Primaries, Brokers],
         bank: BankProcess,
     ) -> None:  # fmt: skip
         self.stack, self.network, self.bank = stack, network, bank
@@ -231,25 +235,26 @@ def _data_folder() -> Iterator[Path]:
 
 @contextmanager
 def hosts_world(
-    folder: Path, *, broker: str = "valkey", sabotage: str = ""
+    folder: Path, *, broker: str = "valkey", sabotage: str = "", patroni: bool = False
 ) -> Iterator[HostsWorld]:
     """Yield a world that is not open yet; remove everything afterwards.
 
     Raises:
         NoNetwork: no hosts can be created here.
+        NoPatroni: a program of Patroni is missing.
         FileNotFoundError: RabbitMQ is the broker, and is not installed.
     """
     require()
+    names = (*DATABASES, *BROKERS, *WEB, *WORKERS, OUTSIDE, *(ETCD if patroni else ()))
     with ExitStack() as cleanup:
         data = cleanup.enter_context(_data_folder())
-        network = cleanup.enter_context(Network((*DATABASES, *BROKERS, *WEB, *WORKERS, OUTSIDE)))
+        network = cleanup.enter_context(Network(names))
         outside = network[OUTSIDE]
         bank = BankProcess(folder / "bank", *BANK_IS_SLOW, "--host", outside.address)
         with outside.entered():
             bank.start()
         cleanup.callback(bank.kill)
-        two = (network[DATABASES[0]], network[DATABASES[1]])
-        pair = cleanup.enter_context(databases(network, two, data))
+        pair = cleanup.enter_context(_databases(network, data, patroni=patroni))
         kind = RabbitGroup if broker == "rabbitmq" else SentinelGroup
         brokers = kind([network[name] for name in BROKERS], data / "brokers")
         brokers.start()
@@ -259,3 +264,12 @@ def hosts_world(
         world = HostsWorld(stack, network, (pair, brokers), bank)
         cleanup.callback(world.close)
         yield world
+
+
+def _databases(
+    network: Network, folder: Path, *, patroni: bool
+) -> AbstractContextManager[Primaries]:
+    two = (network[DATABASES[0]], network[DATABASES[1]])
+    if patroni:
+        return patroni_databases(network, two, [network[name] for name in ETCD], folder)
+    return databases(network, two, folder)
