@@ -20,7 +20,7 @@ from outbox.events import EventRecord
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
 from outbox.transports.base import QUEUE, QueueUnavailable
-from outbox.transports.celery_producers import producer, refuse_if_only
+from outbox.transports.celery_producers import blame_queue, producer
 from outbox.transports.celery_settings import own_connection
 
 from .context import headers_of
@@ -87,7 +87,7 @@ class _Sending:
 
         Raises:
             TaskBrokerUnavailable: the connection failed.
-            QueueUnavailable: RabbitMQ confirms no message for the task's queue. Each later message
+            QueueUnavailable: RabbitMQ takes no message for the task's queue. Each later message
                 for it fails at once, so that the other queues do not wait again.
             Exception: the broker refuses the message or its queue.
         """
@@ -98,8 +98,7 @@ class _Sending:
         except Exception as error:
             if not _is_outage(error, self._connection):
                 raise
-            if isinstance(error, TimeoutError):
-                self._refuse_if_only(_queue_of(self._app, event))
+            self._blame_queue(error, _queue_of(self._app, event))
             raise TaskBrokerUnavailable(
                 f"The broker takes no task ({type(error).__name__}: "
                 f"{str(error) or 'no answer in time'}). Check that it runs, its address, its "
@@ -110,9 +109,9 @@ class _Sending:
         if queue in self._unconfirmed:
             raise QueueUnavailable(self._unconfirmed[queue])
 
-    def _refuse_if_only(self, queue: str) -> None:
+    def _blame_queue(self, error: Exception, queue: str) -> None:
         try:
-            refuse_if_only(queue, self._app)
+            blame_queue(error, queue, self._app)
         except QueueUnavailable as refusal:
             self._unconfirmed[queue] = str(refusal)
             raise

@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from outbox import databases
 
 from .base import QUEUE, Message, QueueUnavailable, Relay
-from .celery_producers import producer, refuse_if_only
+from .celery_producers import blame_queue, producer
 from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
@@ -50,7 +50,7 @@ class CeleryTransport:
         """Send a message, without a retry: the relay retries from the database.
 
         Raises:
-            QueueUnavailable: RabbitMQ does not confirm it, and takes other messages. For some
+            QueueUnavailable: RabbitMQ refuses it, or does not confirm it and takes others. For some
                 seconds, further messages for its queue are refused without asking RabbitMQ.
         """
         reason, until = self._unavailable.get(message.queue, ("", 0.0))
@@ -59,9 +59,9 @@ class CeleryTransport:
         app = app_or_default()
         try:
             _send_task(app, message)
-        except TimeoutError:
+        except Exception as error:
             try:
-                refuse_if_only(message.queue, app)
+                blame_queue(error, message.queue, app)
             except QueueUnavailable as refusal:
                 until = time.monotonic() + _UNAVAILABLE_SECONDS
                 self._unavailable[message.queue] = str(refusal), until

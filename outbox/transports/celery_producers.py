@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Producer
 
@@ -58,19 +59,39 @@ def producer(app: Celery) -> Iterator[Producer]:
     idle.append(taken)
 
 
-def refuse_if_only(queue: str, app: Celery) -> None:
-    """Find out why a message was not confirmed in time: because of its queue, or of the broker.
+def blame_queue(error: Exception, queue: str, app: Celery) -> None:
+    """Return if the whole broker may have failed, and not only the queue of a message.
+
+    Args:
+        error: why the message was not sent.
+        queue: its queue.
+        app: the app whose broker it is.
 
     Raises:
-        QueueUnavailable: the broker takes another message meanwhile.
+        QueueUnavailable: RabbitMQ refused the message, or does not confirm it and takes others.
     """
-    if _takes_messages(app):
+    if _caused_by(error, MessageNacked):
+        raise QueueUnavailable(
+            f"RabbitMQ has refused a message for the queue {queue} (basic.nack). No node leads the "
+            "queue, or it is full and rejects messages (x-overflow). " + _next_step(queue)
+        ) from error
+    if _caused_by(error, TimeoutError) and _takes_messages(app):
         raise QueueUnavailable(
             f"RabbitMQ has not confirmed a message for the queue {queue} in time, and takes other "
-            "messages. Probably no node leads the queue. Run `rabbitmq-queues quorum_status "
-            f"{queue}`. Start the nodes of its members, or delete the queue if it is lost. Its "
-            "messages stay stored, and are sent again."
-        )
+            "messages. Probably no node leads the queue. " + _next_step(queue)
+        ) from error
+
+
+def _next_step(queue: str) -> str:
+    return (
+        f"Run `rabbitmq-queues quorum_status {queue}`. Start the nodes of its members, or delete "
+        "the queue if it is lost. Its messages stay stored, and are sent again."
+    )
+
+
+def _caused_by(error: Exception, kind: type[Exception]) -> bool:
+    """Return whether an error, or the one that kombu made its own error of, is of this kind."""
+    return isinstance(error, kind) or isinstance(error.__cause__, kind)
 
 
 def _takes_messages(app: Celery) -> bool:

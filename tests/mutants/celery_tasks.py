@@ -85,15 +85,15 @@ CELERY_TASKS = [
     ),
     Mutant(
         name="unconfirmed-queue",
-        without="a queue for which RabbitMQ confirms nothing counts as an outage of the broker",
+        without="a queue for which RabbitMQ takes nothing counts as an outage of the broker",
         edits=(
             Edit(
                 "outbox/celery_tasks/sending.py",
-                "            if isinstance(error, TimeoutError):\n",
-                "            if False:\n",
+                "            self._blame_queue(error, _queue_of(self._app, event))\n",
+                "",
             ),
         ),
-        noticed_by=(f"{UNCONFIRMED}TestAQueueThatConfirmsNothing::test_fails_only_its_own_calls",),
+        noticed_by=(f"{UNCONFIRMED}TestAQueueThatTakesNothing::test_fails_only_its_own_calls",),
     ),
     Mutant(
         name="queue-without-a-leader",
