@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from celery import Celery, current_app
+from celery import Celery
+from celery.app import app_or_default
 from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
-from kombu.pools import ProducerPool, producers
 
 from outbox import subscriptions, tenants, tracing
 from outbox.events import EventRecord
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
-from outbox.transports.base import QUEUE
+from outbox.transports.base import QUEUE, QueueUnavailable
+from outbox.transports.celery_producers import blame_queue, producer
 from outbox.transports.celery_settings import own_connection
 
 from .context import headers_of
@@ -28,9 +29,8 @@ from .events import CeleryTaskCalled
 #: Pinned name of the handler.
 HANDLER = "outbox.send_tasks"
 
-#: Most tasks of one call, and most seconds to wait for a connection of this process.
+#: Most tasks of one call.
 _BATCH = 100
-_WAIT_SECONDS = 5.0
 
 
 class TaskBrokerUnavailable(Exception):
@@ -61,41 +61,87 @@ def send_tasks(deliveries: Sequence[BulkDelivery]) -> None:
         TaskBrokerUnavailable: the connection failed. The deliveries that are not settled were not
             sent.
     """
-    app = current_app
-    pool = producers[own_connection(app)]
+    sending = _Sending(app_or_default())
     with denied_join_result():  # otherwise the process would subscribe to the results
         for one in deliveries:
             try:
-                _send(app, pool, one.event)
+                sending.send(one.event)
+            except TaskBrokerUnavailable:
+                raise
             except Exception as error:
-                if _is_outage(error, pool.connections.connection):
-                    raise TaskBrokerUnavailable(
-                        f"The broker takes no task ({type(error).__name__}: {error}). Check that "
-                        "it runs, its address and its permissions."
-                    ) from error
                 one.failed(error)
             else:
                 one.done()
 
 
-def _send(app: Celery, pool: ProducerPool, event: EventRecord) -> None:
+class _Sending:
+    """The messages of one call of the handler."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection = own_connection(app)  # is never connected
+        self._unconfirmed: dict[str, str] = {}
+
+    def send(self, event: EventRecord) -> None:
+        """Send one task.
+
+        Raises:
+            TaskBrokerUnavailable: the connection failed.
+            QueueUnavailable: RabbitMQ takes no message for the task's queue. Each later message
+                for it fails at once, so that the other queues do not wait again.
+            Exception: the broker refuses the message or its queue.
+        """
+        if self._unconfirmed:
+            self._refuse_unconfirmed(_queue_of(self._app, event))
+        try:
+            _send(self._app, event)
+        except Exception as error:
+            if not _is_outage(error, self._connection):
+                raise
+            self._blame_queue(error, _queue_of(self._app, event))
+            raise TaskBrokerUnavailable(
+                f"The broker takes no task ({type(error).__name__}: "
+                f"{str(error) or 'no answer in time'}). Check that it runs, its address, its "
+                "permissions and its alarms."
+            ) from error
+
+    def _refuse_unconfirmed(self, queue: str) -> None:
+        if queue in self._unconfirmed:
+            raise QueueUnavailable(self._unconfirmed[queue])
+
+    def _blame_queue(self, error: Exception, queue: str) -> None:
+        try:
+            blame_queue(error, queue, self._app)
+        except QueueUnavailable as refusal:
+            self._unconfirmed[queue] = str(refusal)
+            raise
+
+
+def _send(app: Celery, event: EventRecord) -> None:
     stored = event.payload
-    # A wait without a limit could outlast the lease.
-    with (
-        pool.acquire(block=True, timeout=_WAIT_SECONDS) as producer,
-        tracing.received(event.traceparent, event.tracestate),
-    ):
+    with producer(app) as taken, tracing.received(event.traceparent, event.tracestate):
         app.send_task(
             stored["task"],
             stored["args"],
             stored["kwargs"],
             task_id=stored["task_id"],
             task_type=app.tasks.get(stored["task"]),
-            producer=producer,
+            producer=taken,
             retry=False,  # the relay retries from the database
             add_to_parent=False,
             **_options(event),
         )
+
+
+def _queue_of(app: Celery, event: EventRecord) -> str:
+    """Return the name of the queue to which Celery routes a stored call, or its routing key."""
+    stored = event.payload
+    known: Any = app.tasks.get(stored["task"])
+    options = dict(_options(event))
+    name = options.pop("route_name", None) or stored["task"]
+    found = app.amqp.router.route(options, name, stored["args"], stored["kwargs"], known)
+    queue = found.get("queue")
+    return str(found.get("routing_key", "")) if queue is None else str(queue.name)
 
 
 def _options(event: EventRecord) -> Mapping[str, Any]:

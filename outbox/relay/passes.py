@@ -25,7 +25,7 @@ from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient, retry_transient
 from outbox.settlements.overdue import pursue
 from outbox.settlements.reporting import report
-from outbox.transports.base import Intake, Message, StartingTransport
+from outbox.transports.base import Intake, Message, QueueUnavailable, StartingTransport
 
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
@@ -38,6 +38,11 @@ _REFUSED = (
     "The broker refuses messages for queue %s (%s: %s). Their deliveries are due again in a few "
     "seconds. Other queues are not affected. Compare the queue's arguments and the permissions of "
     "the broker's user with the settings."
+)
+#: The error names the next step.
+_UNAVAILABLE = (
+    "The broker takes no message for queue %s (%s: %s) The relay tries again every half minute. "
+    "Other queues are not affected."
 )
 _LOG_SECONDS = 10.0
 #: When the refusal of a queue was last logged by this process.
@@ -239,7 +244,8 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
             counters.count("broker_failures")
             refused[message.queue] = error
             returned.append(message)
-            hung += time.monotonic() - began
+            if not isinstance(error, QueueUnavailable):  # which is no sign of the broker
+                hung += time.monotonic() - began
             continue
         counters.count("messages", message.handler)
         counters.count("sent", message.handler, number=len(message.pairs))
@@ -250,7 +256,8 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
     for queue in {message.queue for message in returned}:
         mine = [message for message in returned if message.queue == queue]
         _hand_back(mine, refused.get(queue, last), using=using)
-    if len(returned) == len(messages) or hung > _BROKER_SECONDS:
+    is_up = all(isinstance(refusal, QueueUnavailable) for refusal in refused.values())
+    if not is_up and (len(returned) == len(messages) or hung > _BROKER_SECONDS):
         raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
     for queue, refusal in refused.items():
         _log_refusal(queue, refusal)
@@ -261,7 +268,8 @@ def _log_refusal(queue: str, refusal: Exception) -> None:
     now = time.monotonic()
     if now - _logged_at.get(queue, -_LOG_SECONDS) >= _LOG_SECONDS:
         _logged_at[queue] = now
-        logger.error(_REFUSED, queue, type(refusal).__name__, refusal)
+        text = _UNAVAILABLE if isinstance(refusal, QueueUnavailable) else _REFUSED
+        logger.error(text, queue, type(refusal).__name__, refusal)
 
 
 def plan(

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 QUEUE = "outbox"
 
 
+class QueueUnavailable(Exception):
+    """The broker takes no message for one queue, although it takes others."""
+
+
 @dataclass(frozen=True)
 class Message:
     """Deliveries of one subscription, by id and token only.

@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from contextlib import suppress
 from threading import Event
 from typing import Any
 
 from celery import Celery, current_app
+from celery.app import app_or_default
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
-from kombu.pools import ProducerPool, producers
 
 from outbox import databases
 
-from .base import QUEUE, Message, Relay
+from .base import QUEUE, Message, QueueUnavailable, Relay
+from .celery_producers import blame_queue, producer
 from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
@@ -31,6 +33,9 @@ EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode=
 
 #: Seconds to wait for a nudge, and after a lost connection, before `stopping` is read again.
 _WAIT_SECONDS = 1.0
+#: Seconds after which a queue without confirms is tried again. Each try holds the relay until
+#: RabbitMQ's answer is overdue.
+_UNAVAILABLE_SECONDS = 30.0
 
 
 class CeleryTransport:
@@ -38,22 +43,30 @@ class CeleryTransport:
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
-        self._producers: ProducerPool | None = None
+        self._unavailable: dict[str, tuple[str, float]] = {}
         self._has_fanout: bool | None = None
 
     def dispatch(self, message: Message) -> None:
-        """Send a message, without a retry: the relay retries from the database."""
-        self._producers = self._producers or producers[own_connection(current_app)]
-        with self._producers.acquire(block=True, timeout=_WAIT_SECONDS) as producer:
-            args, kwargs = _arguments(message)
-            current_app.tasks[TASK].apply_async(
-                args=args,
-                kwargs=kwargs,
-                producer=producer,
-                retry=False,
-                argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
-                **address(queue_of(current_app, message.queue)),
-            )
+        """Send a message, without a retry: the relay retries from the database.
+
+        Raises:
+            QueueUnavailable: RabbitMQ refuses it, or does not confirm it and takes others. For some
+                seconds, further messages for its queue are refused without asking RabbitMQ.
+        """
+        reason, until = self._unavailable.get(message.queue, ("", 0.0))
+        if time.monotonic() < until:
+            raise QueueUnavailable(reason)
+        app = app_or_default()
+        try:
+            _send_task(app, message)
+        except Exception as error:
+            try:
+                blame_queue(error, message.queue, app)
+            except QueueUnavailable as refusal:
+                until = time.monotonic() + _UNAVAILABLE_SECONDS
+                self._unavailable[message.queue] = str(refusal), until
+                raise
+            raise
 
     def nudge(self) -> None:
         """Nudge all running relays, if the broker has fanout."""
@@ -77,6 +90,19 @@ class CeleryTransport:
         except Exception:
             return False
         return True
+
+
+def _send_task(app: Celery, message: Message) -> None:
+    args, kwargs = _arguments(message)
+    with producer(app) as taken:
+        app.tasks[TASK].apply_async(
+            args=args,
+            kwargs=kwargs,
+            producer=taken,
+            retry=False,
+            argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
+            **address(queue_of(app, message.queue)),
+        )
 
 
 def _arguments(message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:

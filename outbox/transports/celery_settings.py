@@ -77,7 +77,9 @@ def own_connection(app: Celery, *, is_for_reading: bool = False) -> Connection:
     """Return a new connection to the app's broker with the timeouts that the outbox needs.
 
     Publishing to a frozen broker then fails instead of hanging, and RabbitMQ confirms each message.
-    The project's own values have priority.
+    The project's own values have priority, except for values with which a confirm that never comes
+    would be awaited for ever: no time limit for an answer, and heartbeats. RabbitMQ's heartbeats
+    begin that time limit again, and nothing sends the answers to them here.
     """
     connect = app.connection_for_read if is_for_reading else app.connection_for_write
     given = app.conf.broker_transport_options or {}
@@ -88,7 +90,11 @@ def own_connection(app: Celery, *, is_for_reading: bool = False) -> Connection:
         ours = redis_options(master_name=str(given.get("master_name") or ""))
     elif kind == "amqp":
         ours = rabbitmq_options(nodes=_number_of_hosts(connection))
-    return connect(transport_options={k: v for k, v in ours.items() if k not in given})
+        if not given.get("read_timeout"):
+            given = {**given, "read_timeout": ours["read_timeout"]}
+        if "heartbeat" in given:
+            given = {**given, "heartbeat": 0}
+    return connect(transport_options={**ours, **given})
 
 
 def connect_once(connection: Connection) -> None:

@@ -25,7 +25,8 @@ MAY_SEND |= {"outbox/celery_tasks/task.py", "outbox/celery_tasks/sending.py"}
 WITH_CELERY = {
     *("outbox/celery.py", "outbox/tasks.py"),
     *(f"outbox/transports/celery_{part}.py" for part in ("app", "broker", "connections")),
-    *(f"outbox/transports/celery_{part}.py" for part in ("consumer", "settings", "sqs", "worker")),
+    *(f"outbox/transports/celery_{part}.py" for part in ("consumer", "producers", "settings")),
+    *(f"outbox/transports/celery_{part}.py" for part in ("sqs", "worker")),
 }
 WITH_CELERY |= {f"outbox/celery_tasks/{part}.py" for part in ("options", "sending", "task")}
 # Kombu is also the client library of sink and source of AMQP.

@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from amqp.exceptions import InternalError, NotFound
@@ -121,9 +122,32 @@ class RabbitMQ(GivenRabbitMQ):
 
     def cut_clients(self) -> None:
         """Close all connections; the node's own command does it."""
-        command = [str(PROGRAMS / "rabbitmqctl"), "close_all_connections", "chaos"]
+        self._control("close_all_connections", "chaos", timeout=30)
+
+    @contextmanager
+    def without_leader(self, queue: str) -> Iterator[None]:
+        """Stop the only member of a quorum queue for the block.
+
+        The node routes messages to it and confirms none, as in a cluster whose majority is lost.
+        """
+        member = f"quorum_queues, {{'%2F_{queue}', node()}}"
+        self._evaluate(f"ra:stop_server({member}).")
+        try:
+            yield
+        finally:
+            self._evaluate(f"ra:restart_server({member}).")
+
+    def _evaluate(self, expression: str) -> None:
+        """Run an expression of Erlang in the node; it has to return "ok"."""
+        ended = self._control("eval", expression, timeout=None)
+        assert ended.stdout.split()[-1:] == ["ok"], f"{expression} {ended.stdout} {ended.stderr}"
+
+    def _control(self, *arguments: str, timeout: float | None) -> subprocess.CompletedProcess[str]:
+        command = [str(PROGRAMS / "rabbitmqctl"), *arguments]
         variables = {**os.environ, **self.variables}
-        subprocess.run(command, env=variables, capture_output=True, check=False, timeout=30)
+        return subprocess.run(
+            command, env=variables, capture_output=True, text=True, check=False, timeout=timeout
+        )
 
     def clean_up(self) -> None:
         """End the port mapper: it was started as a daemon, and outlives its node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 TASK = "tests/outbox/celery_tasks/test_task.py::"
+UNCONFIRMED = "tests/outbox/celery_tasks/test_unconfirmed_sends.py::"
 SENDING = "tests/outbox/celery_tasks/test_sending.py::"
 ADOPTION = "tests/outbox/adoption/"
 
@@ -65,6 +66,49 @@ CELERY_TASKS = [
             ),
         ),
         noticed_by=(f"{SENDING}TestAQueueThatIsRefused::test_fails_only_its_own_calls",),
+    ),
+    Mutant(
+        name="interrupted-send",
+        without="a send that is interrupted keeps its place in kombu's pool of producers",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/sending.py",
+                "    with producer(app) as taken, tracing",
+                "    from kombu.pools import producers\n\n"
+                "    pool = producers[own_connection(app)]\n"
+                "    with pool.acquire(block=True, timeout=1) as taken, tracing",
+            ),
+        ),
+        noticed_by=(
+            f"{UNCONFIRMED}TestASendThatIsInterrupted::test_takes_no_producer_from_later_sends",
+        ),
+    ),
+    Mutant(
+        name="unconfirmed-queue",
+        without="a queue for which RabbitMQ takes nothing counts as an outage of the broker",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/sending.py",
+                "            self._blame_queue(error, _queue_of(self._app, event))\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{UNCONFIRMED}TestAQueueThatTakesNothing::test_fails_only_its_own_calls",),
+    ),
+    Mutant(
+        name="queue-without-a-leader",
+        without="a queue without a leader stops the relay's messages to all other queues",
+        edits=(
+            Edit(
+                "outbox/relay/passes.py",
+                "            if not isinstance(error, QueueUnavailable):",
+                "            if True:",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/relay/test_passes.py::TestABrokerThatRefusesOneQueue::"
+            "test_that_only_lacks_a_leader_delays_no_other_queue",
+        ),
     ),
     Mutant(
         name="late-variables",

@@ -20,7 +20,7 @@ from outbox.relay.backlog import waiting_events
 from outbox.relay.fan_out import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, relay, relay_pass
 from outbox.testing import Outbox
-from outbox.transports.base import Message
+from outbox.transports.base import Message, QueueUnavailable
 from tests.outbox.drive import (
     emit_events,
     expire_leases_and_backoffs,
@@ -521,6 +521,21 @@ class TestABrokerThatRefusesOneQueue:
 
         assert asked == ["refused"]
         assert set(self.states().values()) == {"pending"}
+
+    def test_that_only_lacks_a_leader_delays_no_other_queue(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: its late answer counted as a broker that hangs."""
+        monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
+
+        def publish(message: Message) -> None:
+            if message.queue == "refused":
+                raise QueueUnavailable("Nothing is confirmed for the queue refused.")
+
+        relay_pass(publish=publish)
+
+        assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
+        assert "The broker takes no message for queue refused" in caplog.text
 
 
 def _forget_handlers() -> list:

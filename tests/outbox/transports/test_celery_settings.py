@@ -141,6 +141,15 @@ class TestTheConnection:
             "visibility_timeout": 7200,
         }
 
+    def test_to_rabbitmq_awaits_no_confirm_for_ever(self, app: Celery):
+        """RabbitMQ's heartbeats begin the time limit of an answer again."""
+        app.conf["broker_url"] = "amqp://127.0.0.1:1//"
+        app.conf.broker_transport_options = {"read_timeout": None, "heartbeat": 4}
+
+        options = own_connection(app).transport_options
+
+        assert options == {**rabbitmq_options(), "heartbeat": 0}
+
     def test_asks_the_next_sentinel_if_one_does_not_answer(self, app: Celery):
         app.conf["broker_url"] = "sentinel://127.0.0.1:1/0;sentinel://127.0.0.1:2/0"
         app.conf.broker_transport_options = {"master_name": "shop"}
