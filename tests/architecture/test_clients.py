@@ -24,6 +24,8 @@ CLIENTS = {
     "redis": ("redis_streams",),
     "httpcore": ("http", "timed_http"),
 }
+#: Further importers. Celery brings amqp.
+ALSO = {"amqp": {"transports/celery_producers.py"}}
 #: They come with no other package that the outbox needs.
 OPTIONAL = ("confluent_kafka", "boto3", "botocore", "libcst", "nats")
 
@@ -41,6 +43,8 @@ def imported(path: Path) -> set[str]:
 
 def is_allowed(path: Path, client: str) -> bool:
     parts = path.relative_to(OUTBOX).parts
+    if "/".join(parts) in ALSO.get(client, ()):
+        return True
     if parts[0] not in {"sinks", "sources"}:
         return False
     return parts[1].removesuffix(".py").startswith(CLIENTS[client])

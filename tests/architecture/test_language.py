@@ -30,7 +30,7 @@ FOLDERS = (
 )
 PAGES = ("README.md", "docs/*.md", "docs/how-to/*.md", "docs/migrate/*.md", "docs/reference/*.md")
 #: Pages about figures and tests, and not about use.
-OTHER_PAGES = {"performance.md", "reliability.md"}
+OTHER_PAGES = {"performance.md", "reliability.md", "chaos.md"}
 
 #: Metaphors for emit, log, subscribe, health and again.
 FORBIDDEN = re.compile(

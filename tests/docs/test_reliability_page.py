@@ -1,4 +1,4 @@
-"""The page of guarantees names existing tests, and each group of faults and sabotage."""
+"""The page of guarantees names existing tests. The page of chaos has each fault and sabotage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.docs.pages import Page, names_in
 from tests.docs.test_rules_page import is_there
 
 PAGE = Page("docs/reliability.md")
+CHAOS = Page("docs/chaos.md")
 
 
 class TestThePageOfReliability:
@@ -24,27 +25,29 @@ class TestThePageOfReliability:
 
         assert [names for names in named if len(names) != 1 or not is_there(names[0])] == []
 
+
+class TestThePageOfChaos:
     def test_has_each_group_of_faults_at_the_edges(self):
-        shown = [names_in(row[0])[0] for row in PAGE.table("Chaos at the edges")]
+        shown = [names_in(row[0])[0] for row in CHAOS.table("Chaos at the edges")]
 
         assert sorted(shown) == sorted(EDGES.groups)
 
     def test_has_each_sabotage_at_the_edges(self):
-        table = PAGE.table("That it would notice an error at the edges")
+        table = CHAOS.table("That it would notice an error at the edges")
 
         assert sorted(names_in(row[0])[0] for row in table) == sorted(of_edges.NAMES)
 
     def test_has_each_group_of_faults_of_hosts(self):
-        shown = [names_in(row[0])[0] for row in PAGE.table("Chaos on several hosts")]
+        shown = [names_in(row[0])[0] for row in CHAOS.table("Chaos on several hosts")]
 
         assert sorted(shown) == sorted(HOSTS.groups)
 
     def test_has_each_group_of_faults(self):
-        shown = [names_in(row[0])[0] for row in PAGE.table("Chaos")]
+        shown = [names_in(row[0])[0] for row in CHAOS.table("The shop under faults")]
 
         assert sorted(shown) == sorted(SHOP.groups)
 
     def test_has_each_sabotage(self):
-        shown = [names_in(row[0])[0] for row in PAGE.table("That it would notice")]
+        shown = [names_in(row[0])[0] for row in CHAOS.table("That it would notice")]
 
         assert sorted(shown) == sorted(NAMES)

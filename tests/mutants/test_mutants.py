@@ -13,7 +13,7 @@ from tests.mutants.mutant import POSTGRESQL, DoesNotApply, Edit, Mutant
 from tests.mutants.table import MUTANTS
 from tests.mutants.trial import Report, Verdict, judge
 
-PAGE = Page("docs/reliability.md")
+PAGE = Page("docs/reference/mutants.md")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
