@@ -20,7 +20,8 @@ from outbox.events import EventRecord
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
 from outbox.transports.base import QUEUE, QueueUnavailable
-from outbox.transports.celery_producers import blame_queue, producer
+from outbox.transports.celery_producers import producer
+from outbox.transports.celery_queues import blame_queue
 from outbox.transports.celery_settings import own_connection
 
 from .context import headers_of

@@ -41,7 +41,7 @@ _REFUSED = (
 )
 #: The error names the next step.
 _UNAVAILABLE = (
-    "The broker takes no message for queue %s (%s: %s) The relay tries again every half minute. "
+    "The broker takes no message for queue %s (%s: %s) The relay tries again within a minute. "
     "Other queues are not affected."
 )
 _LOG_SECONDS = 10.0
@@ -53,6 +53,9 @@ _logged_at: dict[str, float] = {}
 _IDLE_SECONDS = 10.0
 #: A broker that took so many seconds to refuse messages in a pass is not asked any more in it.
 _BROKER_SECONDS = 2.0
+#: Seconds for which a pass waits for queues that take no message. The other messages are due again
+#: after some seconds. The next pass does not ask the same queues again.
+_QUEUES_SECONDS = 10.0
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
@@ -217,24 +220,31 @@ def relay_pass(
             counters.count("sent", started.subscription.handler)
         if planned.messages or started:
             failpoints.reach(failpoints.AFTER_CLAIM)
-        _publish_each(planned.messages, publish, using=using)
-        return planned
+        published = _publish_each(planned.messages, publish, using=using)
+        return replace(planned, messages=published)
 
 
-def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) -> None:
-    """Publish messages; return the deliveries of those that the broker did not take.
+def _publish_each(
+    messages: Sequence[Message], publish: Publish, *, using: str
+) -> Sequence[Message]:
+    """Publish messages; hand back the deliveries of those that the broker did not take.
 
     A broker may refuse a single queue, whose arguments differ or for which a permission is missing.
     The messages of other queues are published all the same.
+
+    Returns:
+        The published messages.
 
     Raises:
         BrokerUnavailable: it took no message, or it hangs.
     """
     refused: dict[str, Exception] = {}
+    published: list[Message] = []
     returned: list[Message] = []
-    hung = 0.0
+    hung = waited = 0.0
     for message in messages:
-        if message.queue in refused or hung > _BROKER_SECONDS:
+        is_late = hung > _BROKER_SECONDS or waited > _QUEUES_SECONDS
+        if message.queue in refused or is_late:
             returned.append(message)
             continue
         began = time.monotonic()
@@ -244,14 +254,18 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
             counters.count("broker_failures")
             refused[message.queue] = error
             returned.append(message)
-            if not isinstance(error, QueueUnavailable):  # which is no sign of the broker
-                hung += time.monotonic() - began
+            seconds = time.monotonic() - began
+            if isinstance(error, QueueUnavailable):  # which is no sign of the broker
+                waited += seconds
+            else:
+                hung += seconds
             continue
+        published.append(message)
         counters.count("messages", message.handler)
         counters.count("sent", message.handler, number=len(message.pairs))
         failpoints.reach(failpoints.AFTER_PUBLISH)
     if not refused:
-        return
+        return published
     last = next(reversed(refused.values()))
     for queue in {message.queue for message in returned}:
         mine = [message for message in returned if message.queue == queue]
@@ -261,6 +275,7 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
         raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
     for queue, refusal in refused.items():
         _log_refusal(queue, refusal)
+    return published
 
 
 def _log_refusal(queue: str, refusal: Exception) -> None:

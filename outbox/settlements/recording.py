@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import QuerySet
 
 from outbox import clock, databases
-from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
+from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp
 from outbox.models import Delivery, Event, Settlement
 
 logger = logging.getLogger("outbox.settlements")
@@ -91,7 +91,8 @@ def record_elsewhere(reports: Collection[Report], *, using: str) -> set[Report]:
     """Store the settlements of events that are in another listed database than `using`.
 
     Call it before the transaction that stores the ids of the messages. If that one fails, the
-    messages come again, and a report that is recorded changes nothing.
+    messages come again, and a report that is recorded changes nothing. All other databases are
+    asked for an event that `using` does not have.
 
     Returns:
         The reports that were recorded.
@@ -99,10 +100,16 @@ def record_elsewhere(reports: Collection[Report], *, using: str) -> set[Report]:
     Raises:
         ReportsNotRecorded: a database fails.
     """
+    others = [one for one in databases.aliases() if one != using]
+    if not others or not reports:
+        return set()
+    mine = Event.objects.using(using).filter(id__in={one.event for one in reports})
+    ids = set(mine.values_list("id", flat=True))
+    left = {one for one in reports if one.event not in ids}
     recorded: set[Report] = set()
-    for other in databases.aliases():
-        if other != using and (left := set(reports) - recorded):
-            recorded |= _record_in(other, left)
+    for other in others:
+        if left - recorded:
+            recorded |= _record_in(other, left - recorded)
     return recorded
 
 
@@ -112,13 +119,13 @@ def _record_in(other: str, reports: Collection[Report]) -> set[Report]:
     try:
         with databases.serving(other):
             return access.run(lambda: _record_alone(reports, using=other))
-    except Exception as error:
-        if isinstance(error, WaitGivenUp) or is_transient(error, using=other):
-            raise ReportsNotRecorded(
-                f"The database {other} cannot store reports about its events now "
-                f"({type(error).__name__}). They are received again."
-            ) from error
-        raise
+    except (Error, WaitGivenUp) as error:
+        # Also a missing table: the other system would not send an acknowledged report again.
+        raise ReportsNotRecorded(
+            f"The database {other} cannot store reports about its events now "
+            f"({type(error).__name__}). They are received again. Check that it runs and that its "
+            "migrations have run."
+        ) from error
 
 
 def _record_alone(reports: Collection[Report], *, using: str) -> set[Report]:

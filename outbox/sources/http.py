@@ -44,7 +44,7 @@ _TOLERANCE = 300
 _RETRY_AFTER = 30
 #: Digits of the largest number of seconds or bytes that a header may have.
 _MOST_DIGITS = 18
-_KEYS = ("SECRETS", "TOLERANCE")
+_KEYS = ("SECRETS", "TOLERANCE", "DATABASES")
 
 _View = Callable[..., HttpResponse]
 
@@ -54,6 +54,8 @@ class HttpSource(BaseSource):
 
     `OPTIONS`: `SECRETS` is a list of secrets as in Standard Webhooks, "whsec_<Base64>". Each of
     them is accepted, so that a secret can be replaced. `TOLERANCE` is in seconds (300).
+    `DATABASES` lists the aliases that the address of a request may name (none). The signature does
+    not cover the address.
     """
 
     percent_encoded: ClassVar[bool] = True
@@ -66,12 +68,15 @@ class HttpSource(BaseSource):
         super().__init__(name, topics=topics, group=group, options=options)
         self._keys = list(_keys(name, options))
         self._tolerance = _tolerance(name, options)
+        #: Aliases that the address of a request may name.
+        self.databases = _databases(name, options)
 
     @classmethod
     def validate_options(cls, name: str, options: Mapping[str, Any]) -> None:
         """Refuse secrets that are missing, malformed or too short, and other invalid options."""
         list(_keys(name, options))
         _tolerance(name, options)
+        _databases(name, options)
 
     def check(self, *, timeout: float) -> Sequence[str]:
         """Return no problem: the other system opens the connection."""
@@ -109,20 +114,19 @@ def receive(request: HttpRequest, source: str, database: str | None = None) -> H
     """Store a signed message. The answer is 204 only after the commit; a duplicate has it, too.
 
     Other answers: 400 for a message id that contradicts the signed one, 401 for a missing or wrong
-    signature, 404 for an unknown source or database, 413 for a body above `MAX_BYTES`, 503 while
-    the backlog is too large or a database fails.
+    signature, 404 for an unknown source or a database that it may not name, 413 for a body above
+    `MAX_BYTES`, 503 while the backlog is too large or a database fails.
 
     Args:
         request: the request.
         source: name of the source.
-        database: alias that stores the event. None: the first one of `OUTBOX["DATABASES"]`.
+        database: alias that stores the event, one of the source's `DATABASES`. None: the first one
+            of `OUTBOX["DATABASES"]`.
     """
     config = configured().get(source)
-    if config is None or not issubclass(config.backend_class, HttpSource):
-        return _answer(404, f"No source {source} receives requests.")
+    if config is None or not _serves(config, database):
+        return _answer(404, f"No source {source} receives requests at this address.")
     using = database or databases.alias()
-    if using not in databases.aliases():
-        return _answer(404, f"No database {using} has an outbox.")
     body = _body(request, config)
     if body is None:
         return _answer(413, f"The body is larger than {config.max_bytes:,} bytes.")
@@ -138,6 +142,13 @@ def receive(request: HttpRequest, source: str, database: str | None = None) -> H
         return _answer(400, "ce-id differs from webhook-id. The signature covers webhook-id only.")
     with databases.serving(using):
         return _stored(config, message, using=using)
+
+
+def _serves(config: SourceConfig, database: str | None) -> bool:
+    """Return whether a source receives requests, and may store them in this database."""
+    if not issubclass(config.backend_class, HttpSource):
+        return False
+    return database is None or database in _authenticity(config).databases
 
 
 def _stored(config: SourceConfig, message: ReceivedMessage, *, using: str) -> HttpResponse:
@@ -227,7 +238,7 @@ def _keys(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:
     for key in options:
         if key not in _KEYS:
             raise ImproperlyConfigured(
-                f"{place} has no key {key!r}. The keys are SECRETS, TOLERANCE."
+                f"{place} has no key {key!r}. The keys are {', '.join(_KEYS)}."
             )
     secrets = options.get("SECRETS")
     if not isinstance(secrets, list | tuple) or not secrets:
@@ -246,6 +257,17 @@ def _key(place: str, secret: object) -> bytes:
     if len(key) not in range(24, 65):  # the bytes that Standard Webhooks allows
         raise ImproperlyConfigured(f"A secret in {place} has {len(key)} bytes. Use 24 to 64.")
     return key
+
+
+def _databases(name: str, options: Mapping[str, Any]) -> Sequence[str]:
+    given = options.get("DATABASES", ())
+    known = databases.listed()
+    if not isinstance(given, list | tuple) or not set(given) <= set(known):
+        raise ImproperlyConfigured(
+            f'OUTBOX["SOURCES"]["{name}"]["OPTIONS"]["DATABASES"] must be a list of aliases of '
+            f'OUTBOX["DATABASES"], which are: {", ".join(known) or "none"}.'
+        )
+    return given
 
 
 def _tolerance(name: str, options: Mapping[str, Any]) -> float:

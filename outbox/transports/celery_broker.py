@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from contextlib import suppress
 from threading import Event
 from typing import Any
@@ -21,8 +20,9 @@ from kombu.exceptions import OperationalError
 
 from outbox import databases
 
-from .base import QUEUE, Message, QueueUnavailable, Relay
-from .celery_producers import blame_queue, producer
+from .base import QUEUE, Message, Relay
+from .celery_producers import producer
+from .celery_queues import hold_if_blamed, refuse_held, release
 from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
@@ -33,9 +33,6 @@ EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode=
 
 #: Seconds to wait for a nudge, and after a lost connection, before `stopping` is read again.
 _WAIT_SECONDS = 1.0
-#: Seconds after which a queue without confirms is tried again. Each try holds the relay until
-#: RabbitMQ's answer is overdue.
-_UNAVAILABLE_SECONDS = 30.0
 
 
 class CeleryTransport:
@@ -43,7 +40,6 @@ class CeleryTransport:
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
-        self._unavailable: dict[str, tuple[str, float]] = {}
         self._has_fanout: bool | None = None
 
     def dispatch(self, message: Message) -> None:
@@ -53,20 +49,14 @@ class CeleryTransport:
             QueueUnavailable: RabbitMQ refuses it, or does not confirm it and takes others. For some
                 seconds, further messages for its queue are refused without asking RabbitMQ.
         """
-        reason, until = self._unavailable.get(message.queue, ("", 0.0))
-        if time.monotonic() < until:
-            raise QueueUnavailable(reason)
         app = app_or_default()
+        refuse_held(message.queue, app)
         try:
             _send_task(app, message)
         except Exception as error:
-            try:
-                blame_queue(error, message.queue, app)
-            except QueueUnavailable as refusal:
-                until = time.monotonic() + _UNAVAILABLE_SECONDS
-                self._unavailable[message.queue] = str(refusal), until
-                raise
+            hold_if_blamed(error, message.queue, app)
             raise
+        release(message.queue, app)
 
     def nudge(self) -> None:
         """Nudge all running relays, if the broker has fanout."""

@@ -92,8 +92,7 @@ def own_connection(app: Celery, *, is_for_reading: bool = False) -> Connection:
         ours = rabbitmq_options(nodes=_number_of_hosts(connection))
         if not given.get("read_timeout"):
             given = {**given, "read_timeout": ours["read_timeout"]}
-        if "heartbeat" in given:
-            given = {**given, "heartbeat": 0}
+        given = {**given, "heartbeat": 0}  # also against one in the URL
     return connect(transport_options={**ours, **given})
 
 

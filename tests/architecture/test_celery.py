@@ -26,7 +26,7 @@ WITH_CELERY = {
     *("outbox/celery.py", "outbox/tasks.py"),
     *(f"outbox/transports/celery_{part}.py" for part in ("app", "broker", "connections")),
     *(f"outbox/transports/celery_{part}.py" for part in ("consumer", "producers", "settings")),
-    *(f"outbox/transports/celery_{part}.py" for part in ("sqs", "worker")),
+    *(f"outbox/transports/celery_{part}.py" for part in ("queues", "sqs", "worker")),
 }
 WITH_CELERY |= {f"outbox/celery_tasks/{part}.py" for part in ("options", "sending", "task")}
 # Kombu is also the client library of sink and source of AMQP.

@@ -25,7 +25,7 @@ CLIENTS = {
     "httpcore": ("http", "timed_http"),
 }
 #: Further importers. Celery brings amqp.
-ALSO = {"amqp": {"transports/celery_producers.py"}}
+ALSO = {"amqp": {"transports/celery_queues.py"}}
 #: They come with no other package that the outbox needs.
 OPTIONAL = ("confluent_kafka", "boto3", "botocore", "libcst", "nats")
 

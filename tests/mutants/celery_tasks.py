@@ -84,6 +84,12 @@ CELERY_TASKS = [
         ),
     ),
     Mutant(
+        name="idle-connections-of-a-failure",
+        without="after a restart of the broker, each idle connection fails a send of its own",
+        edits=(Edit("outbox/transports/celery_producers.py", "        _abandon_all(idle)\n", ""),),
+        noticed_by=(f"{UNCONFIRMED}TestAConnectionThatFails::test_takes_idle_ones_with_it",),
+    ),
+    Mutant(
         name="unconfirmed-queue",
         without="a queue for which RabbitMQ takes nothing counts as an outage of the broker",
         edits=(
@@ -101,8 +107,8 @@ CELERY_TASKS = [
         edits=(
             Edit(
                 "outbox/relay/passes.py",
-                "            if not isinstance(error, QueueUnavailable):",
-                "            if True:",
+                "            if isinstance(error, QueueUnavailable):",
+                "            if False:",
             ),
         ),
         noticed_by=(

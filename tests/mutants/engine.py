@@ -88,8 +88,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/passes.py",
-                "if message.queue in refused or hung > _BROKER_SECONDS:",
-                "if refused:",
+                "        if message.queue in refused or is_late:\n",
+                "        if refused:\n",
             ),
         ),
         noticed_by=(

@@ -250,6 +250,21 @@ SEVERAL_DATABASES = [
         noticed_by=(f"{TESTS}test_receiving.py::TestAReport::test_waits_with_the_whole_batch",),
     ),
     Mutant(
+        name="report-beside-a-missing-migration",
+        without="a report becomes a dead letter if the database of its event lacks a migration",
+        edits=(
+            Edit(
+                "outbox/settlements/recording.py",
+                "    except (Error, WaitGivenUp) as error:\n",
+                "    except WaitGivenUp as error:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_receiving.py::TestAReport"
+            "::test_is_received_again_if_the_other_database_lacks_a_migration",
+        ),
+    ),
+    Mutant(
         name="database-of-an-address",
         without="an HTTP source stores in the first database, whichever its address names",
         edits=(
@@ -262,8 +277,21 @@ SEVERAL_DATABASES = [
         noticed_by=(
             f"{TESTS}test_receiving.py::TestAnHttpSource"
             "::test_stores_in_the_database_of_its_address",
+        ),
+    ),
+    Mutant(
+        name="databases-of-a-source",
+        without="a recorded request can be stored in each database, whatever its source lists",
+        edits=(
+            Edit(
+                "outbox/sources/http.py",
+                "    return database is None or database in _authenticity(config).databases\n",
+                "    return database is None or database in databases.aliases()\n",
+            ),
+        ),
+        noticed_by=(
             f"{TESTS}test_receiving.py::TestAnHttpSource"
-            "::test_refuses_a_database_without_an_outbox",
+            "::test_refuses_a_database_that_the_source_may_not_name[default]",
         ),
     ),
 ]

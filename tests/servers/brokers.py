@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +37,11 @@ class RabbitMQServer(Server):
 
     def answers(self) -> bool:
         return self.broker.answers()
+
+    def without_leader(self, queue: str) -> AbstractContextManager[None]:
+        """Stop the only member of a quorum queue for the block. The node must be its own."""
+        assert isinstance(self.broker, RabbitMQ)
+        return self.broker.without_leader(queue)
 
 
 class StompServer(RabbitMQServer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,11 +24,10 @@ from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import BulkDelivery
 from outbox.testing import Outbox
-from outbox.transports import celery_broker, celery_producers
+from outbox.transports import celery_broker, celery_producers, celery_queues
 from outbox.transports.base import Message, QueueUnavailable
 from outbox.transports.celery_broker import CeleryTransport
 from outbox.worker.calls import record_of
-from tests.chaos.rabbitmq import RabbitMQ
 from tests.link import Link
 from tests.outbox.project.celery import app as default_app
 from tests.servers.brokers import RabbitMQServer
@@ -83,6 +83,28 @@ class TestASendThatIsInterrupted:
         assert len(broker.received("labels")) == 1
 
 
+class TestAConnectionThatFails:
+    def test_takes_idle_ones_with_it(self, label: Any, celery: Celery, broker: Broker):
+        """Failed: after a restart of the broker, each dead connection failed a send of its own."""
+        with ExitStack() as senders:
+            for _ in range(3):
+                senders.enter_context(celery_producers.producer(celery))
+        assert len(celery_producers._idle_of(celery)) == 3
+
+        with suppress(ConnectionResetError), celery_producers.producer(celery):
+            raise ConnectionResetError
+
+        assert not celery_producers._idle_of(celery)
+
+    def test_is_kept_by_a_few_senders_only(self, celery: Celery):
+        most = celery_producers._MOST_IDLE
+        with ExitStack() as senders:
+            for _ in range(most + 3):
+                senders.enter_context(celery_producers.producer(celery))
+
+        assert len(celery_producers._idle_of(celery)) == most
+
+
 def wait_for_ever(*_args: Any, **_options: Any) -> None:
     while True:
         time.sleep(0.01)
@@ -98,7 +120,7 @@ def nacked() -> OperationalError:
 class TestAQueueThatTakesNothing:
     @pytest.fixture(autouse=True)
     def rabbitmq_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(celery_producers, "_is_rabbitmq", lambda _: True)
+        monkeypatch.setattr(celery_queues, "is_rabbitmq", lambda _: True)
 
     @pytest.fixture(params=["no confirm", "nack"])
     def asked(
@@ -145,22 +167,44 @@ class TestAQueueThatTakesNothing:
         assert row.breaker_failures == 1, "One call is one failure."
         assert "The broker takes no task (TimeoutError: no answer in time)" in row.breaker_reason
 
-    def test_is_not_asked_again_at_once_by_the_relay(
+    def test_is_asked_again_by_the_relay_after_pauses_that_double(
         self, celery: Celery, monkeypatch: pytest.MonkeyPatch
     ):
-        asked: list[Message] = []
+        """Failed: a network that was silent for some seconds held its queue for half a minute.
 
-        def never_confirmed(_app: Celery, message: Message) -> None:
-            asked.append(message)
+        Each object of the transport knows the pauses. Without that each beat would ask again.
+        """
+        asked: list[float] = []
+        now = 1000.0
+
+        def never_confirmed(_app: Celery, _message: Message) -> None:
+            asked.append(now)
             raise TimeoutError
 
         monkeypatch.setattr(celery_broker, "_send_task", never_confirmed)
-        transport, message = CeleryTransport(), Message("parcels.print", "silent", 1, ((1, 1),))
-        for _ in range(2):
+        monkeypatch.setattr("outbox.transports.celery_queues.time.monotonic", lambda: now)
+        message = Message("parcels.print", "silent", 1, ((1, 1),))
+        while now < 1040:
             with pytest.raises(QueueUnavailable, match="for the queue silent in time"):
-                transport.dispatch(message)
+                CeleryTransport().dispatch(message)
+            now += 1
 
-        assert len(asked) == 1
+        assert asked == [1000, 1005, 1015, 1035]
+
+    def test_is_asked_as_before_once_it_has_taken_a_message(
+        self, celery: Celery, monkeypatch: pytest.MonkeyPatch
+    ):
+        message = Message("parcels.print", "silent", 1, ((1, 1),))
+        monkeypatch.setattr(celery_queues, "_FIRST_PAUSE", 0.0)
+        with monkeypatch.context() as patch, pytest.raises(QueueUnavailable):
+            patch.setattr(celery_broker, "_send_task", timed_out)
+            CeleryTransport().dispatch(message)
+        assert celery_queues._held[celery]
+
+        monkeypatch.setattr(celery_broker, "_send_task", lambda _app, _message: None)
+        CeleryTransport().dispatch(message)
+
+        assert not celery_queues._held[celery]
 
 
 def timed_out(*_args: Any, **_options: Any) -> None:
@@ -228,7 +272,7 @@ class TestAQueueWithoutALeader:
         self, rabbit_label: Any, sender: Outbox, rabbit: Celery, rabbitmq: RabbitMQServer
     ):
         """Failed: the calls for all queues waited for the breaker, with an empty TimeoutError."""
-        if not isinstance(rabbitmq.broker, RabbitMQ):
+        if rabbitmq.given:
             pytest.skip("The members of a given RabbitMQ's queues are not stopped.")
         led, leaderless = f"led-{uuid4()}", f"leaderless-{uuid4()}"
         rabbit.conf.task_queues = [Queue(led), quorum(leaderless)]
@@ -237,7 +281,7 @@ class TestAQueueWithoutALeader:
         for queue in (leaderless, led, leaderless, led):
             rabbit_label.apply_async(args=[7], queue=queue)
 
-        with rabbitmq.broker.without_leader(leaderless):
+        with rabbitmq.without_leader(leaderless):
             sender.deliver_all(raise_errors=False)
             with pytest.raises(QueueUnavailable):
                 CeleryTransport().dispatch(Message("parcels.print", leaderless, 1, ((1, 1),)))

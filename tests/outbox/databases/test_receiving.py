@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.urls import path
 from pytest_django import Settings
@@ -77,6 +78,31 @@ class TestAReport:
     def test_of_an_unknown_event_is_ignored(self, shard: str):
         assert report(uuid4())["ignored"] == 1
 
+    def test_of_an_event_of_the_first_one_does_not_wait_for_the_others(self, shard: str):
+        event = published_in("default")
+
+        with unreachable(shard):
+            report(event)
+
+        assert settlements_in("default") == ["settled"]
+
+    def test_is_received_again_if_the_other_database_lacks_a_migration(self, shard: str):
+        """Failed: the report became a dead letter, and the other system did not send it again."""
+        event = published_in(shard)
+        rename = 'ALTER TABLE "{}" RENAME TO "{}"'
+        with connections[shard].cursor() as cursor:
+            cursor.execute(rename.format("outbox_settlement", "outbox_settlement_later"))
+        try:
+            with pytest.raises(ReportsNotRecorded, match="migrations have run"):
+                report(event, id="r-1")
+        finally:
+            with connections[shard].cursor() as cursor:
+                cursor.execute(rename.format("outbox_settlement_later", "outbox_settlement"))
+
+        assert not Event.objects.filter(name="outbox.UnreadableMessageReceived").exists()
+        report(event, id="r-1")
+        assert settlements_in(shard) == ["settled"]
+
     def test_that_comes_again_after_half_of_it_is_recorded_once(
         self, shard: str, monkeypatch: pytest.MonkeyPatch
     ):
@@ -120,7 +146,7 @@ class TestAnHttpSource:
     def billing(self, shard: str, settings: Settings) -> None:
         declare_invoice_paid()
         settings.ROOT_URLCONF = __name__
-        test_http.configured(settings)
+        test_http.configured(settings, options={"DATABASES": [shard]})
 
     def test_stores_in_the_database_of_its_address(self, shard: str):
         answer = self._post(f"/{shard}/events/billing/")
@@ -133,11 +159,19 @@ class TestAnHttpSource:
         assert self._post("/events/billing/").status_code == 204
         assert events_in("default") == ["billing.InvoicePaid"]
 
-    def test_refuses_a_database_without_an_outbox(self, shard: str):
-        answer = self._post("/shard_9/events/billing/")
+    @pytest.mark.parametrize("database", ["default", "shard_9"])
+    def test_refuses_a_database_that_the_source_may_not_name(self, shard: str, database: str):
+        """The signature does not cover the address: a recorded request could go to all shards."""
+        answer = self._post(f"/{database}/events/billing/")
 
         assert answer.status_code == 404
-        assert answer.content.decode() == "No database shard_9 has an outbox.\n"
+        assert database not in answer.content.decode()
+
+    def test_may_name_listed_databases_only(self, shard: str):
+        options = {"SECRETS": [test_http.secret(test_http.KEY)], "DATABASES": ["shard_9"]}
+
+        with pytest.raises(ImproperlyConfigured, match=r"which are: default, shard_1\."):
+            http.HttpSource.validate_options("billing", options)
 
     def test_is_outside_of_the_transactions_of_all_databases(
         self, shard: str, monkeypatch: pytest.MonkeyPatch

@@ -537,6 +537,23 @@ class TestABrokerThatRefusesOneQueue:
         assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
         assert "The broker takes no message for queue refused" in caplog.text
 
+    def test_that_only_lacks_a_leader_holds_a_pass_for_seconds_only(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: a pass waited for each of fourteen such queues, longer than its leases."""
+        monkeypatch.setattr(passes, "_QUEUES_SECONDS", 0.0)
+        asked: list[str] = []
+
+        def publish(message: Message) -> None:
+            asked.append(message.queue)
+            raise QueueUnavailable("Nothing is confirmed.")
+
+        planned = relay_pass(publish=publish)
+
+        assert asked == ["refused"]
+        assert planned.messages == [], "None was published."
+        assert set(self.states().values()) == {"pending"}
+
 
 def _forget_handlers() -> list:
     from outbox import subscriptions

@@ -143,7 +143,7 @@ class TestTheConnection:
 
     def test_to_rabbitmq_awaits_no_confirm_for_ever(self, app: Celery):
         """RabbitMQ's heartbeats begin the time limit of an answer again."""
-        app.conf["broker_url"] = "amqp://127.0.0.1:1//"
+        app.conf["broker_url"] = "amqp://127.0.0.1:1//?heartbeat=4"
         app.conf.broker_transport_options = {"read_timeout": None, "heartbeat": 4}
 
         options = own_connection(app).transport_options
@@ -164,7 +164,7 @@ class TestTheConnection:
 
         options = own_connection(app).transport_options
 
-        assert options == rabbitmq_options(nodes=2)
+        assert options == {**rabbitmq_options(nodes=2), "heartbeat": 0}
         assert options["connect_retries_timeout"] > 2 * app.conf.broker_connection_timeout
         assert rabbitmq_options(nodes=1).keys() < options.keys()
 

@@ -1,0 +1,131 @@
+"""Queues of RabbitMQ that take no message, although RabbitMQ takes others.
+
+Without a leader, a quorum queue refuses a message, or does not confirm it. Each wait for a confirm
+holds its caller for seconds. So the relay asks such a queue again after a pause, which doubles.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from amqp.exceptions import MessageNacked
+from celery import Celery
+from kombu import Producer
+
+from .base import QueueUnavailable
+from .celery_producers import abandon, is_rabbitmq
+from .celery_settings import own_connection
+
+logger = logging.getLogger("outbox.producers")
+
+#: Seconds until a queue is asked again: first, and longest. A frozen network looks like a queue
+#: without a leader if it recovers before other messages are tried, so the first pause is short.
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A queue that is not asked.
+
+    Attributes:
+        reason: text of its latest error.
+        pause: seconds between that error and the next try.
+        until: time of the next try, by `time.monotonic`.
+    """
+
+    reason: str
+    pause: float
+    until: float
+
+
+_held: WeakKeyDictionary[Celery, dict[str, _Held]] = WeakKeyDictionary()
+
+
+def refuse_held(queue: str, app: Celery) -> None:
+    """Return if a queue may be asked.
+
+    Raises:
+        QueueUnavailable: it took no message some seconds ago.
+    """
+    found = _held.get(app, {}).get(queue)
+    if found is not None and time.monotonic() < found.until:
+        raise QueueUnavailable(found.reason)
+
+
+def hold_if_blamed(error: Exception, queue: str, app: Celery) -> None:
+    """Do what `blame_queue` does, and do not ask a blamed queue again for some seconds."""
+    try:
+        blame_queue(error, queue, app)
+    except QueueUnavailable as refusal:
+        known = _held.setdefault(app, {})
+        before = known.get(queue)
+        pause = min(before.pause * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
+        known[queue] = _Held(str(refusal), pause, time.monotonic() + pause)
+        raise
+
+
+def release(queue: str, app: Celery) -> None:
+    """Note that a queue has taken a message."""
+    _held.get(app, {}).pop(queue, None)
+
+
+def blame_queue(error: Exception, queue: str, app: Celery) -> None:
+    """Return if the whole broker may have failed, and not only the queue of a message.
+
+    Args:
+        error: why the message was not sent.
+        queue: its queue.
+        app: the app whose broker it is.
+
+    Raises:
+        QueueUnavailable: RabbitMQ refused the message, or does not confirm it and takes others.
+    """
+    if _caused_by(error, MessageNacked):
+        raise QueueUnavailable(
+            f"RabbitMQ has refused a message for the queue {queue} (basic.nack). No node leads the "
+            "queue, or it is full and rejects messages (x-overflow). " + _next_step(queue)
+        ) from error
+    if _caused_by(error, TimeoutError) and _takes_messages(app):
+        raise QueueUnavailable(
+            f"RabbitMQ has not confirmed a message for the queue {queue} in time, and takes other "
+            "messages. Probably no node leads the queue. " + _next_step(queue)
+        ) from error
+
+
+def _next_step(queue: str) -> str:
+    return (
+        f"Run `rabbitmq-queues quorum_status {queue}`. Start the nodes of its members, or delete "
+        "the queue if it is lost. Its messages are sent again later."
+    )
+
+
+def _caused_by(error: Exception, kind: type[Exception]) -> bool:
+    """Return whether an error, or the one that kombu made its own error of, is of this kind."""
+    return isinstance(error, kind) or isinstance(error.__cause__, kind)
+
+
+def _takes_messages(app: Celery) -> bool:
+    """Return whether RabbitMQ takes a message now, one for no queue. It stores nothing.
+
+    It confirms a message at once that it routes to no queue, but none while an alarm of
+    memory or disk blocks all publishers.
+    https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed
+    """
+    try:
+        # Not an idle connection: the node may have been restarted.
+        probing = Producer(own_connection(app))
+        if not is_rabbitmq(probing):
+            return False
+        try:
+            nowhere = f"outbox.nowhere.{uuid4()}"
+            probing.publish("", exchange="", routing_key=nowhere, retry=False)
+        finally:
+            abandon(probing)
+    except Exception as error:
+        logger.debug("The broker takes no message: %s: %s", type(error).__name__, error)
+        return False
+    return True
