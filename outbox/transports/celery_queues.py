@@ -86,21 +86,19 @@ def blame_queue(error: Exception, queue: str, app: Celery) -> None:
     """
     if _caused_by(error, MessageNacked):
         raise QueueUnavailable(
-            f"RabbitMQ has refused a message for the queue {queue} (basic.nack). No node leads the "
-            "queue, or it is full and rejects messages (x-overflow). " + _next_step(queue)
+            f"RabbitMQ has refused a message for the queue {queue}: no node leads it, or it is "
+            "full (x-overflow). " + _next_step(queue)
         ) from error
     if _caused_by(error, TimeoutError) and _takes_messages(app):
         raise QueueUnavailable(
-            f"RabbitMQ has not confirmed a message for the queue {queue} in time, and takes other "
-            "messages. Probably no node leads the queue. " + _next_step(queue)
+            f"RabbitMQ has not confirmed a message for the queue {queue} in time, and takes "
+            "others: probably no node leads it. " + _next_step(queue)
         ) from error
 
 
 def _next_step(queue: str) -> str:
-    return (
-        f"Run `rabbitmq-queues quorum_status {queue}`. Start the nodes of its members, or delete "
-        "the queue if it is lost. Its messages are sent again later."
-    )
+    # Short: a delivery's note has 300 characters.
+    return f"Run `rabbitmq-queues quorum_status {queue}`, and start the nodes of its members."
 
 
 def _caused_by(error: Exception, kind: type[Exception]) -> bool:

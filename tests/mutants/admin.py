@@ -118,7 +118,7 @@ INPUT = [
     ),
     Mutant(
         name="nul-in-a-cause",
-        without="what is dead is chosen by a text with a NUL character",
+        without="dead deliveries are chosen by a text with a NUL character",
         edits=(
             Edit(
                 "outbox/admin/dead_letters.py",

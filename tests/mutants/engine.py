@@ -522,7 +522,7 @@ DELIVERY = [
     ),
     Mutant(
         name="second-look-of-prune",
-        without="prune does not look again, under the lock, at what is owed",
+        without="prune does not look again, under the lock, at owed deliveries",
         edits=(
             Edit(
                 "outbox/retention/batches.py",
