@@ -55,12 +55,13 @@ class Watch:
         self._using = using or databases.alias()
         self._around = around
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox-alerts", daemon=True)
         #: By name, the thread that sends to a channel, or the ping.
         self._running: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="outbox-alerts", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop without waiting. A message that is being sent may be sent again by another one."""
@@ -77,7 +78,9 @@ class Watch:
             self._unless_failed(dead_man.CLAIM, self._ping)
 
     def wait(self) -> None:
-        """Wait for the threads that send."""
+        """Wait for the threads: the one that was started until it is stopped, then those that send."""
+        if self._thread.ident is not None:
+            self._thread.join()
         for thread in list(self._running.values()):
             thread.join()
 

@@ -20,6 +20,7 @@ from tests.outbox.alerts.world import Kind, alerts, beat, check, problem
 from tests.outbox.sinks.receiver import Receiver
 from tests.processes import eventually
 from tests.servers.smtp import MailServer
+from tests.threads import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,6 +78,26 @@ class TestTheThread:
         one.wait()
 
         assert Alert.objects.filter(problem="silent:relay:").count() == 1
+
+    def test_is_waited_for_with_the_check_that_it_runs(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(watching, "LOOK_SECONDS", 0.01)
+        begun, ended = threading.Event(), threading.Event()
+
+        def slow(_: dict[str, float], *, using: str) -> Findings:
+            begun.set()
+            time.sleep(0.2)
+            ended.set()
+            return Findings(at=timezone.now(), problems={})
+
+        monkeypatch.setattr(problems, "find", slow)
+        one = Watch(alerts(CHANNELS=BOTH))
+        one.start()
+        assert begun.wait(PATIENCE)
+
+        one.stop()
+        one.wait()
+
+        assert ended.is_set()
 
     def test_goes_on_after_an_error(
         self, hook: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
