@@ -60,15 +60,15 @@ def start_beside_replay(
     def pause() -> None:
         if threading.current_thread().name == "later":
             is_started.set()
-            assert may_commit.wait(30)
+            assert may_commit.wait(60)
 
     with failpoints.armed(failpoints.BEFORE_START, pause):
         later = in_thread(partial(run_messages, messages), name="later")
-        assert is_started.wait(30)
+        assert is_started.wait(60)
         replayed = in_thread(partial(run_messages, replay()))
         wait_until_blocked(1)
         may_commit.set()
-        assert is_running.wait(30)
+        assert is_running.wait(60)
         replayed()
     return later
 

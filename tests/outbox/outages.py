@@ -87,7 +87,7 @@ class Outage:
 
     def _restore_later(self) -> None:
         try:
-            assert self.waited.wait(30), "the worker does not wait for the database"
+            assert self.waited.wait(60), "the worker does not wait for the database"
             self.meanwhile()
         except BaseException as error:
             self.errors.append(error)

@@ -40,7 +40,7 @@ class FakeTransport(list[Message]):
     def wait_for(self, *numbers: int) -> None:
         """Wait for messages of so many deliveries each."""
         sizes = list(numbers)
-        eventually(lambda: [len(one.pairs) for one in self] == sizes, f"{sizes}", within=20)
+        eventually(lambda: [len(one.pairs) for one in self] == sizes, f"{sizes}")
 
 
 def relay_loop(

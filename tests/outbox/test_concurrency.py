@@ -222,7 +222,7 @@ class TestADeploy:
         def count(receipt: Receipt) -> None:
             with receipt:
                 entered.set()
-                assert go_on.wait(30)
+                assert go_on.wait(60)
 
         old = list(subscriptions.registry)
         subscriptions.registry.clear()
@@ -238,7 +238,7 @@ class TestADeploy:
         [message] = [one for one in run_pass() if one.handler == "tests.count"]
         emit_events("tests.Numbered")
         worker = in_thread(lambda: run_message(message))
-        assert entered.wait(20)
+        assert entered.wait(60)
         subscriptions.registry[:] = renamed
         deploy = in_thread(sync_subscriptions)
         wait_until_blocked(1)
@@ -263,14 +263,14 @@ class TestADeploy:
         def count(receipt: Receipt) -> None:
             with receipt:
                 entered.set()
-                assert go_on.wait(30)
+                assert go_on.wait(60)
 
         policy: dict[str, Any] = {"name": "tests.count", "atomic": False, "lease": 60}
         subscribe("tests.Numbered", **policy)(count)
         emit_events("tests.Numbered")
         [message] = run_pass()
         worker = in_thread(lambda: run_message(message))
-        assert entered.wait(20)
+        assert entered.wait(60)
 
         @subscribe("tests.Numbered")
         def other() -> None: ...
@@ -349,7 +349,7 @@ class TestTwoTransactionsThatDiscardDeliveriesOfOneKey:
         both, recheck_soon = Barrier(2), ordering.recheck_soon
 
         def recheck_at_once(keys: Any, *, using: str) -> None:
-            both.wait(20)
+            both.wait(60)
             recheck_soon(keys, using=using)
 
         monkeypatch.setattr(ordering, "recheck_soon", recheck_at_once)
@@ -393,7 +393,7 @@ class TestAnOperation:
                 second = Delivery.objects.order_by("pk")[1]
                 Delivery.objects.select_for_update().get(pk=second.pk)
                 held.set()
-                assert go_on.wait(30)
+                assert go_on.wait(60)
 
         def report(operation: Operation, waits_for: str) -> None:
             if waits_for and not waits.is_set():
@@ -402,10 +402,10 @@ class TestAnOperation:
 
         touched: list[int] = []
         holder = in_thread(hold)
-        assert held.wait(20)
+        assert held.wait(60)
         choice = operations.Choice(states=("dead",))
         retried = in_thread(lambda: operations.retry(choice, by="ann", rate=None, report=report))
-        waits.wait(20)
+        waits.wait(60)
         go_on.set()
 
         done: Any = retried()
@@ -435,7 +435,7 @@ class TestASubscriptionThatEnds:
         def read_and_pause(*arguments: Any, **options: Any) -> Any:
             found = subscribers_of(*arguments, **options)
             has_read.set()
-            assert may_store.wait(30)
+            assert may_store.wait(60)
             return found
 
         monkeypatch.setattr("outbox.relay.fan_out.subscribers_of", read_and_pause)
@@ -443,7 +443,7 @@ class TestASubscriptionThatEnds:
         with transaction.atomic():  # as another relay, which has the lock
             Subscription.objects.select_for_update(no_key=True).get()
             passed = in_thread(run_pass)
-            assert has_read.wait(30)
+            assert has_read.wait(60)
         ended = in_thread(self.end)
         wait_until_blocked(1)
         may_store.set()
@@ -461,10 +461,10 @@ class TestASubscriptionThatEnds:
             with transaction.atomic():
                 share_subscriptions(using="default")
                 held.set()
-                assert go_on.wait(30)
+                assert go_on.wait(60)
 
         holder = in_thread(hold)
-        assert held.wait(20)
+        assert held.wait(60)
         ended = in_thread(lambda: operations.end("tests.count", by="ann", reason="a test"))
         wait_until_blocked(1)
 
@@ -485,14 +485,14 @@ class TestASubscriptionThatEnds:
         def slow(receipt: Receipt) -> None:
             with receipt:
                 entered.set()
-                assert go_on.wait(30)
+                assert go_on.wait(60)
 
         emit_events("tests.Numbered")
         [message] = [one for one in run_pass() if one.handler == "tests.slow"]
         worker = in_thread(
             lambda: deliver(handler_name="tests.slow", pairs=message.pairs, worker="w1")
         )
-        assert entered.wait(20)
+        assert entered.wait(60)
 
         def report(_operation: Operation, waits_for: str) -> None:
             if waits_for:
@@ -503,9 +503,9 @@ class TestASubscriptionThatEnds:
             is_over.set()
 
         first = in_thread(lambda: operations.end("tests.slow", by="ann", reason="x", report=report))
-        waits.wait(20)
+        waits.wait(60)
         second = in_thread(end_another)
-        is_over.wait(20)
+        is_over.wait(60)
         was_over = is_over.is_set()
         go_on.set()
         worker()
@@ -538,7 +538,7 @@ class TestASubscriptionThatEnds:
             found = missing(*arguments, **options)
             if connection.in_atomic_block:
                 has_read.set()
-                assert may_store.wait(30)
+                assert may_store.wait(60)
             return found
 
         emit_events("tests.Numbered", 1)
@@ -546,7 +546,7 @@ class TestASubscriptionThatEnds:
         Delivery.objects.all().delete()
         monkeypatch.setattr("outbox.operations.backfills.missing", read_and_pause)
         filled = in_thread(lambda: operations.backfill(choice, by="ann", reason="a test"))
-        assert has_read.wait(30)
+        assert has_read.wait(60)
         ended = in_thread(self.end)
         wait_until_blocked(1)
         may_store.set()

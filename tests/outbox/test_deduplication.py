@@ -240,11 +240,11 @@ class TestTwoTransactionsWithAKey:
             with transaction.atomic():
                 firsts.append(emit(ParcelSent(parcel_id="7"), dedupe_key="k"))
                 is_emitted.set()
-                may_end.wait(30)
+                may_end.wait(60)
                 transaction.set_rollback(not commits)
 
         first = in_thread(emit_first)
-        assert is_emitted.wait(30)
+        assert is_emitted.wait(60)
         second = in_thread(send)
         wait_until_blocked(1)
         may_end.set()
@@ -285,7 +285,7 @@ class TestTwoTransactionsWithAKey:
         def emit_both(keys: str) -> None:
             with transaction.atomic():
                 emit(ParcelSent(parcel_id="7"), dedupe_key=keys[0])
-                both.wait(30)
+                both.wait(60)
                 emit(ParcelSent(parcel_id="7"), dedupe_key=keys[1])
 
         results = [

@@ -134,7 +134,7 @@ class TestALockHeldByAnotherTransaction:
                 go_on.wait(60)
 
         holder = in_thread(hold)
-        assert held.wait(20)
+        assert held.wait(60)
         try:
             with pytest.raises(NamesNotJoined) as refused:
                 migrate(two_names)

@@ -29,4 +29,4 @@ def working(*, threads: int = 2, queues: tuple[str, ...] = ()) -> Iterator[WorkP
         process._relay.stop()
         process._hand_back_all()
         for thread in workers:
-            thread.join(30)
+            thread.join(60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from uuid import UUID, uuid4
@@ -20,7 +21,7 @@ from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.operations import progress
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, page_of, text_of
-from tests.processes import eventually
+from tests.processes import CEILING, eventually
 
 DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")
@@ -168,6 +169,13 @@ class TestAGroupAction:
 
 @pytest.mark.django_db(transaction=True)
 class TestALongOperation:
+    @pytest.fixture(autouse=True)
+    def wait_for_its_thread(self, outbox: Outbox) -> Iterator[None]:
+        yield
+        for thread in threading.enumerate():
+            if thread.name == "outbox-operation":
+                thread.join(CEILING)
+
     def test_continues_in_the_background_and_shows_its_progress(
         self, outbox, admin_client, monkeypatch
     ):

@@ -358,7 +358,7 @@ class Overlap:
             self.most = max(self.most, self._now)
             self.order.append(number)
         self.is_running.set()
-        assert self.may_end.wait(30)
+        assert self.may_end.wait(60)
         with self._lock:
             self._now -= 1
         if number in self.failing:
@@ -396,7 +396,7 @@ class TestAReplay:
     def test_does_not_run_during_a_later_delivery_of_its_key(self, overlap: Overlap):
         """Failed while only earlier deliveries were looked at."""
         later = in_thread(partial(run_messages, run_pass()))
-        assert overlap.is_running.wait(30)
+        assert overlap.is_running.wait(60)
 
         run_messages(self.replay())
 
@@ -419,7 +419,7 @@ class TestAReplay:
     def test_continues_when_the_running_delivery_has_failed(self, overlap: Overlap):
         """Failed while only what left the line released another."""
         later = in_thread(partial(run_messages, run_pass()))
-        assert overlap.is_running.wait(30)
+        assert overlap.is_running.wait(60)
         run_messages(self.replay())
         assert states() == ["blocked", "sent"]
 
@@ -431,7 +431,7 @@ class TestAReplay:
 
     def test_is_explained_by_why(self, overlap: Overlap):
         later = in_thread(partial(run_messages, run_pass()))
-        assert overlap.is_running.wait(30)
+        assert overlap.is_running.wait(60)
         run_messages(self.replay())
 
         text = why(Delivery.objects.get(state="blocked"))
@@ -512,7 +512,7 @@ class TestEmitters:
             try:
                 with transaction.atomic():
                     emit(Walked(order_id=first, number=number))
-                    meet.wait(timeout=20)
+                    meet.wait(timeout=60)
                     emit(Walked(order_id=second, number=number))
             except OperationalError as error:
                 lost.append(error)

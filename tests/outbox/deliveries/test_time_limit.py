@@ -23,6 +23,7 @@ from outbox.deliveries.time_limit import time_limit
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.worker.delivery import deliver
 from tests.outbox.drive import emit_orders, run_pass
+from tests.processes import CEILING
 from tests.threads import aside
 
 
@@ -42,7 +43,7 @@ def in_this_thread(function) -> None:
 
 def in_a_thread_of_a_pool(function) -> None:
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(function).result(timeout=30)
+        pool.submit(function).result(timeout=60)
 
 
 @pytest.mark.parametrize("run", [in_this_thread, in_a_thread_of_a_pool])
@@ -70,7 +71,7 @@ class TestALimit:
 
         def swallow() -> None:
             nonlocal swallowed
-            end = time.monotonic() + 20
+            end = time.monotonic() + CEILING
             while time.monotonic() < end:
                 try:
                     time.sleep(0.01)
@@ -158,10 +159,10 @@ class TestLimitsOfThreads:
         def work_long() -> None:
             with time_limit(60):
                 is_long_on.set()
-                may_end.wait(30)
+                may_end.wait(60)
 
         def work_short() -> None:
-            assert is_long_on.wait(30)
+            assert is_long_on.wait(60)
             with pytest.raises(TimeLimitExceeded), time_limit(0.05):
                 spin()
             may_end.set()

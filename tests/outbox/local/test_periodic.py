@@ -22,7 +22,7 @@ def claims(number: int, *, every: timedelta) -> list[bool]:
     begin = threading.Barrier(number)
 
     def run() -> None:
-        begin.wait(30)
+        begin.wait(60)
         try:
             found.append(claim("a.job", every=every, using="default"))
         finally:
@@ -32,7 +32,7 @@ def claims(number: int, *, every: timedelta) -> list[bool]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     return found
 
 
@@ -65,8 +65,8 @@ class TestAPeriodicJob:
         thread = threading.Thread(target=PeriodicJobs(stopping, using="default").run)
         thread.start()
 
-        eventually(ran.is_set, "the other job runs", within=30)
+        eventually(ran.is_set, "the other job runs")
         stopping.set()
-        thread.join(30)
+        thread.join(60)
 
         assert "The periodic job bad failed" in caplog.text

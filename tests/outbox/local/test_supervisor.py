@@ -98,7 +98,7 @@ class TestAProcessOfASupervisor:
 
         def wait(*, seconds: float) -> None:
             waits.set()
-            assert is_over.wait(30)
+            assert is_over.wait(60)
 
         transport = process._transport.each["default"]
         monkeypatch.setattr(transport, "hand_back_waiting", wait)
@@ -109,14 +109,14 @@ class TestAProcessOfASupervisor:
         ]
         for thread in threads:
             thread.start()
-        assert waits.wait(30)
+        assert waits.wait(60)
 
         process._note_signal(signal.SIGTERM, None)
 
-        assert process._stopping.wait(30)
+        assert process._stopping.wait(60)
         is_over.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
 
 class TestASupervisor:
@@ -199,7 +199,7 @@ class TestASupervisor:
 
 def stop_when_forked(tries: list[int]) -> None:
     def stop() -> None:
-        eventually(lambda: len(tries) == 2, "it tries again", within=30)
+        eventually(lambda: len(tries) == 2, "it tries again")
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()

@@ -83,7 +83,7 @@ class TestALaterEventThatIsInHand:
         def receive_slowly(order_id: Any, number: int) -> None:
             if number == 2:
                 self.entered.set()
-                assert may_end.wait(20)
+                assert may_end.wait(60)
             receive(order_id, number)
 
         listener.receive = receive_slowly  # type: ignore[method-assign]
@@ -95,7 +95,7 @@ class TestALaterEventThatIsInHand:
         emit_numbers(2)
         messages = run_pass()
         worker = in_thread(lambda: run_messages(messages))
-        assert self.entered.wait(20)
+        assert self.entered.wait(60)
         return worker
 
     def test_is_waited_for_and_the_backfill_is_refused_if_it_is_handled(

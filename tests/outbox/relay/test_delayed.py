@@ -31,6 +31,7 @@ from outbox.relay.passes import Pace, relay, relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
 from tests.outbox.drive import run_pass
+from tests.processes import CEILING
 from tests.threads import aside, run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -359,7 +360,7 @@ class TestANudgedRelay:
         sync_subscriptions()
         emit_later()
         DelayedEvent.objects.update(due_at=timezone.now())
-        end = time.monotonic() + 20
+        end = time.monotonic() + CEILING
 
         relay(
             publish=lambda message: None,

@@ -37,7 +37,7 @@ class Scans:
         return 0
 
     def reach(self, number: int) -> None:
-        eventually(lambda: self.number >= number, f"scan {number}", within=20)
+        eventually(lambda: self.number >= number, f"scan {number}")
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ class TestTheLoop:
 
         def dawdle() -> None:
             entered.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
 
         scans.during = dawdle
         with running() as running_loop:
-            assert entered.wait(30)
+            assert entered.wait(60)
             running_loop.nudge()
             go_on.set()
             scans.reach(2)
@@ -175,8 +175,8 @@ class TestTheWaitForTheTurn:
         with waiter._turn:
             waiting = threading.Thread(target=wait)
             waiting.start()
-            eventually(is_closed, "its connection is closed", within=20)
-        waiting.join(20)
+            eventually(is_closed, "its connection is closed")
+        waiting.join(60)
         assert not waiting.is_alive()
 
 

@@ -12,6 +12,7 @@ from outbox import DomainEvent, emit
 from outbox.transports import celery_broker
 from outbox.transports import nudge as nudge_module
 from outbox.transports.nudge import nudge
+from tests.processes import CEILING
 
 
 class Rung(DomainEvent, key="bell_id"):
@@ -31,7 +32,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def wait_for(condition) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + CEILING
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -63,13 +64,13 @@ class TestANudge:
         def send(connection: object) -> None:
             sent.append(1)
             entered.set()
-            go_on.wait(30)
+            go_on.wait(60)
 
         monkeypatch.setattr(nudge_module, "_nudger", nudge_module._Nudger())
         monkeypatch.setattr(celery_broker, "_connect", lambda app: None)
         monkeypatch.setattr(celery_broker, "_send", send)
         nudge()
-        entered.wait(30)
+        entered.wait(60)
 
         for _ in range(100):
             nudge()
@@ -107,7 +108,7 @@ class TestANudge:
         if not (child := os.fork()):
             sent.clear()
             nudge()
-            end = time.monotonic() + 20
+            end = time.monotonic() + CEILING
             while not sent and time.monotonic() < end:
                 time.sleep(0.01)
             os.write(write, b"sent" if sent else b"lost")

@@ -27,10 +27,10 @@ class Work:
 
     def __call__(self, item: str) -> None:
         self.begun.append(item)
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(60)
 
     def wait_for(self, number: int) -> None:
-        eventually(lambda: len(self.begun) == number, f"{number} begun", within=20)
+        eventually(lambda: len(self.begun) == number, f"{number} begun")
 
 
 @contextmanager
@@ -73,7 +73,7 @@ class TestAPool:
 
         eventually(takes_most, "it takes most")
         pool.close()
-        thread.join(30)
+        thread.join(60)
 
     def test_takes_none_while_its_threads_do_not_move(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail without `is_still`: quick items would wait behind a slow one."""
@@ -86,7 +86,7 @@ class TestAPool:
             pool.put("slow")
             work.wait_for(1)
 
-            eventually(lambda: pool.free() == 0, "nothing is taken", within=20)
+            eventually(lambda: pool.free() == 0, "nothing is taken")
 
     def test_keeps_a_reserved_thread_idle_for_its_item(self):
         """Seen to fail without the reservation: a started delivery waits behind a message."""

@@ -109,7 +109,7 @@ class TestABrokerWithoutFanout:
         thread.start()
 
         stopping.set()
-        thread.join(30)
+        thread.join(60)
 
         assert not thread.is_alive()
 

@@ -34,7 +34,7 @@ class Woken(list[int]):
         self.append(1)
 
     def wait_for(self, number: int) -> None:
-        eventually(lambda: len(self) >= number, f"woken {number} times", within=30)
+        eventually(lambda: len(self) >= number, f"woken {number} times")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def running(helper: Listener | CommitWatcher, stopping: threading.Event) -> Iter
         yield
     finally:
         stopping.set()
-        thread.join(30)
+        thread.join(60)
 
 
 @contextmanager
@@ -152,7 +152,7 @@ class TestAListener:
 
         monkeypatch.setattr(notifications, "_require_answer", count)
         with listening(woken):
-            eventually(lambda: len(looked) > 5, "it has looked", within=30)
+            eventually(lambda: len(looked) > 5, "it has looked")
             assert len(woken) == 1
 
             nudge()
@@ -179,7 +179,7 @@ class TestAListener:
         listener = Listener(woken.wake, stopping=stopping, using=databases.alias())
 
         with running(listener, stopping):
-            eventually(lambda: listener.listens is False, "it knows", within=30)
+            eventually(lambda: listener.listens is False, "it knows")
 
         assert "passes on no notification" in caplog.text
         assert not woken
@@ -217,7 +217,7 @@ class TestANudgeThroughPostgreSQL:
                 nudge()
                 return len(woken) > 2
 
-            eventually(is_woken, "a later nudge arrives", within=30)
+            eventually(is_woken, "a later nudge arrives")
 
 
 class TestAnEventOfAHandler:
@@ -301,4 +301,4 @@ class TestTheThreadOfNudges:
 
         nudge()
 
-        eventually(lambda: closed, "it closes the session", within=30)
+        eventually(lambda: closed, "it closes the session")

@@ -42,7 +42,7 @@ class Exporter:
         def export(deliveries: Sequence[BulkDelivery]) -> None:
             self.calls.append([one.event.payload["number"] for one in deliveries])
             self.is_running.set()
-            assert self.may_end.wait(30)
+            assert self.may_end.wait(60)
             for one in deliveries:
                 one.done()
 
@@ -163,7 +163,7 @@ class TestAReplay:
 
     def test_does_not_run_during_a_later_delivery_of_its_key(self, exporter: Exporter):
         later = in_thread(partial(run_messages, run_pass()))
-        assert exporter.is_running.wait(30)
+        assert exporter.is_running.wait(60)
 
         run_messages(self.replay())
 

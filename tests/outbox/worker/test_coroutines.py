@@ -382,7 +382,7 @@ class TestTheEventLoop:
 
         deliver(1, aside)
         [(loop, thread)] = loops
-        thread.join(30)
+        thread.join(60)
 
         assert loop.is_closed()
 
