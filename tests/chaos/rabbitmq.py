@@ -137,6 +137,10 @@ class RabbitMQ(GivenRabbitMQ):
         finally:
             self._evaluate(f"ra:restart_server({member}).")
 
+    def store_definitions(self) -> None:
+        """Write queues, exchanges and bindings to disk. The node acknowledges them before."""
+        self._evaluate("mnesia:sync_log().")
+
     def _evaluate(self, expression: str) -> None:
         """Run an expression of Erlang in the node; it has to return "ok"."""
         ended = self._control("eval", expression, timeout=None)

@@ -38,6 +38,13 @@ class RabbitMQServer(Server):
     def answers(self) -> bool:
         return self.broker.answers()
 
+    def kill(self) -> None:
+        """SIGKILL the node after it has stored its queues and bindings, which a kill may lose."""
+        self._require_own()
+        assert isinstance(self.broker, RabbitMQ)
+        self.broker.store_definitions()
+        super().kill()
+
     def without_leader(self, queue: str) -> AbstractContextManager[None]:
         """Stop the only member of a quorum queue for the block. The node must be its own."""
         assert isinstance(self.broker, RabbitMQ)

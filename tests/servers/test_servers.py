@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kombu import Connection, Exchange, Producer, Queue
 
 from tests.processes import eventually, is_alive
 from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
@@ -51,6 +52,21 @@ class TestAServer:
             assert server.is_running
             assert not server.answers()
         eventually(server.answers, f"{server.name} answers")
+
+
+class TestAKilledRabbitMQ:
+    def test_keeps_a_queue_that_was_bound_just_before(self, rabbitmq):
+        """The node acknowledges a binding before it is on disk, so some kills would lose it."""
+        exchange = Exchange("parcels", "topic")
+        with Connection(rabbitmq.url) as connection:
+            Queue("parcels", exchange, "sent", durable=True)(connection.channel()).declare()
+
+        with rabbitmq.down():
+            pass
+
+        with Connection(rabbitmq.url) as connection:
+            Producer(connection, exchange, "sent", auto_declare=False).publish("7")
+        eventually(lambda: rabbitmq.broker.queue_length("parcels") == 1, "a message is routed")
 
 
 class TestAServerWhoseOwnerIsKilled:
