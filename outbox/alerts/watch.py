@@ -78,7 +78,7 @@ class Watch:
             self._unless_failed(dead_man.CLAIM, self._ping)
 
     def wait(self) -> None:
-        """Wait for the thread that was started, which ends after `stop`, then for those that send."""
+        """Wait for the thread that was started, until `stop`, and for those that send."""
         if self._thread.ident is not None:
             self._thread.join()
         for thread in list(self._running.values()):
