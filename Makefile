@@ -17,7 +17,8 @@ PARALLEL := -n 4 $(SCOPES)
 # The tests with RabbitMQ and with SQS may run at the same time, as in .ci/run.
 DELIVERY := -n 3 $(SCOPES)
 # Compiled files spare workers and child processes a second each, so write them in any environment.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m tests
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST := $(RUN) -m tests
 # Browser tests are slow beside process tests, so they run alone. Each of two workers has a shop and
 # a browser.
 NO_BROWSER := --ignore tests/browser
@@ -209,7 +210,7 @@ sbom: REQUIREMENTS ?= requirements-production.txt
 sbom: install  ## write sbom.json, a CycloneDX list of the production packages
 	@rm -rf $(SBOM) && $(RUN) -m venv --without-pip $(SBOM)
 	$(RUN) -m pip --python $(SBOM)/bin/python install --quiet --disable-pip-version-check \
-		--require-hashes -r $(REQUIREMENTS)
+		--no-compile --require-hashes -r $(REQUIREMENTS)
 	$(RUN) -m cyclonedx_py environment --pyproject pyproject.toml --mc-type application \
 		--spec-version 1.6 --output-format JSON --output-reproducible --validate \
 		--output-file sbom.json $(SBOM)/bin/python

@@ -6,9 +6,11 @@ import pytest
 
 from tests.chaos.brokers import broker_under_test, is_given, name_under_test
 from tests.chaos.stack import Stack, running_stack
+from tests.chaos.without_broker import NoBroker
 from tests.cluster.fixtures import network  # noqa: F401  a fixture
 
 QUEUES = ["outbox", "ground", "ground.outside", "ground.slow"]
+TABLES = ("outbox_attempt", "outbox_delivery", "outbox_event", "ground_effect")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,27 @@ def ground(_ground: Stack) -> Iterator[Stack]:
     if _ground.owns_broker and not _ground.is_running("broker"):
         _ground.start_broker()
     _ground.wipe_broker()
-    for table in ("outbox_attempt", "outbox_delivery", "outbox_event", "ground_effect"):
-        _ground.query(f"DELETE FROM {table}")
-    _ground.query("DELETE FROM outbox_subscription WHERE handler = ?", "ground.newcomer")
-    _ground.query('UPDATE outbox_subscription SET window_now = "window", paused_at = NULL')
+    _empty(_ground)
+
+
+@pytest.fixture(scope="session")
+def _local_ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("local")
+    with running_stack(folder, settings="tests.chaos.settings", broker=NoBroker()) as stack:
+        yield stack
+
+
+@pytest.fixture
+def local_ground(_local_ground: Stack) -> Iterator[Stack]:
+    """The proving ground without a broker, whichever is under test. No process runs."""
+    yield _local_ground
+    _local_ground.stop_all(but={"broker"})  # there is none; the loaded programs stay
+    _local_ground.query("DELETE FROM outbox_heartbeat")
+    _empty(_local_ground)
+
+
+def _empty(ground: Stack) -> None:
+    for table in TABLES:
+        ground.query(f"DELETE FROM {table}")
+    ground.query("DELETE FROM outbox_subscription WHERE handler = ?", "ground.newcomer")
+    ground.query('UPDATE outbox_subscription SET window_now = "window", paused_at = NULL')

@@ -1,30 +1,73 @@
 """Run Python programs, each in a fork of a process that has loaded Django.
 
-Loading Django and the shop takes most of a short command's time.
+Loading Django and the shop takes most of a short command's time, and most of what the start of a
+worker costs. A process that is started so is a real one: it has its own session, is killed and
+stopped by signals, and forks its pool.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from signal import SIGTERM
 from typing import IO, Any
+from uuid import uuid4
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Started:
+    """A program that runs in a fork: the part of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, pid: int, status: Path) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._status = status
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs. A signal's code is negative."""
+        if self.returncode is None and self._status.exists():
+            self.returncode = int(self._status.read_text())
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+        """
+        end = time.monotonic() + (timeout or float("inf"))
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            time.sleep(0.01)
+        return code
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, SIGTERM)
 
 
 class Forks:
     """Runs programs with one environment, from the project's folder.
 
-    Its process ends with this one, since it reads from a pipe.
+    Its process ends with this one, since it reads from a pipe. What it has started goes on.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self._one_at_a_time = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.forks"],
             cwd=ROOT,
@@ -37,35 +80,94 @@ class Forks:
 
     def run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run Python with these arguments: a file, `-m` and a module, or `-c` and code."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(arguments) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, f"{arguments} was not run."
-        return subprocess.CompletedProcess(arguments, **json.loads(answer))
+        return subprocess.CompletedProcess(arguments, **self._ask(arguments=arguments))
+
+    def start(self, arguments: Sequence[str], *, log: Path) -> Started:
+        """Start Python with these arguments in a new session; append its output to a file."""
+        status = log.parent / f"status-{uuid4().hex}"
+        pid = self._ask(arguments=arguments, log=str(log), status=str(status))["pid"]
+        return Started(pid, status)
 
     def end(self) -> None:
         """End the process that has loaded Django."""
         self._process.communicate()
 
+    def _ask(self, **request: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._one_at_a_time:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        assert answer, f"{request['arguments']} was not run."
+        return json.loads(answer)
 
-def _serve(requests: IO[str], answers: IO[str]) -> None:
-    """Run the programs that are requested, one after the other."""
+
+def _serve(requests: IO[str], answers: IO[str]) -> list[str]:
+    """Run and start programs as requested. In the fork of one, return its arguments."""
     for line in requests:
-        arguments = json.loads(line)
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            child = os.fork()
-            if not child:
-                with open(os.devnull) as nothing:
-                    for source, target in ((nothing, 0), (output, 1), (errors, 2)):
-                        os.dup2(source.fileno(), target)
-                _become(arguments)
-                return
-            _pid, status = os.waitpid(child, 0)
-            answer = {"returncode": os.waitstatus_to_exitcode(status)}
-            answers.write(json.dumps({**answer, **_texts(stdout=output, stderr=errors)}) + "\n")
-            answers.flush()
+        request = json.loads(line)
+        arguments: list[str] = request.pop("arguments")
+        answer = _start(answers, **request) if request else _run()
+        if answer is None:
+            return arguments
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+    sys.exit()
+
+
+def _run() -> dict[str, Any] | None:
+    """Return the result of a program. In its fork, return None."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if not child:
+            _redirect(output, errors)
+            return None
+        _pid, status = os.waitpid(child, 0)
+        answer = {"returncode": os.waitstatus_to_exitcode(status)}
+        return {**answer, **_texts(stdout=output, stderr=errors)}
+
+
+def _start(answers: IO[str], *, log: str, status: str) -> dict[str, Any] | None:
+    """Return the id of a program's process. In its fork, return None.
+
+    A process between waits for it, so that the requests go on.
+    """
+    reader, writer = os.pipe()
+    keeper = os.fork()
+    if keeper:
+        os.close(writer)
+        with open(reader) as told:
+            return {"pid": int(told.read())}
+    answers.close()
+    with open(log, "ab") as output:
+        _redirect(output, output)
+    os.close(reader)
+    program = os.fork()
+    if program:
+        os.close(writer)
+        _note_end(program, Path(status))
+    os.setsid()
+    os.write(writer, str(os.getpid()).encode())
+    os.close(writer)
+    return None
+
+
+def _note_end(program: int, status: Path) -> None:
+    """Wait for a process, write its exit code to a file, and end this process."""
+    try:
+        _pid, code = os.waitpid(program, 0)
+        incomplete = status.with_suffix(".incomplete")
+        incomplete.write_text(str(os.waitstatus_to_exitcode(code)))
+        incomplete.rename(status)
+    finally:
+        os._exit(0)
+
+
+def _redirect(output: IO[bytes], errors: IO[bytes]) -> None:
+    with open(os.devnull) as nothing:
+        for source, target in ((nothing, 0), (output, 1), (errors, 2)):
+            os.dup2(source.fileno(), target)
 
 
 def _texts(**files: IO[bytes]) -> dict[str, str]:
@@ -88,8 +190,11 @@ def _become(arguments: Sequence[str]) -> Any:
 
 
 if __name__ == "__main__":
+    import celery.apps.worker
+    import celery.bin.celery  # noqa: F401  both are for the forks
     import django
 
     django.setup()
+    gc.freeze()  # a collection in a fork would copy all of its memory
     # Programs write to standard output, so answers need another way.
-    _serve(sys.stdin, os.fdopen(os.dup(1), "w"))
+    _become(_serve(sys.stdin, os.fdopen(os.dup(1), "w")))

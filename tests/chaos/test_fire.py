@@ -11,11 +11,28 @@ from collections import Counter
 import pytest
 
 from outbox.deliveries import failpoints
+from tests.chaos.brokers import name_under_test
 from tests.chaos.stack import Stack
+from tests.databases import kind_under_test
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 QUEUES = "ground,ground.outside,ground.slow"
+
+#: These runs test each point at which a worker can die, and a long backlog: Valkey with both
+#: databases, and PostgreSQL without a broker. Whether a point leaves all effects or none is decided
+#: by the database and the worker. RabbitMQ and SQS have the same message at each point, one that is
+#: not acknowledged. So they, and SQLite without a broker, are tested with one point of each list.
+_IS_FULL = name_under_test() == "valkey" or (name_under_test(), kind_under_test()) == (
+    "none",
+    "postgresql",
+)
+BACKLOG = 20_000 if _IS_FULL else 2_000
+
+
+def each_of(first: str, *others: str) -> list[str]:
+    """Return the points at which a worker dies in this run."""
+    return [first, *others] if _IS_FULL else [first]
 
 
 def strike(ground: Stack, number: int, how: str = "") -> list[str]:
@@ -78,7 +95,8 @@ class TestARelayThatIsKilled:
 
 class TestAWorkerThatIsKilled:
     @pytest.mark.parametrize(
-        "how", ["die_before_effects", "die_after_effects", "die_after_call", "die_in_receipt"]
+        "how",
+        each_of("die_after_effects", "die_before_effects", "die_after_call", "die_in_receipt"),
     )
     def test_leaves_no_partial_effect_and_its_event_is_handled_again(self, ground: Stack, how: str):
         """Without the receipt in the effects' transaction: the effect twice, or never."""
@@ -111,14 +129,14 @@ class TestAWorkerThatIsKilled:
 class TestAWorkerThatIsKilledInABatch:
     @pytest.mark.parametrize(
         "point",
-        [
+        each_of(
+            failpoints.BETWEEN_DELIVERIES,
             failpoints.BEFORE_START,
             failpoints.AFTER_START,
-            failpoints.BETWEEN_DELIVERIES,
             failpoints.BEFORE_RECEIPT,
             failpoints.BEFORE_COMMIT,
             failpoints.AFTER_RECEIPT,
-        ],
+        ),
     )
     def test_leaves_all_or_no_effects_and_each_event_is_handled_again(
         self, ground: Stack, point: str
@@ -253,7 +271,7 @@ class TestTheBacklogOfASlowHandler:
     def test_waits_in_the_database_instead_of_being_resent_repeatedly(self, ground: Stack):
         """Without the shrinking window: each delivery is sent again with every lease."""
         ground.stop_all(but={"broker"})
-        ground.manage("strike", "20000", "--queued")
+        ground.manage("strike", str(BACKLOG), "--queued")
         ground.start_worker("slow", queues="ground.slow", GROUND_DAWDLE="0.2")
         ground.start_relay()
 
@@ -385,12 +403,12 @@ class TestARelayWithAnInlineHandler:
 
     @pytest.mark.parametrize(
         "point",
-        [
+        each_of(
             failpoints.AFTER_CLAIM,
             failpoints.AFTER_START,
             failpoints.BEFORE_RECEIPT,
             failpoints.AFTER_RECEIPT,
-        ],
+        ),
     )
     def test_that_is_killed_leaves_all_effects_or_none(self, ground: Stack, point: str):
         """Without the receipt in the effects' transaction: the effect twice, or never."""

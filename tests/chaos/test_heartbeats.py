@@ -1,4 +1,8 @@
-"""Heartbeats of real processes, and the doctor's report of missing ones."""
+"""Heartbeats of real processes, and the doctor's report of missing ones.
+
+The canary and remote control are matters of the broker, so most of these tests run on SQLite only.
+`tests/outbox/test_doctor.py` runs the doctor's queries on both databases.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ def _no_heartbeats(ground: Stack) -> None:
     ground.query("DELETE FROM outbox_heartbeat")
 
 
+@pytest.mark.once
 class TestAHeartbeat:
     def test_is_written_by_relay_workers_and_beat(self, ground: Stack):
         """Without the bootstep, the loop's part or the task: that row is never written."""
@@ -119,6 +124,7 @@ class TestTheDoctor:
         assert {f"queue {name}" for name in ("outbox", *QUEUES.split(","))} <= found.keys()
         assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
 
+    @pytest.mark.once
     @pytest.mark.skipif(name_under_test() == "sqs", reason="SQS has no fanout for remote control")
     def test_finds_a_running_worker_that_no_longer_consumes(self, ground: Stack):
         """Its heartbeat is written. Only the canary detects it."""
@@ -137,6 +143,7 @@ class TestTheDoctor:
         assert found["queue ground.slow"]["severity"] == "error"
         assert found["queue ground"]["severity"] == "ok"
 
+    @pytest.mark.once
     def test_names_a_queue_without_a_worker(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
@@ -149,6 +156,7 @@ class TestTheDoctor:
         )
         assert found["queue ground"]["severity"] == "ok"
 
+    @pytest.mark.once
     def test_names_no_queue_that_needs_no_worker(self, ground: Stack):
         ground.query("DELETE FROM outbox_delivery WHERE state <> 'done'")
         ground.start_relay()

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.brokers import NAMES, name_under_test
 from tests.chaos.stack import Stack
 from tests.databases import fresh_database
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(name_under_test() != NAMES[0], reason="its stack has Valkey in any case"),
+]
 
 QUEUES = "ground,ground.outside,ground.slow"
 NUMBER = 20

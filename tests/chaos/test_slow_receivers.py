@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.brokers import NAMES, name_under_test
 from tests.chaos.stack import Stack, running_stack
 from tests.webhooks.receiver import Receiver, receiving
 from webhooks.sending import MOST_OF_ONE_OWNER
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [
+    # tests/outbox/deliveries/test_shares.py tests the limit of each share on both databases.
+    pytest.mark.once,
+    pytest.mark.processes,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(name_under_test() != NAMES[0], reason="its stack has Valkey in any case"),
+]
 
 ENDPOINTS = 10
 PROCESSES = 4

@@ -9,6 +9,8 @@ import pytest
 from tests.chaos.stack import Stack
 
 pytestmark = [
+    # The broker's answers decide. tests/outbox/celery_tasks settles calls on both databases.
+    pytest.mark.once,
     *(pytest.mark.processes, pytest.mark.broker, pytest.mark.own_broker),
     pytest.mark.timeout(600),
 ]

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.stack import Stack, running_stack
+from tests.chaos.stack import Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
-from tests.chaos.without_broker import NoBroker
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -23,10 +21,8 @@ DIED = "SELECT count(*) FROM outbox_attempt WHERE outcome = 'died'"
 
 
 @pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    monkeypatch.setenv("TEST_BROKER", "none")
-    with running_stack(tmp_path, settings="tests.chaos.settings", broker=NoBroker()) as running:
-        yield running
+def stack(local_ground: Stack) -> Stack:
+    return local_ground
 
 
 def wait_for_a_handler(stack: Stack) -> None:

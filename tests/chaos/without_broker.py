@@ -18,6 +18,7 @@ class NoBroker:
         "OUTBOX": json.dumps({"TRANSPORTS": ["local"]}),
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "AMQP_URL": "",
+        "TEST_BROKER": "none",  # for the settings of the proving ground
     }
 
     def answers(self) -> bool:

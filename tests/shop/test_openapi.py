@@ -11,6 +11,8 @@ from uuid import uuid4
 import pytest
 from django.core.management import call_command
 from hypothesis import seed
+from schemathesis.core.result import Ok
+from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from orders.models import Order
@@ -37,25 +39,27 @@ class TestTheSchema:
         assert (tmp_path / "now.yaml").read_text() == COMMITTED.read_text()
 
 
-def trial_of(operation_id: str, number: int) -> Any:
-    @pytest.mark.usefixtures("shop")
-    @pytest.mark.timeout(1200)
-    @schema.include(operation_id=operation_id).parametrize()
+@pytest.mark.usefixtures("shop")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", SEEDS)
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+def test_an_operation_keeps_its_schema(operation_id: str, number: int):
     @seed(number)
     @BUDGET
-    def test(case: Any) -> None:
+    def keeps_its_schema(case: Any) -> None:
         aim(case)
 
         case.call_and_validate(headers=SIGNED_IN, excluded_checks=[positive_data_acceptance])
 
-    return test
-
-
-# A name for each: of tests with one name, parallel runs take one only.
-for operation_id in OPERATIONS:
-    for number in SEEDS:
-        name = f"test_{operation_id}_keeps_its_schema_with_seed_{number}"
-        globals()[name] = trial_of(operation_id, number)
+    # Not by `parametrize()` of schemathesis: it generates the cases of all operations, which takes
+    # ten seconds, while each process of a parallel run collects the tests.
+    chosen = schema.include(operation_id=operation_id).clone(test_function=keeps_its_schema)
+    (made,) = get_all_tests(
+        schema=chosen, test_func=keeps_its_schema, settings=None, given_kwargs=None
+    )
+    assert isinstance(made, Ok), made
+    _operation, test = made.ok()
+    test()
 
 
 def aim(case: Any) -> None:
