@@ -61,6 +61,7 @@ def deliver_a_little() -> None:
 
 
 @pytest.mark.postgresql
+@pytest.mark.timeout(900)
 class TestReconciliationUnderTraffic:
     def test_finds_no_difference_at_any_time(self, outbox: Outbox, bank: BankProcess):
         """Seen to fail without the second look at a payment whose bank says otherwise."""
