@@ -23,12 +23,15 @@ import httpx
 import pytest
 from pytest_django import Settings
 
+from shop.up.ports import free_port
 from tests.processes import CEILING
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "key-for-tests"
 WEBHOOK_SECRET = "webhook-secret-for-tests"
 SLOW_SECONDS = 1.0
+#: Seconds that the shop waits for it on a busy machine.
+PATIENCE = 60.0
 COUNTED = ("authorizations", "declines", "captures", "voids", "refunds")
 
 
@@ -39,11 +42,12 @@ class BankProcess:
         self.folder = folder
         self.options = options
         self.url = ""
-        self._port = 0
+        # No outgoing connection takes it while the bank is down.
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, on the port that it had before, and wait until it listens."""
+        """Start it, on the same port each time, and wait until it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -58,7 +62,6 @@ class BankProcess:
                 stderr=subprocess.STDOUT,
             )
         self.url = self._wait_for_url()
-        self._port = int(self.url.rpartition(":")[2])
 
     def stop(self) -> int:
         """Stop it politely and return its exit status."""
@@ -133,5 +136,5 @@ def bank(bank_process: BankProcess, settings: Settings) -> BankProcess:
     """The session's bank, and settings that point at it."""
     settings.BANK_URL = bank_process.url
     settings.BANK_API_KEY = API_KEY
-    settings.BANK_TIMEOUT_SECONDS = CEILING
+    settings.BANK_TIMEOUT_SECONDS = PATIENCE
     return bank_process

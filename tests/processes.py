@@ -18,7 +18,7 @@ NOTHING_GIVEN: Mapping[str, str | None] = dict.fromkeys(
         *("ALLOWED_HOSTS", "DEBUG"),
     ]
 )
-CEILING = 60.0  # generous: it is only reached by a failure
+CEILING = 120.0  # generous: it is only reached by a failure
 
 
 def eventually(condition: Callable[[], object], what: str, *, within: float = CEILING) -> None:

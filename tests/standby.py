@@ -17,7 +17,7 @@ import psycopg
 from shop import postgres
 from shop.postgres import EmbeddedPostgres
 
-_CEILING = 90.0
+_CEILING = 180.0
 _LOOPBACK = "127.0.0.1"
 
 

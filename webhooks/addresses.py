@@ -73,14 +73,15 @@ def require_allowed(url: str) -> None:
 
 
 def resolve(url: str, *, seconds: float) -> Target:
-    """Resolve the URL and check every address. Wait for a name server.
+    """Resolve the URL and check every address. Wait for a name server if the host is a name.
 
     Raises:
         AddressRefused: the URL is not allowed.
         OSError: the name cannot be resolved within so many seconds.
     """
     scheme, host, port = _parsed(url)
-    addresses = _lookup(host, port, seconds=seconds)
+    literal = _literal(host)
+    addresses = (str(literal),) if literal else _lookup(host, port, seconds=seconds)
     if host not in private_hosts() and not all(is_public(ip_address(one)) for one in addresses):
         # The text does not name the address: that would reveal our network.
         raise AddressRefused(_("The host has an address that is not public."))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
+from collections import deque
 from itertools import chain
 
 from shop.up.errors import UpError
@@ -16,6 +18,10 @@ HOST = "127.0.0.1"
 _PORTS = range(15_000, 32_768)
 # A port is opened later by its program; until then it may be found again.
 _given: set[int] = set()
+# The same for other processes: names of sockets, which end with this process. The programs of the
+# oldest have opened their ports meanwhile.
+_reserved: deque[socket.socket] = deque()
+_MOST_RESERVED = 100
 # Programs and tests seed the shared generator, so several of them would try the same ports.
 _random = random.SystemRandom()
 
@@ -23,12 +29,14 @@ _random = random.SystemRandom()
 def free_port() -> int:
     """Return a port that is free and was not returned to this process before.
 
+    On Linux, it is not returned to other processes either until it is open.
+
     Raises:
         UpError: no port from 15000 to 32767 is free.
     """
     start = _random.randrange(len(_PORTS))
     for port in chain(_PORTS[start:], _PORTS[:start]):
-        if port not in _given and _is_free(port):
+        if port not in _given and _is_free(port) and _reserve(port):
             _given.add(port)
             return port
     raise UpError(f"No port from {_PORTS[0]} to {_PORTS[-1]} is free. Stop other programs.")
@@ -40,6 +48,22 @@ def _is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def _reserve(port: int) -> bool:
+    """Take the abstract name of a port, which only one process can have; only Linux has them."""
+    if sys.platform != "linux":
+        return True
+    named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        named.bind(f"\0shop-port-{port}")
+    except OSError:
+        named.close()
+        return False
+    _reserved.append(named)
+    if len(_reserved) > _MOST_RESERVED:
+        _reserved.popleft().close()
     return True
 
 

@@ -51,6 +51,7 @@ class TestAHeartbeat:
 
         ground.wait_until(lambda: has_come(ground), "beat's task came")
         ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "both workers beat")
+        ground.wait_until(lambda: heartbeats(ground, "relay"), "the relay beats")
 
         (relay,) = heartbeats(ground, "relay")
         assert relay[0].startswith("relay@")
@@ -117,6 +118,8 @@ class TestTheDoctor:
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
         ground.wait_until(lambda: has_come(ground), "beat's task came")
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "both workers beat")
+        ground.wait_until(lambda: heartbeats(ground, "relay"), "the relay beats")
 
         found = examined(ground, "60")
 

@@ -55,7 +55,10 @@ def add(x, y):
 
 @shared_task(acks_late=False)
 def acknowledge_early():
-    return is_acknowledged()
+    # The worker acknowledges beside the task, at its start. The soft time limit ends a longer wait.
+    while not is_acknowledged():
+        time.sleep(0.02)
+    return True
 
 
 @shared_task

@@ -148,6 +148,8 @@ class TestConfinedServices:
 
             eventually(services.is_ready, "the web answers at /readyz", within=CEILING)
             running["beat"].says(r"Sending due task outbox\.relay", within=CEILING)
+            for name in ("relay", "worker@"):  # a probe waits for a running worker alone
+                running[name].says(r"\bready\.", within=CEILING)
             for queue in ("inventory", "outbox"):
                 # A task goes through the broker to a process of the worker's pool and back.
                 probe = services.start("shop-probe@.service", instance=queue)

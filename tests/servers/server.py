@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 #: Seconds. Generous: reaching it is a failure.
-CEILING = 90.0
+CEILING = 240.0
 
 # Waits for the end of its input, which comes when our process ends, for any reason.
 GUARD = """

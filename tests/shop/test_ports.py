@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
+from django.conf import settings
 
 from shop.up import ports
 from shop.up.errors import UpError
+
+#: Another process, for which there is one port.
+ANOTHER = """
+import sys
+from shop.up import ports
+from shop.up.errors import UpError
+ports._PORTS = [int(sys.argv[1])]
+try:
+    print(ports.free_port())
+except UpError as error:
+    print(error)
+"""
 
 
 class TestAFreePort:
@@ -37,3 +52,17 @@ class TestAFreePort:
         given = [ports.free_port() for _ in range(1500)]
 
         assert len(set(given)) == len(given)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux has abstract names of sockets.")
+    def test_is_returned_to_no_other_process_although_it_is_not_open_yet(self):
+        port = ports.free_port()
+
+        done = subprocess.run(
+            [sys.executable, "-c", ANOTHER, str(port)],
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        assert done.stdout.startswith(f"No port from {port} to {port} is free.")

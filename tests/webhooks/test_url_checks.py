@@ -17,8 +17,9 @@ from rest_framework.test import APIClient
 from outbox.models import Delivery
 from outbox.relay.passes import relay_pass
 from tests.orders.factories import a_key, customer, signed_in
+from tests.processes import eventually
 from tests.webhooks.receiver import receiving
-from tests.webhooks.test_addresses import names
+from tests.webhooks.test_addresses import names, wait_for_lookups
 from webhooks import addresses, services, url_checks
 from webhooks.models import Endpoint
 
@@ -51,6 +52,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     yield asked
     released.set()
+    wait_for_lookups()  # one that begins late would ask the next test's resolver
 
 
 def add(client: APIClient, **more: Any) -> Any:
@@ -211,6 +213,7 @@ class TestACheck:
 
         endpoint = check(outbox)
 
+        eventually(lambda: hanging, "the thread of the look-up asks")
         assert hanging == ["hooks.example.com"]
         assert (endpoint.url_state, endpoint.enabled) == ("unresolved", True)
         assert endpoint.last_failure == "The host's name cannot be resolved."
