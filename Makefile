@@ -17,7 +17,7 @@ PARALLEL := -n 4 $(SCOPES)
 # The tests with RabbitMQ and with SQS may run at the same time, as in .ci/run.
 DELIVERY := -n 3 $(SCOPES)
 # Compiled files spare workers and child processes a second each, so write them in any environment.
-export PYTHONDONTWRITEBYTECODE :=
+test% bench chaos model mutants: export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(RUN) -m tests
 # Browser tests are slow beside process tests, so they run alone. Each of two workers has a shop and
 # a browser.

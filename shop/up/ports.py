@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import sys
@@ -36,10 +37,46 @@ def free_port() -> int:
     """
     start = _random.randrange(len(_PORTS))
     for port in chain(_PORTS[start:], _PORTS[:start]):
-        if port not in _given and _is_free(port) and _reserve(port):
+        if port not in _given and _take(port):
             _given.add(port)
             return port
     raise UpError(f"No port from {_PORTS[0]} to {_PORTS[-1]} is free. Stop other programs.")
+
+
+def _take(port: int) -> bool:
+    """Return whether a port is free and no other process has taken its name; take its name."""
+    try:
+        name = _reserve(port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        name = None  # a sandbox without such names: the port may be returned to another process
+    if not _is_free(port):
+        if name is not None:
+            name.close()
+        return False
+    if name is not None:
+        _reserved.append(name)
+    if len(_reserved) > _MOST_RESERVED:
+        _reserved.popleft().close()
+    return True
+
+
+def _reserve(port: int) -> socket.socket | None:
+    """Return a socket with the abstract name of a port. Only one can have it; only Linux has them.
+
+    Raises:
+        OSError: the name is taken, or the system has no such names.
+    """
+    if sys.platform != "linux":
+        return None
+    named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        named.bind(f"\0shop-port-{port}")
+    except OSError:
+        named.close()
+        raise
+    return named
 
 
 def _is_free(port: int) -> bool:
@@ -48,22 +85,6 @@ def _is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
-    return True
-
-
-def _reserve(port: int) -> bool:
-    """Take the abstract name of a port, which only one process can have; only Linux has them."""
-    if sys.platform != "linux":
-        return True
-    named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        named.bind(f"\0shop-port-{port}")
-    except OSError:
-        named.close()
-        return False
-    _reserved.append(named)
-    if len(_reserved) > _MOST_RESERVED:
-        _reserved.popleft().close()
     return True
 
 

@@ -44,7 +44,6 @@ def ground(_ground: Stack) -> Iterator[Stack]:
     stores deliveries of events that no longer exist, and these are never done.
     """
     yield _ground
-    (_ground.folder / "resume").unlink(missing_ok=True)
     kept = {"broker"} if _ground.has_backlog() else {"broker", "relay", "worker"}
     _ground.stop_all(but=kept)
     if _ground.owns_broker and not _ground.is_running("broker"):
@@ -70,6 +69,7 @@ def local_ground(_local_ground: Stack) -> Iterator[Stack]:
 
 
 def _empty(ground: Stack) -> None:
+    (ground.folder / "resume").unlink(missing_ok=True)
     for table in TABLES:
         ground.query(f"DELETE FROM {table}")
     ground.query("DELETE FROM outbox_subscription WHERE handler = ?", "ground.newcomer")

@@ -23,7 +23,11 @@ from signal import SIGTERM
 from typing import IO, Any
 from uuid import uuid4
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
+#: Seconds. Reaching it is a failure, also on a busy machine.
+_STORED_WITHIN = 60.0
 
 
 class Started:
@@ -33,11 +37,21 @@ class Started:
         self.pid = pid
         self.returncode: int | None = None
         self._status = status
+        self._missed_at: float | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code, or None while it runs. A signal's code is negative."""
+        """Return the exit code, or None while it runs. A signal's code is negative.
+
+        Raises:
+            AssertionError: it has ended, and its exit code was not stored.
+        """
         if self.returncode is None and self._status.exists():
             self.returncode = int(self._status.read_text())
+        elif self.returncode is None and not psutil.pid_exists(self.pid):
+            # Its exit code is stored a moment after its end.
+            self._missed_at = self._missed_at or time.monotonic()
+            is_late = time.monotonic() - self._missed_at > _STORED_WITHIN
+            assert not is_late, f"Process {self.pid} has ended, and {self._status} is missing."
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -80,55 +94,47 @@ class Forks:
 
     def run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run Python with these arguments: a file, `-m` and a module, or `-c` and code."""
-        return subprocess.CompletedProcess(arguments, **self._ask(arguments=arguments))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            output, errors = folder / "output", folder / "errors"
+            code = self._start(arguments, output, errors, folder / "status").wait()
+            texts = [one.read_text(errors="replace") for one in (output, errors)]
+        return subprocess.CompletedProcess(arguments, code, *texts)
 
     def start(self, arguments: Sequence[str], *, log: Path) -> Started:
         """Start Python with these arguments in a new session; append its output to a file."""
-        status = log.parent / f"status-{uuid4().hex}"
-        pid = self._ask(arguments=arguments, log=str(log), status=str(status))["pid"]
-        return Started(pid, status)
+        return self._start(arguments, log, log, log.parent / f"status-{uuid4().hex}")
 
     def end(self) -> None:
         """End the process that has loaded Django."""
         self._process.communicate()
 
-    def _ask(self, **request: Any) -> Any:
+    def _start(self, arguments: Sequence[str], output: Path, errors: Path, status: Path) -> Started:
+        request = {"arguments": arguments, "files": [str(output), str(errors), str(status)]}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._one_at_a_time:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        assert answer, f"{request['arguments']} was not run."
-        return json.loads(answer)
+            pid = self._process.stdout.readline()
+        assert pid, f"{arguments} was not started."
+        return Started(int(pid), status)
 
 
 def _serve(requests: IO[str], answers: IO[str]) -> list[str]:
-    """Run and start programs as requested. In the fork of one, return its arguments."""
+    """Start programs as requested. In the fork of one, return its arguments."""
     for line in requests:
         request = json.loads(line)
-        arguments: list[str] = request.pop("arguments")
-        answer = _start(answers, **request) if request else _run()
-        if answer is None:
+        pid = _fork(answers, *request["files"])
+        if pid is None:
+            arguments: list[str] = request["arguments"]
             return arguments
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(f"{pid}\n")
         answers.flush()
     sys.exit()
 
 
-def _run() -> dict[str, Any] | None:
-    """Return the result of a program. In its fork, return None."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        child = os.fork()
-        if not child:
-            _redirect(output, errors)
-            return None
-        _pid, status = os.waitpid(child, 0)
-        answer = {"returncode": os.waitstatus_to_exitcode(status)}
-        return {**answer, **_texts(stdout=output, stderr=errors)}
-
-
-def _start(answers: IO[str], *, log: str, status: str) -> dict[str, Any] | None:
+def _fork(answers: IO[str], output: str, errors: str, status: str) -> int | None:
     """Return the id of a program's process. In its fork, return None.
 
     A process between waits for it, so that the requests go on.
@@ -138,10 +144,9 @@ def _start(answers: IO[str], *, log: str, status: str) -> dict[str, Any] | None:
     if keeper:
         os.close(writer)
         with open(reader) as told:
-            return {"pid": int(told.read())}
+            return int(told.read())
     answers.close()
-    with open(log, "ab") as output:
-        _redirect(output, output)
+    _redirect(output, errors)
     os.close(reader)
     program = os.fork()
     if program:
@@ -164,16 +169,10 @@ def _note_end(program: int, status: Path) -> None:
         os._exit(0)
 
 
-def _redirect(output: IO[bytes], errors: IO[bytes]) -> None:
-    with open(os.devnull) as nothing:
-        for source, target in ((nothing, 0), (output, 1), (errors, 2)):
+def _redirect(output: str, errors: str) -> None:
+    with open(os.devnull) as nothing, open(output, "ab") as out, open(errors, "ab") as err:
+        for source, target in ((nothing, 0), (out, 1), (err, 2)):
             os.dup2(source.fileno(), target)
-
-
-def _texts(**files: IO[bytes]) -> dict[str, str]:
-    for file in files.values():
-        file.seek(0)
-    return {name: file.read().decode(errors="replace") for name, file in files.items()}
 
 
 def _become(arguments: Sequence[str]) -> Any:

@@ -167,8 +167,9 @@ class Stack:
         process.wait()
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process and all that it started."""
-        os.killpg(self._processes[name].pid, number)
+        """Send a signal to a process and all that it started, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._processes[name].pid, number)
 
     def stop(self, name: str) -> int:
         """End a process as a deploy does; return its exit code."""

@@ -15,7 +15,7 @@ from tests.chaos.brokers import name_under_test
 from tests.chaos.stack import Stack
 from tests.databases import kind_under_test
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 QUEUES = "ground,ground.outside,ground.slow"
 

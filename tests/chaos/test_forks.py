@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
+from tests.chaos import forks as module
 from tests.chaos.forks import Forks, Started
 from tests.processes import eventually
+from tests.threads import in_thread
 
 pytestmark = pytest.mark.once
 
@@ -59,6 +63,25 @@ class TestAStartedProgram:
         assert program.poll() is None
         program.terminate()
         assert program.wait() == -signal.SIGTERM
+
+    def test_starts_beside_one_that_runs_to_its_end(self, forks: Forks, log: Path):
+        waits = f"import time, os\nwhile not os.path.exists({str(log)!r}): time.sleep(0.01)"
+        result = in_thread(lambda: forks.run(["-c", waits]))
+
+        forks.start(["-c", SAYS], log=log)
+
+        ended = result()
+        assert isinstance(ended, CompletedProcess)
+        assert ended.returncode == 0
+
+    def test_is_missed_if_its_exit_code_is_not_stored(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(module, "_STORED_WITHIN", 0.0)
+        with subprocess.Popen(["true"]) as ended:
+            pass
+        program = Started(ended.pid, tmp_path / "status")
+
+        with pytest.raises(AssertionError, match="status is missing"):
+            program.wait()
 
     def test_is_killed_with_its_children(self, forks: Forks, log: Path):
         program = started(forks, log, f"os.fork(); print('twice', flush=True); {WAITS}")

@@ -13,7 +13,7 @@ import pytest
 from tests.chaos.brokers import name_under_test
 from tests.chaos.stack import Stack
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 SEVERITIES = ["ok", "warning", "error"]
 QUEUES = "ground,ground.outside,ground.slow"

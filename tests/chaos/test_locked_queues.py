@@ -20,7 +20,7 @@ from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.once,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(name_under_test() != "rabbitmq", reason="`make test-rabbitmq` runs it"),
 ]
 

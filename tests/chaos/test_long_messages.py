@@ -16,7 +16,7 @@ from tests.chaos.stack import Stack, running_stack
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         name_under_test() != "rabbitmq" or is_given(),
         reason="it is about a setting of RabbitMQ, of a node of its own",

@@ -20,7 +20,7 @@ from tests.cluster.network import Network
 from tests.cluster.postgresql import allow
 from tests.databases import own_postgresql
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(600)]
 
 SETTINGS = "tests.chaos.settings"
 

@@ -18,7 +18,7 @@ from tests.chaos.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer
 from tests.chaos.stack import OBSERVER, Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(600)]
 
 KEYS = 3
 

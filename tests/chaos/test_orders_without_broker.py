@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.once,
     pytest.mark.processes,
     pytest.mark.own_broker,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 ORDER = {"payment_method": "tok_success", "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]}

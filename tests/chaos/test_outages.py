@@ -15,7 +15,7 @@ from shop.postgres import EmbeddedPostgres
 from tests.chaos.stack import Stack
 from tests.databases import own_postgresql
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(600)]
 
 NUMBER = 60
 

@@ -15,7 +15,7 @@ from tests.databases import fresh_database
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(name_under_test() != NAMES[0], reason="its stack has Valkey in any case"),
 ]
 

@@ -17,7 +17,7 @@ pytestmark = [
     # tests/outbox/deliveries/test_shares.py tests the limit of each share on both databases.
     pytest.mark.once,
     pytest.mark.processes,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(name_under_test() != NAMES[0], reason="its stack has Valkey in any case"),
 ]
 

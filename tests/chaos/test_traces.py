@@ -12,7 +12,7 @@ from tests.chaos.collector import Collector, StoredSpan, collecting
 from tests.chaos.stack import running_stack
 from tests.chaos.test_orders_without_broker import Shop, _customer, _start
 
-pytestmark = [pytest.mark.once, pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.once, pytest.mark.processes, pytest.mark.timeout(600)]
 
 REQUEST = "POST api/orders/"
 #: From the request to the last e-mail: the handlers, and the events that each one emits.

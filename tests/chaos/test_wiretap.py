@@ -14,7 +14,7 @@ pytestmark = [
     # It is about the broker's messages. tests/outbox/worker refuses old tokens on both databases.
     pytest.mark.once,
     pytest.mark.processes,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 OUTSIDE = "ground.outside"  # one message for each event

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.chaos.stack import Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 STARTED = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0 AND state <> 'done'"
 DIED = "SELECT count(*) FROM outbox_attempt WHERE outcome = 'died'"
@@ -30,8 +31,9 @@ def wait_for_a_handler(stack: Stack) -> None:
 
 
 def send(stack: Stack, name: str, number: signal.Signals) -> None:
-    """Send a signal to the process itself, and to none that it started."""
-    os.kill(stack.pid(name), number)
+    """Send a signal to the process itself, and to none that it started, unless it has ended."""
+    with suppress(ProcessLookupError):
+        os.kill(stack.pid(name), number)
 
 
 class TestAStop:

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.stack import Stack
 from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
 
-pytestmark = [pytest.mark.processes, pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.broker, pytest.mark.timeout(600)]
 
 WORKERS = "SELECT DISTINCT worker FROM outbox_delivery WHERE worker LIKE ?"
 LOCAL = [sys.executable, "manage.py", "outbox", "work", "--threads", "2"]

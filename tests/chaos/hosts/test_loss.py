@@ -131,7 +131,7 @@ def write(pair: Databases, statement: str) -> None:
 
 @pytest.mark.postgresql
 @pytest.mark.processes
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 class TestAFailover:
     def test_to_a_synchronous_standby_loses_nothing(self, pair: Databases):
         write(pair, "INSERT INTO line VALUES (1)")
