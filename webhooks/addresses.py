@@ -81,7 +81,7 @@ def resolve(url: str, *, seconds: float) -> Target:
     """
     scheme, host, port = _parsed(url)
     literal = _literal(host)
-    addresses = (str(literal),) if literal else _lookup(host, port, seconds=seconds)
+    addresses = (str(literal),) if literal is not None else _lookup(host, port, seconds=seconds)
     if host not in private_hosts() and not all(is_public(ip_address(one)) for one in addresses):
         # The text does not name the address: that would reveal our network.
         raise AddressRefused(_("The host has an address that is not public."))

@@ -60,7 +60,7 @@ class Watch:
         self._running: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. A stopped watch cannot start again."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -19,8 +19,8 @@ HOST = "127.0.0.1"
 _PORTS = range(15_000, 32_768)
 # A port is opened later by its program; until then it may be found again.
 _given: set[int] = set()
-# The same for other processes: names of sockets, which end with this process. The programs of the
-# oldest have opened their ports meanwhile.
+# Sockets whose names reserve the latest ports, so that no other process gets one before its program
+# has opened it. The names end with this process.
 _reserved: deque[socket.socket] = deque()
 _MOST_RESERVED = 100
 # Programs and tests seed the shared generator, so several of them would try the same ports.

@@ -143,8 +143,8 @@ def _fork(answers: IO[str], output: str, errors: str, status: str) -> int | None
     keeper = os.fork()
     if keeper:
         os.close(writer)
-        with open(reader) as told:
-            return int(told.read())
+        with open(reader) as answer:
+            return int(answer.read())
     answers.close()
     _redirect(output, errors)
     os.close(reader)

@@ -89,7 +89,7 @@ class TestAUrl:
 
     @pytest.mark.parametrize("host", ["1.1.1.1", "[2606:4700:4700::1111]"])
     def test_with_an_address_needs_no_name_server(self, monkeypatch, host):
-        """Failed: a thread asked one, and on a busy machine it began after the time limit."""
+        """Seen to fail: a thread asked one, and began after the time limit on a busy machine."""
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
 
         assert resolve(f"https://{host}/", seconds=0).addresses == (host.strip("[]"),)
