@@ -24,8 +24,10 @@ from .rows import all_rows
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print Markdown; return the exit code.
 
-    A run of all rows also writes `results/latest.json` and its part of `docs/performance.md`;
-    until it has ended, and for a run of some rows, the results are in `results/part.json`.
+    A run of all rows also writes `results/latest.json`, the processor's file in
+    `results/processors`, and its part of `docs/performance.md`. Until it has ended, and for a run
+    of some rows, the results are in `results/part.json`. With `--update`, a run of some rows
+    replaces these rows in the results of the last run of all rows on such a processor.
     """
     rows = {row.name: row for row in all_rows()}
     options = _options(arguments, list(rows))
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[sizes.VARIABLE] = str(options.size)
     if options.rounds:
         os.environ[sizes.ROUNDS] = str(options.rounds)
+    if options.minutes:
+        os.environ[sizes.MINUTES] = str(options.minutes)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all servers are stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
@@ -50,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(report.section(outcome), flush=True)
             outcomes.append(outcome)
             report.write(outcomes, machine=facts, quick=options.quick, path=report.PART)
-    if not options.only:
-        report.PART.replace(report.LATEST)
+    if options.update:
+        report.update()
+    elif not options.only:
+        report.keep()
+    if options.update or not options.only:
         page.write()
     print(report.summary(outcomes))
     print(report.last_line(outcomes))
@@ -81,8 +88,15 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
     parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
     parser.add_argument("--size", type=int, help="settled events in the tables of growth")
     parser.add_argument("--rounds", type=int, help="repeats of each side, instead of a row's own")
+    parser.add_argument("--minutes", type=int, help="duration of the rows ten_minutes and hour")
+    parser.add_argument(
+        "--update", action="store_true", help="put the rows of --only into the last results"
+    )
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.update and (options.quick or not options.only):
+        parser.error("--update needs --only, and is not for a quick run.")
+    return options
 
 
 if __name__ == "__main__":

@@ -113,6 +113,20 @@ PROCRASTINATE = Peer(
     ),
 )
 
+#: Tasks in the database. A worker polls, by default every second; 0.05 is the tuned form. It runs
+#: tasks in a pool of threads.
+OX = Peer(
+    "django-ox",
+    "1.9.1",
+    ("django-tasks==0.12.0",),
+    Side(
+        "django-ox",
+        "benchmarks.project.ox_side",
+        has_worker=False,
+        commands=[("ox_worker", "--interval", "0.05", "--concurrency", "4", "--verbosity", "0")],
+    ),
+)
+
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .harness import Ratio, Result
 from .row import Row
 
 RESULTS = Path(__file__).parent / "results"
 LATEST, PART = RESULTS / "latest.json", RESULTS / "part.json"
+#: The latest full run on each processor.
+PROCESSORS = RESULTS / "processors"
 
 #: The last line's keys, in order. One that was not measured is null.
 KEYS = (
@@ -120,6 +125,36 @@ def write(
         "rows": {outcome.row.name: _row(outcome) for outcome in outcomes},
     }
     path.write_text(json.dumps(known, indent=2) + "\n")
+
+
+def keep() -> None:
+    """Make the run in `PART` the latest run, and that of its processor."""
+    PART.replace(LATEST)
+    _keep_of_processor()
+
+
+def update() -> None:
+    """Replace rows of the latest run by those in `PART`.
+
+    Raises:
+        ValueError: the latest run was on another processor.
+    """
+    latest, part = (json.loads(path.read_text()) for path in (LATEST, PART))
+    was, now = (found["machine"]["processor"] for found in (latest, part))
+    if was != now:
+        raise ValueError(f"The latest run was on {was}, this one on {now}. Run all rows first.")
+    when = part["machine"]["when"]
+    latest["rows"] |= {name: {**row, "when": when} for name, row in part["rows"].items()}
+    latest |= {key: part[key] for key in KEYS if part[key] is not None}
+    LATEST.write_text(json.dumps(latest, indent=2) + "\n")
+    _keep_of_processor()
+
+
+def _keep_of_processor() -> None:
+    found: dict[str, Any] = json.loads(LATEST.read_text())
+    name = re.sub(r"[^a-z0-9]+", "-", found["machine"]["processor"].lower()).strip("-")
+    PROCESSORS.mkdir(exist_ok=True)
+    shutil.copyfile(LATEST, PROCESSORS / f"{name}.json")
 
 
 def _row(outcome: Outcome) -> dict[str, object]:

@@ -1,10 +1,10 @@
-"""The number of stored events (`--size`) and of repeats (`--rounds`), or a row's default."""
+"""Events in the tables (`--size`), repeats (`--rounds`), minutes (`--minutes`), or a row's default."""
 
 from __future__ import annotations
 
 import os
 
-VARIABLE, ROUNDS = "BENCHMARK_SIZE", "BENCHMARK_ROUNDS"
+VARIABLE, ROUNDS, MINUTES = "BENCHMARK_SIZE", "BENCHMARK_ROUNDS", "BENCHMARK_MINUTES"
 
 
 def chosen(default: int) -> int:
@@ -15,3 +15,8 @@ def chosen(default: int) -> int:
 def rounds(default: int) -> int:
     """Return the number of repeats that was asked for."""
     return int(os.environ.get(ROUNDS) or default)
+
+
+def minutes(default: int) -> int:
+    """Return the duration that was asked for."""
+    return int(os.environ.get(MINUTES) or default)

@@ -1,4 +1,4 @@
-"""A history: `python -m benchmarks.probes.filling EVENTS`, each with a receipt of every handler.
+"""A history: `python -m benchmarks.probes.filling EVENTS`, each with a receipt of each of its handlers.
 
 By set-based SQL. The oldest events make up days of `DAY` events each, from `FIRST_DAY` ago on, so
 that a day can be pruned; the others are a hundred days old. Prints the seconds that it took.
@@ -34,7 +34,7 @@ RECEIPTS = """
 INSERT INTO outbox_delivery (event_id, subscription_id, state, due_at, token, started_token,
                              attempts, worker, note, started_at, settled_at)
 SELECT e.seq, s.id, 'done', e.emitted_at, 1, 1, 1, 'worker@here', '', e.emitted_at, e.emitted_at
-FROM outbox_event e CROSS JOIN outbox_subscription s
+FROM outbox_event e JOIN outbox_subscription s ON s.event = e.name
 """
 
 

@@ -37,7 +37,7 @@ WITH marked AS (
 INSERT INTO outbox_delivery (event_id, subscription_id, state, due_at, token, started_token,
                              attempts, worker, note)
 SELECT marked.seq, s.id, 'sent', now() + interval '1 minute', 1, 0, 0, '', ''
-FROM marked CROSS JOIN outbox_subscription s RETURNING id
+FROM marked CROSS JOIN outbox_subscription s WHERE s.event = 'ours.OrderPlaced' RETURNING id
 """
 START = """
 UPDATE outbox_delivery SET started_token = token, attempts = attempts + 1, started_at = now(),

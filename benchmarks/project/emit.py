@@ -1,12 +1,15 @@
 """Place orders and publish each one: `python -m benchmarks.project.emit COUNT [options]`.
 
 By default at full speed, one order per transaction. Prints the milliseconds of each as JSON.
+With `--minutes` COUNT is ignored.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import sys
 import time
 
 import django
@@ -17,6 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--per-second", type=float, help="at a steady pace")
+    parser.add_argument("--minutes", type=float, help="place orders for so long")
+    parser.add_argument("--no-times", action="store_true", help="print no milliseconds")
     parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
     parser.add_argument("--events-only", action="store_true", help="no order beside each")
     parser.add_argument("--linger", type=float, default=0.5, help="seconds, for the last nudge")
@@ -28,10 +33,15 @@ def main() -> None:
 
 def _emit(options: argparse.Namespace) -> list[float]:
     start, taken = time.perf_counter(), []
-    for number in range(0, options.count, options.batch):
+    count = sys.maxsize if options.minutes else options.count
+    until = start + 60 * options.minutes if options.minutes else math.inf
+    for number in range(0, count, options.batch):
         began = time.perf_counter()
-        _place(min(options.batch, options.count - number), events_only=options.events_only)
-        taken.append(round((time.perf_counter() - began) * 1000, 3))
+        if began > until:
+            break
+        _place(min(options.batch, count - number), events_only=options.events_only)
+        if not options.no_times:
+            taken.append(round((time.perf_counter() - began) * 1000, 3))
         if options.per_second:
             time.sleep(max(0.0, start + (number + 1) / options.per_second - time.perf_counter()))
     return taken

@@ -21,7 +21,7 @@ OLD_DELIVERIES = """
 INSERT INTO outbox_delivery (event_id, subscription_id, state, due_at, token, started_token,
                              attempts, worker, note, settled_at)
 SELECT e.seq, s.id, 'done', e.emitted_at, 1, 1, 1, 'w', '', e.emitted_at
-FROM outbox_event e, outbox_subscription s
+FROM outbox_event e JOIN outbox_subscription s ON s.event = e.name
 """
 
 #: Orders per second. The first half second does not count.

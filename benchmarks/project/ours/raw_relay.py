@@ -54,7 +54,10 @@ def _insert() -> tuple[bytes, Sequence[Any]]:
     from outbox.models import Delivery, Subscription
 
     row = Delivery(
-        subscription=Subscription.objects.get(), state="sent", token=1, due_at=timezone.now()
+        subscription=Subscription.objects.get(event="ours.OrderPlaced"),
+        state="sent",
+        token=1,
+        due_at=timezone.now(),
     )
     fields = [field for field in Delivery._meta.concrete_fields if not field.primary_key]
     names = ", ".join(f'"{field.column}"' for field in fields)
