@@ -19,14 +19,15 @@ from .sides import Side
 MEBIBYTE = 2**20
 MINUTE = 60.0
 
-#: From `emit()` to the commit of the receipt, by the minute of `emit()`. The arguments are the `seq`
-#: before the run, and the time of its first event.
+#: From `emit()` to the commit of the receipt, by the minute of `emit()`. The arguments are the time
+#: of the first event of the run, the seconds of a minute, and the `seq` before the run.
 BY_MINUTE = """
 SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY taken),
        percentile_cont(0.99) WITHIN GROUP (ORDER BY taken), max(taken)
 FROM (
-    SELECT floor(extract(epoch FROM e.emitted_at - ?) / 60) AS minute,
-           extract(epoch FROM pg_xact_commit_timestamp(d.xmin) - e.emitted_at)::float * 1000 AS taken
+    SELECT floor(extract(epoch FROM e.emitted_at - ?) / ?) AS minute,
+           extract(epoch FROM pg_xact_commit_timestamp(d.xmin) - e.emitted_at)::float * 1000
+               AS taken
     FROM outbox_event e JOIN outbox_delivery d ON d.event_id = e.seq
     WHERE e.seq > ? AND d.state = 'done'
 ) AS delivered GROUP BY minute ORDER BY minute
@@ -34,19 +35,23 @@ FROM (
 
 #: From the first `emit()` to the last commit of a receipt.
 RATE = """
-SELECT count(*) / extract(epoch FROM max(pg_xact_commit_timestamp(d.xmin)) - min(e.emitted_at))::float
+SELECT count(*)
+     / extract(epoch FROM max(pg_xact_commit_timestamp(d.xmin)) - min(e.emitted_at))::float
 FROM outbox_event e JOIN outbox_delivery d ON d.event_id = e.seq WHERE d.state = 'done'
 """
 
-NOT_DONE = """
+#: By partial indexes: the history has millions of rows.
+IN_PROGRESS = """
 SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
-     + (SELECT count(*) FROM outbox_delivery WHERE state <> 'done')
+     + (SELECT count(*) FROM outbox_delivery WHERE state = 'pending')
+     + (SELECT count(*) FROM outbox_delivery WHERE state = 'sent')
 """
 
 #: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries.
 SIZES = """
 SELECT pg_database_size(current_database()), sum(pg_relation_size(indexrelid))
-FROM pg_index WHERE indpred IS NOT NULL AND indrelid IN ('outbox_event'::regclass, 'outbox_delivery'::regclass)
+FROM pg_index
+WHERE indpred IS NOT NULL AND indrelid IN ('outbox_event'::regclass, 'outbox_delivery'::regclass)
 """
 
 
@@ -99,7 +104,7 @@ def run(
         samples = _sampled(stage, minutes, lambda: _emit(stage, minutes, per_second))
         _wait(stage)
         began = stage.value("SELECT min(emitted_at) FROM outbox_event WHERE seq > ?", before)
-        by_minute = stage.query(BY_MINUTE, began, before)
+        by_minute = stage.query(BY_MINUTE, began, MINUTE, before)
         emitted = int(stage.value("SELECT count(*) FROM outbox_event WHERE seq > ?", before))
     if (handled := sum(int(row[0]) for row in by_minute)) != emitted:
         raise WrongEffects(f"{side.name}: {emitted} events, {handled} deliveries that are done.")
@@ -108,7 +113,7 @@ def run(
 
 def _emit(stage: Stage, minutes: int, per_second: float) -> None:
     pace = ("--per-second", str(per_second)) if per_second else ()
-    arguments = (0, "--minutes", minutes, "--no-times", *pace)
+    arguments = (0, "--seconds", minutes * MINUTE, "--no-times", *pace)
     stage.call("benchmarks.project.emit", *arguments, ceiling=minutes * MINUTE + CEILING)
 
 
@@ -149,7 +154,7 @@ def _sample(stage: Stage) -> Sample:
         workers=sum(map(_resident, children)),
         broker=_resident(psutil.Process(stage.pid("broker"))),
         files=sum(one.num_fds() for one in (parent, *children)),
-        connections=stage._connections(),
+        connections=stage.connections(),
         database=database / MEBIBYTE,
         work=float(work) / MEBIBYTE,
     )
@@ -160,10 +165,12 @@ def _resident(process: psutil.Process) -> float:
 
 
 def _wait(stage: Stage) -> None:
-    stage.wait_until(lambda: not int(stage.value(NOT_DONE)), "all deliveries are done")
+    stage.wait_until(lambda: not int(stage.value(IN_PROGRESS)), "no delivery is in progress")
 
 
-def _result(by_minute: Sequence[Sequence[float]], samples: Sequence[Sample], history: int) -> Result:
+def _result(
+    by_minute: Sequence[Sequence[float]], samples: Sequence[Sample], history: int
+) -> Result:
     rates = [row[0] / MINUTE for row in by_minute]
     figures = [Figure("events, by the minute", rates, "events/s")]
     for place, name in enumerate(("p50", "p99", "slowest"), start=1):

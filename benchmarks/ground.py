@@ -142,11 +142,12 @@ class Stage(Stack):
 
     def start_module(self, name: str, module: str, *arguments: str) -> None:
         """Start a module of the side's Python; wait as for a command."""
-        before = self._connections()
+        before = self.connections()
         self.start(name, [self.side.python, "-m", module, *arguments])
-        self.wait_until(lambda: self._connections() > before, f"{name} is connected")
+        self.wait_until(lambda: self.connections() > before, f"{name} is connected")
 
-    def _connections(self) -> int:
+    def connections(self) -> int:
+        """Return the number of other connections to the stage's database."""
         return int(self.value(CONNECTIONS))
 
     def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:

@@ -1,4 +1,4 @@
-"""Events in the tables (`--size`), repeats (`--rounds`), minutes (`--minutes`), or a row's default."""
+"""Sizes that `--size`, `--rounds` and `--minutes` choose instead of a row's own."""
 
 from __future__ import annotations
 

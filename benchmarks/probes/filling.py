@@ -1,4 +1,4 @@
-"""A history: `python -m benchmarks.probes.filling EVENTS`, each with a receipt of each of its handlers.
+"""A history: `python -m benchmarks.probes.filling EVENTS`, with a receipt of each handler.
 
 By set-based SQL. The oldest events make up days of `DAY` events each, from `FIRST_DAY` ago on, so
 that a day can be pruned; the others are a hundred days old. Prints the seconds that it took.

@@ -1,7 +1,7 @@
 """Place orders and publish each one: `python -m benchmarks.project.emit COUNT [options]`.
 
 By default at full speed, one order per transaction. Prints the milliseconds of each as JSON.
-With `--minutes` COUNT is ignored.
+With `--seconds` COUNT is ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--per-second", type=float, help="at a steady pace")
-    parser.add_argument("--minutes", type=float, help="place orders for so long")
+    parser.add_argument("--seconds", type=float, help="place orders for so long")
     parser.add_argument("--no-times", action="store_true", help="print no milliseconds")
     parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
     parser.add_argument("--events-only", action="store_true", help="no order beside each")
@@ -33,8 +33,8 @@ def main() -> None:
 
 def _emit(options: argparse.Namespace) -> list[float]:
     start, taken = time.perf_counter(), []
-    count = sys.maxsize if options.minutes else options.count
-    until = start + 60 * options.minutes if options.minutes else math.inf
+    count = sys.maxsize if options.seconds else options.count
+    until = start + options.seconds if options.seconds else math.inf
     for number in range(0, count, options.batch):
         began = time.perf_counter()
         if began > until:

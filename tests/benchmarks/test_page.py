@@ -32,6 +32,7 @@ class TestThePage:
         latest = tmp_path / "latest.json"
         latest.write_text(json.dumps(found(drain=row(figure("outbox", 1, 2, 9)))))
         monkeypatch.setattr(report, "LATEST", latest)
+        monkeypatch.setattr(report, "PROCESSORS", tmp_path / "processors")
         return tmp_path / "page.md"
 
     def test_keeps_the_text_around_its_parts(self, path: Path):
@@ -59,12 +60,87 @@ class TestARatio:
         shown = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
 
         line = shown["ratios"].splitlines()[-1]
-        assert line == f"| emit | `emit_vs_insert` | {value} |  | at most 1.5 | {verdict} |"
+        assert line == f"| emit | `emit_vs_insert` | {value}, {verdict} | at most 1.5 |"
 
     def test_of_a_row_that_failed_is_missed(self):
         shown = page.parts(found(emit={"target": "to be quick", "error": "no disk"}))
 
-        assert shown["ratios"].splitlines()[-1].endswith("| **missed** |")
+        assert shown["ratios"].splitlines()[-1] == "| emit | failed | **missed** | to be quick |"
+
+
+class TestProcessors:
+    def test_have_a_column_each(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        newest, older = (
+            found(drain=row(figure("outbox", number), key="drain", value=number, at_least=5))
+            for number in (4, 6)
+        )
+        newest["machine"] = {"processor": "2 x fast", "when": "2026-02-01"}
+        older["machine"] = {"processor": "2 x slow", "when": "2026-01-01"}
+        monkeypatch.setattr(report, "LATEST", tmp_path / "latest.json")
+        monkeypatch.setattr(report, "PART", tmp_path / "part.json")
+        monkeypatch.setattr(report, "PROCESSORS", tmp_path / "processors")
+        for run in (older, newest):
+            report.PART.write_text(json.dumps(run))
+            report.keep()
+
+        shown = page.parts(*page.results())
+
+        assert "| row | what | 2 x fast | 2 x slow |" in shown["figures"]
+        assert "| drain | outbox | 4 ms | 6 ms |" in shown["figures"]
+        last = shown["ratios"].splitlines()[-1]
+        assert last == "| drain | `drain` | 4, **missed** | 6, reached | at least 5 |"
+
+
+class TestAnUpdate:
+    @pytest.fixture
+    def latest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The latest run, of the rows drain and emit."""
+        for name in ("LATEST", "PART"):
+            monkeypatch.setattr(report, name, tmp_path / f"{name}.json")
+        monkeypatch.setattr(report, "PROCESSORS", tmp_path / "processors")
+        self.write(report.LATEST, drain_vs_celery=4, drain=figure("outbox", 4), emit=figure("a", 1))
+        return report.LATEST
+
+    def write(
+        self, path: Path, *, drain_vs_celery: float, processor: str = "one", **rows: dict[str, Any]
+    ) -> None:
+        run = found(**{name: row(one) for name, one in rows.items()})
+        run["machine"] = {"processor": processor, "when": "2026-01-01"}
+        run |= dict.fromkeys(report.KEYS) | {"drain_vs_celery": drain_vs_celery}
+        path.write_text(json.dumps(run))
+
+    def test_replaces_the_measured_rows(self, latest: Path):
+        self.write(report.PART, drain_vs_celery=6, drain=figure("outbox", 6))
+
+        report.update()
+
+        run = json.loads(latest.read_text())
+        assert run["drain_vs_celery"] == 6
+        assert run["rows"]["drain"]["figures"][0]["values"] == [6]
+        assert run["rows"]["drain"]["when"] == "2026-01-01"
+        assert run["rows"]["emit"]["figures"][0]["values"] == [1]
+
+    def test_of_another_processor_writes_nothing(self, latest: Path):
+        before = latest.read_text()
+        self.write(report.PART, drain_vs_celery=6, processor="other", drain=figure("outbox", 6))
+
+        with pytest.raises(ValueError, match="was on one, this one on other"):
+            report.update()
+
+        assert latest.read_text() == before
+
+
+class TestALongRun:
+    def test_has_a_line_for_each_minute(self):
+        one = row(
+            figure("p99, by the minute", 7, 8),
+            figure("relay, by the minute", 90, 91, 92, unit="MiB"),
+        )
+        shown = page.parts(found(hour={**one, "notes": ["A note."]}))["minutes"].splitlines()
+
+        assert shown[0] == "`hour`, 2 x one. A note."
+        assert shown[2] == "| minute | p99, ms | relay, MiB |"
+        assert shown[4:7] == ["| 0 |  | 90 |", "| 1 | 7 | 91 |", "| 2 | 8 | 92 |"]
 
 
 class TestSizing:
@@ -89,4 +165,4 @@ class TestSizing:
         assert "outbox of drain" in sizing.table({"emit": row(figure("emit() adds", 0.5))})
 
 
-PARTS = ("ratios", "figures", "sizing")
+PARTS = ("ratios", "figures", "sizing", "minutes")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks import endurance
 from benchmarks import ground as grounds
 from benchmarks.ground import MILLISECONDS, Ground
 from benchmarks.harness import WrongEffects
@@ -51,3 +52,39 @@ class TestAStage:
         assert all(process.poll() is not None for process in processes)
         names = ground.execute("SELECT datname FROM pg_database WHERE datname LIKE 'stage_%'")
         assert names == []
+
+
+class TestTheRawRelay:
+    def test_makes_one_delivery_for_each_event(self, ground: Ground):
+        with ground.stage(ours()) as stage:
+            stage.start_module("raw", "benchmarks.project.ours.raw_relay")
+            stage.emit(3, "--events-only")
+
+            delivered = "SELECT count(*), count(DISTINCT event_id) FROM outbox_delivery"
+            stage.wait_until(lambda: stage.query(delivered) == [(3, 3)], "three deliveries")
+
+
+class TestALongRun:
+    @pytest.fixture(autouse=True)
+    def _short_minutes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(endurance, "MINUTE", 2.0)
+
+    def test_has_figures_of_each_minute(self, ground: Ground):
+        found = endurance.run(ground, ours(), history=40, minutes=3, per_second=10)
+
+        figures = {one.name: one.values for one in found.figures}
+        assert len(figures["p99, by the minute"]) == 3
+        assert len(figures["relay, by the minute"]) == 4
+        assert all(rate > 0 for rate in figures["events, by the minute"])
+        assert found.notes == ["The history has 40 settled events."]
+
+    def test_reports_the_failure_of_its_producer(
+        self, ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ):
+        def fail(*_arguments: object) -> None:
+            raise RuntimeError("no orders")
+
+        monkeypatch.setattr(endurance, "_emit", fail)
+
+        with pytest.raises(RuntimeError, match="The producer has failed"):
+            endurance.run(ground, ours(), history=1, minutes=1)
