@@ -22,7 +22,7 @@ MINUTE = 60.0
 #: From `emit()` to the commit of the receipt, by the minute of `emit()`. The arguments are the time
 #: of the first event of the run, the seconds of a minute, and the `seq` before the run.
 BY_MINUTE = """
-SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY taken),
+SELECT minute, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY taken),
        percentile_cont(0.99) WITHIN GROUP (ORDER BY taken), max(taken)
 FROM (
     SELECT floor(extract(epoch FROM e.emitted_at - ?) / ?) AS minute,
@@ -30,7 +30,7 @@ FROM (
                AS taken
     FROM outbox_event e JOIN outbox_delivery d ON d.event_id = e.seq
     WHERE e.seq > ? AND d.state = 'done'
-) AS delivered GROUP BY minute ORDER BY minute
+) AS delivered GROUP BY minute
 """
 
 #: From the first `emit()` to the last commit of a receipt.
@@ -104,11 +104,13 @@ def run(
         samples = _sampled(stage, minutes, lambda: _emit(stage, minutes, per_second))
         _wait(stage)
         began = stage.value("SELECT min(emitted_at) FROM outbox_event WHERE seq > ?", before)
-        by_minute = stage.query(BY_MINUTE, began, MINUTE, before)
+        found = stage.query(BY_MINUTE, began, MINUTE, before)
+        by_minute = {int(minute): list(map(float, values)) for minute, *values in found}
         emitted = int(stage.value("SELECT count(*) FROM outbox_event WHERE seq > ?", before))
-    if (handled := sum(int(row[0]) for row in by_minute)) != emitted:
+    if (handled := int(sum(row[0] for row in by_minute.values()))) != emitted:
         raise WrongEffects(f"{side.name}: {emitted} events, {handled} deliveries that are done.")
-    return _result([list(map(float, row)) for row in by_minute[:minutes]], samples, history)
+    rows = [by_minute.get(minute, [0.0] * 4) for minute in range(minutes)]
+    return _result(rows, samples, history)
 
 
 def _emit(stage: Stage, minutes: int, per_second: float) -> None:
