@@ -5,6 +5,7 @@ Used by the rows `ten_minutes` and `hour`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -205,4 +206,5 @@ def _growth(values: Sequence[float]) -> float:
     """
     values = values[1:] or values
     part = max(len(values) // 5, 1)
-    return median(values[-part:]) / median(values[:part])
+    first, last = median(values[:part]), median(values[-part:])
+    return last / first if first else math.inf
