@@ -69,7 +69,7 @@ def parts(latest: Found, *others: Found) -> dict[str, str]:
         "ratios": "\n".join([*_machines(found), "", *_ratios(found)]),
         "figures": "\n".join(_figures(found)),
         "sizing": sizing.table(latest["rows"]),
-        "minutes": "\n".join(_long_runs(found)),
+        "minutes": "\n".join(_long_runs(found)) or "Not measured yet.",
     }
 
 
