@@ -1,4 +1,4 @@
-"""The page of performance shows the results of the latest run on each processor, and explains each row."""
+"""The page of performance shows the latest run on each processor, and explains each row."""
 
 from __future__ import annotations
 
