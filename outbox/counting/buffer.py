@@ -73,12 +73,21 @@ class Buffer(Generic[Place]):
                 self._timer.cancel()
                 self._timer = None
 
-    def write(self) -> None:
-        """Store the counts now. If that fails for a database, keep its own for the next write."""
+    def write(self, only: str | None = None) -> None:
+        """Store the counts now. If that fails for a database, keep its own for the next write.
+
+        Args:
+            only: the database whose counts are stored. None: all.
+        """
         with self._lock:
-            by_database, self._tallies, self._timer = self._tallies, {}, None
+            if only is None:
+                by_database, self._tallies, self._timer = self._tallies, {}, None
+            else:  # the timer stores the others
+                by_database = {only: self._tallies.pop(only, {})}
         errors = []
         for using, tallies in by_database.items():
+            if not tallies:
+                continue
             try:
                 with databases.working_on(using or None):
                     self._store(tallies)
