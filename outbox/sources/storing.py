@@ -122,8 +122,9 @@ def _store_together(
             _store_one(source, one, using=using) for one in mine if one.event is not None
         )
         counts["duplicates"] = len(readings) - len(mine)
-        counts += _keep_settlements(source, mine, elsewhere, using=using)
         known = [one for one in readings if one.external_id not in new]
+        reported = {one.report for one in known if one.report is not None}
+        counts += _keep_settlements(source, mine, elsewhere, duplicates=reported, using=using)
         if source.settles_as:
             own, name = source.settles_as, source.name
             report_again(_expected(known), source=name, consumer=own, using=using)
@@ -136,17 +137,24 @@ def _store_together(
 
 
 def _keep_settlements(
-    source: SourceConfig, readings: Sequence[Reading], elsewhere: Collection[Report], *, using: str
+    source: SourceConfig,
+    readings: Sequence[Reading],
+    elsewhere: Collection[Report],
+    *,
+    duplicates: Collection[Report],
+    using: str,
 ) -> Counter[str]:
     """Record the settlements that were received, and expect reports of the other messages.
 
-    Return the numbers of messages for which no event is stored, by outcome.
+    Return the numbers of new messages for which no event is stored, by outcome.
     """
     if source.settles_as:
         own, name = source.settles_as, source.name
         expect_reports(_expected(readings), source=name, consumer=own, using=using)
     received = [one.report for one in readings if one.outcome == "settlement"]
-    counts = record(received, using=using, elsewhere=elsewhere) if received else Counter()
+    counts = Counter[str]()
+    if received or duplicates:
+        counts = record(received, using=using, elsewhere=elsewhere, duplicates=duplicates)
     counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
 
