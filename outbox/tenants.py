@@ -12,7 +12,7 @@ Events that a handler emits have its tenant, since `CAPTURE` reads what `RESTORE
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -44,17 +44,52 @@ def capture() -> str | None:
     Raises:
         ImproperlyConfigured: the setting is invalid.
         TypeError: `CAPTURE` returned another type.
+        Exception: `CAPTURE` raised it. A note of the exception names the function.
     """
     if not is_on():
         return None
-    path, function = _function("CAPTURE")
-    found = function()
-    if found is not None and not isinstance(found, str):
-        raise TypeError(
-            f'{path}, OUTBOX["TENANT"]["CAPTURE"], returned {type(found).__name__}. Let it return '
-            "the tenant as a text, or None without a tenant."
-        )
+    with _naming("CAPTURE"):
+        path, function = _function("CAPTURE")
+        found = function()
+        if found is not None and not isinstance(found, str):
+            raise TypeError(
+                f'{path}, OUTBOX["TENANT"]["CAPTURE"], returned {type(found).__name__}. Let it '
+                "return the tenant as a text, or None without a tenant."
+            )
     return found or None
+
+
+def is_of_capture(error: BaseException) -> bool:
+    """Return whether `CAPTURE` raised an exception."""
+    return _is_of("CAPTURE", error)
+
+
+def is_of_restore(error: BaseException) -> bool:
+    """Return whether `RESTORE` raised an exception before the tenant was the current one."""
+    return _is_of("RESTORE", error)
+
+
+def _is_of(key: str, error: BaseException) -> bool:
+    return any(note.startswith(_place(key)) for note in getattr(error, "__notes__", ()))
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Add a note with the function of a key of the setting to exceptions of the block.
+
+    Their types do not change: an error of the database is retried.
+    """
+    try:
+        yield
+    except Exception as error:
+        given = _given()
+        path = given.get(key) if isinstance(given, Mapping) else None
+        error.add_note(f"{_place(key)}, the function {path}, failed.")
+        raise
+
+
+def _place(key: str) -> str:
+    return f'OUTBOX["TENANT"]["{key}"]'
 
 
 def restored(tenant: str | None) -> AbstractContextManager[None]:
@@ -65,6 +100,7 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
 
     Raises:
         ImproperlyConfigured: an event has a tenant, and the setting is missing or invalid.
+        Exception: `RESTORE` raised it. A note of the exception names the function.
     """
     if conf().TENANT:
         return _restored(tenant)
@@ -79,7 +115,9 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
 @contextmanager
 def _restored(tenant: str | None) -> Iterator[None]:
     error: BaseException | None = None
-    with _manager(tenant):
+    with ExitStack() as stack:
+        with _naming("RESTORE"):
+            stack.enter_context(_manager(tenant))
         try:
             yield
         except BaseException as caught:

@@ -34,6 +34,7 @@ def headers_of(event: EventRecord) -> dict[str, str]:
 
 def begin(*, task: Any = None, **_kwargs: Any) -> None:
     """Set the cause of the events that a task emits. A receiver of Celery's `task_prerun`."""
+    task.request.outbox_is_watched = True
     cause = _cause(task.request.headers or {})
     if cause is not None:
         block = caused_by(cause)
@@ -42,10 +43,12 @@ def begin(*, task: Any = None, **_kwargs: Any) -> None:
 
 
 def end(*, task: Any = None, **_kwargs: Any) -> None:
-    """Remove the cause. A receiver of Celery's `task_postrun`."""
-    block = getattr(task.request, "outbox_cause", None)
-    if block is not None:
-        block.__exit__(None, None, None)
+    """Remove the cause, and the tenant. A receiver of Celery's `task_postrun`."""
+    for name in ("outbox_tenant", "outbox_cause"):
+        block = getattr(task.request, name, None)
+        if block is not None:
+            setattr(task.request, name, None)
+            block.__exit__(None, None, None)
 
 
 def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]:
@@ -54,6 +57,23 @@ def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]
     if _CAUSATION not in sent:  # a direct call, or one that was sent without the outbox
         return nullcontext()
     return tenants.restored(str(sent.get(_TENANT, "")) or None)
+
+
+def keep_tenant(request: Any) -> None:
+    """Restore the tenant of a stored call, whose task has run, until `end`.
+
+    The body's own context has ended: the one of a project may end a transaction, which must not
+    last until Celery has sent the tasks that follow.
+
+    Raises:
+        Exception: `RESTORE` failed. The task has failed then: those that follow would be sent for
+            another tenant, or for none.
+    """
+    # Without `outbox.celery.install` in this process, nothing would call `end`.
+    if getattr(request, "outbox_is_watched", False):
+        block = tenant_of(request.headers)
+        block.__enter__()
+        request.outbox_tenant = block
 
 
 def _cause(headers: dict[str, Any]) -> Cause | None:

@@ -25,7 +25,7 @@ from outbox.databases import is_open
 from outbox.deliveries.subscribed import has_subscription
 from outbox.emission import emit
 
-from .context import tenant_of
+from .context import keep_tenant, tenant_of
 from .options import refuse_large, stored_arguments, stored_options
 
 if TYPE_CHECKING:
@@ -61,13 +61,20 @@ class OutboxTask(_Task):
     stores_calls: ClassVar[bool] = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task, within the tenant of its stored call."""
+        """Run the task, within the tenant of its stored call.
+
+        The tenant is restored a second time until Celery has ended the task: it sends the tasks
+        that follow, and calls `on_success` and the like, after this call.
+        """
         request: Any = self.request
         if request.called_directly or request._protected:  # a call by other code, or by its own
             return super().__call__(*args, **kwargs)
         request._protected = 1
-        with tenant_of(request.headers):
-            return self.run(*args, **kwargs)
+        try:
+            with tenant_of(request.headers):
+                return self.run(*args, **kwargs)
+        finally:
+            keep_tenant(request)
 
     def apply_async(
         self,

@@ -9,12 +9,17 @@ from outbox.models import Event
 MOST = 50
 
 
-def known(*, using: str) -> list[str]:
-    """Return the tenants of events in alphabetical order, at most `MOST`.
+def known(*, using: str, most: int | None = MOST) -> list[str]:
+    """Return the tenants of events in alphabetical order.
 
     Cost: a probe of the index of tenants for each one.
+
+    Args:
+        using: the outbox's database alias.
+        most: maximum number of tenants; None: all.
     """
-    return [tenant for (tenant,) in read(_KNOWN, MOST, using=using)]
+    rows = read(_KNOWN, using=using) if most is None else read(_FIRST, most, using=using)
+    return [tenant for (tenant,) in rows]
 
 
 def has_events(tenant: str, *, using: str) -> bool:
@@ -29,4 +34,5 @@ WITH RECURSIVE found(tenant) AS (
     SELECT (SELECT min(e.tenant) FROM outbox_event e WHERE e.tenant > found.tenant)
     FROM found WHERE found.tenant IS NOT NULL
 )
-SELECT tenant FROM found WHERE tenant IS NOT NULL LIMIT %s"""
+SELECT tenant FROM found WHERE tenant IS NOT NULL"""
+_FIRST = f"{_KNOWN} LIMIT %s"

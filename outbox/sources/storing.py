@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from outbox import clock, databases, emission, tracing
+from outbox import clock, databases, emission, tenants, tracing
 from outbox.context import caused_by
 from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
@@ -86,7 +86,10 @@ def _store_safely(
     try:
         return retry(lambda: _store_together(source, readings, using=using))
     except Exception as error:
-        if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):
+        # No message is the cause, so all of them are received again.
+        if isinstance(error, ReportsNotRecorded) or tenants.is_of_capture(error):
+            raise
+        if is_transient(error, using=using):
             raise
         [first, *others] = readings
         if not others and first.outcome == "unreadable":
@@ -119,7 +122,9 @@ def _store_together(
         keys = {fact.key for fact in facts if is_ordered_event(fact.event_name)}
         lock_keys(keys, connection=connections[using])
         counts = Counter(
-            _store_one(source, one, using=using) for one in mine if one.event is not None
+            _store_one(source, one, tenant=_tenant_of(one), using=using)
+            for one in mine
+            if one.event is not None
         )
         counts["duplicates"] = len(readings) - len(mine)
         known = [one for one in readings if one.external_id not in new]
@@ -178,21 +183,27 @@ def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
         logger.debug("%s: %s at %s was received before.", source.name, own_id, position)
 
 
-def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:
+def _tenant_of(reading: Reading) -> str | None:
+    """Return the tenant that the mapper has named, or that of the running code."""
+    return (reading.content and reading.content.tenant) or tenants.capture()
+
+
+def _store_one(source: SourceConfig, reading: Reading, *, tenant: str | None, using: str) -> str:
     """Store the event of a message; return its outcome as it is counted."""
     assert reading.event is not None
     content = reading.content
     parent, state = (content.traceparent, content.tracestate) if content else ("", "")
     with caused_by(reading.cause(source.name)), tracing.received(parent, state):
         try:
-            emission.store(reading.event, using=using, event_id=reading.event_id)
+            emission.store(reading.event, using=using, event_id=reading.event_id, tenant=tenant)
             return "stored" if reading.outcome == "settlement" else reading.outcome
         except UnstorableValue as error:  # it is raised before the database is asked
             if reading.outcome == "unreadable":
                 raise
             logger.warning("%s: %s It becomes a dead letter.", source.name, error)
     refused = unreadable(reading.message, source, content)
-    return _store_one(source, replace(refused, event_id=reading.event_id), using=using)
+    refused = replace(refused, event_id=reading.event_id)
+    return _store_one(source, refused, tenant=tenant, using=using)
 
 
 def claim(source: str, ids: dict[str, UUID], *, using: str) -> set[str]:
