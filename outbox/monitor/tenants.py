@@ -9,17 +9,17 @@ from outbox.models import Event
 MOST = 50
 
 
-def known(*, using: str, most: int | None = MOST) -> list[str]:
-    """Return the tenants of events in alphabetical order.
+def known(*, using: str) -> list[str]:
+    """Return the tenants of events in alphabetical order, at most `MOST`.
 
     Cost: a probe of the index of tenants for each one.
-
-    Args:
-        using: the outbox's database alias.
-        most: maximum number of tenants; None: all.
     """
-    rows = read(_KNOWN, using=using) if most is None else read(_FIRST, most, using=using)
-    return [tenant for (tenant,) in rows]
+    return [tenant for (tenant,) in read(f"{_KNOWN} LIMIT %s", MOST, using=using)]
+
+
+def all_known(*, using: str) -> list[str]:
+    """As `known`, without a maximum."""
+    return [tenant for (tenant,) in read(_KNOWN, using=using)]
 
 
 def has_events(tenant: str, *, using: str) -> bool:
@@ -35,4 +35,3 @@ WITH RECURSIVE found(tenant) AS (
     FROM found WHERE found.tenant IS NOT NULL
 )
 SELECT tenant FROM found WHERE tenant IS NOT NULL"""
-_FIRST = f"{_KNOWN} LIMIT %s"

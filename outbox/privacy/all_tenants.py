@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from django.db import transaction
 
 from outbox import tenants
-from outbox.monitor.tenants import known
+from outbox.monitor.tenants import all_known
 
 from . import subjects
 
@@ -38,7 +38,7 @@ def _in_each(read: Callable[[str], Iterable[str]], subject: str, *, using: str) 
     if not (tenants.is_on() and subjects.is_declared(subject)):
         return list(read(subject))
     found: dict[str, None] = {}
-    for tenant in (None, *known(using=using, most=None)):
+    for tenant in (None, *all_known(using=using)):
         with transaction.atomic(using=using), tenants.restored(tenant):
             found.update(dict.fromkeys(read(subject)))
     return list(found)

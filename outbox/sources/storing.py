@@ -122,7 +122,7 @@ def _store_together(
         keys = {fact.key for fact in facts if is_ordered_event(fact.event_name)}
         lock_keys(keys, connection=connections[using])
         counts = Counter(
-            _store_one(source, one, tenant=_tenant_of(one), using=using)
+            _store_one(source, one, tenant=one.tenant or tenants.capture(), using=using)
             for one in mine
             if one.event is not None
         )
@@ -181,11 +181,6 @@ def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
     for one in duplicates:
         position, own_id = one.message.position, one.external_id
         logger.debug("%s: %s at %s was received before.", source.name, own_id, position)
-
-
-def _tenant_of(reading: Reading) -> str | None:
-    """Return the tenant that the mapper has named, or that of the running code."""
-    return (reading.content and reading.content.tenant) or tenants.capture()
 
 
 def _store_one(source: SourceConfig, reading: Reading, *, tenant: str | None, using: str) -> str:

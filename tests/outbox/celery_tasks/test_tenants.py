@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from outbox import DomainEvent, emit
 from outbox.celery import OutboxTask
-from outbox.models import Event
+from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.outbox.tenants import hooks
 
@@ -100,7 +100,7 @@ class TestATaskThatFollows:
             task.delay()
         sender.deliver_all()
         [found] = broker.received(str(task.app.conf.task_default_queue))
-        Event.objects.all().delete()
+        forget_events()
         return found
 
     def run(self, task: Any, message: Any, **request: Any) -> Any:
@@ -126,14 +126,17 @@ class TestATaskThatFollows:
         assert tenants_and_tasks() == [("acme", "parcels.see")]
         sender.deliver_all()
         [second] = broker.received(str(task.app.conf.task_default_queue))
-        Event.objects.all().delete()
+        forget_events()
 
         _args, _kwargs, embedded = second.payload
         self.run(task, second, chain=embedded["chain"])
 
         assert tenants_and_tasks() == [("acme", "parcels.follow")]
 
-    def test_after_a_failure_has_it_too(self, celery: Celery, following: Any, message: Any):
+    def test_after_a_failure_has_it_too(self, celery: Celery, message: Any):
+        @celery.task(base=OutboxTask, shared=False, name="parcels.report")
+        def report(task_id: str) -> None: ...
+
         @celery.task(base=OutboxTask, shared=False, name="parcels.fail")
         def fail() -> None:
             raise LookupError
@@ -186,6 +189,11 @@ def restored_once(tenant: str | None) -> Any:
     if len(tries) > 1:
         raise LookupError
     return hooks.restore(tenant)
+
+
+def forget_events() -> None:
+    Delivery.objects.all().delete()
+    Event.objects.all().delete()
 
 
 def tenants_and_tasks() -> list[tuple[str | None, str]]:
