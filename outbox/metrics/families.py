@@ -305,6 +305,14 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "Relays with a recent heartbeat whose every pass fails.",
         samples=[((), len(found.failing_relays()))],
     )
+    refused = {one.queue: len(one.processes) for one in found.refused_queues()}
+    yield Family(
+        "outbox_queue_refused",
+        "gauge",
+        "Running processes whose latest message for the queue the broker has refused.",
+        ("queue",),
+        [((queue,), refused.get(queue, 0)) for queue in sorted({*queues, *refused})],
+    )
     yield Family(
         "outbox_worker_last_seen_seconds",
         "gauge",

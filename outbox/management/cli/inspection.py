@@ -68,6 +68,10 @@ class Status:
             write(_("No handler is subscribed. Run migrate: it stores the subscriptions."))
         if failure := _relay_failure():
             write(red(_("relay: %(failure)s") % {"failure": failure}, options))
+        beats = Heartbeats()
+        for refused in beats.refused_queues():
+            facts = {"queue": refused.queue, "text": refused.in_words(beats.now)}
+            write(red(_("queue %(queue)s: %(text)s") % facts, options))
         for one in found.failing:
             write(red(one.text, options))
         for handler in found.unexamined:
@@ -187,6 +191,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
         "failing": [failing_as_json(one) for one in found.failing],
         "unexamined": list(found.unexamined),
         "relay_failure": _relay_failure(),
+        "refused_queues": [asdict(one) for one in Heartbeats().refused_queues()],
         "queues": [asdict(one) for one in demand.queue_demands()],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
