@@ -6,7 +6,7 @@ a process of the same name that starts later shows nothing of the one before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 
 from django.db import transaction
 
@@ -21,27 +21,29 @@ _SENDER = Heartbeat.Kind.SENDER
 Refused = Mapping[str, Mapping[str, str]]
 
 
-def write(refused: Refused, *, using: str) -> None:
-    """Store what is refused to this process now. Delete its row if that is nothing."""
+def update(made: Callable[[Set[str]], Refused], *, using: str) -> None:
+    """Store what is refused to this process now. Delete its row if that is nothing.
+
+    Args:
+        made: returns what is refused, from the queues that the row has: another process may have
+            removed some. No process removes one until the new row is stored.
+        using: the outbox's database alias.
+    """
     rows = Heartbeat.objects.using(using)
-    if not refused:
-        rows.filter(kind=_SENDER, name=own_name()).delete()
-        return
-    now = clock.now(using=using)
-    values = {"refused": refused, "seen_at": now, "started_at": now}
-    row = Heartbeat(kind=_SENDER, name=own_name(), **values)
-    rows.bulk_create(
-        [row],
-        update_conflicts=True,
-        unique_fields=["kind", "name"],
-        update_fields=["refused", "seen_at"],
-    )
-
-
-def own_queues(*, using: str) -> Set[str]:
-    """Return the queues in the row of this process. Another one may have removed some."""
-    rows = Heartbeat.objects.using(using).filter(kind=_SENDER, name=own_name())
-    return {queue for row in rows for queue in row.refused or ()}
+    own = rows.filter(kind=_SENDER, name=own_name())
+    with transaction.atomic(using=using):
+        stored = {queue for row in own.select_for_update() for queue in row.refused or ()}
+        if not (refused := made(stored)):
+            own.delete()
+            return
+        now = clock.now(using=using)
+        values = {"refused": refused, "seen_at": now, "started_at": now}
+        rows.bulk_create(
+            [Heartbeat(kind=_SENDER, name=own_name(), **values)],
+            update_conflicts=True,
+            unique_fields=["kind", "name"],
+            update_fields=["refused", "seen_at"],
+        )
 
 
 def all_queues(*, using: str) -> Set[str]:

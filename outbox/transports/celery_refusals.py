@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from django.db import connections
@@ -99,18 +99,26 @@ class _Keeper:
     def _write(self) -> None:
         from outbox.deliveries import refusals  # needs the models
 
-        if self._written:
-            self._drop_ended(self._written - refusals.own_queues(using=self._using))
         now = clock.now(using=self._using).isoformat()
+        written: set[str] = set()
+
+        def made(stored: Set[str]) -> refusals.Refused:
+            self._drop_ended(self._written - stored)
+            rows = self._rows(now)
+            written.update(rows)
+            return rows
+
+        refusals.update(made, using=self._using)
+        self._written = written
+
+    def _rows(self, now: str) -> dict[str, dict[str, str]]:
         with self._lock:
             for one in self.refused.values():
                 one.since, one.is_stored = one.since or now, True
-            rows = {
+            return {
                 queue: {"cause": one.cause, "since": one.since}
                 for queue, one in self.refused.items()
             }
-        refusals.write(rows, using=self._using)
-        self._written = set(rows)
 
     def _drop_ended(self, queues: set[str]) -> None:
         """Forget queues that another process has removed, unless they were refused since."""
