@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.http import HttpResponse
@@ -243,7 +243,7 @@ class TestTwoScrapesAtTheSameTime:
         assert [end() for end in ends] == [{"default": 7}] * 2
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server.")
+@pytest.mark.postgresql
 class TestAFrozenServer:
     def test_delays_no_other_one(self, shard: str):
         given = connections.settings[shard]
