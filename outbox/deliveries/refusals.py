@@ -57,6 +57,7 @@ def end(queue: str, *, using: str) -> None:
     rows = Heartbeat.objects.using(using).filter(kind=_SENDER).order_by("pk")
     with transaction.atomic(using=using):
         for row in rows.select_for_update():
-            if queue in (row.refused or {}):
-                row.refused = {name: one for name, one in row.refused.items() if name != queue}
+            refused: dict[str, object] = row.refused or {}
+            if refused.pop(queue, None) is not None:
+                row.refused = refused
                 row.save(using=using, update_fields=["refused"])

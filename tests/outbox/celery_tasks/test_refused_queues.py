@@ -24,7 +24,7 @@ from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats, health_of_parts
 from outbox.monitor.refused import RefusedQueue
 from outbox.testing import Outbox
-from outbox.transports import celery_broker, celery_queues, celery_refusals, nudge
+from outbox.transports import celery_broker, celery_queues, celery_refusals, names, nudge
 from outbox.transports.base import NUDGES, Message, QueueUnavailable
 from outbox.transports.celery_broker import CeleryTransport
 from tests.outbox.two_databases import BOTH
@@ -288,7 +288,7 @@ class TestANudgeThatIsRefused:
         """Otherwise a process that emits seldom would report it until then."""
         monkeypatch.setattr(nudge, "_IDLE_SECONDS", 0.02)
         monkeypatch.setattr(nudge, "_PAUSE_AFTER_FAILURE", 0.0)
-        monkeypatch.setattr(nudge.names, "in_use", lambda: ["celery"])
+        monkeypatch.setattr(names, "in_use", lambda: ["celery"])
         nudge._Nudger().request("default")
         reported()
         nudging.refuses = False

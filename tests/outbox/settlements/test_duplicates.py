@@ -59,7 +59,7 @@ def missing(early: UUID, settings: Settings) -> UUID:
 
 def rows() -> list[dict[str, Any]]:
     """Return all columns of the settlements and of their deliveries."""
-    return [*Settlement.objects.values(), *Delivery.objects.values()]
+    return [dict(one) for one in (*Settlement.objects.values(), *Delivery.objects.values())]
 
 
 class TestADuplicateReport:

@@ -42,5 +42,9 @@ def no_manager(tenant: str | None) -> Iterator[None]:
     yield
 
 
+def without_request() -> str | None:
+    raise LookupError("no request")
+
+
 def number() -> int:
     return 7
