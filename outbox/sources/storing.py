@@ -86,10 +86,9 @@ def _store_safely(
     try:
         return retry(lambda: _store_together(source, readings, using=using))
     except Exception as error:
-        # No message is the cause, so all of them are received again.
-        if isinstance(error, ReportsNotRecorded) or tenants.is_of_capture(error):
+        if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):
             raise
-        if is_transient(error, using=using):
+        if tenants.is_of_capture(error):  # no message is the cause
             raise
         [first, *others] = readings
         if not others and first.outcome == "unreadable":
