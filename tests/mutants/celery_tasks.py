@@ -131,6 +131,7 @@ CELERY_TASKS = [
             f"{REFUSED}TestAQueueThatRefusesTheRelay::test_is_reported_with_process_cause_and_time",
             f"{REFUSED}TestAQueueThatRefusesATask::test_is_reported_until_it_takes_a_task",
         ),
+        hangs=True,
     ),
     Mutant(
         name="end-of-a-refusal",

@@ -177,6 +177,7 @@ SEVERAL_DATABASES = [
             ),
         ),
         noticed_by=(f"{SILENT}TestTwoScrapesAtTheSameTime::test_have_all_answers",),
+        hangs=True,
     ),
     Mutant(
         name="counts-of-each-database",

@@ -200,20 +200,6 @@ TENANTS = [
         ),
     ),
     Mutant(
-        name="tenant-after-a-task",
-        without="a worker keeps the tenant of a task that has ended",
-        edits=(
-            Edit(
-                "outbox/celery_tasks/context.py",
-                'for name in ("outbox_tenant", "outbox_cause"):',
-                'for name in ("outbox_cause",):',
-            ),
-        ),
-        noticed_by=(
-            f"{CELERY}TestATaskThatFollows::test_after_a_success_has_the_tenant_of_the_one_before",
-        ),
-    ),
-    Mutant(
         name="tenant-of-a-finished-task",
         without="the end of a task of Django is announced within the tenant of the worker",
         edits=(
