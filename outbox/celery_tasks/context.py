@@ -34,7 +34,6 @@ def headers_of(event: EventRecord) -> dict[str, str]:
 
 def begin(*, task: Any = None, **_kwargs: Any) -> None:
     """Set the cause of the events that a task emits. A receiver of Celery's `task_prerun`."""
-    task.request.outbox_is_watched = True
     cause = _cause(task.request.headers or {})
     if cause is not None:
         block = caused_by(cause)
@@ -43,12 +42,10 @@ def begin(*, task: Any = None, **_kwargs: Any) -> None:
 
 
 def end(*, task: Any = None, **_kwargs: Any) -> None:
-    """Remove the cause, and the tenant. A receiver of Celery's `task_postrun`."""
-    for name in ("outbox_tenant", "outbox_cause"):
-        block = getattr(task.request, name, None)
-        if block is not None:
-            setattr(task.request, name, None)
-            block.__exit__(None, None, None)
+    """Remove the cause. A receiver of Celery's `task_postrun`."""
+    block = getattr(task.request, "outbox_cause", None)
+    if block is not None:
+        block.__exit__(None, None, None)
 
 
 def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]:
@@ -59,21 +56,21 @@ def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]
     return tenants.restored(str(sent.get(_TENANT, "")) or None)
 
 
-def keep_tenant(request: Any) -> None:
-    """Restore the tenant of a stored call, whose task has run, until `end`.
+def tenant_after(parent: Any, parent_id: object) -> str | None:
+    """Return the tenant of a task that Celery sends after the body of another: that of the other.
 
-    The body's own context has ended: the one of a project may end a transaction, which must not
-    last until Celery has sent the tasks that follow.
+    It is the one of the message, as the body's context has ended, or could not be restored. For
+    other calls it is `tenants.CAPTURED`: the running code may have changed the tenant.
 
-    Raises:
-        Exception: `RESTORE` failed. The task has failed then: those that follow would be sent for
-            another tenant, or for none.
+    Args:
+        parent: the task that this thread runs, or None.
+        parent_id: the option of the call. Celery sets it for `link=`, `link_error=` and chains.
     """
-    # Without `outbox.celery.install` in this process, nothing would call `end`.
-    if getattr(request, "outbox_is_watched", False):
-        block = tenant_of(request.headers)
-        block.__enter__()
-        request.outbox_tenant = block
+    request: Any = getattr(parent, "request", None)
+    if not getattr(request, "outbox_has_run", False) or parent_id != request.id:
+        return tenants.CAPTURED
+    sent = request.headers or {}
+    return str(sent.get(_TENANT, "")) or None if _CAUSATION in sent else tenants.CAPTURED
 
 
 def _cause(headers: dict[str, Any]) -> Cause | None:

@@ -111,9 +111,9 @@ def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> 
 
 
 def _text_of(error: BaseException) -> str:
-    """Return the text of an exception, with its notes."""
+    """Return the text of an exception, with the notes that name a function for tenants."""
     try:
-        return "; ".join(filter(None, [str(error), *getattr(error, "__notes__", ())]))
+        return "; ".join(filter(None, [str(error), *tenants.notes_of(error)]))
     except Exception:
         return "(its text cannot be read)"
 

@@ -189,7 +189,7 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/celery_tasks/task.py",
-                "            keep_tenant(request)\n",
+                "            request.outbox_has_run = True\n",
                 "            pass\n",
             ),
         ),

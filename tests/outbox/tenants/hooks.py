@@ -48,3 +48,10 @@ def without_request() -> str | None:
 
 def number() -> int:
     return 7
+
+
+@contextmanager
+def failing_at_its_end(tenant: str | None) -> Iterator[None]:
+    with restore(tenant):
+        yield
+    raise LookupError("the schema is not reset")

@@ -84,6 +84,13 @@ class TestAFailure:
             f"{hooks.__name__}.failing, failed."
         )
 
+    def test_has_no_notes_of_other_code_in_its_message(self):
+        """Failed: messages of all exceptions had all notes, also without tenants."""
+        error = ValueError("refused")
+        error.add_note("of the handler")
+
+        assert describe(error).message == "refused"
+
     def test_of_a_handler_is_hidden_if_the_rows_cannot_be_read(self, configure: Configure):
         event = emitted_in("acme", "box-1")
         configure(RESTORE=f"{hooks.__name__}.failing")
