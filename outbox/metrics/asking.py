@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.db import connections
 
@@ -22,85 +22,95 @@ class _Question(threading.Thread, Generic[T]):
     """A thread that asks one database, with connections of its own, which it closes.
 
     Attributes:
-        is_late: its caller has gone on without the answer.
+        asked_at: time of its start, by `time.monotonic`.
+        is_over: it has ended.
+        answers: the answer; none before it came.
+        error: what the function that asks has raised.
     """
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         super().__init__(name=f"outbox-metrics-{name}", daemon=True)
-        self.is_late = False
+        self.asked_at = time.monotonic()
+        self.is_over = False
+        self.answers: list[T] = []
+        self.error: BaseException | None = None
         self._ask = ask
-        self._answers: list[T] = []
-        self._error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self._answers.append(self._ask())
+            self.answers.append(self._ask())
         except BaseException as error:  # the caller raises it
-            self._error = error
+            self.error = error
         finally:
             connections.close_all()
-
-    def answer(self, until: float) -> list[T]:
-        """Return the answer in a list; an empty one if there is none at this time.
-
-        Raises:
-            Exception: the function that asks has raised it.
-        """
-        self.join(max(0.0, until - time.monotonic()))
-        if self.is_alive():
-            self.is_late = True
-            return []
-        if self._error is not None:
-            raise self._error
-        return self._answers
+            with _ended:
+                self.is_over = True
+                _ended.notify_all()
 
 
-#: The latest question to each database, and the lock of this dictionary.
-_latest: dict[str, _Question[object]] = {}
-_lock = threading.Lock()
+#: The latest question to each database.
+_latest: dict[str, _Question[Any]] = {}
+#: Guards `_latest`, and is notified when a question has ended.
+_ended = threading.Condition()
 
 
 def ask_each(questions: Mapping[str, Callable[[], T]], *, seconds: float) -> dict[str, T]:
     """Ask all at the same time; return the answers that came in time.
 
-    A question that still waits for an earlier answer is not asked again: it has no answer. One that
-    another thread has asked within the time limit is waited for, and then asked again.
+    A database that has not answered an earlier question within the time limit is not asked again:
+    it has no answer. While an earlier question is younger, it is waited for, and then asked again.
 
     Args:
         questions: by the name of a database, a function that asks it. It runs in another thread.
-        seconds: time limit of all answers together.
+        seconds: time limit of all answers together, and of each question.
 
     Raises:
-        Exception: a function has raised it.
+        Exception: a function has raised it. All others have ended then, or their time is over.
     """
     until = time.monotonic() + seconds
-    asked = {name: _asked(name, ask, until) for name, ask in questions.items()}
-    found: dict[str, T] = {}
-    for name, question in asked.items():
-        for answer in question.answer(until) if question is not None else ():
-            found[name] = answer
-    return found
+    asked = _start_each(questions, until, seconds)
+    for question in asked.values():
+        question.join(max(0.0, until - time.monotonic()))
+    for question in asked.values():
+        if question.error is not None:
+            raise question.error
+    return {name: answer for name, question in asked.items() for answer in question.answers}
 
 
-def _asked(name: str, ask: Callable[[], T], until: float) -> _Question[T] | None:
-    """Start a question; return None if an earlier one still waits for its answer."""
-    while True:
-        with _lock:
-            before = _latest.get(name)
-            if before is None or not before.is_alive():
-                made = _Question(name, ask)
-                _latest[name] = made  # type: ignore[assignment]  # its answer is not read here
-                made.start()
-                return made
-        if before.is_late or time.monotonic() >= until:
-            return None
-        before.join(max(0.0, until - time.monotonic()))
+def _start_each(
+    questions: Mapping[str, Callable[[], T]], until: float, seconds: float
+) -> dict[str, _Question[T]]:
+    """Start all questions, those to a busy database when it has answered the earlier one."""
+    started: dict[str, _Question[T]] = {}
+    left = dict(questions)
+    with _ended:
+        while True:
+            for name in [one for one in left if _is_free(one)]:
+                started[name] = _started(name, left.pop(name))
+            now = time.monotonic()
+            limits = {name: min(_latest[name].asked_at + seconds, until) for name in left}
+            left = {name: ask for name, ask in left.items() if now < limits[name]}
+            if not left:
+                return started
+            _ended.wait(min(limits[name] for name in left) - now)
+
+
+def _is_free(name: str) -> bool:
+    before = _latest.get(name)
+    return before is None or before.is_over
+
+
+def _started(name: str, ask: Callable[[], T]) -> _Question[T]:
+    made = _Question(name, ask)
+    made.start()
+    _latest[name] = made
+    return made
 
 
 def _forget() -> None:
     # A forked child has none of these threads, and its copy of the lock may be held for ever.
-    global _lock
-    _lock = threading.Lock()
+    global _ended
+    _ended = threading.Condition()
     _latest.clear()
 
 

@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from outbox import DomainEvent, databases, emit, subscribe
 from outbox.counting import counters
-from outbox.metrics import Family, asking, families, metrics
+from outbox.metrics import Family, asking, each_database, families, metrics
 from outbox.models import Counter, Event
 from tests.link import Link
 from tests.outbox.two_databases import BOTH, SHARD, sync_both
@@ -85,8 +85,10 @@ def silent(using: str) -> Iterator[Silence]:
             raise OperationalError("timeout expired")
         return connect(self, *args, **kwargs)
 
-    def join(self: threading.Thread, timeout: float | None = None) -> None:
+    def join(self: Any, timeout: float | None = None) -> None:
         eventually(lambda: not self.is_alive() or self in silence.waiting, "an answer")
+        if self in silence.waiting:
+            self.asked_at -= each_database.SECONDS
 
     connections[using].close()
     with pytest.MonkeyPatch.context() as patch:
@@ -221,29 +223,87 @@ class TestAQuestion:
         assert answers == {}
         assert asking.ask_each({"default": wait}, seconds=PATIENCE) == {"default": 7}
 
-
-class TestTwoScrapesAtTheSameTime:
-    def test_have_all_answers(self, monkeypatch: pytest.MonkeyPatch):
-        """Two servers of Prometheus scrape one address."""
-        joins, answered = list[str](), threading.Event()
-        join = asking._Question.join
+    def test_that_fails_fails_after_the_end_of_the_others(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: a question that was not waited for was never late. Each later scrape waited."""
+        ended, join = set[str](), asking._Question.join
 
         def note(self: Any, timeout: float | None = None) -> None:
-            joins.append(self.name)
             join(self, timeout)
+            ended.add(self.name)
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(asking._Question, "join", note)
+        with pytest.raises(ZeroDivisionError):
+            asking.ask_each({"failing": fail, "default": lambda: None}, seconds=PATIENCE)
+
+        assert ended == {"outbox-metrics-failing", "outbox-metrics-default"}
+
+    def test_is_late_by_its_age_although_nobody_has_waited_for_it(self):
+        over = threading.Event()
+        started = asking._started("default", lambda: over.wait(PATIENCE))
+        try:
+            started.asked_at -= PATIENCE
+
+            assert asking.ask_each({"default": lambda: True}, seconds=PATIENCE) == {}
+        finally:
+            over.set()
+            started.join()
+
+
+class Noted(threading.Condition):
+    """A condition that counts how often it was waited for."""
+
+    waits = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits += 1
+        return super().wait(timeout)
+
+
+class TestTwoScrapesAtTheSameTime:
+    @pytest.fixture
+    def ended(self, monkeypatch: pytest.MonkeyPatch) -> Noted:
+        noted = Noted()
+        monkeypatch.setattr(asking, "_ended", noted)
+        return noted
+
+    def test_have_all_answers(self, ended: Noted):
+        """Two servers of Prometheus scrape one address."""
+        answered = threading.Event()
 
         def ask() -> int:
             answered.wait(PATIENCE)
             return 7
 
-        monkeypatch.setattr(asking._Question, "join", note)
         ends = [
             in_thread(lambda: asking.ask_each({"default": ask}, seconds=PATIENCE)) for _ in range(2)
         ]
-        eventually(lambda: len(joins) == 2, "each waits for the thread of the first one")
+        eventually(lambda: ended.waits, "one waits for the thread of the other")
         answered.set()
 
         assert [end() for end in ends] == [{"default": 7}] * 2
+
+    def test_have_the_answers_of_all_but_the_silent_one(self, ended: Noted):
+        """Failed: the second one waited for the silent database before it asked the others."""
+        over, is_asked = threading.Event(), threading.Event()
+
+        def answer() -> int:
+            is_asked.set()
+            return 7
+
+        silent_one = {"silent": lambda: over.wait(PATIENCE)}
+        first = in_thread(lambda: asking.ask_each(silent_one, seconds=PATIENCE))
+        eventually(lambda: "silent" in asking._latest, "the first scrape")
+        both = {**silent_one, "answering": answer}
+        second = in_thread(lambda: asking.ask_each(both, seconds=PATIENCE))
+        eventually(lambda: ended.waits, "the second scrape waits")
+
+        assert is_asked.is_set()
+        over.set()
+        first()
+        assert second() == {"silent": True, "answering": 7}
 
 
 @pytest.mark.postgresql
