@@ -43,7 +43,8 @@ class RefusedQueue:
         else:
             text = _(
                 "Run `rabbitmq-queues quorum_status %(queue)s`, and start the nodes of its "
-                "members. Its deliveries wait in the database."
+                "members. Its deliveries wait in the database. If the queue was deleted, restart "
+                "the processes."
             )
         return text % {"queue": self.queue}
 
@@ -70,9 +71,10 @@ def refused_queues(rows: Iterable[Heartbeat]) -> list[RefusedQueue]:
     """
     found: dict[str, list[tuple[str, str, datetime]]] = {}
     for row in rows:
+        name = row.name.partition("/")[0]  # without the part that makes it unique
         for queue, one in (row.refused or {}).items():
             since = datetime.fromisoformat(one["since"])
-            found.setdefault(queue, []).append((row.name, one["cause"], since))
+            found.setdefault(queue, []).append((name, one["cause"], since))
     return [
         RefusedQueue(
             queue=queue,

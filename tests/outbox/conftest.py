@@ -74,6 +74,7 @@ def no_refusals_left() -> Iterator[None]:
     keepers = list(celery_refusals._refusals._keepers.values())
     for keeper in keepers:
         keeper.refused.clear()
+        keeper._ending.clear()
         keeper._changed.set()
         if (thread := keeper._thread) is not None:
             thread.join()
