@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Generic, Protocol, TypeVar
+from functools import reduce
+from typing import Any, Generic, Protocol, TypeVar
 
 from django.apps import apps
-from django.db import connections, router
+from django.conf import settings
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .chosen_database import chosen, listed, working_on
@@ -185,6 +187,21 @@ def on_each(step: Callable[[], object]) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+ViewT = TypeVar("ViewT", bound=Callable[..., Any])
+
+
+def outside_of_transactions(view: ViewT) -> ViewT:
+    """Let ATOMIC_REQUESTS of no database open a transaction around a view.
+
+    Such a transaction would also wait for a database that does not answer.
+    """
+    return reduce(
+        lambda known, alias: transaction.non_atomic_requests(using=alias)(known),
+        settings.DATABASES,
+        view,
+    )
 
 
 def is_in_coroutine() -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -28,7 +29,12 @@ SHARE_WINDOW = 10
 #: In place of a tenant: the one that `capture` returns. No event has an empty one.
 CAPTURED = ""
 
+#: The end of the note of an exception that `RESTORE` raised after the block.
+_AT_END = " failed at its end."
 _KEYS = ("CAPTURE", "RESTORE", "SHARE_WINDOW")
+
+#: The tenant that `capture` returns, unless it is `CAPTURED`.
+_known: ContextVar[str | None] = ContextVar("outbox_tenant", default=CAPTURED)
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -44,17 +50,74 @@ def capture() -> str | None:
     Raises:
         ImproperlyConfigured: the setting is invalid.
         TypeError: `CAPTURE` returned another type.
+        Exception: `CAPTURE` raised it. A note of the exception names the function.
     """
     if not is_on():
         return None
-    path, function = _function("CAPTURE")
-    found = function()
-    if found is not None and not isinstance(found, str):
-        raise TypeError(
-            f'{path}, OUTBOX["TENANT"]["CAPTURE"], returned {type(found).__name__}. Let it return '
-            "the tenant as a text, or None without a tenant."
-        )
+    if (known := _known.get()) != CAPTURED:
+        return known
+    with _naming("CAPTURE"):
+        path, function = _function("CAPTURE")
+        found = function()
+        if found is not None and not isinstance(found, str):
+            raise TypeError(
+                f'{path}, OUTBOX["TENANT"]["CAPTURE"], returned {type(found).__name__}. Let it '
+                "return the tenant as a text, or None without a tenant."
+            )
     return found or None
+
+
+@contextmanager
+def given(tenant: str | None) -> Iterator[None]:
+    """Let `capture` return a tenant that the outbox knows, within the block; not if `CAPTURED`.
+
+    No function of the project is called. Do not run code of the project within it.
+    """
+    reset = _known.set(tenant)
+    try:
+        yield
+    finally:
+        _known.reset(reset)
+
+
+def is_of_capture(error: BaseException) -> bool:
+    """Return whether `CAPTURE` raised an exception."""
+    return any(note.startswith(_place("CAPTURE")) for note in notes_of(error))
+
+
+def is_of_restore(error: BaseException) -> bool:
+    """Return whether `RESTORE` raised an exception before the tenant was the current one."""
+    mine = (note for note in notes_of(error) if note.startswith(_place("RESTORE")))
+    return any(not note.endswith(_AT_END) for note in mine)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes that name `CAPTURE` or `RESTORE`, and none of other code."""
+    notes = getattr(error, "__notes__", ())
+    return [note for note in notes if note.startswith((_place("CAPTURE"), _place("RESTORE")))]
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Add a note with the function of a key of the setting to exceptions of the block.
+
+    Their types do not change: an error of the database is retried.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(_note(key, " failed."))
+        raise
+
+
+def _note(key: str, end: str) -> str:
+    found = _given()
+    path = found.get(key) if isinstance(found, Mapping) else None
+    return f"{_place(key)}, the function {path},{end}"
+
+
+def _place(key: str) -> str:
+    return f'OUTBOX["TENANT"]["{key}"]'
 
 
 def restored(tenant: str | None) -> AbstractContextManager[None]:
@@ -65,6 +128,7 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
 
     Raises:
         ImproperlyConfigured: an event has a tenant, and the setting is missing or invalid.
+        Exception: `RESTORE` raised it. A note of the exception names the function.
     """
     if conf().TENANT:
         return _restored(tenant)
@@ -78,15 +142,32 @@ def restored(tenant: str | None) -> AbstractContextManager[None]:
 
 @contextmanager
 def _restored(tenant: str | None) -> Iterator[None]:
+    with _naming("RESTORE"):
+        manager = _manager(tenant)
+        manager.__enter__()
     error: BaseException | None = None
-    with _manager(tenant):
-        try:
-            yield
-        except BaseException as caught:
-            error = caught
+    try:
+        yield
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        _leave(manager, error)
+
+
+def _leave(manager: AbstractContextManager[Any], error: BaseException | None) -> None:
+    """Leave the context of a tenant. An error that it suppresses goes on.
+
+    A failed handler must not seem done.
+    """
+    try:
+        manager.__exit__(
+            type(error) if error else None, error, getattr(error, "__traceback__", None)
+        )
+    except Exception as raised:
+        if raised is not error:
+            raised.add_note(_note("RESTORE", _AT_END))
             raise
-    if error is not None:  # `RESTORE` has suppressed it, but a failed handler must not seem done
-        raise error
 
 
 def _manager(tenant: str | None) -> AbstractContextManager[Any]:

@@ -56,6 +56,23 @@ def tenant_of(headers: Mapping[str, Any] | None) -> AbstractContextManager[None]
     return tenants.restored(str(sent.get(_TENANT, "")) or None)
 
 
+def tenant_after(parent: Any, parent_id: object) -> str | None:
+    """Return the tenant of a task that Celery sends after the body of another: that of the other.
+
+    It is the one of the message, as the body's context has ended, or could not be restored. For
+    other calls it is `tenants.CAPTURED`: the running code may have changed the tenant.
+
+    Args:
+        parent: the task that this thread runs, or None.
+        parent_id: the option of the call. Celery sets it for `link=`, `link_error=` and chains.
+    """
+    request: Any = getattr(parent, "request", None)
+    if not getattr(request, "outbox_has_run", False) or parent_id != request.id:
+        return tenants.CAPTURED
+    sent = request.headers or {}
+    return str(sent.get(_TENANT, "")) or None if _CAUSATION in sent else tenants.CAPTURED
+
+
 def _cause(headers: dict[str, Any]) -> Cause | None:
     try:
         return Cause(

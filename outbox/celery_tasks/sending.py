@@ -15,10 +15,11 @@ from celery.app import app_or_default
 from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
 
-from outbox import subscriptions, tenants, tracing
+from outbox import databases, subscriptions, tenants, tracing
 from outbox.events import EventRecord
 from outbox.policy import Breaker
 from outbox.receipt import BulkDelivery
+from outbox.transports import celery_refusals
 from outbox.transports.base import QUEUE, QueueUnavailable
 from outbox.transports.celery_producers import producer
 from outbox.transports.celery_queues import blame_queue
@@ -80,6 +81,7 @@ class _Sending:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._using = databases.alias()
         self._connection = own_connection(app)  # is never connected
         self._unconfirmed: dict[str, str] = {}
 
@@ -105,6 +107,8 @@ class _Sending:
                 f"{str(error) or 'no answer in time'}). Check that it runs, its address, its "
                 "permissions and its alarms."
             ) from error
+        if celery_refusals.is_any_refused(self._using):  # the name of a queue costs time
+            celery_refusals.note_accepted(_queue_of(self._app, event), using=self._using)
 
     def _refuse_unconfirmed(self, queue: str) -> None:
         if queue in self._unconfirmed:
@@ -112,7 +116,7 @@ class _Sending:
 
     def _blame_queue(self, error: Exception, queue: str) -> None:
         try:
-            blame_queue(error, queue, self._app)
+            blame_queue(error, queue, self._app, using=self._using)
         except QueueUnavailable as refusal:
             self._unconfirmed[queue] = str(refusal)
             raise

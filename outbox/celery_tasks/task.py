@@ -20,12 +20,12 @@ from celery.contrib.django.task import DjangoTask
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 
-from outbox import clock, databases
+from outbox import clock, databases, tenants
 from outbox.databases import is_open
 from outbox.deliveries.subscribed import has_subscription
 from outbox.emission import emit
 
-from .context import tenant_of
+from .context import tenant_after, tenant_of
 from .options import refuse_large, stored_arguments, stored_options
 
 if TYPE_CHECKING:
@@ -66,8 +66,11 @@ class OutboxTask(_Task):
         if request.called_directly or request._protected:  # a call by other code, or by its own
             return super().__call__(*args, **kwargs)
         request._protected = 1
-        with tenant_of(request.headers):
-            return self.run(*args, **kwargs)
+        try:
+            with tenant_of(request.headers):
+                return self.run(*args, **kwargs)
+        finally:
+            request.outbox_has_run = True
 
     def apply_async(
         self,
@@ -114,7 +117,9 @@ class OutboxTask(_Task):
         given = {**of_task, "ignore_result": self.ignore_result}
         given |= {**options, "link": link, "link_error": link_error, "shadow": shadow}
         task_id = str(task_id or uuid())
-        self._store(task_id, args or (), kwargs or {}, {**_ancestors(app), **given})
+        tenant = tenant_after(app.current_worker_task, given.get("parent_id"))
+        options = {**_ancestors(app), **given}
+        self._store(task_id, args or (), kwargs or {}, options, tenant=tenant)
         return self._result(task_id, is_ignored=bool(given["ignore_result"]))
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -140,6 +145,8 @@ class OutboxTask(_Task):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
+        *,
+        tenant: str | None,
     ) -> None:
         from .events import CeleryTaskCalled  # its name needs the loaded apps
 
@@ -159,7 +166,7 @@ class OutboxTask(_Task):
             options=stored.plain,
             embedded=stored.embedded,
         )
-        _emit(event, delay=stored.delay)
+        _emit(event, delay=stored.delay, tenant=tenant)
 
     def _result(self, task_id: str, *, is_ignored: bool) -> AsyncResult[Any]:
         result = self.AsyncResult(task_id)
@@ -170,7 +177,7 @@ class OutboxTask(_Task):
         return result
 
 
-def _emit(event: DomainEvent, *, delay: timedelta | None) -> None:
+def _emit(event: DomainEvent, *, delay: timedelta | None, tenant: str | None) -> None:
     from .sending import HANDLER  # it imports the event
 
     using = databases.for_emit()
@@ -180,7 +187,8 @@ def _emit(event: DomainEvent, *, delay: timedelta | None) -> None:
                 f"The handler {HANDLER} has no subscription, so no worker would send tasks with "
                 "the base OutboxTask. Run `manage.py migrate` with Celery installed."
             )
-        emit(event, delay=delay)
+        with tenants.given(tenant):
+            emit(event, delay=delay)
 
 
 def _ancestors(app: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Counts of a process in memory, which a thread adds to the database.
+"""Counts of a process in memory, which a thread adds to their database.
 
 Counting returns at once. The thread writes every ten seconds, if anything was counted. A forked
 child starts without counts and thread. Unwritten counts of a killed process are lost; only the
@@ -48,7 +48,9 @@ class Buffer(Generic[Place]):
         self._lock = threading.Lock()
         #: By the database of the running code: "" without OUTBOX["DATABASES"].
         self._tallies: dict[str, dict[Place, Counter[str]]] = {}
-        self._timer: threading.Timer | None = None
+        #: The thread of each database, until its write has ended. One that waits for a silent
+        #: database delays no other one, and gets no second thread beside it.
+        self._timers: dict[str, threading.Timer] = {}
 
     def add(self, tallies: Tallies[Place]) -> None:
         """Add counts of the database of the running code. Return at once."""
@@ -60,38 +62,64 @@ class Buffer(Generic[Place]):
             for place, tally in tallies.items():
                 if place in mine or len(mine) < _MOST_PLACES:
                     mine.setdefault(place, Counter()).update(tally)
-            if self._timer is None and _has_threads:
-                self._timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread)
-                self._timer.daemon = True
-                self._timer.start()
+            self._start_timer(using)
+
+    def _start_timer(self, using: str) -> None:
+        if using not in self._timers and _has_threads:
+            timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread, [using])
+            timer.daemon = True
+            timer.start()
+            self._timers[using] = timer
 
     def empty(self) -> None:
         """Discard the counts that are not stored yet."""
         with self._lock:
             self._tallies = {}
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers = {}
 
-    def write(self) -> None:
-        """Store the counts now. If that fails for a database, keep its own for the next write."""
+    def write(self, only: str | None = None) -> None:
+        """Store the counts now. If that fails for a database, keep its own for the next write.
+
+        Args:
+            only: the database whose counts are stored. None: all.
+        """
         with self._lock:
-            by_database, self._tallies, self._timer = self._tallies, {}, None
+            chosen = list(self._tallies) if only is None else [only]
         errors = []
-        for using, tallies in by_database.items():
+        for using in chosen:
             try:
-                with databases.working_on(using or None):
-                    self._store(tallies)
+                self._write_of(using)
             except Exception as error:
-                self._add_to(using, tallies)
                 errors.append(error)
         if errors:
             raise errors[0]
 
-    def _write_in_thread(self) -> None:
+    def _write_of(self, using: str) -> None:
+        with self._lock:  # the counts of the others stay: this write may wait for its database
+            tallies = self._tallies.pop(using, {})
+        if not tallies:
+            return
         try:
-            with apart_from_forks():  # the relay counts in a process whose pool is forked
-                self.write()
+            with databases.working_on(using or None):
+                self._store(tallies)
+        except Exception:
+            self._add_to(using, tallies)
+            raise
+
+    def _write_in_thread(self, using: str) -> None:
+        self._write_safely(using)
+        with self._lock:
+            if self._timers.get(using) is threading.current_thread():
+                del self._timers[using]
+                if self._tallies.get(using):  # counted during the write
+                    self._start_timer(using)
+
+    def _write_safely(self, only: str | None) -> None:
+        try:
+            with apart_from_forks(only or None):  # the relay counts in a process that forks
+                self.write(only)
         except Exception as error:  # only statistics are late
             text = "Counts for charts and metrics are not stored yet; next attempt in %d s: %s"
             logger.warning(text, _EVERY_SECONDS, error)
@@ -102,7 +130,7 @@ class Buffer(Generic[Place]):
 def write_all() -> None:
     """Store all counts of this process, for an exit that skips Python's own exit handlers."""
     for buffer in list(_buffers):
-        buffer._write_in_thread()
+        buffer._write_safely(None)
 
 
 @contextmanager

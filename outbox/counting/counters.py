@@ -64,9 +64,13 @@ def _bucket(place: int, bounds: Sequence[float]) -> str:
     return str(float(bounds[place])) if place < len(bounds) else "+Inf"
 
 
-def flush() -> None:
-    """Store the counts of this process now; a thread does it every ten seconds."""
-    _buffer.write()
+def flush(*, using: str | None = None) -> None:
+    """Store the counts of this process now; a thread does it every ten seconds.
+
+    Args:
+        using: store only those of this database of `OUTBOX["DATABASES"]`. None: all.
+    """
+    _buffer.write(using)
 
 
 def counted(*, using: str | None = None) -> Iterator[tuple[Place, str, float]]:

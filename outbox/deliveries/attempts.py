@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from types import FrameType
 
-from outbox import clock, guards
+from outbox import clock, guards, tenants
 from outbox.conf import conf
 from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.cleaning import cleaner_for
@@ -60,7 +60,7 @@ def describe(error: BaseException, *events: Event, using: str | None = None) -> 
 
     Read the personal data of the events' subjects and remove it from the texts. Never raises.
     """
-    cleaner = cleaner_for(*events, using=using)
+    cleaner = cleaner_for(*events, using=using, has_subjects=not tenants.is_of_restore(error))
     return Failure(
         exception=_storable(type(error).__name__)[:_NAME_LENGTH],
         exception_path=_storable(_path(type(error)))[:_PATH_LENGTH],
@@ -111,8 +111,9 @@ def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> 
 
 
 def _text_of(error: BaseException) -> str:
+    """Return the text of an exception, with the notes that name a function for tenants."""
     try:
-        return str(error)
+        return "; ".join(filter(None, [str(error), *tenants.notes_of(error)]))
     except Exception:
         return "(its text cannot be read)"
 

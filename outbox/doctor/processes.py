@@ -43,12 +43,13 @@ def examine_heartbeats(*, using: str, has_failures: bool = True) -> Iterator[Fin
 
     Args:
         using: the outbox's database alias.
-        has_failures: quote the error of a relay that fails.
+        has_failures: quote the error of a relay that fails, and of a queue that takes nothing.
     """
     found = Heartbeats(using=using)
     yield _failing_relay(found, has_failures=has_failures) or _relay(found)
     if names.uses(names.CELERY):
         yield _beat(found)
+    yield from _refused(found, has_failures=has_failures)
     yield from _silent(found)
     yield from _clocks(found)
 
@@ -130,6 +131,13 @@ def _beat_without_task(age: timedelta, last: str) -> Finding:
         )
         % {"queue": QUEUE},
     )
+
+
+def _refused(found: Heartbeats, *, has_failures: bool) -> Iterator[Finding]:
+    """Report the queues that take no message of a running process."""
+    for one in found.refused_queues():
+        text = _("It %(text)s.") % {"text": one.in_words(found.now, has_cause=has_failures)}
+        yield error(f"queue {one.queue}", text, one.next_step)
 
 
 def _silent(found: Heartbeats) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ Gauges are read from the database at each scrape. All processes add up counters 
 
 from __future__ import annotations
 
-from .families import Family, families
+from .each_database import families
+from .families import Family
 from .page import metrics
 
 __all__ = ["Family", "families", "metrics"]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
-from django.db import Error
-
-from outbox import clock, databases
+from outbox import clock
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
-from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.models import Attempt, Heartbeat, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.demand import QueueDemand, queue_demands
@@ -23,8 +19,6 @@ from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.transports import names
 from outbox.transports.base import QUEUE
-
-logger = logging.getLogger("outbox.metrics")
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -177,50 +171,21 @@ class Family:
     )
 
 
-def families(*, using: str | None = None, only: Collection[str] = ()) -> list[Family]:
-    """Return all metric families of the outbox.
-
-    The number of queries does not depend on the number of handlers. Their cost grows with the
-    number of owed deliveries, not with history.
+def families_of(using: str, only: Collection[str] = ()) -> list[Family]:
+    """Return the families of one database.
 
     Args:
         using: the outbox's database alias.
-        only: names of families, without "_total"; empty: all. The families of queues alone take
-            two bounded queries, so an autoscaler can request them often.
+        only: names of families, without "_total"; empty: all.
     """
-    if using is None and len(databases.listed()) > 1:
-        return of_each(only)
-    using = using or databases.alias()
-    if only and set(only) <= OF_QUEUES:
+    if of_queues_alone(only):
         return [one for one in _of_queues(using=using) if one.name in only]
     return [one for one in _all(using=using) if not only or one.name in only]
 
 
-def of_each(only: Collection[str]) -> list[Family]:
-    """Return the families of all databases. Their first label is the database.
-
-    One that cannot be read has no other series than `outbox_database_up`.
-    """
-    merged: dict[str, Family] = {}
-    for using in databases.listed():
-        for one in _readable(using, only):
-            family = Family(one.name, one.kind, one.help, ("database", *one.labels))
-            whole = merged.setdefault(one.name, family)
-            whole.samples += [((using, *labels), value) for labels, value in one.samples]
-            whole.buckets += [((using, *labels), few, total) for labels, few, total in one.buckets]
-    return list(merged.values())
-
-
-def _readable(using: str, only: Collection[str]) -> list[Family]:
-    """Return the families of a database; only that it is down if it cannot be read."""
-    try:
-        with databases.working_on(using):
-            return families(using=using, only=only)
-    except Error as error:
-        logger.warning("The metrics of the database %s cannot be read: %s", using, error)
-        drop_broken_connection(using=using)
-        down = _up(0)
-        return [down] if not only or down.name in only else []
+def of_queues_alone(only: Collection[str]) -> bool:
+    """Return whether only families of queues are requested, which need no stored counts."""
+    return bool(only) and set(only) <= OF_QUEUES
 
 
 def _all(*, using: str) -> list[Family]:
@@ -236,11 +201,12 @@ def _all(*, using: str) -> list[Family]:
         *_of_sources(source_statuses(using=using)),
         _of_consumers(found.consumers),
         *_counted({row.handler for row in rows}, using=using),
-        _up(1),
+        up(1),
     ]
 
 
-def _up(value: float) -> Family:
+def up(value: float) -> Family:
+    """Return the family of whether the database can be read."""
     text = "1: the database can be read; 0: it cannot, and it has no other metrics."
     return Family("outbox_database_up", "gauge", text, samples=[((), value)])
 
@@ -338,6 +304,14 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "gauge",
         "Relays with a recent heartbeat whose every pass fails.",
         samples=[((), len(found.failing_relays()))],
+    )
+    refused = {one.queue: len(one.processes) for one in found.refused_queues()}
+    yield Family(
+        "outbox_queue_refused",
+        "gauge",
+        "Running processes whose latest message for the queue the broker has refused.",
+        ("queue",),
+        [((queue,), refused.get(queue, 0)) for queue in sorted({*queues, *refused})],
     )
     yield Family(
         "outbox_worker_last_seen_seconds",

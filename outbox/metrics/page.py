@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 
+from outbox import databases
 from outbox.conf import conf
 from outbox.counting import counters
 
-from .families import OF_QUEUES, Family, families
-
-#: Returns further families, for example the project's own.
-Source = Callable[[], Iterable[Family]]
+from .each_database import Source, families, of_each
+from .families import Family, of_queues_alone
 
 
+@databases.outside_of_transactions
 def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse:
     """Return the outbox's metrics, and those of `more`.
 
@@ -24,6 +24,9 @@ def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse
     Without that setting the page does not exist (404). Add the view to your urls. Or call it in a
     middleware before those that require a host name and HTTPS, which a scraper in your network may
     not use. `?name[]=outbox_workers_wanted` returns only that metric; repeat it for several.
+
+    With several databases, `more` runs in a thread, as the queries of each database do. So one that
+    does not answer delays the page by some seconds only.
     """
     token = conf().METRICS_TOKEN
     if not token:
@@ -31,13 +34,16 @@ def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse
     if not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}"):
         return _refused()
     only = {name.removesuffix("_total") for name in request.GET.getlist("name[]")}
-    if not only or not only <= OF_QUEUES:
-        counters.flush()
     return _encoded(_found(only, more), accept=request.headers.get("Accept", ""))
 
 
 def _found(only: set[str], more: Source | None) -> list[Family]:
     """Return the families with these names; all without a name."""
+    are_of_queues = of_queues_alone(only)
+    if len(databases.listed()) > 1:
+        return of_each(only, more=None if are_of_queues else more)
+    if not are_of_queues:
+        counters.flush()
     found = families(only=only)
     if more is None or (only and only <= {one.name for one in found}):
         return found

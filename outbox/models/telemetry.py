@@ -40,6 +40,7 @@ class Heartbeat(Row):
         CANARY = "canary", _("canary")
         OUTAGE = "outage", _("outage of the database")
         RECEIVER = "receiver", _("receiver of a source")
+        SENDER = "sender", _("sender whose messages a queue refuses")
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     name = models.CharField(_("name"), max_length=200)
@@ -58,6 +59,14 @@ class Heartbeat(Row):
         default="",
         db_default="",
         help_text=_("Of a relay: the error of its latest pass; empty if that succeeded."),
+    )
+    refused = models.JSONField(
+        _("refused queues"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "Of a sender: the queues that take none of its messages, each with cause and time."
+        ),
     )
 
     class Meta:

@@ -22,6 +22,7 @@ from outbox.transports.base import QUEUE
 
 from .consumers import ConsumerStatus, consumer_statuses
 from .failures import FailureGroup
+from .refused import RefusedQueue, refused_queues
 from .unserved import idle_queues
 
 Kind = Heartbeat.Kind
@@ -97,6 +98,11 @@ class Heartbeats:
         """Return whether a relay runs whose latest pass succeeded."""
         relays = (row for row in self._rows if row.kind == Kind.RELAY and not row.failure)
         return any(map(self._is_fresh, relays))
+
+    def refused_queues(self) -> list[RefusedQueue]:
+        """Return the queues that take no message of some process that runs, by name."""
+        senders = (row for row in self._rows if row.kind == Kind.SENDER)
+        return refused_queues(row for row in senders if self._is_fresh(row))
 
     def process_of_beat(self) -> tuple[LastSeen, datetime | None]:
         """Return the latest heartbeat of a process of beat, and when it started.
@@ -197,7 +203,7 @@ class PartHealth:
         queue: name of the queue, source or consumer; "" for other parts.
         is_on: whether its latest heartbeat is recent enough. Of a queue: it has a worker, or needs
             none, since no delivery has waited for one for over a minute; the relay's own queue
-            always needs one. Of the relay: no process that runs fails with every pass, either. Of
+            always needs one, and takes messages. Of the relay: no process fails with every pass. Of
             a consumer: it settles in time. Of handlers: none is failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
@@ -237,7 +243,7 @@ def health_of_parts(
 
     Args:
         failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
-        has_failures: quote the error of a relay that fails.
+        has_failures: quote the error of a relay that fails, and of a queue that takes nothing.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -253,7 +259,7 @@ def health_of_parts(
         _relay(found, has_failures=has_failures),
         *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
-        *_queues(queues, found, using=using),
+        *_queues(queues, found, has_failures=has_failures, using=using),
         *(_source(name, found) for name in received_sources()),
         *_consumers(active, using=using),
         *([] if failing is None else [_handlers(failing)]),
@@ -292,10 +298,16 @@ def _part(kind: str, found: Heartbeats) -> PartHealth:
     return PartHealth(part=kind, is_on=seen.is_fresh, seen_at=seen.at, text=text)
 
 
-def _queues(queues: Collection[str], found: Heartbeats, *, using: str) -> Iterator[PartHealth]:
-    """Yield the health of each queue, by name."""
+def _queues(
+    queues: Collection[str], found: Heartbeats, *, has_failures: bool, using: str
+) -> Iterator[PartHealth]:
+    """Yield the health of each queue, by name; also of other queues that take no message."""
     idle = idle_queues(queues, found.workers, using=using)
-    for queue in sorted(queues):
+    refused = {one.queue: one for one in found.refused_queues()}
+    for queue in sorted({*queues, *refused}):
+        if queue in refused:
+            yield _refused(refused[queue], found, has_failures=has_failures)
+            continue
         seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
         text = _("no worker, and none is needed")
         if fresh:
@@ -304,6 +316,14 @@ def _queues(queues: Collection[str], found: Heartbeats, *, using: str) -> Iterat
             text = _silence(seen, found.now)
         is_on = bool(fresh) or queue in idle
         yield PartHealth(part="queue", queue=queue, is_on=is_on, seen_at=seen.at, text=text)
+
+
+def _refused(one: RefusedQueue, found: Heartbeats, *, has_failures: bool) -> PartHealth:
+    seen = found.latest(Kind.WORKER, queue=one.queue)
+    text = one.in_words(found.now, has_cause=has_failures)
+    return PartHealth(
+        part="queue", queue=one.queue, is_on=False, seen_at=seen.at, text=text, is_failing=True
+    )
 
 
 def _source(name: str, found: Heartbeats) -> PartHealth:

@@ -17,7 +17,7 @@ from outbox.models import Event
 from .marks import MASK
 from .masking import masked_patterns, masked_values, traceback_without_messages
 from .sensitive import sensitive_values
-from .subjects import DeclarationFailed, subjects_of, values_of
+from .subjects import DeclarationFailed, registry, subjects_of, values_of
 
 logger = logging.getLogger("outbox.sensitive")
 
@@ -68,7 +68,7 @@ class Cleaner:
             )
 
 
-def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
+def cleaner_for(*events: Event, using: str | None = None, has_subjects: bool = True) -> Cleaner:
     """Return the cleaner for texts about these events.
 
     It reads the values that identify their subjects. If that fails, the cleaner returns a refusal
@@ -77,14 +77,16 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
     Args:
         events: stored events.
         using: the outbox's database alias; a failed query leaves its transaction usable.
+        has_subjects: read the values of the subjects. Not after a failure to restore the tenant:
+            that would fail again and hide the cause, which no handler's code has raised.
     """
     values: set[str] = set()
     try:
         with transaction.atomic(using=using or databases.alias()):
             for event in events:
                 values.update(map(str, sensitive_values(event)))
-                if subjects := subjects_of(event):
-                    values.update(_values_of(subjects, event))
+                if has_subjects:
+                    values.update(_values_of_subjects(event))
     except Exception as error:
         ids = ", ".join(str(event.id) for event in events)
         is_declared = isinstance(error, DeclarationFailed)
@@ -96,8 +98,15 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
     return Cleaner(values)
 
 
-def _values_of(subjects: Iterable[str], event: Event) -> set[str]:
-    """Return the personal data of subjects. Declared functions read the rows of the tenant."""
+def _values_of_subjects(event: Event) -> set[str]:
+    """Return the personal data of an event's subjects.
+
+    Declared functions read the rows of the event's tenant: those that find the subject of a key,
+    and those that read its values.
+    """
+    finds_by_rows = any(one.of_key is not None for one in registry)
+    if not finds_by_rows and not subjects_of(event):  # no function would be called
+        return set()
     # The failure of a process without the setting names the setting, and must be shown.
     with tenants.restored(event.tenant if tenants.is_on() else None):
-        return {str(value) for subject in subjects for value in values_of(subject)}
+        return {str(value) for subject in subjects_of(event) for value in values_of(subject)}

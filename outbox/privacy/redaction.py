@@ -24,7 +24,7 @@ from outbox.emission import emit
 from outbox.events import DomainEvent
 from outbox.models import Attempt, DelayedEvent, Delivery, Event, Subscription
 
-from . import subjects
+from . import all_tenants
 from .cleaning import Cleaner
 from .sensitive import Schema, blank, replaced, schemas_of, sensitive_values
 
@@ -93,9 +93,9 @@ def redact(
     """
     using = using or databases.alias()
     done = Redaction()
-    all_keys = sorted({*keys, *subjects.keys_of(subject)})
+    all_keys = sorted({*keys, *all_tenants.keys_of(subject, using=using)})
     # Read before the event is emitted: afterwards the apps blank the rows with these values.
-    values = subjects.values_of(subject)
+    values = all_tenants.values_of(subject, using=using)
     for seqs in _slices(Event.objects.using(using), subject, all_keys):
         if not dry_run:
             _clean_reasons(seqs, values, using=using)

@@ -134,6 +134,11 @@ def subjects_of(event: HasSubject) -> set[str]:
     return named
 
 
+def is_declared(subject: str) -> bool:
+    """Return whether an app has declared the kind of a subject."""
+    return any(True for _one in _declared(subject))
+
+
 def _declared(subject: str) -> Iterator[tuple[Declaration, str]]:
     kind, _, part = subject.partition(":")
     for one in registry:

@@ -64,23 +64,31 @@ class ReportsNotRecorded(Exception):
 
 
 def record(
-    reports: Sequence[Report | None], *, using: str, elsewhere: Collection[Report] = ()
+    reports: Sequence[Report | None],
+    *,
+    using: str,
+    elsewhere: Collection[Report] = (),
+    duplicates: Collection[Report] = (),
 ) -> Counter[str]:
     """Store that consumers have settled events, in the caller's transaction.
 
     A report may arrive before the receipt of its delivery is committed. A report of an unknown
-    event, or of a consumer that no sink expects, changes nothing.
+    event, or of a consumer that no sink expects, changes nothing. A settled consumer stays settled.
 
     Args:
         reports: the reports; None for an event that is none of this project's.
         using: the outbox's database alias.
         elsewhere: those that `record_elsewhere` has recorded.
+        duplicates: reports of messages that were received before. They are recorded, too: when the
+            first one came, perhaps no sink expected it yet. They are not counted.
 
     Returns:
         The number of recorded reports as "settlements", and of the others as "ignored".
     """
     wanted = {one for one in reports if one is not None}
-    known = _record(wanted.difference(elsewhere), using=using).union(elsewhere)
+    # All together, since events and deliveries are locked in their order.
+    here = wanted.union(duplicates).difference(elsewhere)
+    known = _record(here, using=using).union(elsewhere)
     number = sum(one in known for one in reports)
     for one in wanted - known:
         logger.info("%s reports event %s, which no sink expects it to.", one.consumer, one.event)

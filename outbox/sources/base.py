@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import UUID
 
+from outbox.storable import storable_text
+
+#: Width of the column of an event's tenant.
+_LONGEST_TENANT = 100
+
 
 class SourceUnavailable(Exception):
     """The external system cannot be reached, or refuses this consumer. Receiving starts again."""
@@ -71,9 +76,11 @@ class ExternalMessage:
             Default: `id`.
         replay: number of the replay that the other system has requested. A duplicate with a new
             number is reported as settled once more.
+        tenant: the tenant of the event, with `OUTBOX["TENANT"]`. None: the one that `CAPTURE`
+            returns in the process that receives.
 
     Raises:
-        NotReadable: an attribute has another type.
+        NotReadable: an attribute has another type, or the tenant cannot be stored.
     """
 
     id: str
@@ -85,6 +92,7 @@ class ExternalMessage:
     tracestate: str = ""
     event_id: str = ""
     replay: int = 0
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse other types, which a mapper in the project may pass."""
@@ -95,6 +103,12 @@ class ExternalMessage:
                     raise NotReadable(
                         f"{name} of its ExternalMessage is of the type {type(value).__name__}"
                     )
+        tenant = self.tenant or ""
+        if len(tenant) > _LONGEST_TENANT or storable_text(tenant) != tenant:
+            raise NotReadable(
+                f"tenant of its ExternalMessage has {len(tenant)} characters, or one that cannot "
+                f"be stored. It may have {_LONGEST_TENANT}"
+            )
 
 
 #: Types of the attributes of an `ExternalMessage`.
@@ -103,6 +117,7 @@ _TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
     ("data",): (Mapping,),
     ("replay",): (int,),
     ("correlation_id", "causation_id"): (UUID, type(None)),
+    ("tenant",): (str, type(None)),
 }
 
 

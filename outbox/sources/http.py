@@ -16,13 +16,10 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
@@ -45,8 +42,6 @@ _RETRY_AFTER = 30
 #: Digits of the largest number of seconds or bytes that a header may have.
 _MOST_DIGITS = 18
 _KEYS = ("SECRETS", "TOLERANCE", "DATABASES")
-
-_View = Callable[..., HttpResponse]
 
 
 class HttpSource(BaseSource):
@@ -98,17 +93,8 @@ class HttpSource(BaseSource):
         return "" if any(matches) else "webhook-signature does not match."
 
 
-def _outside_of_transactions(view: _View) -> _View:
-    """Let ATOMIC_REQUESTS of no database open a transaction around a view."""
-    return reduce(
-        lambda known, alias: transaction.non_atomic_requests(using=alias)(known),
-        settings.DATABASES,
-        view,
-    )
-
-
 @csrf_exempt
-@_outside_of_transactions
+@databases.outside_of_transactions
 @require_POST
 def receive(request: HttpRequest, source: str, database: str | None = None) -> HttpResponse:
     """Store a signed message. The answer is 204 only after the commit; a duplicate has it, too.

@@ -50,6 +50,7 @@ class Reading:
         content: its content, if it could be read.
         report: the report of a settlement. None: it is none, or of no event of this project.
         reported_id: id by which it is reported as settled. "": it is not reported.
+        tenant: the tenant that its mapper has named, or None.
         event_id: id of the event.
     """
 
@@ -60,6 +61,7 @@ class Reading:
     content: ExternalMessage | None = None
     report: Report | None = None
     reported_id: str = ""
+    tenant: str | None = None
     event_id: UUID = field(default_factory=uuid7)
 
     @property
@@ -161,7 +163,10 @@ def fact_of(content: ExternalMessage, source: SourceConfig) -> ExternalEvent | N
 def unreadable(
     message: ReceivedMessage, source: SourceConfig, content: ExternalMessage | None = None
 ) -> Reading:
-    """Return the event that holds an unreadable message. Of its content, it uses the id only."""
+    """Return the event that holds an unreadable message.
+
+    Of its content, it uses the id and the tenant only.
+    """
     own_id = external_id(content.id if content else id_without_content(message))
     event = _whole(UnreadableMessageReceived, message, source, own_id)
     return Reading(
@@ -170,6 +175,7 @@ def unreadable(
         event=event,
         outcome="unreadable",
         reported_id=reported_id(content) if content else "",
+        tenant=content.tenant if content else None,
     )
 
 
@@ -198,6 +204,7 @@ def _known_or_unknown(
             outcome="settlement",
             content=content,
             report=report_of(content),
+            tenant=content.tenant,
         )
     own_id = external_id(content.id)
     event, outcome = _event_of(message, source, content, fact=fact, own_id=own_id)
@@ -210,6 +217,7 @@ def _known_or_unknown(
         outcome=outcome,
         content=content,
         reported_id=reported_id(content),
+        tenant=content.tenant,
     )
 
 

@@ -7,7 +7,7 @@ from base64 import b64decode
 
 from django.db import transaction
 
-from outbox import databases, emission
+from outbox import databases, emission, tenants
 from outbox.ids import uuid7
 from outbox.models import Event, Received
 from outbox.receipt import PermanentFailure
@@ -149,7 +149,9 @@ def _store_once(fact: ExternalEvent, content: ExternalMessage, source: SourceCon
             logger.warning("%s: %s was stored before. It is dropped.", source.name, own_id)
             return
         rows.update(event=event_id)
-    emission.store(fact, using=using, event_id=event_id)
+    # Without a tenant of its own it has that of the stored message, in which this handler runs.
+    tenant = content.tenant or tenants.CAPTURED
+    emission.store(fact, using=using, event_id=event_id, tenant=tenant)
     if source.settles_as and content.type != SETTLED_TYPE:
         one = Expected(
             external_id=own_id,

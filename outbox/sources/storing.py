@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from outbox import clock, databases, emission, tracing
+from outbox import clock, databases, emission, tenants, tracing
 from outbox.context import caused_by
 from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
@@ -88,6 +88,8 @@ def _store_safely(
     except Exception as error:
         if isinstance(error, ReportsNotRecorded) or is_transient(error, using=using):
             raise
+        if tenants.is_of_capture(error):  # no message is the cause
+            raise
         [first, *others] = readings
         if not others and first.outcome == "unreadable":
             raise
@@ -119,11 +121,14 @@ def _store_together(
         keys = {fact.key for fact in facts if is_ordered_event(fact.event_name)}
         lock_keys(keys, connection=connections[using])
         counts = Counter(
-            _store_one(source, one, using=using) for one in mine if one.event is not None
+            _store_one(source, one, tenant=one.tenant or tenants.capture(), using=using)
+            for one in mine
+            if one.event is not None
         )
         counts["duplicates"] = len(readings) - len(mine)
-        counts += _keep_settlements(source, mine, elsewhere, using=using)
         known = [one for one in readings if one.external_id not in new]
+        reported = {one.report for one in known if one.report is not None}
+        counts += _keep_settlements(source, mine, elsewhere, duplicates=reported, using=using)
         if source.settles_as:
             own, name = source.settles_as, source.name
             report_again(_expected(known), source=name, consumer=own, using=using)
@@ -136,17 +141,24 @@ def _store_together(
 
 
 def _keep_settlements(
-    source: SourceConfig, readings: Sequence[Reading], elsewhere: Collection[Report], *, using: str
+    source: SourceConfig,
+    readings: Sequence[Reading],
+    elsewhere: Collection[Report],
+    *,
+    duplicates: Collection[Report],
+    using: str,
 ) -> Counter[str]:
     """Record the settlements that were received, and expect reports of the other messages.
 
-    Return the numbers of messages for which no event is stored, by outcome.
+    Return the numbers of new messages for which no event is stored, by outcome.
     """
     if source.settles_as:
         own, name = source.settles_as, source.name
         expect_reports(_expected(readings), source=name, consumer=own, using=using)
     received = [one.report for one in readings if one.outcome == "settlement"]
-    counts = record(received, using=using, elsewhere=elsewhere) if received else Counter()
+    counts = Counter[str]()
+    if received or duplicates:
+        counts = record(received, using=using, elsewhere=elsewhere, duplicates=duplicates)
     counts["dropped"] = sum(one.outcome == "dropped" for one in readings)
     return counts
 
@@ -170,21 +182,22 @@ def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
         logger.debug("%s: %s at %s was received before.", source.name, own_id, position)
 
 
-def _store_one(source: SourceConfig, reading: Reading, *, using: str) -> str:
+def _store_one(source: SourceConfig, reading: Reading, *, tenant: str | None, using: str) -> str:
     """Store the event of a message; return its outcome as it is counted."""
     assert reading.event is not None
     content = reading.content
     parent, state = (content.traceparent, content.tracestate) if content else ("", "")
     with caused_by(reading.cause(source.name)), tracing.received(parent, state):
         try:
-            emission.store(reading.event, using=using, event_id=reading.event_id)
+            emission.store(reading.event, using=using, event_id=reading.event_id, tenant=tenant)
             return "stored" if reading.outcome == "settlement" else reading.outcome
         except UnstorableValue as error:  # it is raised before the database is asked
             if reading.outcome == "unreadable":
                 raise
             logger.warning("%s: %s It becomes a dead letter.", source.name, error)
     refused = unreadable(reading.message, source, content)
-    return _store_one(source, replace(refused, event_id=reading.event_id), using=using)
+    refused = replace(refused, event_id=reading.event_id)
+    return _store_one(source, refused, tenant=tenant, using=using)
 
 
 def claim(source: str, ids: dict[str, UUID], *, using: str) -> set[str]:

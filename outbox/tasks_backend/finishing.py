@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from outbox import databases
+from outbox import databases, tenants
 from outbox.models import Delivery
 from outbox.subscriptions import Handler
+from outbox.worker.calls import SessionWatch
 from outbox.worker.outcome import Result
 
 from .api import TaskResult, task_backends, task_finished
@@ -36,7 +37,17 @@ def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> No
 def _send(delivery: Delivery) -> None:
     fact = TaskEnqueued.model_validate(delivery.event.payload)
     result: TaskResult[Any, Any] = result_of(delivery.event.id, fact, delivery)
-    send = partial(task_finished.send_robust, type(task_backends[fact.backend]))
+    tenant = delivery.event.tenant if tenants.is_on() else None
+    watch = SessionWatch()
+    try:
+        with watch, tenants.restored(tenant):  # a receiver may enqueue the next task
+            _send_result(delivery, result, type(task_backends[fact.backend]))
+    finally:
+        watch.drop_changed()
+
+
+def _send_result(delivery: Delivery, result: TaskResult[Any, Any], backend: type[Any]) -> None:
+    send = partial(task_finished.send_robust, backend)
     if delivery.state == Delivery.State.DONE:
         send(task_result=result)
         return

@@ -10,10 +10,21 @@ if TYPE_CHECKING:
 
 #: The queue whose workers run the relay.
 QUEUE = "outbox"
+#: The exchange of the broker that carries nudges to the relays.
+NUDGES = "outbox.nudge"
 
 
 class QueueUnavailable(Exception):
-    """The broker takes no message for one queue, although it takes others."""
+    """The broker takes no message for one queue, although it takes others.
+
+    Args:
+        text: the queue, the cause and the next step.
+        cause: the cause alone, for pages that name the queue and the next step. Default: the text.
+    """
+
+    def __init__(self, text: str = "", *, cause: str = "") -> None:
+        super().__init__(text)
+        self.cause = cause or text
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,17 @@ from kombu.exceptions import OperationalError
 
 from outbox import databases
 
-from .base import QUEUE, Message, Relay
+from . import celery_refusals
+from .base import NUDGES, QUEUE, Message, Relay
 from .celery_producers import producer
-from .celery_queues import hold_if_blamed, refuse_held, release
+from .celery_queues import cause_of_refusal, hold_if_blamed, refuse_held, release
 from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
 
 #: The task that runs a message's deliveries.
 TASK = "outbox.deliver"
-EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
+EXCHANGE = Exchange(NUDGES, type="fanout", durable=False, delivery_mode="transient")
 
 #: Seconds to wait for a nudge, and after a lost connection, before `stopping` is read again.
 _WAIT_SECONDS = 1.0
@@ -49,14 +50,14 @@ class CeleryTransport:
             QueueUnavailable: RabbitMQ refuses it, or does not confirm it and takes others. For some
                 seconds, further messages for its queue are refused without asking RabbitMQ.
         """
-        app = app_or_default()
-        refuse_held(message.queue, app)
+        app, using = app_or_default(), message.database or databases.alias()
+        refuse_held(message.queue, app, using=using)
         try:
             _send_task(app, message)
         except Exception as error:
-            hold_if_blamed(error, message.queue, app)
+            hold_if_blamed(error, message.queue, app, using=using)
             raise
-        release(message.queue, app)
+        release(message.queue, app, using=using)
 
     def nudge(self) -> None:
         """Nudge all running relays, if the broker has fanout."""
@@ -67,10 +68,12 @@ class CeleryTransport:
         try:
             self._connection = self._connection or _connect(current_app)
             _send(self._connection)
-        except Exception:
+        except Exception as error:
             _close(self._connection)
             self._connection = None
+            _report_refusal(error)
             raise
+        celery_refusals.end_own(NUDGES)
 
     def is_available(self) -> bool:
         """Return whether the broker answers within the timeouts of the outbox's connections."""
@@ -175,6 +178,13 @@ def _connect(app: Celery) -> Connection:
 def _send(connection: Connection) -> None:
     producer = Producer(connection.default_channel, exchange=EXCHANGE, auto_declare=False)
     producer.publish({}, serializer="json", retry=False)
+
+
+def _report_refusal(error: Exception) -> None:
+    """Report a nudge that RabbitMQ refuses, in each database: it is for the relays of all."""
+    if cause := cause_of_refusal(error, current_app):
+        for using in databases.aliases():
+            celery_refusals.note(NUDGES, cause, using=using)
 
 
 def _close(connection: Connection | None) -> None:

@@ -16,6 +16,7 @@ from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import Producer
 
+from . import celery_refusals
 from .base import QueueUnavailable
 from .celery_producers import abandon, is_rabbitmq
 from .celery_settings import own_connection
@@ -26,18 +27,29 @@ logger = logging.getLogger("outbox.producers")
 #: without a leader if it recovers before other messages are tried, so the first pause is short.
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 
+_REFUSED = "RabbitMQ has refused a message: no node leads the queue, or it is full (x-overflow)"
+_UNCONFIRMED = (
+    "RabbitMQ has not confirmed a message in time, and takes others: probably no node leads the "
+    "queue"
+)
+#: What follows the name of the queue in an error of each cause.
+_MORE = {
+    _REFUSED: ": no node leads it, or it is full (x-overflow).",
+    _UNCONFIRMED: " in time, and takes others: probably no node leads it.",
+}
+
 
 @dataclass(frozen=True)
 class _Held:
     """A queue that is not asked.
 
     Attributes:
-        reason: text of its latest error.
+        refusal: its latest error.
         pause: seconds between that error and the next try.
         until: time of the next try, by `time.monotonic`.
     """
 
-    reason: str
+    refusal: QueueUnavailable
     pause: float
     until: float
 
@@ -45,55 +57,80 @@ class _Held:
 _held: WeakKeyDictionary[Celery, dict[str, _Held]] = WeakKeyDictionary()
 
 
-def refuse_held(queue: str, app: Celery) -> None:
-    """Return if a queue may be asked.
+def refuse_held(queue: str, app: Celery, *, using: str) -> None:
+    """Return if a queue may be asked for a message of this database.
 
     Raises:
         QueueUnavailable: it took no message some seconds ago.
     """
     found = _held.get(app, {}).get(queue)
     if found is not None and time.monotonic() < found.until:
-        raise QueueUnavailable(found.reason)
+        cause = found.refusal.cause
+        celery_refusals.note(queue, cause, using=using, is_asked=False)
+        raise QueueUnavailable(str(found.refusal), cause=cause)
 
 
-def hold_if_blamed(error: Exception, queue: str, app: Celery) -> None:
+def hold_if_blamed(error: Exception, queue: str, app: Celery, *, using: str) -> None:
     """Do what `blame_queue` does, and do not ask a blamed queue again for some seconds."""
     try:
-        blame_queue(error, queue, app)
+        blame_queue(error, queue, app, using=using)
     except QueueUnavailable as refusal:
         known = _held.setdefault(app, {})
         before = known.get(queue)
         pause = min(before.pause * 2, _LONGEST_PAUSE) if before else _FIRST_PAUSE
-        known[queue] = _Held(str(refusal), pause, time.monotonic() + pause)
+        known[queue] = _Held(refusal, pause, time.monotonic() + pause)
         raise
 
 
-def release(queue: str, app: Celery) -> None:
-    """Note that a queue has taken a message."""
+def release(queue: str, app: Celery, *, using: str) -> None:
+    """Note that a queue has taken a message of this database."""
     _held.get(app, {}).pop(queue, None)
+    celery_refusals.note_accepted(queue, using=using)
 
 
-def blame_queue(error: Exception, queue: str, app: Celery) -> None:
+def _ask_again(queue: str) -> None:
+    """Ask a queue again that has taken a message of another process."""
+    for known in list(_held.values()):
+        known.pop(queue, None)
+
+
+celery_refusals.when_accepted_elsewhere(_ask_again)
+
+
+def blame_queue(error: Exception, queue: str, app: Celery, *, using: str) -> None:
     """Return if the whole broker may have failed, and not only the queue of a message.
+
+    A queue that is blamed is reported, until it takes a message.
 
     Args:
         error: why the message was not sent.
         queue: its queue.
         app: the app whose broker it is.
+        using: the database of the message.
 
     Raises:
         QueueUnavailable: RabbitMQ refused the message, or does not confirm it and takes others.
     """
+    if not (cause := cause_of_refusal(error, app)):
+        return
+    celery_refusals.note(queue, cause, using=using)
+    what = "has refused" if cause == _REFUSED else "has not confirmed"
+    raise QueueUnavailable(
+        f"RabbitMQ {what} a message for the queue {queue}{_MORE[cause]} {_next_step(queue)}",
+        cause=cause,
+    ) from error
+
+
+def cause_of_refusal(error: Exception, app: Celery) -> str:
+    """Return why a queue took no message; "" if the whole broker may have failed.
+
+    Args:
+        error: why the message was not sent.
+        app: the app whose broker it is.
+    """
     if _caused_by(error, MessageNacked):
-        raise QueueUnavailable(
-            f"RabbitMQ has refused a message for the queue {queue}: no node leads it, or it is "
-            "full (x-overflow). " + _next_step(queue)
-        ) from error
-    if _caused_by(error, TimeoutError) and _takes_messages(app):
-        raise QueueUnavailable(
-            f"RabbitMQ has not confirmed a message for the queue {queue} in time, and takes "
-            "others: probably no node leads it. " + _next_step(queue)
-        ) from error
+        return _REFUSED
+    return _UNCONFIRMED if _caused_by(error, TimeoutError) and _takes_messages(app) else ""
 
 
 def _next_step(queue: str) -> str:

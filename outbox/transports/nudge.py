@@ -24,7 +24,8 @@ from typing import Protocol
 from outbox import databases
 from outbox.conf import conf
 
-from . import names, notifications
+from . import celery_refusals, names, notifications
+from .base import NUDGES
 
 logger = logging.getLogger("outbox.nudge")
 
@@ -103,14 +104,17 @@ class _Nudger:
 
     def _run(self) -> None:
         senders: dict[tuple[str, str], _Sender] = {}
+        latest: set[str] = set()
         pause = _PAUSES[0]
         while True:
-            if not self._wanted.wait(_IDLE_SECONDS):
+            # A nudge that was refused is sent again, to notice the end: there may be no other one.
+            if not self._wanted.wait(_IDLE_SECONDS) and NUDGES not in celery_refusals.own_queues():
                 _close(senders)
                 self._wanted.wait()
             self._wanted.clear()
             wanted, self._databases = self._databases, set()
-            if _send_each(senders, wanted):
+            latest = wanted or latest
+            if _send_each(senders, latest):
                 pause = self._rest(pause)
             else:
                 time.sleep(_PAUSE_AFTER_FAILURE)

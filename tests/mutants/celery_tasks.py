@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 TASK = "tests/outbox/celery_tasks/test_task.py::"
+REFUSED = "tests/outbox/celery_tasks/test_refused_queues.py::"
 UNCONFIRMED = "tests/outbox/celery_tasks/test_unconfirmed_sends.py::"
 SENDING = "tests/outbox/celery_tasks/test_sending.py::"
 ADOPTION = "tests/outbox/adoption/"
@@ -115,6 +116,83 @@ CELERY_TASKS = [
             "tests/outbox/relay/test_passes.py::TestABrokerThatRefusesOneQueue::"
             "test_that_only_lacks_a_leader_delays_no_other_queue",
         ),
+    ),
+    Mutant(
+        name="report-of-a-refused-queue",
+        without="a queue that takes no message is only in the log",
+        edits=(
+            Edit(
+                "outbox/transports/celery_queues.py",
+                "    celery_refusals.note(queue, cause, using=using)\n    what",
+                "    what",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}TestAQueueThatRefusesTheRelay::test_is_reported_with_process_cause_and_time",
+            f"{REFUSED}TestAQueueThatRefusesATask::test_is_reported_until_it_takes_a_task",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="end-of-a-refusal",
+        without="a queue that takes messages again is reported for ever",
+        edits=(
+            Edit(
+                "outbox/transports/celery_queues.py",
+                "    celery_refusals.note_accepted(queue, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}TestAQueueThatRefusesTheRelay::test_is_over_when_it_takes_a_message",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="end-of-the-refusals-of-others",
+        without="a process that may never send to the queue again reports it for ever",
+        edits=(
+            Edit(
+                "outbox/transports/celery_refusals.py",
+                "        _end_elsewhere(queue, using)\n",
+                "        pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}TestAQueueThatRefusesTheRelay"
+            "::test_is_over_for_other_processes_when_it_takes_a_message_of_this_one",
+        ),
+    ),
+    Mutant(
+        name="refusals-of-a-process-that-ended",
+        without="the queues that a stopped process was refused are shown for ever",
+        edits=(
+            Edit(
+                "outbox/monitor/health.py",
+                "refused_queues(row for row in senders if self._is_fresh(row))",
+                "refused_queues(senders)",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}TestAQueueThatRefusesTheRelay"
+            "::test_is_not_shown_for_a_process_that_has_ended",
+        ),
+    ),
+    Mutant(
+        name="refused-nudge",
+        without="a nudge that RabbitMQ refuses is only in the log",
+        edits=(
+            Edit(
+                "outbox/transports/celery_broker.py",
+                "            _report_refusal(error)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{REFUSED}TestANudgeThatIsRefused"
+            "::test_is_reported_in_each_database_until_one_is_taken",
+        ),
+        hangs=True,
     ),
     Mutant(
         name="late-variables",

@@ -126,7 +126,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "outbox/privacy/redaction.py",
-                "sorted({*keys, *subjects.keys_of(subject)})",
+                "sorted({*keys, *all_tenants.keys_of(subject, using=using)})",
                 "sorted(keys)",
             ),
         ),

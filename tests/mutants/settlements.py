@@ -38,6 +38,20 @@ SETTLEMENTS = [
         noticed_by=(f"{EXPECTING}TestADeadLetter::test_is_closed_by_a_late_report",),
     ),
     Mutant(
+        name="duplicate-report",
+        without="a report that came before the sink expected it, and comes again, is dropped",
+        edits=(
+            Edit(
+                "outbox/settlements/recording.py",
+                "    here = wanted.union(duplicates).difference(elsewhere)\n",
+                "    here = wanted.difference(elsewhere)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{HERE}test_duplicates.py::TestADuplicateReport::test_settles_a_missing_settlement",
+        ),
+    ),
+    Mutant(
         name="report-beside-the-deadline",
         without="a report does not wait for the step that makes its delivery a dead letter",
         edits=(

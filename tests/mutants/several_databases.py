@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 TESTS = "tests/outbox/databases/"
+SILENT = f"{TESTS}test_silent_database.py::"
 
 SEVERAL_DATABASES = [
     Mutant(
@@ -133,15 +134,70 @@ SEVERAL_DATABASES = [
         without="`/metrics` fails for all databases while one is down",
         edits=(
             Edit(
-                "outbox/metrics/families.py",
-                "    except Error as error:\n",
-                "    except ZeroDivisionError as error:\n",
+                "outbox/metrics/each_database.py",
+                "        _log_missing(using, error)\n",
+                "        raise\n",
             ),
         ),
         noticed_by=(
             f"{TESTS}test_one_down.py::TestTheMetricsWhileOneDatabaseIsDown"
             "::test_have_the_others_and_say_which_is_down",
         ),
+    ),
+    Mutant(
+        name="metrics-beside-a-silent-database",
+        without="`/metrics` waits for a database that does not answer",
+        edits=(
+            Edit(
+                "outbox/metrics/asking.py",
+                "        question.join(max(0.0, until - time.monotonic()))\n",
+                "        while question.is_alive():\n            time.sleep(0.01)\n",
+            ),
+        ),
+        noticed_by=(f"{SILENT}TestAScrape::test_has_the_numbers_of_the_others",),
+    ),
+    Mutant(
+        name="one-thread-for-a-silent-database",
+        without="each scrape during an outage leaves another thread that waits",
+        edits=(
+            Edit(
+                "outbox/metrics/asking.py",
+                "    return before is None or before.is_over\n",
+                "    return True\n",
+            ),
+        ),
+        noticed_by=(f"{SILENT}TestAScrape::test_starts_no_thread_while_an_earlier_one_waits",),
+    ),
+    Mutant(
+        name="two-scrapes-at-a-time",
+        without="of two scrapes at the same time, one reports databases as down that answer",
+        edits=(Edit("outbox/metrics/asking.py", "if now < limits[name]}", "if False}"),),
+        noticed_by=(f"{SILENT}TestTwoScrapesAtTheSameTime::test_have_all_answers",),
+        hangs=True,
+    ),
+    Mutant(
+        name="counts-of-each-database",
+        without="a scrape stores the counts of one database after the other, and waits for each",
+        edits=(
+            Edit(
+                "outbox/metrics/page.py",
+                "    if len(databases.listed()) > 1:\n",
+                "    counters.flush()\n    if len(databases.listed()) > 1:\n",
+            ),
+        ),
+        noticed_by=(f"{SILENT}TestAScrape::test_stores_the_counts_of_the_others",),
+    ),
+    Mutant(
+        name="connections-of-a-scrape",
+        without="each scrape of several databases leaves a connection open to each",
+        edits=(
+            Edit(
+                "outbox/metrics/asking.py",
+                "            connections.close_all()\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(f"{SILENT}TestAScrape::test_closes_its_connections",),
     ),
     Mutant(
         name="commands-of-the-others",

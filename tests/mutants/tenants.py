@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 TESTS = "tests/outbox/tenants/"
+CELERY = "tests/outbox/celery_tasks/test_tenants.py::"
+SOURCE = "tests/outbox/sources/test_tenants.py::"
 RESTORE = f"{TESTS}test_restore.py::TestTheTenantOfAnEvent"
 
 TENANTS = [
@@ -179,6 +181,94 @@ TENANTS = [
         noticed_by=(
             f"{TESTS}test_restore.py::TestAProcessWithoutTheSetting"
             "::test_does_not_run_the_handler_of_an_event_with_a_tenant",
+        ),
+    ),
+    Mutant(
+        name="tenant-of-a-linked-task",
+        without="a task that follows another one has the tenant of the worker",
+        edits=(
+            Edit(
+                "outbox/celery_tasks/task.py",
+                "            request.outbox_has_run = True\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{CELERY}TestATaskThatFollows::test_after_a_success_has_the_tenant_of_the_one_before",
+            f"{CELERY}TestATaskThatFollows::test_in_a_chain_has_it_too",
+            f"{CELERY}TestATaskThatFollows::test_after_a_failure_has_it_too",
+        ),
+    ),
+    Mutant(
+        name="tenant-of-a-finished-task",
+        without="the end of a task of Django is announced within the tenant of the worker",
+        edits=(
+            Edit(
+                "outbox/tasks_backend/finishing.py",
+                "        with watch, tenants.restored(tenant):",
+                "        with watch:",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/tasks_backend/test_tenants.py::TestTheReceiverOfASignal"
+            "::test_has_the_tenant_of_the_task",
+        ),
+    ),
+    Mutant(
+        name="tenant-of-a-message",
+        without="a received message has the tenant of the process, whatever its mapper names",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "tenant=one.tenant or tenants.capture()",
+                "tenant=tenants.capture()",
+            ),
+        ),
+        noticed_by=(
+            f"{SOURCE}TestAReceivedMessage::test_has_the_tenant_that_its_mapper_names",
+            f"{SOURCE}TestTheHook::test_is_not_called_for_a_message_that_names_its_tenant",
+        ),
+    ),
+    Mutant(
+        name="dead-letter-of-a-hook",
+        without="a message is stored as unreadable if the function for its tenant fails once",
+        edits=(
+            Edit(
+                "outbox/sources/storing.py",
+                "        if tenants.is_of_capture(error):",
+                "        if False:",
+            ),
+        ),
+        noticed_by=(f"{SOURCE}TestTheHook::test_that_fails_makes_no_dead_letter",),
+    ),
+    Mutant(
+        name="tenant-of-a-subject",
+        without="the subject of a failed event is looked for among the rows of another tenant",
+        edits=(
+            Edit(
+                "outbox/privacy/cleaning.py",
+                "        return {str(value) for subject in subjects_of(event)",
+                "        with tenants.restored(None):\n            found = subjects_of(event)\n"
+                "        return {str(value) for subject in found",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_personal_data.py::TestAFailure::test_is_masked_by_the_rows_of_the_tenant",
+        ),
+    ),
+    Mutant(
+        name="redaction-in-each-tenant",
+        without="a redaction reads the rows of no tenant, and leaves the events of all",
+        edits=(
+            Edit(
+                "outbox/privacy/all_tenants.py",
+                "(None, *all_known(using=using))",
+                "(None,)",
+            ),
+        ),
+        noticed_by=(
+            f"{TESTS}test_personal_data.py::TestARedaction::test_finds_the_events_of_each_tenant",
+            f"{TESTS}test_personal_data.py::TestARedaction::test_masks_the_names_of_each_tenant",
         ),
     ),
 ]

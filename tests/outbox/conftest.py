@@ -8,6 +8,7 @@ from pytest_django import Settings
 from outbox import events, subscriptions
 from outbox.models import Subscription
 from outbox.privacy import subjects
+from outbox.transports import celery_refusals
 from outbox.worker import calls
 from tests.outbox.outages import link, lost_answer, outage, short_waits
 from tests.outbox.two_databases import migrated_shard, shard
@@ -64,6 +65,20 @@ def _remove_events_of_other_tests(module: str) -> None:
 def _is_of_other_tests(declared_in: str, module: str) -> bool:
     is_of_tests = declared_in.rpartition(".")[2].startswith("test_")
     return is_of_tests and declared_in != module
+
+
+@pytest.fixture(autouse=True)
+def no_refusals_left() -> Iterator[None]:
+    """End the threads that report refused queues, before the next test uses the database."""
+    yield
+    keepers = list(celery_refusals._refusals._keepers.values())
+    for keeper in keepers:
+        keeper.refused.clear()
+        keeper._ending.clear()
+        keeper._changed.set()
+        if (thread := keeper._thread) is not None:
+            thread.join()
+    celery_refusals._renew()
 
 
 @pytest.fixture

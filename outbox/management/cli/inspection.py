@@ -66,8 +66,12 @@ class Status:
             write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
         else:
             write(_("No handler is subscribed. Run migrate: it stores the subscriptions."))
-        if failure := _relay_failure():
+        beats = Heartbeats()
+        if failure := _relay_failure(beats):
             write(red(_("relay: %(failure)s") % {"failure": failure}, options))
+        for refused in beats.refused_queues():
+            facts = {"queue": refused.queue, "text": refused.in_words(beats.now)}
+            write(red(_("queue %(queue)s: %(text)s") % facts, options))
         for one in found.failing:
             write(red(one.text, options))
         for handler in found.unexamined:
@@ -181,12 +185,14 @@ def _consumer_row(one: ConsumerStatus) -> tuple[object, ...]:
 
 
 def _status_as_json(found: status.Status) -> dict[str, Any]:
+    beats = Heartbeats()
     return {
         "at": found.at,
         "handlers": [_handler_as_json(found, one) for one in found.handlers],
         "failing": [failing_as_json(one) for one in found.failing],
         "unexamined": list(found.unexamined),
-        "relay_failure": _relay_failure(),
+        "relay_failure": _relay_failure(beats),
+        "refused_queues": [asdict(one) for one in beats.refused_queues()],
         "queues": [asdict(one) for one in demand.queue_demands()],
         "waiting_events": found.waiting_events,
         "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
@@ -195,8 +201,8 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
     }
 
 
-def _relay_failure() -> str:
-    failing = Heartbeats().failing_relay()
+def _relay_failure(beats: Heartbeats) -> str:
+    failing = beats.failing_relay()
     return failure_text(failing) if failing else ""
 
 

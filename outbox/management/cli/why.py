@@ -20,7 +20,7 @@ from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import search
 from outbox.monitor.conditions import Condition, condition_of
 from outbox.monitor.diagnosis import why, why_delayed, why_event
-from outbox.privacy import subjects
+from outbox.privacy.all_tenants import keys_of
 from outbox.settlements.status import statuses_of_deliveries
 
 from .common import MOST_EVENTS, Options, Write, count, events_of_key
@@ -143,7 +143,7 @@ def _events(term: str, found: search.Found) -> list[Event]:
     if found.correlation:
         same = rows.filter(correlation_id=found.correlation).order_by("seq")
         events += same[:MOST_EVENTS]
-    about = Q(subject=term) | Q(key__in=subjects.keys_of(term))
+    about = Q(subject=term) | Q(key__in=keys_of(term, using=databases.alias()))
     if found.tenant:
         about |= Q(tenant=found.tenant)
     # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
@@ -154,7 +154,8 @@ def _events(term: str, found: search.Found) -> list[Event]:
 
 def _delayed(term: str, found: search.Found) -> list[DelayedEvent]:
     """Return the delayed events of a key, a row, a subject or an id, the first due first."""
-    keys = [term, *(str(row.pk) for row in found.rows), *subjects.keys_of(term)]
+    of_subject = keys_of(term, using=databases.alias())
+    keys = [term, *(str(row.pk) for row in found.rows), *of_subject]
     is_meant = Q(subject=term) | Q(key__in=keys)
     with suppress(ValueError):  # the text may be no UUID
         is_meant |= Q(pk=UUID(term))

@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from outbox.admin.event_map import network
 from outbox.doctor import owed
-from outbox.metrics.families import families
+from outbox.metrics import families
 from outbox.models import Delivery
 from outbox.monitor.consumers import consumer_statuses
 from outbox.monitor.groups import groups

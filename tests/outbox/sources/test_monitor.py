@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from outbox import clock
 from outbox.deliveries import heartbeat
 from outbox.doctor import sources as doctor
-from outbox.metrics.families import families
+from outbox.metrics import families
 from outbox.models import Event, Received, SourceState
 from outbox.monitor.health import health_of_parts
 from outbox.sources.backlog import Brake, backlog

@@ -42,5 +42,16 @@ def no_manager(tenant: str | None) -> Iterator[None]:
     yield
 
 
+def without_request() -> str | None:
+    raise LookupError("no request")
+
+
 def number() -> int:
     return 7
+
+
+@contextmanager
+def failing_at_its_end(tenant: str | None) -> Iterator[None]:
+    with restore(tenant):
+        yield
+    raise LookupError("the schema is not reset")

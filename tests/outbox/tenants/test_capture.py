@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -98,6 +99,38 @@ class TestAnEvent:
 
         assert (made.tenant, made.share) == ("acme", "acme")
         assert Delivery.objects.get(event=made).share == "acme"
+
+
+class TestTheHook:
+    @pytest.mark.parametrize(
+        "options", [{}, {"dedupe_key": "1"}, {"delay": timedelta(hours=1)}], ids=str
+    )
+    def test_is_called_once_for_each_event(
+        self, tenants: None, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ):
+        called: list[str | None] = []
+        capture = hooks.capture
+
+        def note() -> str | None:
+            called.append(capture())
+            return called[-1]
+
+        monkeypatch.setattr(hooks, "capture", note)
+
+        emit_in("acme", **options)
+
+        assert called == ["acme"]
+
+    def test_that_fails_is_named_by_its_error(self, configure: Configure):
+        configure(CAPTURE=f"{hooks.__name__}.without_request")
+
+        with pytest.raises(LookupError) as raised:
+            emit_in("acme")
+
+        name = f"{hooks.__name__}.without_request"
+        assert raised.value.__notes__ == [
+            f'OUTBOX["TENANT"]["CAPTURE"], the function {name}, failed.'
+        ]
 
 
 class TestAWrongTenant:

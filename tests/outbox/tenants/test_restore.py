@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
-from outbox import BulkDelivery, DomainEvent, Receipt, emit, operations, subscribe
+from outbox import BulkDelivery, DomainEvent, Receipt, emit, operations, subscribe, tenants
 from outbox.context import CorrelationFilter
 from outbox.emission import aemit
 from outbox.models import Attempt, Delivery, Event
@@ -293,6 +293,27 @@ class TestAHookThat:
 
         assert states() == ["pending"]
         assert Attempt.objects.get().message == "refused"
+
+    def test_fails_at_its_end_is_named(self, configure: Configure):
+        """Failed: only an error at its beginning named the function."""
+        configure(RESTORE=f"{hooks.__name__}.failing_at_its_end")
+
+        with pytest.raises(LookupError, match="the schema is not reset") as caught:
+            with tenants.restored("acme"):
+                pass
+
+        [note] = tenants.notes_of(caught.value)
+        assert note == (
+            'OUTBOX["TENANT"]["RESTORE"], the function tests.outbox.tenants.hooks'
+            ".failing_at_its_end, failed at its end."
+        )
+        assert not tenants.is_of_restore(caught.value)
+
+    def test_is_not_named_by_an_error_of_the_handler(self):
+        with pytest.raises(ValueError, match="refused") as caught, tenants.restored("acme"):
+            raise ValueError("refused")
+
+        assert tenants.notes_of(caught.value) == []
 
 
 class TestAProcessWithoutTheSetting:

@@ -1,0 +1,441 @@
+"""A queue that takes no message is reported with the process that was refused, until it does."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from amqp.exceptions import MessageNacked
+from celery import Celery
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from django.db.models import F
+from kombu.exceptions import OperationalError
+
+import outbox.tasks  # noqa: F401  registers the task that a relay sends
+from outbox import doctor
+from outbox.alerts import problems
+from outbox.alerts.configuration import LIMITS
+from outbox.deliveries import heartbeat, refusals
+from outbox.metrics import families
+from outbox.models import Heartbeat
+from outbox.monitor.health import Heartbeats, health_of_parts
+from outbox.monitor.refused import RefusedQueue
+from outbox.testing import Outbox
+from outbox.transports import (
+    celery_broker,
+    celery_queues,
+    celery_refusals,
+    names,
+    nudge,
+    refusal_keeper,
+)
+from outbox.transports.base import NUDGES, Message, QueueUnavailable
+from outbox.transports.celery_broker import CeleryTransport
+from tests.outbox.two_databases import BOTH
+from tests.processes import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CAUSE = "RabbitMQ has refused a message: no node leads the queue, or it is full (x-overflow)"
+
+
+@pytest.fixture(autouse=True)
+def _frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store what is refused often. The rows stay fresh for as long as usual."""
+    often = SimpleNamespace(HEARTBEAT_SECONDS=0.02)
+    monkeypatch.setattr(refusal_keeper, "conf", lambda **_options: often)
+    monkeypatch.setattr(celery_queues, "_FIRST_PAUSE", 0.0)
+
+
+class RabbitMQ:
+    """Takes the relay's messages, or refuses them."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+
+    def send(self, *_args: Any, **_options: Any) -> None:
+        if self.refuses:
+            error = OperationalError("")
+            error.__cause__ = MessageNacked()
+            raise error
+
+
+@pytest.fixture
+def broker(celery: Celery, monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
+    made = RabbitMQ()
+    monkeypatch.setattr(celery_broker, "_send_task", made.send)
+    return made
+
+
+def dispatch(queue: str = "silent", database: str = "") -> None:
+    CeleryTransport().dispatch(Message("parcels.print", queue, 1, ((1, 1),), database=database))
+
+
+def refuse(queue: str = "silent", database: str = "") -> None:
+    with pytest.raises(QueueUnavailable):
+        dispatch(queue, database)
+
+
+def refuse_another(*queues: str) -> None:
+    """Store that queues take no message of another process."""
+    now = Heartbeats().now
+    one = {"cause": CAUSE, "since": now.isoformat(), "latest": now.isoformat()}
+    Heartbeat.objects.create(
+        kind="sender",
+        name="host.7/1",
+        refused=dict.fromkeys(queues, one),
+        started_at=now,
+        seen_at=now,
+    )
+
+
+def refused(using: str = "default") -> list[RefusedQueue]:
+    return Heartbeats(using=using).refused_queues()
+
+
+def reported(using: str = "default") -> RefusedQueue:
+    eventually(lambda: refused(using), f"a report in {using}")
+    [found] = refused(using)
+    return found
+
+
+def is_over(using: str = "default") -> bool:
+    return not refused(using)
+
+
+class TestAQueueThatRefusesTheRelay:
+    def test_is_reported_with_process_cause_and_time(self, broker: RabbitMQ):
+        """Failed: it was only in the log."""
+        refuse()
+
+        found = reported()
+
+        assert (found.queue, found.cause) == ("silent", CAUSE)
+        assert found.processes == (heartbeat.own_name(),)
+        assert found.since <= Heartbeats().now
+
+    def test_keeps_the_time_of_the_first_refusal(self, broker: RabbitMQ):
+        refuse()
+        first = reported().since
+        seen = Heartbeat.objects.get(kind="sender").seen_at
+
+        refuse()
+
+        rows = Heartbeat.objects.filter(kind="sender", seen_at__gt=seen)
+        eventually(rows.exists, "the next heartbeat")
+        assert reported().since == first
+
+    def test_is_over_when_it_takes_a_message(self, broker: RabbitMQ):
+        refuse()
+        reported()
+        broker.refuses = False
+
+        dispatch()
+
+        eventually(lambda: not Heartbeat.objects.filter(kind="sender").exists(), "no row")
+
+    def test_is_over_when_it_takes_a_message_of_another_process(self, broker: RabbitMQ):
+        """This process would be shown for ever: it may never send to the queue again."""
+        refuse()
+        reported()
+
+        now = Heartbeats().now
+        refusals.end({"silent": now}, now, own="host.7", using="default")
+
+        eventually(lambda: not celery_refusals.own_queues(), "the process has noticed it")
+        assert is_over()
+
+    def test_is_over_for_other_processes_when_it_takes_a_message_of_this_one(
+        self, broker: RabbitMQ
+    ):
+        refuse_another("silent", "other")
+        broker.refuses = False
+
+        dispatch()
+
+        eventually(lambda: [one.queue for one in refused()] == ["other"], "the end of one")
+
+    def test_is_over_when_the_message_came_before_the_refusals_were_read(
+        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: it was reported until the next message for this queue, perhaps for hours."""
+        broker.refuses = False
+        dispatch("other")
+        refuse_another("silent")
+        dispatch()
+        assert not is_over(), "The refusals were read before."
+
+        monkeypatch.setattr(refusal_keeper, "_READ_SECONDS", 0.0)
+        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 60.0)
+        dispatch("other")
+        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 0.02)
+        next(iter(celery_refusals._refusals._keepers.values()))._changed.set()
+
+        eventually(is_over, "the end")
+
+    def test_is_over_although_the_first_try_to_remove_it_fails(
+        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: the queue was forgotten until its next message."""
+        end, tries = refusals.end, list[str]()
+
+        def fail_once(*args: Any, **options: Any) -> Any:
+            tries.append("end")
+            if len(tries) == 1:
+                raise DatabaseError("database is locked")
+            return end(*args, **options)
+
+        monkeypatch.setattr(refusals, "end", fail_once)
+        refuse_another("silent")
+        broker.refuses = False
+
+        dispatch()
+
+        eventually(is_over, "the end")
+        assert len(tries) > 1
+
+    def test_is_not_over_while_it_refuses_some_of_the_messages(
+        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: each message that a full queue took ended the report, so no alert began."""
+        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 60.0)
+        refuse()
+        since = reported().since
+        [keeper] = celery_refusals._refusals._keepers.values()
+        for _ in range(2):
+            broker.refuses = False
+            dispatch()
+            keeper._keep()
+            broker.refuses = True
+            refuse()
+            keeper._keep()
+
+        assert reported().since == since
+
+    def test_is_not_over_if_it_was_refused_after_the_message(self):
+        """Failed: a removal that was delayed removed a later refusal, too."""
+        refuse_another("silent")
+        now = Heartbeats().now
+
+        left = refusals.end({"silent": now - timedelta(hours=1)}, now, own="", using="default")
+
+        assert not left
+        assert not is_over()
+
+    @pytest.mark.postgresql
+    def test_waits_for_no_other_process(self, broker: RabbitMQ):
+        """Failed: a relay waited for a process that was frozen while it used its row."""
+        refuse_another("silent")
+        broker.refuses = False
+        frozen = connection.copy()
+        frozen.set_autocommit(False)
+        try:
+            with frozen.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM outbox_heartbeat WHERE kind = 'sender' FOR UPDATE")
+
+            dispatch()
+            [keeper] = celery_refusals._refusals._keepers.values()
+            assert keeper._ending, "The thread waits for the row."
+            assert not is_over()
+        finally:
+            frozen.close()
+
+        eventually(is_over, "the end")
+
+    def test_has_a_row_for_each_of_two_processes_with_one_name(self, broker: RabbitMQ):
+        """Failed: containers may share their host's name and have one process id."""
+        refuse()
+        reported()
+        first = celery_refusals._refusals
+        try:
+            celery_refusals._refusals = celery_refusals._Refusals()
+            celery_refusals.note("silent", CAUSE, using="default")
+
+            eventually(lambda: Heartbeat.objects.filter(kind="sender").count() == 2, "two rows")
+            assert reported().processes == (heartbeat.own_name(),) * 2
+        finally:
+            second, celery_refusals._refusals = celery_refusals._refusals, first
+            second.end_own("silent")
+            eventually(lambda: not second.own(), "the end of the second")
+
+    def test_is_in_the_log_only_if_no_thread_can_be_started(
+        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: this error hid the refusal, and nothing was reported later."""
+
+        def fail(*_args: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            refuse()
+        refuse()
+
+        assert reported().queue == "silent"
+
+    def test_is_not_shown_for_a_process_that_has_ended(self):
+        refuse_another("silent")
+        assert not is_over()
+
+        Heartbeat.objects.update(seen_at=F("seen_at") - heartbeat.stale_after())
+
+        assert is_over()
+        assert metric() == {}
+
+    def test_is_one_of_several(self, broker: RabbitMQ):
+        for queue in ("silent", "other"):
+            refuse(queue)
+        eventually(lambda: len(refused()) == 2, "both are reported")
+        broker.refuses = False
+
+        dispatch("other")
+
+        eventually(lambda: [one.queue for one in refused()] == ["silent"], "one is left")
+
+    def test_of_several_databases_is_reported_in_each(
+        self, shard: str, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(celery_queues, "_FIRST_PAUSE", 60.0)
+        refuse(database=shard)
+        reported(shard)
+        assert is_over("default")
+
+        refuse(database="default")
+        reported("default")
+
+        monkeypatch.setattr(celery_queues, "_held", {})
+        broker.refuses = False
+        dispatch(database=shard)
+        eventually(lambda: is_over("default") and is_over(shard), "the end in both")
+
+
+def metric() -> dict[tuple[str, ...], float]:
+    found = families(only=["outbox_queue_refused"])
+    return {labels: value for one in found for labels, value in one.samples if value}
+
+
+@pytest.fixture
+def silent(broker: RabbitMQ) -> RefusedQueue:
+    refuse()
+    return reported()
+
+
+@pytest.mark.usefixtures("silent")
+class TestTheReport:
+    def test_is_a_finding_of_the_doctor(self):
+        found = {one.part: one for one in doctor.examine_without_broker()}["queue silent"]
+
+        name = heartbeat.own_name()
+        assert found.severity == doctor.ERROR
+        assert found.text.startswith(f"It takes no message of {name}, for ")
+        assert found.text.endswith(f": {CAUSE}.")
+        assert "`rabbitmq-queues quorum_status silent`" in found.advice
+
+    def test_is_in_the_health_of_parts(self):
+        [found] = [one for one in health_of_parts() if one.queue == "silent"]
+
+        assert (found.is_on, found.is_failing) == (False, True)
+        assert CAUSE in found.text
+
+    def test_has_no_cause_for_users_who_may_not_see_failures(self):
+        [found] = [one for one in health_of_parts(has_failures=False) if one.queue == "silent"]
+
+        assert found.text.startswith("takes no message of ")
+        assert CAUSE not in found.text
+
+    def test_is_a_metric(self):
+        assert metric() == {("silent",): 1}
+
+    def test_is_a_problem_of_the_trigger_silent(self):
+        found = problems.find({"silent": LIMITS["silent"]}, using="default").problems
+
+        text = found["silent:queue:silent"].text
+        assert text.startswith("The queue silent does not work: takes no message of ")
+
+    def test_is_in_the_status(self):
+        out = StringIO()
+
+        call_command("outbox", "status", stdout=out, no_color=True)
+
+        assert "queue silent: takes no message of " in out.getvalue()
+
+
+class TestAQueueThatRefusesATask:
+    @pytest.fixture
+    def taken(self, celery: Celery, monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
+        """RabbitMQ, which refuses tasks for the queue "silent"."""
+        made, send = RabbitMQ(), celery.send_task
+
+        def send_task(*args: Any, **options: Any) -> Any:
+            if options["queue"] == "silent":
+                made.send()
+            return send(*args, **options)
+
+        monkeypatch.setattr(celery, "send_task", send_task)
+        return made
+
+    def test_is_reported_until_it_takes_a_task(self, label: Any, sender: Outbox, taken: RabbitMQ):
+        label.apply_async(args=[7], queue="silent")
+        sender.deliver_all(raise_errors=False)
+        assert reported().queue == "silent"
+        label.apply_async(args=[7], queue="others")
+        sender.deliver_all(raise_errors=False)
+        assert not is_over()
+        taken.refuses = False
+
+        sender.let_pass(timedelta(days=1))
+        sender.deliver_all()
+
+        eventually(is_over, "the end")
+
+
+class TestANudgeThatIsRefused:
+    @pytest.fixture
+    def nudging(self, celery: Celery, monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
+        made, connection = RabbitMQ(), SimpleNamespace(release=lambda: None)
+        monkeypatch.setattr(celery_broker, "has_fanout", lambda _connection: True)
+        monkeypatch.setattr(celery_broker, "_connect", lambda _app: connection)
+        monkeypatch.setattr(celery_broker, "_send", made.send)
+        return made
+
+    def test_is_reported_in_each_database_until_one_is_taken(self, shard: str, nudging: RabbitMQ):
+        transport = CeleryTransport()
+        with pytest.raises(OperationalError):
+            transport.nudge()
+        assert {reported(using).queue for using in BOTH} == {NUDGES}
+        assert "list_queues name state" in reported(shard).next_step
+        nudging.refuses = False
+
+        transport.nudge()
+
+        eventually(lambda: is_over("default") and is_over(shard), "the end in both")
+
+    def test_is_sent_again_although_nobody_emits(
+        self, nudging: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Otherwise a process that emits seldom would report it until then."""
+        monkeypatch.setattr(nudge, "_IDLE_SECONDS", 0.02)
+        monkeypatch.setattr(nudge, "_PAUSE_AFTER_FAILURE", 0.0)
+        monkeypatch.setattr(names, "in_use", lambda: ["celery"])
+        nudge._Nudger().request("default")
+        reported()
+        nudging.refuses = False
+
+        eventually(is_over, "the end")
+
+
+class TestAProcessThatForks:
+    def test_reports_nothing_for_its_child(self, broker: RabbitMQ):
+        refuse()
+        reported()
+        before = celery_refusals._refusals
+        try:
+            celery_refusals._renew()
+            assert celery_refusals.own_queues() == set()
+        finally:
+            celery_refusals._refusals = before

@@ -1,0 +1,123 @@
+"""Functions that read personal data run within the tenant whose rows they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from outbox import DomainEvent, declare_subject, emit, subscribe
+from outbox.deliveries.attempts import describe
+from outbox.models import Attempt, Event
+from outbox.privacy import subjects
+from outbox.privacy.cleaning import cleaner_for
+from outbox.privacy.redaction import redact
+from outbox.testing import Outbox
+from tests.outbox.drive import run_messages, run_pass
+
+from . import hooks
+from .conftest import Configure
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "tenants"),
+]
+
+#: The customers of each tenant, by the key of their box.
+CUSTOMERS = {"acme": {"box-1": "7"}, "bolt": {"box-2": "8"}}
+NAMES = {"acme": {"7": ["Hanako Yamada"]}, "bolt": {"8": ["Taro Suzuki"]}}
+
+
+class Moved(DomainEvent, key="box"):
+    box: str
+
+
+@pytest.fixture(autouse=True)
+def _declared(own_registry: None) -> Iterator[None]:
+    """Declare customers, whose rows are those of the current tenant."""
+
+    def rows(of: dict[str, dict]) -> dict:
+        return of.get(hooks.capture() or "", {})
+
+    declare_subject(
+        "customer",
+        values=lambda part: rows(NAMES).get(part, []),
+        keys=lambda part: [key for key, mine in rows(CUSTOMERS).items() if mine == part],
+        of_key=lambda key: rows(CUSTOMERS).get(key),
+    )
+    yield
+    subjects.registry.clear()
+
+
+def emitted_in(tenant: str, box: str) -> Event:
+    with hooks.restore(tenant), transaction.atomic():
+        event_id = emit(Moved(box=box))
+    return Event.objects.get(id=event_id)
+
+
+class TestAFailure:
+    def test_is_masked_by_the_rows_of_the_tenant(self):
+        """Failed: the subject of a key was looked for among the rows of another tenant."""
+        event = emitted_in("acme", "box-1")
+
+        cleaned = cleaner_for(event).clean("Hanako Yamada has moved", longest=100)
+
+        assert cleaned == "*** has moved"
+
+    def test_to_restore_the_tenant_names_the_function_and_the_cause(self, configure: Configure):
+        """Failed: its text was hidden, since the rows of the tenant could not be read, either."""
+
+        @subscribe("tests.Moved", name="tests.see")
+        def see() -> None: ...
+
+        Outbox()
+        emitted_in("acme", "box-1")
+        configure(RESTORE=f"{hooks.__name__}.failing")
+
+        run_messages(run_pass())
+
+        [attempt] = Attempt.objects.all()
+        assert attempt.message == (
+            'no tenant acme; OUTBOX["TENANT"]["RESTORE"], the function '
+            f"{hooks.__name__}.failing, failed."
+        )
+
+    def test_has_no_notes_of_other_code_in_its_message(self):
+        """Failed: messages of all exceptions had all notes, also without tenants."""
+        error = ValueError("refused")
+        error.add_note("of the handler")
+
+        assert describe(error).message == "refused"
+
+    def test_of_a_handler_is_hidden_if_the_rows_cannot_be_read(self, configure: Configure):
+        event = emitted_in("acme", "box-1")
+        configure(RESTORE=f"{hooks.__name__}.failing")
+
+        assert describe(ValueError("Hanako Yamada"), event).message.startswith("(not shown: ")
+
+
+class TestARedaction:
+    def test_finds_the_events_of_each_tenant(self):
+        """Failed: it read the rows of no tenant, so it found no event."""
+        for tenant, box in (("acme", "box-1"), ("bolt", "box-2"), ("acme", uuid4().hex)):
+            emitted_in(tenant, box)
+
+        done = redact(subject="customer:8", by="ann", reason="asked", dry_run=True)
+
+        assert done.empty == 1
+
+    def test_masks_the_names_of_each_tenant(self):
+        @subscribe("tests.Moved", name="tests.refuse")
+        def refuse(box: str) -> None:
+            raise ValueError("no place")
+
+        Outbox()
+        emitted_in("bolt", "box-2")
+        run_messages(run_pass())
+        Attempt.objects.update(message="Taro Suzuki has moved")
+
+        redact(subject="customer:8", by="ann", reason="asked", force=True)
+
+        assert Attempt.objects.get().message == "*** has moved"
