@@ -154,8 +154,8 @@ CELERY_TASKS = [
         edits=(
             Edit(
                 "outbox/transports/celery_refusals.py",
-                "        _end_elsewhere(queue, using)\n",
-                "        pass\n",
+                "    _refusals.keeper(using).end_others(queue)\n",
+                "",
             ),
         ),
         noticed_by=(

@@ -262,8 +262,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/privacy/all_tenants.py",
-                "(None, *all_known(using=using))",
-                "(None,)",
+                "(None, *all_known(using=using))\n",
+                "(None,)\n",
             ),
         ),
         noticed_by=(
