@@ -163,6 +163,7 @@ CELERY_TASKS = [
             f"{REFUSED}TestAQueueThatRefusesTheRelay"
             "::test_is_over_for_other_processes_when_it_takes_a_message_of_this_one",
         ),
+        hangs=True,
     ),
     Mutant(
         name="message-before-the-refusals-were-read",

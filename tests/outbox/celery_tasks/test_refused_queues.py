@@ -228,6 +228,17 @@ class TestAQueueThatRefusesATask:
 
         eventually(is_over, "the end")
 
+    def test_is_over_for_other_processes_when_it_takes_a_task(
+        self, label: Any, sender: Outbox, taken: RabbitMQ
+    ):
+        refuse_another("silent")
+        taken.refuses = False
+        label.apply_async(args=[7], queue="silent")
+
+        sender.deliver_all()
+
+        eventually(is_over, "the end")
+
 
 class TestANudgeThatIsRefused:
     @pytest.fixture
