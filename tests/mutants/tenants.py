@@ -114,8 +114,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/tenants.py",
-                "    if error is not None:  #",
-                "    if False:  #",
+                "        error = caught\n        raise\n",
+                "        error = caught\n",
             ),
         ),
         noticed_by=(
