@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outbox.deliveries.statements import read
-from outbox.models import Event
+from outbox.models import DelayedEvent, Event
 
 #: Most tenants that a list of them has.
 MOST = 50
@@ -18,8 +18,14 @@ def known(*, using: str) -> list[str]:
 
 
 def all_known(*, using: str) -> list[str]:
-    """As `known`, without a maximum."""
-    return [tenant for (tenant,) in read(_KNOWN, using=using)]
+    """Return the tenants of events and of delayed events in alphabetical order.
+
+    Cost: as `known`, and a read of all delayed events.
+    """
+    delayed = DelayedEvent.objects.using(using).exclude(tenant=None)
+    of_delayed = delayed.values_list("tenant", flat=True).distinct()
+    of_events = (tenant for (tenant,) in read(_KNOWN, using=using))
+    return sorted({*of_events, *(tenant for tenant in of_delayed if tenant)})
 
 
 def has_events(tenant: str, *, using: str) -> bool:

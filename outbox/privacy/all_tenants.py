@@ -5,9 +5,11 @@ A subject belongs to all tenants, but the functions of `declare_subject` read th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from outbox import tenants
 from outbox.monitor.tenants import all_known
@@ -15,30 +17,69 @@ from outbox.monitor.tenants import all_known
 from . import subjects
 
 
-def keys_of(subject: str, *, using: str) -> list[str]:
+@dataclass(frozen=True)
+class Texts:
+    """What declared functions have returned.
+
+    Attributes:
+        found: the texts of all tenants that could be read.
+        unread: why others could not be read, without personal data, by tenant; "" for code without
+            a tenant. One may be gone, while its events are kept.
+    """
+
+    found: list[str]
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def keys_of(subject: str, *, using: str) -> Texts:
     """Return the keys of events about a subject that do not declare it, of all tenants.
 
     Raises:
-        DeclarationFailed: a declared function raised.
+        Exception: no tenant could be read.
+        DeclarationFailed: without the setting for tenants, a declared function raised.
     """
     return _in_each(subjects.keys_of, subject, using=using)
 
 
-def values_of(subject: str, *, using: str) -> list[str]:
+def values_of(subject: str, *, using: str) -> Texts:
     """Return the texts that identify a subject, of all tenants.
 
     Raises:
-        DeclarationFailed: a declared function raised.
+        Exception: no tenant could be read.
+        DeclarationFailed: without the setting for tenants, a declared function raised.
     """
     return _in_each(subjects.values_of, subject, using=using)
 
 
-def _in_each(read: Callable[[str], Iterable[str]], subject: str, *, using: str) -> list[str]:
+def unread_texts(unread: Mapping[str, str]) -> list[str]:
+    """Return a sentence with the next step for each tenant that could not be read."""
+    text = _(
+        "The rows of the tenant %(tenant)s could not be read: %(cause)s. Events that only these "
+        'rows connect with the person are left out. Let OUTBOX["TENANT"]["RESTORE"] restore the '
+        "tenant, or choose these events by their keys."
+    )
+    return [text % {"tenant": one or "-", "cause": cause} for one, cause in unread.items()]
+
+
+def _in_each(read: Callable[[str], Iterable[str]], subject: str, *, using: str) -> Texts:
     """Call a function for code without a tenant, and for each tenant that has events."""
     if not (tenants.is_on() and subjects.is_declared(subject)):
-        return list(read(subject))
+        return Texts(list(read(subject)))
     found: dict[str, None] = {}
-    for tenant in (None, *all_known(using=using)):
-        with transaction.atomic(using=using), tenants.restored(tenant):
-            found.update(dict.fromkeys(read(subject)))
-    return list(found)
+    errors: dict[str, Exception] = {}
+    all_tenants = (None, *all_known(using=using))
+    for tenant in all_tenants:
+        try:
+            with transaction.atomic(using=using), tenants.restored(tenant):
+                found.update(dict.fromkeys(read(subject)))
+        except Exception as error:
+            errors[tenant or ""] = error
+    if len(errors) == len(all_tenants):
+        raise errors[""]
+    return Texts(list(found), {tenant: _cause(error) for tenant, error in errors.items()})
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, subjects.DeclarationFailed):  # its text has no personal data
+        return str(error)
+    return "; ".join([type(error).__name__, *tenants.notes_of(error)]).removesuffix(".")

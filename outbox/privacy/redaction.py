@@ -55,12 +55,15 @@ class Redaction:
     Attributes:
         unknown: events that were left alone since no schema marks their sensitive fields, counted
             by name and version: "orders.OrderNoted version 1".
+        unread: tenants whose rows could not be read, with the cause. Events and texts that only
+            these rows connect with the person were left alone.
     """
 
     blanked: int = 0
     empty: int = 0
     owed: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def redact(
@@ -92,10 +95,12 @@ def redact(
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    done = Redaction()
-    all_keys = sorted({*keys, *all_tenants.keys_of(subject, using=using)})
+    of_subject = all_tenants.keys_of(subject, using=using)
+    all_keys = sorted({*keys, *of_subject.found})
     # Read before the event is emitted: afterwards the apps blank the rows with these values.
-    values = all_tenants.values_of(subject, using=using)
+    identifying = all_tenants.values_of(subject, using=using)
+    values = identifying.found
+    done = Redaction(unread={**of_subject.unread, **identifying.unread})
     for seqs in _slices(Event.objects.using(using), subject, all_keys):
         if not dry_run:
             _clean_reasons(seqs, values, using=using)

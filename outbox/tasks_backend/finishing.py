@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from outbox import databases, tenants
 from outbox.models import Delivery
+from outbox.privacy.masking import traceback_without_messages
 from outbox.subscriptions import Handler
 from outbox.worker.calls import SessionWatch
 from outbox.worker.outcome import Result
@@ -16,6 +18,8 @@ from .api import TaskResult, task_backends, task_finished
 from .errors import TaskFailed
 from .events import TaskEnqueued
 from .results import result_of
+
+logger = logging.getLogger("outbox.delivery")
 
 _FINISHED = (Delivery.State.DONE, Delivery.State.DEAD, Delivery.State.DISCARDED)
 
@@ -31,7 +35,14 @@ def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> No
     ended = [one.delivery_id for one in results if one.outcome in _FINISHED]
     rows = Delivery.objects.using(databases.alias()).filter(pk__in=ended, state__in=_FINISHED)
     for delivery in rows.select_related("event").prefetch_related("failures"):
-        _send(delivery)
+        try:
+            _send(delivery)
+        except Exception as error:  # `RESTORE` of this tenant: the others get their signals
+            why = "; ".join([type(error).__name__, *tenants.notes_of(error)])
+            trace = traceback_without_messages(error)
+            logger.error(
+                "task_finished is not sent of delivery %d: %s\n%s", delivery.pk, why, trace
+            )
 
 
 def _send(delivery: Delivery) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 TASK = "tests/outbox/celery_tasks/test_task.py::"
+ENDS = "tests/outbox/celery_tasks/test_ends_of_refusals.py::"
 REFUSED = "tests/outbox/celery_tasks/test_refused_queues.py::"
 UNCONFIRMED = "tests/outbox/celery_tasks/test_unconfirmed_sends.py::"
 SENDING = "tests/outbox/celery_tasks/test_sending.py::"
@@ -154,14 +155,42 @@ CELERY_TASKS = [
         edits=(
             Edit(
                 "outbox/transports/celery_refusals.py",
-                "        _end_elsewhere(queue, using)\n",
-                "        pass\n",
+                "    _refusals.keeper(using).end_others(queue)\n",
+                "",
             ),
         ),
         noticed_by=(
             f"{REFUSED}TestAQueueThatRefusesTheRelay"
             "::test_is_over_for_other_processes_when_it_takes_a_message_of_this_one",
         ),
+        hangs=True,
+    ),
+    Mutant(
+        name="message-before-the-refusals-were-read",
+        without="a queue is reported until its next message if it took one between two reads",
+        edits=(
+            Edit(
+                "outbox/transports/refusal_keeper.py",
+                "            self._accepted[queue] = time.monotonic()\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ENDS}TestARefusal::test_is_over_when_the_message_came_before_the_refusals_were_read",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="full-queue",
+        without="the report of a full queue ends with each message that it takes",
+        edits=(
+            Edit(
+                "outbox/transports/refusal_keeper.py",
+                "if one.is_accepted and one.latest <= latest:",
+                "if one.is_accepted:",
+            ),
+        ),
+        noticed_by=(f"{ENDS}TestARefusal::test_is_not_over_while_it_refuses_some_of_the_messages",),
     ),
     Mutant(
         name="refusals-of-a-process-that-ended",

@@ -126,7 +126,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "outbox/privacy/redaction.py",
-                "sorted({*keys, *all_tenants.keys_of(subject, using=using)})",
+                "sorted({*keys, *of_subject.found})",
                 "sorted(keys)",
             ),
         ),

@@ -114,8 +114,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/tenants.py",
-                "    if error is not None:  #",
-                "    if False:  #",
+                "        error = caught\n        raise\n",
+                "        error = caught\n",
             ),
         ),
         noticed_by=(
@@ -262,8 +262,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/privacy/all_tenants.py",
-                "(None, *all_known(using=using))",
-                "(None,)",
+                "(None, *all_known(using=using))\n",
+                "(None,)\n",
             ),
         ),
         noticed_by=(

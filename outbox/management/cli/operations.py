@@ -18,6 +18,7 @@ from outbox.formatting import format_time, one_line
 from outbox.models import Operation
 from outbox.monitor.people import names_of
 from outbox.privacy import redaction
+from outbox.privacy.all_tenants import unread_texts
 from outbox.privacy.redaction import Redaction
 
 from .common import Options, Write, add_json, count, operator, table, write_json
@@ -167,7 +168,8 @@ class Redact:
             "force": options["force"],
         }
         if options["dry_run"]:
-            write(_redacted(redaction.redact(**wanted, dry_run=True), dry_run=True))
+            planned = redaction.redact(**wanted, dry_run=True)
+            write("\n".join([_redacted(planned, dry_run=True), *unread_texts(planned.unread)]))
             return
         done = operations.redact(**wanted)
         write(_redacted(done, dry_run=False))
@@ -180,7 +182,7 @@ class Redact:
                 )
                 % {"why": why}
             )
-        if left := [*_owed_texts(done, why), *_unknown_texts(done)]:
+        if left := [*_owed_texts(done, why), *_unknown_texts(done), *unread_texts(done.unread)]:
             raise CommandError(" ".join(left))
 
 

@@ -20,7 +20,7 @@ from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import search
 from outbox.monitor.conditions import Condition, condition_of
 from outbox.monitor.diagnosis import why, why_delayed, why_event
-from outbox.privacy.all_tenants import keys_of
+from outbox.privacy.all_tenants import keys_of, unread_texts
 from outbox.settlements.status import statuses_of_deliveries
 
 from .common import MOST_EVENTS, Options, Write, count, events_of_key
@@ -51,7 +51,11 @@ class Why:
         """Write a sentence for each event, each of its deliveries, and each delayed event."""
         term = search.cleaned(options["id"])
         found = search.find(term)
-        events, delayed = _events(term, found), _delayed(term, found)
+        of_subject = keys_of(term, using=databases.alias())
+        events = _events(term, found, of_subject.found)
+        delayed = _delayed(term, found, of_subject.found)
+        for text in unread_texts(of_subject.unread):
+            write(text)
         if not events and not delayed and not found.deliveries:
             raise CommandError(_nothing(term, found))
         if len(events) == 1 and events[0] in found.events:
@@ -135,7 +139,7 @@ def _write_problems(found: Sequence[_Loaded], write: Write, *, with_done: bool) 
         write(text % {"events": count(done, "event"), "deliveries": deliveries})
 
 
-def _events(term: str, found: search.Found) -> list[Event]:
+def _events(term: str, found: search.Found, of_subject: Sequence[str]) -> list[Event]:
     """Return the events of keys, rows, correlation and trace; then those about a subject."""
     keys = [*found.keys, *(str(row.pk) for row in found.rows)]
     events = [event for key in dict.fromkeys(keys) for event in events_of_key(key)]
@@ -143,7 +147,7 @@ def _events(term: str, found: search.Found) -> list[Event]:
     if found.correlation:
         same = rows.filter(correlation_id=found.correlation).order_by("seq")
         events += same[:MOST_EVENTS]
-    about = Q(subject=term) | Q(key__in=keys_of(term, using=databases.alias()))
+    about = Q(subject=term) | Q(key__in=of_subject)
     if found.tenant:
         about |= Q(tenant=found.tenant)
     # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
@@ -152,9 +156,8 @@ def _events(term: str, found: search.Found) -> list[Event]:
     return list({event.pk: event for event in (events or found.events)}.values())
 
 
-def _delayed(term: str, found: search.Found) -> list[DelayedEvent]:
+def _delayed(term: str, found: search.Found, of_subject: Sequence[str]) -> list[DelayedEvent]:
     """Return the delayed events of a key, a row, a subject or an id, the first due first."""
-    of_subject = keys_of(term, using=databases.alias())
     keys = [term, *(str(row.pk) for row in found.rows), *of_subject]
     is_meant = Q(subject=term) | Q(key__in=keys)
     with suppress(ValueError):  # the text may be no UUID

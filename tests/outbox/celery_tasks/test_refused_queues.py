@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.exceptions import MessageNacked
 from celery import Celery
 from django.core.management import call_command
-from django.db import DatabaseError, connection
 from django.db.models import F
 from kombu.exceptions import OperationalError
 
@@ -32,80 +29,36 @@ from outbox.transports import (
     celery_refusals,
     names,
     nudge,
-    refusal_keeper,
 )
-from outbox.transports.base import NUDGES, Message, QueueUnavailable
+from outbox.transports.base import NUDGES
 from outbox.transports.celery_broker import CeleryTransport
 from tests.outbox.two_databases import BOTH
 from tests.processes import eventually
 
-pytestmark = pytest.mark.django_db(transaction=True)
+from .refusals import (
+    CAUSE,
+    RabbitMQ,
+    dispatch,
+    is_over,
+    refuse,
+    refuse_another,
+    refused,
+    refusing,
+    reported,
+    store_often,
+)
 
-CAUSE = "RabbitMQ has refused a message: no node leads the queue, or it is full (x-overflow)"
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def _frequent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Store what is refused often. The rows stay fresh for as long as usual."""
-    often = SimpleNamespace(HEARTBEAT_SECONDS=0.02)
-    monkeypatch.setattr(refusal_keeper, "conf", lambda **_options: often)
-    monkeypatch.setattr(celery_queues, "_FIRST_PAUSE", 0.0)
-
-
-class RabbitMQ:
-    """Takes the relay's messages, or refuses them."""
-
-    def __init__(self) -> None:
-        self.refuses = True
-
-    def send(self, *_args: Any, **_options: Any) -> None:
-        if self.refuses:
-            error = OperationalError("")
-            error.__cause__ = MessageNacked()
-            raise error
+    store_often(monkeypatch)
 
 
 @pytest.fixture
 def broker(celery: Celery, monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
-    made = RabbitMQ()
-    monkeypatch.setattr(celery_broker, "_send_task", made.send)
-    return made
-
-
-def dispatch(queue: str = "silent", database: str = "") -> None:
-    CeleryTransport().dispatch(Message("parcels.print", queue, 1, ((1, 1),), database=database))
-
-
-def refuse(queue: str = "silent", database: str = "") -> None:
-    with pytest.raises(QueueUnavailable):
-        dispatch(queue, database)
-
-
-def refuse_another(*queues: str) -> None:
-    """Store that queues take no message of another process."""
-    now = Heartbeats().now
-    one = {"cause": CAUSE, "since": now.isoformat(), "latest": now.isoformat()}
-    Heartbeat.objects.create(
-        kind="sender",
-        name="host.7/1",
-        refused=dict.fromkeys(queues, one),
-        started_at=now,
-        seen_at=now,
-    )
-
-
-def refused(using: str = "default") -> list[RefusedQueue]:
-    return Heartbeats(using=using).refused_queues()
-
-
-def reported(using: str = "default") -> RefusedQueue:
-    eventually(lambda: refused(using), f"a report in {using}")
-    [found] = refused(using)
-    return found
-
-
-def is_over(using: str = "default") -> bool:
-    return not refused(using)
+    return refusing(monkeypatch)
 
 
 class TestAQueueThatRefusesTheRelay:
@@ -159,124 +112,6 @@ class TestAQueueThatRefusesTheRelay:
         dispatch()
 
         eventually(lambda: [one.queue for one in refused()] == ["other"], "the end of one")
-
-    def test_is_over_when_the_message_came_before_the_refusals_were_read(
-        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Failed: it was reported until the next message for this queue, perhaps for hours."""
-        broker.refuses = False
-        dispatch("other")
-        refuse_another("silent")
-        dispatch()
-        assert not is_over(), "The refusals were read before."
-
-        monkeypatch.setattr(refusal_keeper, "_READ_SECONDS", 0.0)
-        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 60.0)
-        dispatch("other")
-        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 0.02)
-        next(iter(celery_refusals._refusals._keepers.values()))._changed.set()
-
-        eventually(is_over, "the end")
-
-    def test_is_over_although_the_first_try_to_remove_it_fails(
-        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Failed: the queue was forgotten until its next message."""
-        end, tries = refusals.end, list[str]()
-
-        def fail_once(*args: Any, **options: Any) -> Any:
-            tries.append("end")
-            if len(tries) == 1:
-                raise DatabaseError("database is locked")
-            return end(*args, **options)
-
-        monkeypatch.setattr(refusals, "end", fail_once)
-        refuse_another("silent")
-        broker.refuses = False
-
-        dispatch()
-
-        eventually(is_over, "the end")
-        assert len(tries) > 1
-
-    def test_is_not_over_while_it_refuses_some_of_the_messages(
-        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Failed: each message that a full queue took ended the report, so no alert began."""
-        monkeypatch.setattr(refusal_keeper, "_heartbeat", lambda: 60.0)
-        refuse()
-        since = reported().since
-        [keeper] = celery_refusals._refusals._keepers.values()
-        for _ in range(2):
-            broker.refuses = False
-            dispatch()
-            keeper._keep()
-            broker.refuses = True
-            refuse()
-            keeper._keep()
-
-        assert reported().since == since
-
-    def test_is_not_over_if_it_was_refused_after_the_message(self):
-        """Failed: a removal that was delayed removed a later refusal, too."""
-        refuse_another("silent")
-        now = Heartbeats().now
-
-        left = refusals.end({"silent": now - timedelta(hours=1)}, now, own="", using="default")
-
-        assert not left
-        assert not is_over()
-
-    @pytest.mark.postgresql
-    def test_waits_for_no_other_process(self, broker: RabbitMQ):
-        """Failed: a relay waited for a process that was frozen while it used its row."""
-        refuse_another("silent")
-        broker.refuses = False
-        frozen = connection.copy()
-        frozen.set_autocommit(False)
-        try:
-            with frozen.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM outbox_heartbeat WHERE kind = 'sender' FOR UPDATE")
-
-            dispatch()
-            [keeper] = celery_refusals._refusals._keepers.values()
-            assert keeper._ending, "The thread waits for the row."
-            assert not is_over()
-        finally:
-            frozen.close()
-
-        eventually(is_over, "the end")
-
-    def test_has_a_row_for_each_of_two_processes_with_one_name(self, broker: RabbitMQ):
-        """Failed: containers may share their host's name and have one process id."""
-        refuse()
-        reported()
-        first = celery_refusals._refusals
-        try:
-            celery_refusals._refusals = celery_refusals._Refusals()
-            celery_refusals.note("silent", CAUSE, using="default")
-
-            eventually(lambda: Heartbeat.objects.filter(kind="sender").count() == 2, "two rows")
-            assert reported().processes == (heartbeat.own_name(),) * 2
-        finally:
-            second, celery_refusals._refusals = celery_refusals._refusals, first
-            second.end_own("silent")
-            eventually(lambda: not second.own(), "the end of the second")
-
-    def test_is_in_the_log_only_if_no_thread_can_be_started(
-        self, broker: RabbitMQ, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Failed: this error hid the refusal, and nothing was reported later."""
-
-        def fail(*_args: Any) -> None:
-            raise RuntimeError("can't start new thread")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", fail)
-            refuse()
-        refuse()
-
-        assert reported().queue == "silent"
 
     def test_is_not_shown_for_a_process_that_has_ended(self):
         refuse_another("silent")
@@ -389,6 +224,17 @@ class TestAQueueThatRefusesATask:
         taken.refuses = False
 
         sender.let_pass(timedelta(days=1))
+        sender.deliver_all()
+
+        eventually(is_over, "the end")
+
+    def test_is_over_for_other_processes_when_it_takes_a_task(
+        self, label: Any, sender: Outbox, taken: RabbitMQ
+    ):
+        refuse_another("silent")
+        taken.refuses = False
+        label.apply_async(args=[7], queue="silent")
+
         sender.deliver_all()
 
         eventually(is_over, "the end")

@@ -9,7 +9,8 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
-from outbox.models import Event
+from outbox.models import Delivery, Event
+from outbox.tasks_backend import finishing
 from tests.outbox.tasks_backend import jobs
 from tests.outbox.tasks_backend.conftest import Configure
 from tests.outbox.tasks_backend.jobs import api
@@ -63,3 +64,29 @@ class TestTheReceiverOfASignal:
 
         assert seen == [("started", tenant), ("finished", tenant)] * 2
         assert list(Event.objects.values_list("tenant", flat=True)) == [tenant, tenant]
+
+    def test_is_sent_for_the_tasks_of_other_tenants_if_one_cannot_be_restored(
+        self,
+        configure: Configure,
+        seen: list[tuple[str, str | None]],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: those after it in a message got none, once and for ever."""
+        outbox = configure()
+        send = finishing._send
+
+        def send_without_bolt(delivery: Delivery) -> None:
+            if delivery.event.tenant == "bolt":
+                raise LookupError
+            send(delivery)
+
+        monkeypatch.setattr(finishing, "_send", send_without_bolt)
+        for tenant in ("bolt", "acme"):
+            with hooks.restore(tenant), transaction.atomic():
+                jobs.note.enqueue("first")
+
+        outbox.deliver_all()
+
+        assert seen.count(("finished", "acme")) == 1
+        assert "task_finished is not sent of delivery" in caplog.text

@@ -34,6 +34,14 @@ def suppressing(tenant: str | None) -> Iterator[None]:
         return
 
 
+@contextmanager
+def without_bolt(tenant: str | None) -> Iterator[None]:
+    if tenant == "bolt":
+        raise LookupError("its schema is gone")
+    with restore(tenant):
+        yield
+
+
 def failing(tenant: str | None) -> None:
     raise LookupError(f"no tenant {tenant}")
 

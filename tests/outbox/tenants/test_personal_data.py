@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
 from uuid import uuid4
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from outbox import DomainEvent, declare_subject, emit, subscribe
+from outbox import DomainEvent, Sensitive, declare_subject, emit, subscribe
 from outbox.deliveries.attempts import describe
 from outbox.models import Attempt, Event
 from outbox.privacy import subjects
@@ -32,6 +35,11 @@ NAMES = {"acme": {"7": ["Hanako Yamada"]}, "bolt": {"8": ["Taro Suzuki"]}}
 
 class Moved(DomainEvent, key="box"):
     box: str
+
+
+class Noted(DomainEvent, key="box"):
+    box: str
+    text: Sensitive[str]
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +129,51 @@ class TestARedaction:
         redact(subject="customer:8", by="ann", reason="asked", force=True)
 
         assert Attempt.objects.get().message == "*** has moved"
+
+    def test_finds_the_delayed_events_of_each_tenant(self):
+        """Failed: a tenant that had only these was not read."""
+        with hooks.restore("bolt"), transaction.atomic():
+            emit(Noted(box="box-2", text="Taro"), delay=timedelta(days=3))
+
+        done = redact(subject="customer:8", by="ann", reason="asked")
+
+        assert done.owed == 1
+
+
+class TestATenantThatIsGone:
+    @pytest.fixture(autouse=True)
+    def _gone(self, tenants: None, configure: Configure) -> None:
+        emitted_in("acme", "box-1")
+        emitted_in("bolt", "box-2")
+        configure(RESTORE=f"{hooks.__name__}.without_bolt")
+
+    def test_is_reported_by_the_redaction_of_the_others(self):
+        """Failed: no subject could be redacted."""
+        done = redact(subject="customer:7", by="ann", reason="asked")
+
+        assert done.empty == 1
+        assert done.unread == {
+            "bolt": 'LookupError; OUTBOX["TENANT"]["RESTORE"], the function '
+            f"{hooks.__name__}.without_bolt, failed"
+        }
+
+    def test_is_reported_by_the_commands(self):
+        text = "The rows of the tenant bolt could not be read: LookupError; "
+
+        with pytest.raises(CommandError, match=text):
+            call_command("outbox", "redact", subject="customer:7", reason="asked")
+
+        assert text in output("redact", "--subject", "customer:7", "--reason", "x", "--dry-run")
+        assert text in output("why", "customer:7")
+
+    def test_is_no_reason_to_leave_out_all(self, configure: Configure):
+        configure(RESTORE=f"{hooks.__name__}.failing")
+
+        with pytest.raises(LookupError, match="no tenant None"):
+            redact(subject="customer:7", by="ann", reason="asked")
+
+
+def output(*words: str) -> str:
+    out = StringIO()
+    call_command("outbox", *words, stdout=out, no_color=True)
+    return out.getvalue()

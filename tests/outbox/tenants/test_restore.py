@@ -298,9 +298,11 @@ class TestAHookThat:
         """Failed: only an error at its beginning named the function."""
         configure(RESTORE=f"{hooks.__name__}.failing_at_its_end")
 
-        with pytest.raises(LookupError, match="the schema is not reset") as caught:
-            with tenants.restored("acme"):
-                pass
+        with (
+            pytest.raises(LookupError, match="the schema is not reset") as caught,
+            tenants.restored("acme"),
+        ):
+            pass
 
         [note] = tenants.notes_of(caught.value)
         assert note == (
