@@ -62,14 +62,14 @@ class Buffer(Generic[Place]):
             for place, tally in tallies.items():
                 if place in mine or len(mine) < _MOST_PLACES:
                     mine.setdefault(place, Counter()).update(tally)
-            self._start_timer(using)
+            if using not in self._timers and _has_threads:
+                self._start_timer(using)
 
     def _start_timer(self, using: str) -> None:
-        if using not in self._timers and _has_threads:
-            timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread, [using])
-            timer.daemon = True
-            timer.start()
-            self._timers[using] = timer
+        timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread, [using])
+        timer.daemon = True
+        timer.start()
+        self._timers[using] = timer
 
     def empty(self) -> None:
         """Discard the counts that are not stored yet."""
@@ -113,7 +113,7 @@ class Buffer(Generic[Place]):
         with self._lock:
             if self._timers.get(using) is threading.current_thread():
                 del self._timers[using]
-                if self._tallies.get(using):  # counted during the write
+                if self._tallies.get(using) and _has_threads:  # counted during the write
                     self._start_timer(using)
 
     def _write_safely(self, only: str | None) -> None:
