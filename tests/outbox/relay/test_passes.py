@@ -193,8 +193,8 @@ class TestAPass:
         emit_events("tests.Ordered", 501)
         row, now = Subscription.objects.get(), timezone.now()
         born = [
-            NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=seq))
-            for seq in Event.objects.values_list("seq", flat=True)
+            NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=number))
+            for number, seq in enumerate(Event.objects.values_list("seq", flat=True))
         ]
 
         statements = list(fan_out.store(born, now=now, using="default"))
