@@ -22,7 +22,7 @@ from outbox.receipt import BulkDelivery
 from outbox.transports import celery_refusals
 from outbox.transports.base import QUEUE, QueueUnavailable
 from outbox.transports.celery_producers import producer
-from outbox.transports.celery_queues import blame_queue
+from outbox.transports.celery_queues import blame_queue, may_refuse
 from outbox.transports.celery_settings import own_connection
 
 from .context import headers_of
@@ -107,7 +107,8 @@ class _Sending:
                 f"{str(error) or 'no answer in time'}). Check that it runs, its address, its "
                 "permissions and its alarms."
             ) from error
-        if celery_refusals.is_any_refused(self._using):  # the name of a queue costs time
+        # The name of a queue costs time.
+        if may_refuse(self._app) and celery_refusals.is_any_refused(self._using):
             celery_refusals.note_accepted(_queue_of(self._app, event), using=self._using)
 
     def _refuse_unconfirmed(self, queue: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -55,6 +56,8 @@ class _Held:
 
 
 _held: WeakKeyDictionary[Celery, dict[str, _Held]] = WeakKeyDictionary()
+#: Whether the broker of an app is RabbitMQ.
+_is_rabbitmq: WeakKeyDictionary[Celery, bool] = WeakKeyDictionary()
 
 
 def refuse_held(queue: str, app: Celery, *, using: str) -> None:
@@ -85,7 +88,16 @@ def hold_if_blamed(error: Exception, queue: str, app: Celery, *, using: str) -> 
 def release(queue: str, app: Celery, *, using: str) -> None:
     """Note that a queue has taken a message of this database."""
     _held.get(app, {}).pop(queue, None)
-    celery_refusals.note_accepted(queue, using=using)
+    if may_refuse(app):
+        celery_refusals.note_accepted(queue, using=using)
+
+
+def may_refuse(app: Celery) -> bool:
+    """Return whether the broker of an app may refuse the messages for one queue: RabbitMQ may."""
+    if app not in _is_rabbitmq:
+        connection: Any = own_connection(app)  # is not connected
+        _is_rabbitmq[app] = connection.transport.driver_type == "amqp"
+    return _is_rabbitmq[app]
 
 
 def _ask_again(queue: str) -> None:

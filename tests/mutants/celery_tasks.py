@@ -140,14 +140,26 @@ CELERY_TASKS = [
         edits=(
             Edit(
                 "outbox/transports/celery_queues.py",
-                "    celery_refusals.note_accepted(queue, using=using)\n",
-                "",
+                "        celery_refusals.note_accepted(queue, using=using)\n",
+                "        pass\n",
             ),
         ),
         noticed_by=(
             f"{REFUSED}TestAQueueThatRefusesTheRelay::test_is_over_when_it_takes_a_message",
         ),
         hangs=True,
+    ),
+    Mutant(
+        name="refusals-of-another-broker",
+        without="a relay with Redis or SQS reads the heartbeats of refused processes",
+        edits=(
+            Edit(
+                "outbox/transports/celery_queues.py",
+                "    if may_refuse(app):\n",
+                "    if True:\n",
+            ),
+        ),
+        noticed_by=(f"{ENDS}TestAnotherBroker::test_is_not_asked_for_refusals",),
     ),
     Mutant(
         name="end-of-the-refusals-of-others",

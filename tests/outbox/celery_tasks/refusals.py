@@ -9,6 +9,7 @@ import pytest
 from amqp.exceptions import MessageNacked
 from kombu.exceptions import OperationalError
 
+from outbox.celery_tasks import sending
 from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats
 from outbox.monitor.refused import RefusedQueue
@@ -40,9 +41,16 @@ class RabbitMQ:
             raise error
 
 
+def be_rabbitmq(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the broker in memory count as one that may refuse messages."""
+    for module in (celery_queues, sending):
+        monkeypatch.setattr(module, "may_refuse", lambda _app: True)
+
+
 def refusing(monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
     """Return a RabbitMQ that gets the messages of the relay."""
     made = RabbitMQ()
+    be_rabbitmq(monkeypatch)
     monkeypatch.setattr(celery_broker, "_send_task", made.send)
     return made
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from celery import Celery
 from django.db import DatabaseError, connection
+from django.test.utils import CaptureQueriesContext
 
 import outbox.tasks  # noqa: F401  registers the task that a relay sends
 from outbox.deliveries import heartbeat, refusals
 from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats
+from outbox.testing import Outbox
 from outbox.transports import (
     celery_refusals,
     refusal_keeper,
@@ -163,3 +165,22 @@ class TestARefusal:
         refuse()
 
         assert reported().queue == "silent"
+
+
+class TestAnotherBroker:
+    def test_is_not_asked_for_refusals(
+        self, celery: Celery, label: Any, sender: Outbox, django_assert_num_queries: Any
+    ):
+        """Failed: a relay with Redis or SQS read the heartbeats every four seconds."""
+        before = celery_refusals._refusals
+        celery_refusals._renew()
+        try:
+            with django_assert_num_queries(0):
+                dispatch()
+            label.apply_async(args=[7])
+            with CaptureQueriesContext(connection) as sent:
+                sender.deliver_all()
+        finally:
+            celery_refusals._refusals = before
+
+        assert not [one["sql"] for one in sent if "outbox_heartbeat" in one["sql"]]

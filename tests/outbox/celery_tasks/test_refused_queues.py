@@ -39,6 +39,7 @@ from tests.processes import eventually
 from .refusals import (
     CAUSE,
     RabbitMQ,
+    be_rabbitmq,
     dispatch,
     is_over,
     refuse,
@@ -208,6 +209,7 @@ class TestAQueueThatRefusesATask:
     def taken(self, celery: Celery, monkeypatch: pytest.MonkeyPatch) -> RabbitMQ:
         """RabbitMQ, which refuses tasks for the queue "silent"."""
         made, send = RabbitMQ(), celery.send_task
+        be_rabbitmq(monkeypatch)
 
         def send_task(*args: Any, **options: Any) -> Any:
             if options["queue"] == "silent":
