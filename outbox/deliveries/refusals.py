@@ -1,4 +1,4 @@
-"""The queues of the broker that take no message of a process, in a heartbeat of their own.
+"""The queues of the broker that take no message from a process, in a heartbeat of their own.
 
 A process has such a row only while a queue is refused. So the row is as fresh as the refusal, and
 a process of the same name that starts later shows nothing of the one before.
@@ -52,7 +52,7 @@ def update(made: Callable[[Set[str]], Refused], *, name: str, using: str) -> Non
 
 
 def of_others(own: str, *, using: str) -> dict[str, datetime]:
-    """Return the queues that take no message of other processes.
+    """Return the queues that take no message from other processes.
 
     The time is that of the latest refusal; of several processes, the earliest of these.
 

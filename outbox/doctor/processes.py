@@ -134,7 +134,7 @@ def _beat_without_task(age: timedelta, last: str) -> Finding:
 
 
 def _refused(found: Heartbeats, *, has_failures: bool) -> Iterator[Finding]:
-    """Report the queues that take no message of a running process."""
+    """Report the queues that take no message from a running process."""
     for one in found.refused_queues():
         text = _("It %(text)s.") % {"text": one.in_words(found.now, has_cause=has_failures)}
         yield error(f"queue {one.queue}", text, one.next_step)

@@ -1,4 +1,4 @@
-"""The queues of the broker that take no message of a process, beside its heartbeat."""
+"""The queues of the broker that take no message from a process, beside its heartbeat."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Heartbeats:
         return any(map(self._is_fresh, relays))
 
     def refused_queues(self) -> list[RefusedQueue]:
-        """Return the queues that take no message of some process that runs, by name."""
+        """Return the queues that take no message from some process that runs, by name."""
         senders = (row for row in self._rows if row.kind == Kind.SENDER)
         return refused_queues(row for row in senders if self._is_fresh(row))
 

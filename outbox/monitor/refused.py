@@ -1,4 +1,4 @@
-"""Queues that take no message of some running process."""
+"""Queues that take no message from some running process."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class RefusedQueue:
         names = listing(self.processes[:_MOST_NAMES])
         if len(self.processes) > _MOST_NAMES:
             names = _("%(names)s and others") % {"names": names}
-        text = _("takes no message of %(names)s, for %(age)s: %(cause)s")
+        text = _("has taken no message from %(names)s for %(age)s: %(cause)s")
         if not has_cause:
-            text = _("takes no message of %(names)s, for %(age)s")
+            text = _("has taken no message from %(names)s for %(age)s")
         return text % {"names": names, "age": self.age(now), "cause": self.cause}
 
 

@@ -1,4 +1,4 @@
-"""Report the queues that take no message of this process, until one takes a message.
+"""Report the queues that take no message from this process, until one takes a message.
 
 A thread keeps a row for it in the database whose messages were refused: other processes see the
 row, and it is silent when this process has ended. A process that sends to such a queue ends the
@@ -50,7 +50,7 @@ class _Refusals:
 
 
 def note(queue: str, cause: str, *, using: str, is_asked: bool = True) -> None:
-    """Report that a queue takes no message of this process. Return at once, and never raise.
+    """Report that a queue takes no message from this process. Return at once, and never raise.
 
     Args:
         queue: its name.
@@ -82,7 +82,7 @@ def end_own(queue: str) -> None:
 
 
 def own_queues() -> set[str]:
-    """Return the queues that take no message of this process."""
+    """Return the queues that take no message from this process."""
     return _refusals.own()
 
 

@@ -1,4 +1,4 @@
-"""What one database's messages are refused, and the thread that stores it there."""
+"""The queues that refuse the messages of one database, and the thread that stores them there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Refusal:
 
 
 class Keeper:
-    """The queues that take no message of one database, of this process and of others.
+    """The queues that take no message from one database, of this process and of others.
 
     Args:
         using: the database's alias.
@@ -95,7 +95,7 @@ class Keeper:
                 self._start()
 
     def others(self) -> Set[str]:
-        """Return the queues that take no message of other processes, as they were read last."""
+        """Return the queues that take no message from other processes, as they were read last."""
         now = time.monotonic()
         # In a transaction, a failed read would end the one of the caller.
         if now - self._read_at >= _READ_SECONDS and not connections[self._using].in_atomic_block:

@@ -65,7 +65,7 @@ def refuse(queue: str = "silent", database: str = "") -> None:
 
 
 def refuse_another(*queues: str) -> None:
-    """Store that queues take no message of another process."""
+    """Store that queues take no message from another process."""
     now = Heartbeats().now
     one = {"cause": CAUSE, "since": now.isoformat(), "latest": now.isoformat()}
     Heartbeat.objects.create(

@@ -171,7 +171,7 @@ class TestTheReport:
 
         name = heartbeat.own_name()
         assert found.severity == doctor.ERROR
-        assert found.text.startswith(f"It takes no message of {name}, for ")
+        assert found.text.startswith(f"It has taken no message from {name} for ")
         assert found.text.endswith(f": {CAUSE}.")
         assert "`rabbitmq-queues quorum_status silent`" in found.advice
 
@@ -184,7 +184,7 @@ class TestTheReport:
     def test_has_no_cause_for_users_who_may_not_see_failures(self):
         [found] = [one for one in health_of_parts(has_failures=False) if one.queue == "silent"]
 
-        assert found.text.startswith("takes no message of ")
+        assert found.text.startswith("has taken no message from ")
         assert CAUSE not in found.text
 
     def test_is_a_metric(self):
@@ -194,14 +194,14 @@ class TestTheReport:
         found = problems.find({"silent": LIMITS["silent"]}, using="default").problems
 
         text = found["silent:queue:silent"].text
-        assert text.startswith("The queue silent does not work: takes no message of ")
+        assert text.startswith("The queue silent does not work: has taken no message from ")
 
     def test_is_in_the_status(self):
         out = StringIO()
 
         call_command("outbox", "status", stdout=out, no_color=True)
 
-        assert "queue silent: takes no message of " in out.getvalue()
+        assert "queue silent: has taken no message from " in out.getvalue()
 
 
 class TestAQueueThatRefusesATask:
