@@ -59,6 +59,8 @@ class Conf:
     """Folder to which events are written before they are pruned. Empty: no archive."""
     ARCHIVE_SENSITIVE: bool = False
     """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
+    PARTITION: str = ""
+    """"day": events and deliveries are in partitions of a day (PostgreSQL). Empty: none."""
 
     SINKS: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """Sinks by name, each a dict: see `docs/how-to/publish-to-another-system.md`."""

@@ -30,6 +30,7 @@ class Cause:
         actor: the user or job at the start: "user:7", the name of a job, or "".
         tenant: the tenant of the event whose handler is running, for logs, or "". `emit` asks
             `OUTBOX["TENANT"]` instead.
+        seq: `seq` of the event whose handler is running; None also for several events.
     """
 
     correlation_id: UUID = field(default_factory=uuid7)
@@ -37,6 +38,7 @@ class Cause:
     emitted_by: str = ""
     actor: str = ""
     tenant: str = ""
+    seq: int | None = None
 
 
 @dataclass

@@ -47,17 +47,18 @@ def postgresql_url() -> str:
 
 
 @contextmanager
-def fresh_database(kind: str | None = None) -> Iterator[str]:
+def fresh_database(kind: str | None = None, *, template: str = "") -> Iterator[str]:
     """Yield the DATABASE_URL of an empty database (no migrations yet), dropped afterwards.
 
-    Without a kind it is of the kind under test.
+    Without a kind it is of the kind under test. On PostgreSQL it can be a copy of a database to
+    which nobody is connected.
     """
     if (kind or kind_under_test()) == "sqlite":
         with tempfile.TemporaryDirectory(prefix="shop-sqlite-") as folder:
             yield f"sqlite:///{Path(folder) / 'db.sqlite3'}"
         return
     name = f"fresh_{uuid4().hex[:12]}"
-    _execute(f'CREATE DATABASE "{name}"')
+    _execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
     try:
         yield urlunsplit(urlsplit(postgresql_url())._replace(path=f"/{name}"))
     finally:
@@ -80,5 +81,7 @@ def own_postgresql(settings: Mapping[str, object] | None = None) -> Iterator[Emb
 def _execute(statement: str) -> None:
     import psycopg  # only where PostgreSQL is asked for
 
-    with psycopg.connect(postgresql_url(), autocommit=True) as connection:
+    # As Django does for a test database: the one of the URL may not exist (`tests/mutants`).
+    url = urlunsplit(urlsplit(postgresql_url())._replace(path="/postgres"))
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement.encode())

@@ -77,7 +77,7 @@ def run_action(
     rows = list(_chosen(action, choice))
     try:
         done = OPERATIONS[action](choice, by=acting_user(request), reason=reason, rate=None)
-    except operations.StillRunning as error:
+    except (operations.StillRunning, operations.DayIsClosed) as error:
         page.message_user(request, str(error), messages.ERROR)
         return None
     text = _("%(action)s (operation %(number)d): %(reason)s") % {

@@ -16,10 +16,11 @@ from math import ceil
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Count, F, Max, QuerySet, Sum
+from django.db.models import Count, F, QuerySet, Sum
 
 from outbox import clock, databases
 from outbox.models import Delivery, Event, Minute
+from outbox.partitions.newest import before_newest
 from outbox.receipt import LeaseLost
 
 from .buffer import Buffer
@@ -221,12 +222,10 @@ def rates(*, using: str | None = None) -> dict[str, float]:
     """
     using = using or databases.alias()
     events = Event.objects.using(using)
-    latest = events.aggregate(latest=Max("seq"))["latest"]
-    if latest is None:
+    before = before_newest(_MOST_RATE_ROWS, using=using)
+    if before is None:
         return {}
-    newest = events.filter(
-        seq__gt=latest - _MOST_RATE_ROWS, emitted_at__gte=clock.now(using=using) - _RATE_WINDOW
-    )
+    newest = events.filter(seq__gt=before, emitted_at__gte=clock.now(using=using) - _RATE_WINDOW)
     counts = dict(newest.order_by().values_list("name").annotate(Count("seq")))
     length = _RATE_WINDOW
     if sum(counts.values()) >= _MOST_RATE_ROWS / 2:
@@ -244,8 +243,8 @@ def emitter_shares(*, using: str | None = None) -> dict[tuple[str, str], float]:
     """
     using = using or databases.alias()
     events = Event.objects.using(using)
-    latest = events.aggregate(latest=Max("seq"))["latest"] or 0
-    newest = events.filter(seq__gt=latest - _MOST_RATE_ROWS).order_by()
+    before = before_newest(_MOST_RATE_ROWS, using=using) or 0
+    newest = events.filter(seq__gt=before).order_by()
     rows = list(newest.values_list("emitted_by", "name").annotate(Count("seq")))
     totals = Counter[str]()
     for _handler, name, number in rows:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
+from typing import Any
 
 from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -48,29 +51,50 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     lock_table("outbox_subscription", mode="EXCLUSIVE", using=using, tries=tries)
 
 
-def lock_table(table: str, *, mode: str, using: str, tries: int | None = None) -> None:
-    """Lock a table on PostgreSQL, in short tries between which others continue.
+def lock_table(*tables: str, mode: str, using: str, tries: int | None = None) -> None:
+    """Lock tables on PostgreSQL, in short tries between which others continue.
 
-    Each transaction that needs the table queues behind one that waits for the lock.
+    Each transaction that needs a table queues behind one that waits for its lock. A try for several
+    tables never waits longer than others do before they look for a deadlock.
 
     Args:
-        table: name of the table.
+        tables: names of tables.
         mode: mode of the lock, such as "EXCLUSIVE".
         using: the database alias.
-        tries: maximum number of tries; None retries until the lock is free.
+        tries: maximum number of tries; None retries until the locks are free.
 
     Raises:
         OperationalError: the last try failed.
     """
     connection = connections[using]
-    if connection.vendor != "postgresql":
-        return
+    if connection.vendor == "postgresql":
+        step = partial(_lock_briefly, connection, tables, mode)
+        in_short_tries(step, using=using, tries=tries, has_long=len(tables) == 1)
+
+
+def in_short_tries(
+    step: Callable[[float], None],
+    *,
+    using: str,
+    tries: int | None = None,
+    has_long: bool = True,
+) -> None:
+    """Repeat a step that needs locks, each time in a transaction or savepoint of its own.
+
+    Args:
+        step: gets the seconds for which it may wait for locks.
+        using: the database alias.
+        tries: maximum number of tries; None retries until the step succeeds.
+        has_long: some tries without a maximum wait long enough to end an autovacuum.
+
+    Raises:
+        OperationalError: the last try failed, or another error than a wait that timed out.
+    """
     for number in count(1):
+        is_long = has_long and tries is None and number % _LONG_EACH == 0
         try:
             with transaction.atomic(using=using):
-                is_long = tries is None and number % _LONG_EACH == 0
-                seconds = _LONG_SECONDS if is_long else _TRY_SECONDS
-                _lock_briefly(connection, table, mode, seconds)
+                step(_LONG_SECONDS if is_long else _TRY_SECONDS)
             return
         except OperationalError as error:
             if not is_lock_timeout(error) or number == tries:
@@ -84,12 +108,24 @@ def is_lock_timeout(error: OperationalError) -> bool:
     return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
 
 
-def _lock_briefly(connection: BaseDatabaseWrapper, table: str, mode: str, seconds: float) -> None:
+def _lock_briefly(
+    connection: BaseDatabaseWrapper, tables: Collection[str], mode: str, seconds: float
+) -> None:
+    end, left = time.monotonic() + seconds, seconds
+    for table in tables:
+        with limited_waits(left, connection=connection) as cursor:
+            cursor.execute(f'LOCK TABLE "{table}" IN {mode} MODE')
+        left = max(0.001, end - time.monotonic())  # 0 is no limit
+
+
+@contextmanager
+def limited_waits(seconds: float, *, connection: BaseDatabaseWrapper) -> Iterator[Any]:
+    """Yield a cursor whose statements wait for a lock for so long, in the open transaction."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
         [before] = cursor.fetchone()
         cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
-        cursor.execute(f'LOCK TABLE "{table}" IN {mode} MODE')
+        yield cursor
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 

@@ -21,6 +21,7 @@ from outbox import clock
 from outbox.models import Delivery, Event, Subscription
 from outbox.transports.nudge import nudge
 
+from .event_ranges import Range, only, range_of_rows
 from .key_locks import lock_ordered_keys
 from .key_rows import OrderedKey, read_all, read_blocked, read_outstanding
 
@@ -82,11 +83,12 @@ def is_behind(seq: int, firsts: Mapping[OrderedKey, int], *, ordered_key: Ordere
     return firsts.get(ordered_key, seq) < seq
 
 
-def block(pks: Collection[int], *, using: str) -> None:
+def block(rows: Collection[Delivery], *, using: str) -> None:
     """Block deliveries until it is their turn. The caller holds their locks."""
     due_at = clock.now(using=using) + _RECHECK_AFTER[0]
-    rows = Delivery.objects.using(using).filter(pk__in=pks)
-    rows.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
+    pks = {row.pk for row in rows}
+    blocked = Delivery.objects.using(using).filter(pk__in=pks, **only(range_of_rows(rows)))
+    blocked.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
 
 def release(ordered_key: OrderedKey, *, using: str) -> None:
@@ -119,13 +121,16 @@ def release_keys(handler: str, keys: Collection[str], *, using: str) -> None:
         transaction.on_commit(nudge, using=using, robust=True)
 
 
-def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
+def recheck(
+    subscription: Subscription, *, now: datetime, events: Range | None = None, using: str
+) -> int:
     """Release deliveries that are blocked without need and due for a recheck; return how many.
 
     Each is rechecked at an age of 1 s, 2 s, 4 s, ..., then every five minutes. So a long queue
-    behind a dead delivery costs next to nothing. The caller holds the subscription's lock.
+    behind a dead delivery costs next to nothing. The caller holds the subscription's lock. With
+    `events`, those of a range of events.
     """
-    rows = _due_for_recheck(subscription, now=now, using=using)
+    rows = _due_for_recheck(subscription, now=now, events=events, using=using)
     if not rows:
         return 0
     handler = subscription.handler
@@ -138,14 +143,17 @@ def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
         waits = is_behind(row.event_id, firsts, ordered_key=ordered_key) or ordered_key in running
         (still if waits else free).append(row)
         row.due_at = now + _until_next_recheck(now - (row.event.fanned_out_at or now))
-    Delivery.objects.using(using).bulk_update(still, ["due_at"])
-    pks = [row.pk for row in free]
-    freed = Delivery.objects.using(using).filter(pk__in=pks)
+    mine = Delivery.objects.using(using).filter(**only(range_of_rows(rows)))
+    mine.bulk_update(still, ["due_at"])
+    freed = mine.filter(pk__in=[row.pk for row in free])
     return freed.update(state=State.PENDING, due_at=now, note="")
 
 
-def _due_for_recheck(row: Subscription, *, now: datetime, using: str) -> list[Delivery]:
-    blocked = Delivery.objects.using(using).filter(subscription=row, state=State.BLOCKED)
+def _due_for_recheck(
+    row: Subscription, *, now: datetime, events: Range | None, using: str
+) -> list[Delivery]:
+    mine = Delivery.objects.using(using).filter(subscription=row, **only(events))
+    blocked = mine.filter(state=State.BLOCKED)
     due = blocked.filter(due_at__lte=now).order_by("due_at").select_related("event")
     return list(due.select_for_update(of=("self",), skip_locked=True)[:_RECHECKED_AT_ONCE])
 

@@ -13,10 +13,13 @@ from django.db import connections
 from outbox.models import Subscription
 
 from .decisions import Claimed
+from .event_ranges import Range, within
 from .statements import Statement, locking, read_each, timestamp
 
 
-def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> list[Claimed]:
+def claimable(
+    row: Subscription, *, limit: int, now: datetime, events: Range | None = None, using: str
+) -> list[Claimed]:
     """Lock and return deliveries that are due, the highest priority first.
 
     Deliveries of one priority are returned in the order of `due_at`. Those without one are last: a
@@ -26,6 +29,7 @@ def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> li
         row: a subscription with priorities, locked.
         limit: maximum number of deliveries.
         now: only deliveries that are due by then.
+        events: only deliveries of this range of events; None: of all.
         using: the outbox's database alias.
     """
     found: list[Claimed] = []
@@ -34,7 +38,7 @@ def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> li
         ("IS NULL", "due_at, id"),
     ):
         if len(found) < limit:
-            text = _DUE.format(condition=condition, order=order)
+            text = _DUE.format(condition=condition, order=order, within=within(events))
             text += locking(using=using, skip_locked=True)
             values = (row.pk, timestamp(now, using=using), limit - len(found))
             (rows,) = read_each(Statement(text, values, is_page=True), using=using)
@@ -42,20 +46,22 @@ def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> li
     return found
 
 
-def of_event(seq: str, *, using: str) -> str:
+def of_event(seq: str, *, events: Range | None = None, using: str) -> str:
     """Return the SQL expression of the priority of a task's event.
 
     Args:
         seq: the SQL expression of the event's `seq`.
+        events: a range that contains it; None: not known.
         using: the outbox's database alias.
     """
     field = "json_extract(e.payload, '$.priority')"
     if connections[using].vendor == "postgresql":
         field = "(e.payload ->> 'priority')::smallint"
-    return f"(SELECT coalesce({field}, 0) FROM outbox_event e WHERE e.seq = {seq})"  # noqa: S608  ours
+    where = f"e.seq = {seq}{within(events, 'e.seq')}"
+    return f"(SELECT coalesce({field}, 0) FROM outbox_event e WHERE {where})"  # noqa: S608  ours
 
 
 _DUE = """
 SELECT id, token, attempts FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'pending' AND priority {condition} AND due_at <= %s
+WHERE subscription_id = %s AND state = 'pending' AND priority {condition} AND due_at <= %s{within}
 ORDER BY {order} LIMIT %s"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -22,9 +23,10 @@ from outbox.policy import Dead, Discard, Pause, Retry, action_for, wait_of
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-from . import breaker, decisions, ordering, receipts
+from . import breaker, decisions, event_ranges, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
+from .event_ranges import Range, only, range_of_rows
 from .hosts import with_host
 from .lease import by_token
 from .pauses import pausable, pause_values
@@ -40,7 +42,7 @@ OLDER_RELEASE = "is its release older?"
 State = Delivery.State
 Outcome = Attempt.Outcome
 
-_SETTLED = ["state", "due_at", "note", "attempts", "settled_at", "order_key"]
+_SETTLED = ["state", "due_at", "attempts", "settled_at", "note", "order_key"]
 
 #: System randomness, so that forked processes do not draw the same waits.
 _rng = random.SystemRandom()
@@ -146,20 +148,27 @@ def hand_back(
     *,
     note: str,
     subscription: int | None = None,
+    events: Range | None = None,
     wait: float = _HAND_BACK_SECONDS,
     using: str,
 ) -> None:
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
-    With a subscription, only its deliveries: after a crash, an id may be another delivery's. They
-    are due again after `wait` seconds.
+    With a subscription, only its deliveries: after a crash, an id may be another delivery's. With
+    `events`, their range, it reads only its partitions. They are due again after `wait` seconds.
     """
-    only = {} if subscription is None else {"subscription_id": subscription}
+    mine = only(events)
+    if subscription is not None:
+        mine["subscription_id"] = subscription
     due_at = clock.now(using=using) + timedelta(seconds=wait)
     for token, ids in by_token(pairs).items():
-        Delivery.objects.using(using).filter(
-            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **only
-        ).update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
+        rows = Delivery.objects.using(using).filter(
+            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **mine
+        )
+        with transaction.atomic(using=using) if events is not None else nullcontext():
+            if events is not None:  # see `event_ranges.in_order`
+                list(rows.order_by("id").select_for_update(no_key=True).values_list("id"))
+            rows.update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
@@ -171,10 +180,11 @@ def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     )
 
 
-def hold_back(pks: Sequence[int], *, using: str) -> None:
+def hold_back(rows: Sequence[Delivery], *, using: str) -> None:
     """Make deliveries pending again while a breaker is open. The caller holds their locks."""
-    rows = Delivery.objects.using(using).filter(pk__in=pks)
-    rows.update(
+    pks = [row.pk for row in rows]
+    held = Delivery.objects.using(using).filter(pk__in=pks, **only(range_of_rows(rows)))
+    held.update(
         state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
     )
 
@@ -183,7 +193,8 @@ def park(rows: Iterable[Delivery], *, using: str) -> None:
     """Park deliveries of a held handler. The caller holds their locks."""
     for row in rows:
         note = parking_note(row.subscription)
-        Delivery.objects.using(using).filter(pk=row.pk).update(state=State.PARKED, note=note)
+        mine = Delivery.objects.using(using).filter(pk=row.pk, **event_ranges.of(row))
+        mine.update(state=State.PARKED, note=note)
 
 
 def parking_note(subscription: Subscription) -> str:
@@ -199,6 +210,7 @@ def parking_note(subscription: Subscription) -> str:
 def _same(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
     """Return this delivery's row, but not another delivery that got its id after a failover."""
     rows = Delivery.objects.using(using).select_related("subscription")
+    rows = rows.filter(**event_ranges.of(delivery))
     return rows.filter(pk=delivery.pk, event__id=delivery.event.id)
 
 
@@ -211,6 +223,7 @@ def _same_start(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
         started_token=delivery.token,
         started_at=delivery.started_at,
         worker=delivery.worker,
+        **event_ranges.of(delivery),
     )
 
 
@@ -236,8 +249,9 @@ def _record_unheld(
     mine = _attempts_of_start(delivery, using=using)
     death = mine.filter(outcome=Outcome.DIED).first()
     if excuse and death:
-        withdraw(death, excuse, using=using)
-        row.refresh_from_db(using=using, fields=["state"])
+        withdraw(death, excuse, events=range_of_rows([delivery]), using=using)
+        mine_now = Delivery.objects.using(using).filter(**event_ranges.of(row))
+        row.refresh_from_db(fields=["state"], from_queryset=mine_now)
     # Recorded already: its death is withdrawn, or the COMMIT of its failure was not answered.
     if not mine.exclude(outcome=Outcome.DIED).exists():
         remember(delivery, Outcome.LEASE_LOST, failure, using=using)
@@ -312,7 +326,7 @@ def _save_and_release(row: Delivery, *, using: str) -> None:
     passes = row.subscription.on_dead == Subscription.OnDead.PASS
     if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
         row.order_key = None
-    row.save(using=using, update_fields=_SETTLED)
+    event_ranges.save(row, *_SETTLED, using=using)
     if ordered_key:
         ordering.release(ordered_key, using=using)
 

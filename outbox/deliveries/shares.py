@@ -23,6 +23,7 @@ from django.db.models.functions import Coalesce
 
 from outbox.models import Delivery, Event, Subscription
 
+from .event_ranges import Range, within
 from .statements import locking, read, timestamp
 
 
@@ -39,14 +40,26 @@ class Due(NamedTuple):
 _stopped_at: dict[tuple[str, int], str] = {}
 
 
-def in_flight(row: Subscription, *, now: datetime, using: str) -> Counter[str]:
-    """Return the number of a subscription's deliveries in flight, by share."""
-    found = read(_IN_FLIGHT, row.pk, timestamp(now, using=using), using=using)
+def in_flight(
+    row: Subscription, *, now: datetime, events: Range | None = None, using: str
+) -> Counter[str]:
+    """Return the number of a subscription's deliveries in flight, by share.
+
+    With `events`, those of a range of events.
+    """
+    text = _IN_FLIGHT.format(within=within(events))
+    found = read(text, row.pk, timestamp(now, using=using), using=using)
     return Counter(dict(found))
 
 
 def claimable(
-    row: Subscription, sent: Mapping[str, int], *, limit: int, now: datetime, using: str
+    row: Subscription,
+    sent: Mapping[str, int],
+    *,
+    limit: int,
+    now: datetime,
+    events: Range | None = None,
+    using: str,
 ) -> list[Due]:
     """Lock and return deliveries that are due and whose shares have room.
 
@@ -55,6 +68,7 @@ def claimable(
         sent: number of deliveries in flight, by share.
         limit: maximum number of deliveries.
         now: only deliveries that are due by then.
+        events: only deliveries of this range of events; None: of all.
         using: the outbox's database alias.
     """
     start = _stopped_at.get((using, row.pk), "")
@@ -63,7 +77,7 @@ def claimable(
         for after in (start, "") if start else ("",):
             found = _read(
                 row, sent, had, level, after, limit - len(chosen), is_first=not had, now=now,
-                using=using,
+                events=events, using=using,
             )  # fmt: skip
             chosen.update((one.id, one) for one in found)
     last = next(reversed(chosen.values())).share if len(chosen) == limit else None
@@ -103,6 +117,7 @@ def _read(
     *,
     is_first: bool,
     now: datetime,
+    events: Range | None,
     using: str,
 ) -> list[Due]:
     """Read due deliveries of the shares after `after`, by share.
@@ -114,7 +129,7 @@ def _read(
     if not limit:
         return []
     at = timestamp(now, using=using)
-    flying = json.dumps(sent)
+    flying, mine = json.dumps(sent), within(events, "d.event_id")
     if connections[using].vendor == "postgresql":
         values: tuple[Any, ...] = (
             row.pk,
@@ -128,29 +143,31 @@ def _read(
             had,
             limit,
         )
-        found = read(_BY_SHARE, *values, using=using)
+        found = read(_BY_SHARE.format(within=mine), *values, using=using)
     else:
         values = (flying, row.pk, at, after, had, level, limit)
-        found = read(_BY_RANK, *values, using=using)
+        found = read(_BY_RANK.format(within=mine), *values, using=using)
     if is_first and len(found) < limit:
         lock = locking(using=using, skip_locked=True)
-        found += read(f"{_WITHOUT_SHARE}{lock}", row.pk, at, limit - len(found), using=using)
+        text = _WITHOUT_SHARE.format(within=mine) + lock
+        found += read(text, row.pk, at, limit - len(found), using=using)
     return [Due(*one) for one in found]
 
 
 _IN_FLIGHT = """
 SELECT share, count(*) FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL GROUP BY share
+WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL{within}
+GROUP BY share
 """
 # `shares` walks from one share to the next by the index outbox_delivery_share, a probe for each.
 _BY_SHARE = """
 WITH RECURSIVE shares AS (
     (SELECT d.share FROM outbox_delivery d
-     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > %s
+     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > %s{within}
      ORDER BY d.share LIMIT 1)
     UNION ALL
     SELECT (SELECT d.share FROM outbox_delivery d
-            WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > shares.share
+            WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > shares.share{within}
             ORDER BY d.share LIMIT 1)
     FROM shares WHERE shares.share IS NOT NULL
 )
@@ -159,7 +176,7 @@ SELECT one.* FROM shares, LATERAL (
 ) flying, LATERAL (
     SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share = shares.share
-    AND d.due_at <= %s
+    AND d.due_at <= %s{within}
     ORDER BY d.due_at, d.id
     OFFSET greatest(%s - flying.sent, 0) LIMIT greatest(%s - greatest(flying.sent, %s), 0)
     FOR UPDATE SKIP LOCKED
@@ -172,11 +189,11 @@ SELECT id, token, attempts, share FROM (
     SELECT d.id, d.token, d.attempts, d.share, coalesce(f.value, 0)
         + row_number() OVER (PARTITION BY d.share ORDER BY d.due_at, d.id) AS place
     FROM outbox_delivery d LEFT JOIN json_each(%s) f ON f.key = d.share
-    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s
+    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s{within}
 )
 WHERE place > %s AND place <= %s ORDER BY share, place LIMIT %s
 """
 _WITHOUT_SHARE = """
 SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
-WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share IS NULL AND d.due_at <= %s
+WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share IS NULL AND d.due_at <= %s{within}
 ORDER BY d.due_at, d.id LIMIT %s"""

@@ -15,10 +15,12 @@ from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
 from outbox import clock
-from outbox.models import Attempt, Delivery
+from outbox.models import Attempt, Delivery, Event
 from outbox.receipt import LeaseLost
 
+from . import event_ranges
 from .attempts import count_since_retry
+from .event_ranges import Range, only
 from .key_locks import lock_ordered_keys
 from .transient_errors import DatabaseAccess, is_interrupted_statement, is_transient
 
@@ -29,7 +31,7 @@ _MAX_DATABASE_ERRORS = 5
 _OUT_OF_REACH = "its worker could not reach the database, and is alive"
 _PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so staff must decide"
 
-_REVIVED = ["state", "due_at", "note", "attempts", "order_key"]
+_REVIVED = ["state", "due_at", "attempts", "note", "order_key"]
 
 State = Delivery.State
 Outcome = Attempt.Outcome
@@ -61,6 +63,7 @@ def withdraw_deaths(
     worker: str,
     started_at: datetime,
     using: str,
+    events: Range | None = None,
     is_outage: bool = True,
 ) -> int:
     """Withdraw the deaths that were recorded for a start although its worker is alive.
@@ -74,6 +77,7 @@ def withdraw_deaths(
         worker: name of the worker that started them.
         started_at: time of the start.
         using: the outbox's database alias.
+        events: the range of the deliveries' events. None: not known.
         is_outage: the database was unreachable. If False, the death becomes a database error, of
             which a delivery may have a few.
 
@@ -81,18 +85,23 @@ def withdraw_deaths(
         The number of withdrawn deaths.
     """
     excuse = Outcome.OUTAGE if is_outage else Outcome.DATABASE
-    rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk")
+    rows = Delivery.objects.using(using).filter(pk__in=ids, **only(events)).order_by("pk")
     with transaction.atomic(using=using):
         # Lock before reading the deaths, to wait for a relay that is recording one.
         list(rows.select_for_update().values_list("pk", flat=True))
         deaths = Attempt.objects.using(using).filter(
             delivery__in=ids, worker=worker, started_at=started_at, outcome=Outcome.DIED
         )
-        return sum(withdraw(death, excuse, using=using) for death in deaths)
+        return sum(withdraw(death, excuse, events=events, using=using) for death in deaths)
 
 
 def withdraw_deaths_later(
-    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
+    ids: Sequence[int],
+    *,
+    worker: str,
+    at: datetime,
+    events: Range | None = None,
+    access: DatabaseAccess,
 ) -> None:
     """Withdraw the deaths of a start after each lost connection of its worker."""
 
@@ -101,6 +110,7 @@ def withdraw_deaths_later(
             ids,
             worker=worker,
             started_at=at,
+            events=events,
             is_outage=access.outage_seconds > 0,
             using=access.using,
         )
@@ -108,10 +118,14 @@ def withdraw_deaths_later(
     access.after_reconnect(withdraw_now)
 
 
-def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
+def withdraw(death: Attempt, excuse: Outcome, *, events: Range | None = None, using: str) -> bool:
     """Withdraw a death; return whether it was accepted. The caller holds the delivery's lock."""
-    rows = Delivery.objects.using(using).select_related("subscription", "event")
-    row = rows.get(pk=death.delivery_id)
+    rows = Delivery.objects.using(using).select_related("subscription")
+    if events is None:  # otherwise a join reads all partitions, and a second read only one
+        rows = rows.select_related("subscription", "event")
+    row = rows.get(pk=death.delivery_id, **only(events))
+    if events is not None:  # not lazily: a router may send that to a replica that lags behind
+        row.event = Event.objects.using(using).get(pk=row.event_id)
     if not is_excused(excuse, row, using=using):
         return False
     newer = _newer_than(death, using=using)
@@ -122,7 +136,7 @@ def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
     death.save(using=using, update_fields=["outcome", "message"])
     if _is_of(row, death) and row.state in (State.PENDING, State.DEAD):
         _revive(row, using=using)
-    row.save(using=using, update_fields=_REVIVED)
+    event_ranges.save(row, *_REVIVED, using=using)
     rest = ""
     if row.state == State.DEAD and row.note == _PASSED:
         rest = (

@@ -15,6 +15,7 @@ _PARTS = {
     "database": _("database"),
     "external systems of sources": _("external systems of sources"),
     "owed deliveries": _("owed deliveries"),
+    "partitions": _("partitions"),
     "processes": _("processes"),
     "relay": _("relay"),
     "settings": _("settings"),

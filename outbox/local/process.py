@@ -127,6 +127,7 @@ class WorkProcess:
             pairs=message.pairs,
             worker=self._name,
             subscription=message.subscription,
+            events=message.events,
             using=using,
         )
 

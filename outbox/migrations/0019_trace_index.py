@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from django.db import migrations, models
 
-# Its name begins with a digit, so no import statement can name it.
-_corrections = import_module('outbox.migrations.0009_correction_index')
+from outbox.schema import AddIndexBesideWrites
 
 
 class Migration(migrations.Migration):
@@ -19,7 +16,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        _corrections.AddIndexBesideWrites(
+        AddIndexBesideWrites(
             model_name='event',
             index=models.Index(condition=models.Q(('traceparent__gt', '')), fields=['traceparent'], name='outbox_event_trace', opclasses=['varchar_pattern_ops']),
         ),

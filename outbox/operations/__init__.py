@@ -5,6 +5,7 @@ the person and the reason, and logged (`outbox.operations`). Long operations wor
 transactions at a bounded rate. `continue_operation` continues one whose process was killed.
 """
 
+from outbox.partitions.closing import DayIsClosed
 from outbox.retention import countable, prunable
 
 from .backfills import BACKFILL_RATE, backfill
@@ -41,6 +42,7 @@ __all__ = [
     "CannotBackfill",
     "CannotCorrect",
     "Choice",
+    "DayIsClosed",
     "HeldByBackfill",
     "NotRunning",
     "Preview",

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from itertools import takewhile
 from typing import Any
 
 from django.db import transaction
@@ -16,6 +17,7 @@ from outbox import clock, databases
 from outbox.deliveries.locks import share_subscriptions
 from outbox.deliveries.pauses import holder
 from outbox.models import Delivery, Event, Operation, Subscription
+from outbox.partitions.closing import closed_day
 
 from .handlers import subscriptions_of
 from .holds import CannotBackfill, Hold
@@ -69,11 +71,13 @@ def backfill(
     Raises:
         UnknownHandler: no subscription has this handler.
         CannotBackfill: the handler is paused, ended or unknown to the code. Or another backfill of
-            it is not finished. Or the order of a key would be broken.
+            it is not finished. Or the order of a key would be broken. Or some of the events are
+            being removed. If their removal begins later, the backfill waits for its end.
     """
     using = using or databases.alias()
     task = Backfill(choice, using, in_order=in_order)
     task.hold.refuse_held()
+    task.refuse_closed()
     task.refuse_disorder()  # before the handler is paused; `carry_out` checks again afterwards
     operation = task.begin(by=by, reason=reason, rate=rate)
     return task.carry_out(operation, report=report)
@@ -164,6 +168,10 @@ class Backfill:
         note = f"backfilled by {operation.by}"[:300]
         share_subscriptions(using=self.using)  # so that none of them ends
         self.hold.refuse_resumed(operation)
+        if day := closed_day(using=self.using):
+            pks = [*takewhile(lambda seq: not day.covers(seq), pks)]
+            if not pks:
+                return Touched(0, None)
         for row, events in missing(self.choice, using=self.using):
             if not row.active:
                 continue
@@ -201,6 +209,13 @@ class Backfill:
     def finish(self, operation: Operation) -> None:
         """Resume the handler, unless a person or rule has paused it meanwhile."""
         self.hold.end(operation)
+
+    def refuse_closed(self) -> None:
+        """Raise `CannotBackfill` if some of the events are being removed."""
+        if day := closed_day(using=self.using):
+            for _row, events in missing(self.choice, using=self.using):
+                if day.of_events(events).exists():
+                    raise CannotBackfill(str(day.refuse()))
 
     def refuse_disorder(self) -> None:
         """Raise `CannotBackfill` if an ordered handler has handled a later event of a key."""

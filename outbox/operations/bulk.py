@@ -12,6 +12,7 @@ from outbox import clock, databases
 from outbox.deliveries import ordering, replays
 from outbox.deliveries.locks import share_subscriptions
 from outbox.models import Delivery, Operation, Subscription
+from outbox.partitions.closing import closed_day
 from outbox.settlements import expecting
 
 from .progress import RATE, Report, Touched, begin, carry_out
@@ -87,8 +88,14 @@ def replay(
 
     Raises:
         StillRunning: the same replay is not finished.
+        DayIsClosed: the events of some of the deliveries are being removed. If their removal begins
+            later, the replay waits for its end.
     """
     using = using or databases.alias()
+    if (day := closed_day(using=using)) and day.of_deliveries(
+        chosen(Action.REPLAY, choice, using=using)
+    ).exists():
+        raise day.refuse()
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
 
 
@@ -168,13 +175,15 @@ class BulkTask:
 
         It stops before the first delivery that another transaction has locked. A receipt block may
         hold this lock as long as its lease, and a step that waited would delay `end`, which needs
-        the lock of the subscriptions table.
+        the lock of the subscriptions table. A replay also stops before the first delivery of the
+        day that is being removed.
         """
         share_subscriptions(using=self.using)  # so that none of them ends
         rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
         locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
         found = set(locked)
-        busy = next((pk for pk in _pks(rows) if pk not in found), None)
+        closed = self._closed(rows)
+        busy = next((pk for pk in _pks(rows) if pk not in found or pk in closed), None)
         if busy is not None:
             pks, locked = _before(busy, pks), _before(busy, locked)
         if locked:
@@ -183,6 +192,11 @@ class BulkTask:
             )
             _log(locked, operation)
         return Touched(len(locked), pks[-1] if pks else None)
+
+    def _closed(self, rows: QuerySet[Delivery]) -> set[int]:
+        """Return the deliveries that may not become owed again. Others are owed already."""
+        day = closed_day(using=self.using) if self.action == Action.REPLAY else None
+        return set(_pks(day.of_deliveries(rows))) if day else set()
 
     def finish(self, operation: Operation) -> None:
         """Change nothing."""

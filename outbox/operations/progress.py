@@ -141,7 +141,10 @@ def carry_out(
         _step(operation, task, using=using)
         if operation.state == State.RUNNING and operation.cursor == at:
             # Not within the step: its lock of the subscriptions table delays relays.
-            _report(report, operation, _("another transaction has locked the next delivery"))
+            text = _(
+                "another transaction has locked the next delivery, or its day is being removed"
+            )
+            _report(report, operation, text)
             time.sleep(_BUSY_SECONDS)
             continue
         _report(report, operation, "")

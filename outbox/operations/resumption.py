@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.models import Operation
+from outbox.partitions.closing import closed_day
 
 from . import backfills, progress
 from .bulk import ELIGIBLE, BulkTask
@@ -35,6 +36,8 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     """Return unfinished operations that no process carries out any more."""
     using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
+    if (day := closed_day(using=using)) is not None:  # each run of pruning continues it
+        running = running.exclude(pk=day.operation)
     return running.filter(seen_at__lt=clock.now(using=using) - ABANDONED_AFTER).order_by("id")
 
 

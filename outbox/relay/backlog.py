@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from outbox.conf import conf
 from outbox.deliveries.decisions import free_slots, message_size
+from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.statements import (
     Columns,
     Rows,
@@ -97,26 +98,32 @@ class Due:
         return self.has_waiting or self.has_delayed
 
 
-def read_due_events(now: datetime, *, using: str) -> Due:
-    """Return which kinds of events are due."""
+def read_due_events(now: datetime, *, reach: Range | None = None, using: str) -> Due:
+    """Return which kinds of events are due; waiting ones of the range `reach`, or of all."""
     at = timestamp(now, using=using)
-    (found,) = read(_READ_DUE_EVENTS, at, at, at, using=using)
+    text = _READ_DUE_EVENTS.format(within=within(reach, "seq"))
+    (found,) = read(text, at, at, at, using=using)
     return Due(*(one is not None for one in found))
 
 
-def read_work(now: datetime, *, using: str) -> dict[int, PendingWork]:
+def read_work(now: datetime, *, reach: Range | None = None, using: str) -> dict[int, PendingWork]:
     """Return the pending work of each active subscription, by its id."""
-    (rows,) = read_each(work_statement(now, using=using), using=using)
+    (rows,) = read_each(work_statement(now, reach=reach, using=using), using=using)
     return work_of(rows, now=now, using=using)
 
 
-def work_statement(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
+def work_statement(
+    now: datetime, *, using: str, is_brief: bool = False, reach: Range | None = None
+) -> Statement:
     """Return the statement that reads the pending work of each active subscription.
 
     A brief one reads only what can be sent. It finds no lapsed, parked or blocked deliveries. It
-    takes half the time, most of which is PostgreSQL's planning.
+    takes half the time, most of which is PostgreSQL's planning. With `reach`, a statement counts
+    and finds only deliveries of this range of events.
     """
-    return Statement(_READ_BRIEFLY if is_brief else _READ_WORK, (timestamp(now, using=using),))
+    text = _READ_BRIEFLY if is_brief else _READ_WORK
+    of_range = within(reach, "d.event_id")
+    return Statement(text.format(within=of_range), (timestamp(now, using=using),))
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
@@ -139,7 +146,9 @@ class Locked:
     work: Mapping[int, PendingWork]
 
 
-def lock_backlog(now: datetime, *, idle_seconds: float, is_brief: bool, using: str) -> Locked:
+def lock_backlog(
+    now: datetime, *, idle_seconds: float, is_brief: bool, reach: Range | None = None, using: str
+) -> Locked:
     """Lock events and subscriptions for a pass, in the caller's transaction, in one round trip.
 
     The work is read by a later statement than the one that locks. The locking one may count what
@@ -148,9 +157,9 @@ def lock_backlog(now: datetime, *, idle_seconds: float, is_brief: bool, using: s
     # Events first: a subscription that exists when an event is stored is then found.
     *_, events, subscriptions, work = read_each(
         *bounds(idle_seconds, using=using),
-        waiting_events(using=using),
+        waiting_events(reach=reach, using=using),
         free_subscriptions(using=using),
-        work_statement(now, using=using, is_brief=is_brief),
+        work_statement(now, using=using, is_brief=is_brief, reach=reach),
         using=using,
     )
     return Locked(
@@ -160,10 +169,11 @@ def lock_backlog(now: datetime, *, idle_seconds: float, is_brief: bool, using: s
     )
 
 
-def waiting_events(*, using: str) -> Statement:
+def waiting_events(*, reach: Range | None = None, using: str) -> Statement:
     """Lock a page of the events that wait for fan-out and that no other relay has locked."""
+    mine = f"{_WAITING}{within(reach, 'e.seq')}"
     page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
-    return Statement(f"{_WAITING} {page}", is_page=True)
+    return Statement(f"{mine} {page}", is_page=True)
 
 
 def free_subscriptions(*, using: str) -> Statement:
@@ -205,13 +215,13 @@ def _due_at(value: Any, *, using: str) -> datetime | None:
 def _first(column: str, state: str) -> str:
     return (
         f"(SELECT d.{column} FROM outbox_delivery d WHERE d.subscription_id = s.id "  # noqa: S608  own words
-        f"AND d.state = '{state}' ORDER BY d.{column} LIMIT 1)"
+        f"AND d.state = '{state}'{{within}} ORDER BY d.{column} LIMIT 1)"
     )
 
 
 _READ_DUE_EVENTS = """
 SELECT
-    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
+    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL{within} ORDER BY seq LIMIT 1),
     (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1),
     (SELECT id FROM outbox_settlement
      WHERE state = 'open' AND due_at <= %s ORDER BY due_at LIMIT 1),
@@ -236,7 +246,7 @@ SELECT
     {blocked},
     {parked},
     (SELECT count(*) FROM outbox_delivery d
-     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s),
+     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s{{within}}),
     s.window_now,
     s.batch,
     s.bulk

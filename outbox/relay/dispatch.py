@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,7 +13,7 @@ from itertools import compress
 from django.db.models import QuerySet
 
 from outbox.conf import conf
-from outbox.deliveries import heartbeat, ordering, priorities, settlement, shares
+from outbox.deliveries import event_ranges, heartbeat, ordering, priorities, settlement, shares
 from outbox.deliveries.breaker import circuit_of
 from outbox.deliveries.decisions import (
     Claimed,
@@ -23,12 +23,14 @@ from outbox.deliveries.decisions import (
     next_window,
     whole_messages,
 )
+from outbox.deliveries.event_ranges import Range, is_partitioned, range_of, within
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
     Statement,
     execute,
     locking,
     numbers,
+    read,
     read_each,
     timestamp,
 )
@@ -64,6 +66,10 @@ class SubscriptionPass:
     share_of: dict[int, str | None] = field(default_factory=dict)
     #: The free messages of the relay's own process. None: the workers of all queues take messages.
     slots: Slots | None = None
+    #: The range of events whose deliveries the pass reads. None: those of all.
+    reach: Range | None = None
+    #: The events of claimed deliveries by id, with `OUTBOX["PARTITION"]`.
+    seq_of: dict[int, int] = field(default_factory=dict)
 
     @property
     def room(self) -> int:
@@ -86,7 +92,9 @@ class SubscriptionPass:
             self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
         elif not self.row.is_held and self.work.has_parked:
             self._move(State.PARKED, State.PENDING, note="", due_at=self.now)
-        if self.work.has_blocked and ordering.recheck(self.row, now=self.now, using=self.using):
+        if self.work.has_blocked and ordering.recheck(
+            self.row, now=self.now, events=self.reach, using=self.using
+        ):
             self.work = replace(self.work, has_due=True)
         self._adapt_window(lost=lost)
 
@@ -105,12 +113,18 @@ class SubscriptionPass:
             facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]
             found = [*compress(found, self.fitting(facts, self.slots))]
         if found:
-            ids = numbers(row[0] for row in found)
-            until = timestamp(self.lease_until, using=self.using)
-            execute(f"{_SEND} WHERE id IN ({ids})", until, using=self.using)
+            self._send(row[0] for row in found)
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
             self._note_probe(found[0][0])
+
+    def _send(self, pks: Iterable[int]) -> None:
+        until = timestamp(self.lease_until, using=self.using)
+        text = f"{_SEND} WHERE id IN ({numbers(pks)}){within(self.reach)}"
+        if is_partitioned():
+            self.seq_of.update(read(f"{text} RETURNING id, event_id", until, using=self.using))
+        else:
+            execute(text, until, using=self.using)
 
     @property
     def has_due(self) -> bool:
@@ -121,14 +135,22 @@ class SubscriptionPass:
 
     def _due(self, limit: int) -> list[Claimed]:
         if self.row.has_priorities:
-            return priorities.claimable(self.row, limit=limit, now=self.now, using=self.using)
+            return priorities.claimable(
+                self.row, limit=limit, now=self.now, events=self.reach, using=self.using
+            )
         if self.row.share_window is None:
-            text = _DUE + locking(using=self.using, skip_locked=True)
+            text = _DUE.format(within=within(self.reach))
+            text += locking(using=self.using, skip_locked=True)
             values = (self.row.pk, timestamp(self.now, using=self.using), limit)
             (rows,) = read_each(Statement(text, values, is_page=True), using=self.using)
             return [(id, token, attempts) for id, token, attempts in rows]
         found = shares.claimable(
-            self.row, self._of_shares, limit=limit, now=self.now, using=self.using
+            self.row,
+            self._of_shares,
+            limit=limit,
+            now=self.now,
+            events=self.reach,
+            using=self.using,
         )
         self._of_shares.update(one.share for one in found if one.share is not None)
         self.share_of.update((one.id, one.share) for one in found)
@@ -137,7 +159,7 @@ class SubscriptionPass:
     @cached_property
     def _of_shares(self) -> Counter[str]:
         """Deliveries in flight by share, including the claims of this pass."""
-        return shares.in_flight(self.row, now=self.now, using=self.using)
+        return shares.in_flight(self.row, now=self.now, events=self.reach, using=self.using)
 
     def _note_probe(self, delivery_id: int) -> None:
         # If the probe is lost, or its worker dies, another one is sent after its lease.
@@ -176,7 +198,14 @@ class SubscriptionPass:
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             # A full share may have a backlog even if the window has room.
             is_last = left % per_refill == 0 or row.share_window is not None
-            yield Message(row.handler, row.queue, row.pk, pairs, refill=may_more_wait and is_last)
+            yield Message(
+                row.handler,
+                row.queue,
+                row.pk,
+                pairs,
+                refill=may_more_wait and is_last,
+                events=range_of(self.seq_of[id] for id, _token in pairs),
+            )
 
     @property
     def _per_message(self) -> int:
@@ -264,7 +293,7 @@ class SubscriptionPass:
         return any(timedelta(0) <= age < _QUICK for age in ages)
 
     def _deliveries(self) -> QuerySet[Delivery]:
-        return Delivery.objects.using(self.using)
+        return Delivery.objects.using(self.using).filter(**event_ranges.only(self.reach))
 
     def _rows(self, state: str) -> QuerySet[Delivery]:
         rows = self._deliveries().filter(subscription=self.row, state=state)
@@ -272,11 +301,16 @@ class SubscriptionPass:
 
 
 def open_passes(
-    locked: Locked, now: datetime, *, using: str, only: Collection[str] | None
+    locked: Locked,
+    now: datetime,
+    *,
+    only: Collection[str] | None,
+    reach: Range | None = None,
+    using: str,
 ) -> dict[int, SubscriptionPass]:
     """Return the subscription passes of the locked subscriptions, by id."""
     return {
-        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using)
+        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using, reach=reach)
         for row in locked.subscriptions
         if row.pk in locked.work and (only is None or row.handler in only)
     }
@@ -306,5 +340,5 @@ def claim_for(intake: Intake, passes: Collection[SubscriptionPass]) -> Slots:
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"
 _DUE = """
 SELECT id, token, attempts FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s
+WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s{within}
 ORDER BY due_at, id LIMIT %s"""

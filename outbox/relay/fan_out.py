@@ -11,6 +11,7 @@ from itertools import chain, compress
 from typing import Any, NamedTuple
 
 from outbox.deliveries import ordering, priorities, settlement
+from outbox.deliveries.event_ranges import is_partitioned, range_of
 from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Statement,
@@ -111,10 +112,11 @@ def fan_out(
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
     else:
         _marked, *found = read_last(mark, *stored, using=using)
-    for pk, delivery_id, state, share in chain(*found[: len(stored)]):
+    for pk, delivery_id, state, share, *seq in chain(*found[: len(stored)]):
         if state == State.SENT:
             passes[pk].claimed.append((delivery_id, 1, 0))
             passes[pk].share_of[delivery_id] = share
+            passes[pk].seq_of.update((delivery_id, one) for one in seq)
     if inline and chosen:
         _hand_over(passes[chosen.subscription], found[-1][0], inline, using=using)
 
@@ -210,7 +212,8 @@ def store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[
         selects = [_select(some, now=now, using=using) for some in alike.values()]
         text = " UNION ALL ".join(one.text for one in selects)
         values = tuple(value for one in selects for value in one.values)
-        yield Statement(f"{_INSERT} {text} {_RETURNING}", values)
+        returning = f"{_RETURNING}, event_id" if is_partitioned() else _RETURNING
+        yield Statement(f"{_INSERT} {text} {returning}", values)
 
 
 def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> Statement:
@@ -228,7 +231,7 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
         "%s",
         place.get("order_key", "NULL"),
         place.get("share", "NULL"),
-        priorities.of_event("column1", using=using) if one.has_priority else _NO_PRIORITY,
+        _priority(alike, using=using) if one.has_priority else _NO_PRIORITY,
         "1, 1" if one.worker else "0, 0",
         "%s",
         instant(now if one.worker else None, using=using),
@@ -238,6 +241,10 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
     values = [getattr(delivery, name) for delivery in alike for name in given]
     text = f"SELECT {', '.join(columns)} FROM (VALUES {rows}) new_rows"  # noqa: S608  ours
     return Statement(text, (one.note, one.worker, *values))
+
+
+def _priority(alike: Sequence[NewDelivery], *, using: str) -> str:
+    return priorities.of_event("column1", events=range_of(one.seq for one in alike), using=using)
 
 
 def _hand_over(

@@ -26,6 +26,7 @@ from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_t
 from outbox.fork_safety import apart_from_forks
 from outbox.formatting import one_line
 from outbox.models import Delivery
+from outbox.partitions.ahead import Housekeeping
 from outbox.privacy.masking import masked_patterns
 from outbox.transports.base import Intake, Message, Transport
 from outbox.transports.inline import InlineTransport
@@ -88,6 +89,7 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
+        self._days = Housekeeping(self._database)
         #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
         #: Whether a pass failed, even by a transient error, since the last success of such a pass.
@@ -238,6 +240,7 @@ class RelayLoop:
     def _beat(self) -> None:
         with self._around():
             heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
+            self._days.run()
 
     def _publish(self, message: Message) -> None:
         self._transport.dispatch(message)

@@ -21,6 +21,7 @@ from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
+from outbox.deliveries.event_ranges import Range, spanning
 from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient, retry_transient
 from outbox.settlements.overdue import pursue
@@ -31,6 +32,7 @@ from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
 from .dispatch import claim_for, open_passes
 from .fan_out import fan_out
+from .reach import Reach
 
 logger = logging.getLogger("outbox.relay")
 
@@ -116,10 +118,12 @@ class Pace:
 
     Attributes:
         reads_backlog: whether the latest pass that began reads the backlog first.
+        reach: the partitions that its passes read.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
         self.reads_backlog = True
+        self.reach = Reach()
         self._rest = rest
         self._last_read = time.monotonic()
 
@@ -173,7 +177,12 @@ def relay(
     while True:
         with around():
             done = relay_pass(
-                publish=publish, using=using, is_nudged=is_nudged, inline=inline, intake=intake
+                publish=publish,
+                using=using,
+                is_nudged=is_nudged,
+                inline=inline,
+                intake=intake,
+                reach=pace.reach.events(using=using),
             )
         published += len(done.messages)
         if not is_wanted():
@@ -196,6 +205,7 @@ def relay_pass(
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
+    reach: Range | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -207,6 +217,7 @@ def relay_pass(
             lapsed, parked or blocked deliveries, wait for a pass without it.
         inline: the transport for which it may start a delivery, which the caller then must run.
         intake: limits the claims to what the relay's own process can start soon.
+        reach: the range of events that it reads, with their deliveries; None: all.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
@@ -214,7 +225,14 @@ def relay_pass(
     """
     using = using or databases.alias()
     with databases.serving(using):
-        planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline, intake=intake)
+        planned = plan(
+            using=using,
+            only=only,
+            is_nudged=is_nudged,
+            inline=inline,
+            intake=intake,
+            reach=reach,
+        )
         started = inline.started if inline else None
         if started is not None:
             counters.count("sent", started.subscription.handler)
@@ -294,29 +312,32 @@ def plan(
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
+    reach: Range | None = None,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
     # Without a lock: an idle pass costs two small reads and no write lock.
-    events = Due() if is_nudged else read_due_events(now, using=using)
+    events = Due() if is_nudged else read_due_events(now, reach=reach, using=using)
     has_more = False
     if events.has_overdue or events.has_reports:
         has_more = _keep_settlements(events, using=using)
         began, now = time.monotonic(), clock.now(using=using)
-        events = read_due_events(now, using=using)
-    if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
+        events = read_due_events(now, reach=reach, using=using)
+    if not (is_nudged or events.are_any or _is_any_work(now, reach, using=using)):
         return Plan(has_more=has_more)
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             emit_due(now, using=using)
-        locked = lock_backlog(now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, using=using)
+        locked = lock_backlog(
+            now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, reach=reach, using=using
+        )
         now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
-        passes = open_passes(locked, now, using=using, only=only)
+        passes = open_passes(locked, now, only=only, reach=reach, using=using)
         others = [work for pk, work in locked.work.items() if pk not in passes]
         for subscription_pass in passes.values():
             subscription_pass.housekeep()
@@ -363,13 +384,14 @@ def _count(events: Sequence[Waiting], now: datetime) -> None:
         counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
 
 
-def _is_any_work(now: datetime, *, using: str) -> bool:
-    return any(work.is_any for work in read_work(now, using=using).values())
+def _is_any_work(now: datetime, reach: Range | None, *, using: str) -> bool:
+    return any(work.is_any for work in read_work(now, reach=reach, using=using).values())
 
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
     note = f"the broker refused its message: {type(error).__name__}: {error}"
     pairs = [pair for message in messages for pair in message.pairs]
     # A worker may start some meanwhile: a broker that disconnects may have taken the message.
-    back = partial(settlement.hand_back, pairs, note=note, using=using)
+    events = spanning(message.events for message in messages)
+    back = partial(settlement.hand_back, pairs, note=note, events=events, using=using)
     retry_transient(back, using=using)

@@ -16,10 +16,12 @@ from outbox.conf import conf
 from outbox.deduplication import forget_unused
 from outbox.events import class_name_of
 from outbox.models import Event, Horizon
+from outbox.partitions.closing import closed_day
 
 from .archive import archive_in
 from .batches import prunable, prune_some, read_slice
 from .pace import LARGEST, REST, AdaptivePace, Pace
+from .whole_days import Removal, has_days
 
 __all__ = ["REST", "countable", "horizons", "prunable", "prune"]
 
@@ -28,6 +30,9 @@ logger = logging.getLogger("outbox.operations")
 #: Batches whose events are read at a time, and the most events.
 SLICE_BATCHES = 10
 _SLICE = 2 * LARGEST
+#: The part of a limited time in which days are removed. Half as much is left for other pruning, if
+#: a removal takes longer.
+_SHARE = 0.5
 
 
 def prune(
@@ -41,7 +46,8 @@ def prune(
 ) -> int:
     """Remove old events without owed deliveries, with their deliveries and attempts.
 
-    It prunes one event type after the other, the oldest events first, each batch in its own
+    Of partitioned tables it removes whole days first (`whole_days`). Then
+    it prunes one event type after the other, the oldest events first, each batch in its own
     transaction. While others use the outbox, a batch is small, and it rests twice as long as the
     batch took, so that others have most of the time. Otherwise batches grow, and it does not rest.
     An event that waits for fan-out or has an owed delivery stays, however old.
@@ -65,6 +71,22 @@ def prune(
     pace = AdaptivePace(using=using) if batch is None else Pace(batch)
     removed = 0
     with archive_in(folder) if folder else nullcontext() as store:
+        removal = None
+        if has_days(using=using):
+            ages = dict(horizons(older_than=older_than, using=using))
+            if ages:
+                _remember_horizon(max(ages.values()), using=using)
+            share = _SHARE * at_most.total_seconds() if at_most is not None else float("inf")
+            removal = Removal(
+                ages,
+                archive=store,
+                pace=pace,
+                until=time.monotonic() + share,
+                by=by,
+                using=using,
+            )
+            removed += removal.run()
+            until = max(until, time.monotonic() + share / 2)
         for name, before in horizons(older_than=older_than, using=using):
             if time.monotonic() > until:
                 break
@@ -73,6 +95,8 @@ def prune(
                 if time.monotonic() > until:
                     break
                 removed += prune_some(seqs, before=before, archive=store, using=using)
+        if removal is not None:
+            removal.drop_empty(until=until)
     if latest := _latest_horizon(older_than, using=using):
         forget_unused(before=latest, until=until, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
@@ -134,14 +158,19 @@ def _batches(name: str, before: datetime, *, pace: Pace, using: str) -> Iterator
     Seq follows the time of emission. So the index of name and seq finds the end without an index on
     the time, and without reading other types or all young events. It rests after each batch. If
     all events of a slice are owed, it yields an empty batch, so that the caller checks the time.
+    The events of the closed day are left to its removal.
     """
     seq, began = 0, time.monotonic()
     while found := read_slice(name, seq, before=before, number=_slice(pace), using=using):
-        for seqs in _parts(found.prunable, pace):
+        closed = closed_day(using=using)
+        open_seqs = [one for one in found.prunable if not (closed and closed.covers(one))]
+        for seqs in _parts(open_seqs, pace):
             yield seqs
             time.sleep(pace.rest_after(time.monotonic() - began))
             began = time.monotonic()
         seq = found.until
+        if closed is not None and closed.low <= seq < closed.high:
+            seq = closed.high - 1
 
 
 def _slice(pace: Pace) -> int:

@@ -15,7 +15,7 @@ import json
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from outbox.conf import conf
+from outbox.deliveries.statements import with_numbers
 from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.redaction import blanked
 
@@ -31,20 +32,24 @@ PART = ".part"
 
 
 class Archive:
-    """The file of one run, created at the first batch. Use `archive_in`."""
+    """The file of one run, created at the first batch. Use `archive_in`.
+
+    Attributes:
+        folder: its folder.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._file: BinaryIO | None = None
 
     def add(self, events: Sequence[Event], *, using: str) -> None:
         """Write events with their deliveries and attempts, and sync them to disk.
 
-        It reads under the caller's locks, within the transaction that deletes the events.
+        The caller has locked them and deletes them in the same transaction, or their day is closed.
         """
         if not events:
             return
-        lines = "".join(_line(event, using=using) for event in events)
+        lines = "".join(_lines(events, using=using))
         file = self._opened()
         file.write(gzip.compress(lines.encode()))
         file.flush()
@@ -59,9 +64,9 @@ class Archive:
     def _opened(self) -> BinaryIO:
         if self._file is None:
             name = f"events-{timezone.now():%Y%m%dT%H%M%S%fZ}-{os.getpid()}.ndjson.gz{PART}"
-            self._file = (self._folder / name).open("xb")
+            self._file = (self.folder / name).open("xb")
             fcntl.flock(self._file, fcntl.LOCK_EX)  # until close: marks the file as being written
-            _sync_folder(self._folder)
+            _sync_folder(self.folder)
         return self._file
 
 
@@ -79,13 +84,26 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
         archive.close()
 
 
-def _line(event: Event, *, using: str) -> str:
+def _lines(events: Sequence[Event], *, using: str) -> Iterator[str]:
     # Not by `event.deliveries` or a prefetch: a router may send both to a replica.
-    rows = Delivery.objects.using(using).filter(event=event).order_by("id")
-    attempts = Attempt.objects.using(using).filter(delivery__event=event).order_by("id")
+    seqs = [event.seq for event in events]
+    rows = with_numbers(Delivery.objects.using(using), "event_id", seqs).order_by("id")
+    deliveries: defaultdict[int, list[Delivery]] = defaultdict(list)
+    ids = []
+    for row in rows.select_related("subscription"):
+        deliveries[row.event_id].append(row)
+        ids.append(row.pk)
+    attempts = with_numbers(Attempt.objects.using(using), "delivery_id", ids).order_by("id")
     failures: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for attempt in attempts:
         failures[attempt.delivery_id].append(_columns(attempt))
+    for event in events:
+        yield _line(event, deliveries[event.seq], failures)
+
+
+def _line(
+    event: Event, deliveries: Sequence[Delivery], failures: Mapping[int, list[dict[str, Any]]]
+) -> str:
     line = {
         **_columns(event),
         **_payload(event),
@@ -96,7 +114,7 @@ def _line(event: Event, *, using: str) -> str:
                 "handler": row.subscription.handler,
                 "failures": failures[row.pk],
             }
-            for row in rows.select_related("subscription")
+            for row in deliveries
         ],
     }
     return json.dumps(line, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"

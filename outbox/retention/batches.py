@@ -18,8 +18,9 @@ from django.db import connections, transaction
 from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import databases
+from outbox.conf import conf
 from outbox.databases import is_its_own
-from outbox.deliveries.locks import lock_deliveries
+from outbox.deliveries.locks import lock_deliveries, share_subscriptions
 from outbox.deliveries.statements import (
     Rows,
     bound_transaction,
@@ -30,6 +31,7 @@ from outbox.deliveries.statements import (
     with_numbers,
 )
 from outbox.models import Delivery, Event, Settlement, SettlementReport
+from outbox.partitions.closing import closed_day
 
 from .archive import Archive
 
@@ -111,7 +113,8 @@ def prune_some(
     """
     if not seqs:
         return 0
-    with _pruning_transaction(using):
+    with pruning_transaction(using):
+        seqs = _without_closed(seqs, using=using)
         # A locked event gets no new delivery, and none of its deliveries can be replayed.
         events = with_numbers(Event.objects.using(using), "seq", seqs).filter(emitted_at__lt=before)
         id_of = dict(events.order_by("seq").select_for_update().values_list("seq", "id"))
@@ -127,10 +130,19 @@ def prune_some(
     return len(locked)
 
 
+def _without_closed(seqs: Sequence[int], *, using: str) -> Sequence[int]:
+    """Return the events that are not of the closed day. No day is closed until the commit."""
+    if not conf().PARTITION:
+        return seqs
+    share_subscriptions(using=using)
+    day = closed_day(using=using)
+    return [seq for seq in seqs if not day.covers(seq)] if day is not None else seqs
+
+
 def _pruning_read(using: str) -> AbstractContextManager[Any]:
-    """Return `_pruning_transaction` on PostgreSQL only: on SQLite it would take the write lock."""
+    """Return `pruning_transaction` on PostgreSQL only: on SQLite it would take the write lock."""
     is_postgresql = connections[using].vendor == "postgresql"
-    return _pruning_transaction(using) if is_postgresql else nullcontext()
+    return pruning_transaction(using) if is_postgresql else nullcontext()
 
 
 def _without_open_settlements(id_of: Mapping[int, UUID], *, using: str) -> set[int]:
@@ -152,7 +164,7 @@ def _without_open_settlements(id_of: Mapping[int, UUID], *, using: str) -> set[i
 
 
 @contextmanager
-def _pruning_transaction(using: str) -> Iterator[None]:
+def pruning_transaction(using: str) -> Iterator[None]:
     """Open a transaction in which PostgreSQL uses indexes and commits asynchronously.
 
     If the server crashes within the next half second, deleted events may exist again, with all

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from django.db.models import Prefetch
+
 from outbox import databases, tenants
-from outbox.models import Delivery
+from outbox.deliveries.event_ranges import Range, only
+from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.masking import traceback_without_messages
 from outbox.subscriptions import Handler
 from outbox.worker.calls import SessionWatch
@@ -24,7 +27,9 @@ logger = logging.getLogger("outbox.delivery")
 _FINISHED = (Delivery.State.DONE, Delivery.State.DEAD, Delivery.State.DISCARDED)
 
 
-def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> None:
+def finish(
+    *, handler: Handler, results: Sequence[Result], events: Range | None = None, **_kwargs: Any
+) -> None:
     """Send `task_finished` for each task of a message that has succeeded or failed for good.
 
     Receivers run after the transaction of the receipt or of the failure. A task whose last worker
@@ -33,8 +38,17 @@ def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> No
     if handler.function.__module__ != "outbox.tasks_backend.registration":
         return
     ended = [one.delivery_id for one in results if one.outcome in _FINISHED]
-    rows = Delivery.objects.using(databases.alias()).filter(pk__in=ended, state__in=_FINISHED)
-    for delivery in rows.select_related("event").prefetch_related("failures"):
+    using = databases.alias()
+    rows = Delivery.objects.using(using).filter(pk__in=ended, state__in=_FINISHED)
+    if events is None:
+        rows = rows.select_related("event").prefetch_related("failures")
+    else:  # the join would read all partitions of the events
+        # A router may send a prefetch without an alias to a replica that lags behind.
+        rows = rows.filter(**only(events)).prefetch_related(
+            Prefetch("event", Event.objects.using(using)),
+            Prefetch("failures", Attempt.objects.using(using)),
+        )
+    for delivery in rows:
         try:
             _send(delivery)
         except Exception as error:  # `RESTORE` of this tenant: the others get their signals

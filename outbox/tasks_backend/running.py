@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from outbox import databases
+from outbox.context import current_cause
+from outbox.deliveries import event_ranges
 from outbox.models import Delivery
 from outbox.receipt import PermanentFailure
 from outbox.storable import refuse_unstorable
@@ -72,14 +74,17 @@ def store(returned: Returned) -> None:
     """Store a return value, in the transaction of the receipt."""
     if returned.value is None and returned.delivery.returned is None:
         return
-    rows = Delivery.objects.using(databases.alias()).filter(pk=returned.delivery.pk)
-    rows.update(returned=returned.value)
+    row = returned.delivery
+    mine = Delivery.objects.using(databases.alias()).filter(pk=row.pk, **event_ranges.of(row))
+    mine.update(returned=returned.value)
 
 
 def _delivery(queue: TaskQueue, event_id: UUID) -> Delivery:
     rows = Delivery.objects.using(databases.alias()).select_related("event")
+    seq = current_cause().seq  # of this event
+    only = event_ranges.only(event_ranges.range_of([] if seq is None else [seq]))
     return rows.prefetch_related("failures").get(
-        event__id=event_id, subscription__handler=queue.handler
+        event__id=event_id, subscription__handler=queue.handler, **only
     )
 
 

@@ -14,6 +14,7 @@ from django.db import connections
 
 from outbox import databases
 from outbox.deliveries.connections import drop_all
+from outbox.deliveries.event_ranges import range_of_rows
 from outbox.deliveries.lease import MAX_WORKER_NAME, is_started
 from outbox.deliveries.transient_errors import DatabaseAccess, drop_broken_connection
 from outbox.deliveries.withdrawal import withdraw_deaths_later
@@ -88,7 +89,11 @@ class InlineTransport:
         started = self.started
         if started is not None and started.started_at:
             withdraw_deaths_later(
-                [started.pk], worker=started.worker, at=started.started_at, access=access
+                [started.pk],
+                worker=started.worker,
+                at=started.started_at,
+                events=range_of_rows([started]),
+                access=access,
             )
 
     def forget_unless_stored(self, access: DatabaseAccess) -> None:

@@ -210,6 +210,7 @@ class LocalTransport(InlineTransport):
                 one.pairs,
                 note="no thread of its worker was idle",
                 subscription=one.subscription,
+                events=one.events,
                 wait=0,
                 using=self._using,
             )

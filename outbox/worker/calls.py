@@ -94,6 +94,7 @@ def cause(handler: Handler, delivery: Delivery) -> Cause:
         emitted_by=handler.name,
         actor=event.actor,
         tenant=event.tenant or "",
+        seq=event.seq,
     )
 
 

@@ -21,6 +21,7 @@ from outbox.context import caused_by
 from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
+from outbox.deliveries.event_ranges import Range, range_of_rows
 from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, Pair
 from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
@@ -48,6 +49,7 @@ def deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None = None,
+    events: Range | None = None,
     is_counted: bool = True,
     using: str | None = None,
 ) -> list[Result]:
@@ -62,6 +64,7 @@ def deliver(
         pairs: (delivery id, token) of each delivery.
         worker: name of the worker, which is stored.
         subscription: run only deliveries of this subscription; None: all of the message.
+        events: the lowest and the highest `event_id` of the deliveries; None: not known.
         is_counted: count the results for charts and metrics, and announce them.
         using: the outbox's database alias.
 
@@ -70,7 +73,7 @@ def deliver(
     """
     using = using or databases.alias()
     with databases.serving(using):
-        return _deliver(handler_name, pairs, worker, subscription, is_counted, using=using)
+        return _deliver(handler_name, pairs, worker, subscription, events, is_counted, using=using)
 
 
 def _deliver(
@@ -78,6 +81,7 @@ def _deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None,
+    events: Range | None,
     is_counted: bool,
     *,
     using: str,
@@ -88,18 +92,24 @@ def _deliver(
     if handler is None:
         note = _NO_HANDLER.format(worker=worker, handler=handler_name)
         back = partial(
-            settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
+            settlement.hand_back,
+            pairs,
+            note=note,
+            subscription=subscription,
+            events=events,
+            using=access.using,
         )
         access.run(back)
         return []
     began = time.monotonic()
     worker = worker[:MAX_WORKER_NAME]
     with access.timed():
-        started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
+        started = start(
+            handler, pairs, worker=worker, subscription=subscription, events=events, access=access
+        )
         results = _run_all(handler, started, began=began, access=access)
     if is_counted:
-        outcome.count(handler, results)
-        outcome.ended.send_robust(None, handler=handler, results=results)
+        outcome.announce(handler, results, started)
     return results
 
 
@@ -119,7 +129,13 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     now = clock.now(using=access.using)
     started_at = delivery.started_at or now
     began = time.monotonic() - (now - started_at).total_seconds()
-    withdraw_deaths_later([delivery.pk], worker=delivery.worker, at=started_at, access=access)
+    withdraw_deaths_later(
+        [delivery.pk],
+        worker=delivery.worker,
+        at=started_at,
+        events=range_of_rows([delivery]),
+        access=access,
+    )
     name = delivery.subscription.handler
     handler = find(name)
     if handler is None:
@@ -131,8 +147,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
         return []
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)
-    outcome.count(handler, results)
-    outcome.ended.send_robust(None, handler=handler, results=results)
+    outcome.announce(handler, results, [delivery])
     return results
 
 

@@ -12,13 +12,14 @@ from django.dispatch import Signal
 
 from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
+from outbox.deliveries.event_ranges import range_of_rows
 from outbox.formatting import format_time, with_target
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-#: Sent after the deliveries of a message have ended: `handler`, and `results`. What a receiver
-#: raises is logged.
+#: Sent after the deliveries of a message have ended: `handler`, `results`, and the range of their
+#: `events`. What a receiver raises is logged.
 ended = Signal()
 
 #: The worker's log of all its deliveries, successful or not.
@@ -129,6 +130,13 @@ def _of_a_call(handler: Handler, results: Sequence[Result]) -> dict[str, object]
         "state": results[0].state,
         "seconds": round(sum(result.seconds for result in results), 6),
     }
+
+
+def announce(handler: Handler, results: Sequence[Result], started: Sequence[Delivery]) -> None:
+    """Count the results of the started deliveries of a message, and send `ended`."""
+    count(handler, results)
+    events = range_of_rows(started)
+    ended.send_robust(None, handler=handler, results=results, events=events)
 
 
 def count(handler: Handler, results: Sequence[Result]) -> None:

@@ -22,6 +22,7 @@ from django.db.models import F
 from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
+from outbox.deliveries.event_ranges import Range, in_order, only, range_of_rows, within
 from outbox.deliveries.key_locks import lock_all_keys
 from outbox.deliveries.lease import (
     EVENT,
@@ -61,14 +62,16 @@ State = Delivery.State
 class _Start:
     """One start. Its rows contain its identity, so a second try finds the result of the first.
 
-    `subscription`: start only its deliveries. `is_doubtful`: a try has failed that may be stored in
-    part: the database's answer was lost, or "locked" was raised after half of its statements.
+    `subscription`: start only its deliveries. `events`: the range of the message's events.
+    `is_doubtful`: a try has failed that may be stored in part: the database's answer was lost, or
+    "locked" was raised after half of its statements.
     """
 
     worker: str
     at: datetime
     lasts: timedelta
     subscription: int | None = None
+    events: Range | None = None
     is_doubtful: bool = False
     until: datetime = field(init=False, repr=False)
 
@@ -91,7 +94,8 @@ class _Start:
         """Give back the attempt of an earlier try to deliveries that must not start now."""
         pks = [row.pk for row in rows if self.has(row)]
         if pks:
-            Delivery.objects.using(using).filter(pk__in=pks).update(attempts=F("attempts") - 1)
+            mine = Delivery.objects.using(using).filter(pk__in=pks, **only(self.events))
+            mine.update(attempts=F("attempts") - 1)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
         """Return whether the message refers to this delivery, or this start has it already."""
@@ -122,6 +126,7 @@ def start(
     *,
     worker: str,
     subscription: int | None = None,
+    events: Range | None = None,
     access: DatabaseAccess,
 ) -> list[Delivery]:
     """Store the start of a message's deliveries, attempt + 1 each; return those that may run.
@@ -132,15 +137,19 @@ def start(
     after a database crash, ids of lost deliveries are assigned again while the broker still has the
     old messages.
 
+    With `events`, the range of their events, PostgreSQL reads only the partitions of the range.
+
     The UPDATE of a bulk handler that is ordered locks all its keys with one lock. The messages of
     another ordered handler are small, and two of them with different keys start at the same time.
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
     lasts = duration(len(pairs), seconds=handler.lease)
-    this = _Start(worker, now, lasts, subscription)
+    this = _Start(worker, now, lasts, subscription, events)
     # Before the first try: it may be stored, and its answer lost for longer than the lease.
-    withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
+    withdraw_deaths_later(
+        [pk for pk, _token in pairs], worker=worker, at=now, events=events, access=access
+    )
     is_free = handler.bulk or not handler.ordered
     mine = _start_free(handler, pairs, this, access=access) if is_free else []
     ids = {row.id for row in mine}
@@ -166,19 +175,18 @@ def _start_free(
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
-    rest = reads_after_start(pairs, this.subscription, using=using)
+    rest = reads_after_start(pairs, this.subscription, events=this.events, using=using)
+    events = this.events
 
     def send() -> list[Rows]:
         with this.tried(using=using), _start_transaction(handler, using=using):
             values = this.values(using=using)
             where, more = _unhindered(handler, this, using=using)
-            statements = [
-                Statement(
-                    f"{STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{RETURNING}",
-                    (*values, token, *more),
-                )
-                for token, ids in by_token(pairs).items()
-            ]
+            statements = []
+            for token, ids in by_token(pairs).items():
+                free = f"id IN ({numbers(ids)}){within(events)} AND {where}{whose}"
+                text = f"{STARTED} WHERE {in_order(free, events, using=using)}{RETURNING}"
+                statements.append(Statement(text, (*values, token, *more)))
             rows = read_each(*statements, *rest, using=using)
             if handler.ordered:
                 failpoints.reach(failpoints.BEFORE_START)
@@ -240,7 +248,8 @@ def _start_locked(
 ) -> list[Delivery]:
     tokens = dict(pairs)
     with this.tried(using=using), transaction.atomic(using=using):
-        rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
+        locked = _lock(tokens, events=this.events, using=using)
+        rows = [row for row in locked if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         startable = _startable(fresh, using=using)
         ids = {row.id for row in startable}  # comparing rows takes long
@@ -251,15 +260,17 @@ def _start_locked(
             row.started_token = row.token
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
-            where = f"id IN ({numbers(row.id for row in mine)})"
+            where = f"id IN ({numbers(row.id for row in mine)}){within(range_of_rows(mine))}"
             execute(f"{STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
 
-def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
+def _lock(ids: Iterable[int], *, events: Range | None, using: str) -> list[Delivery]:
     """Lock and read deliveries, with their events and subscriptions."""
-    where = f"d.id IN ({numbers(ids)}) AND d.{SENT} ORDER BY d.id"
+    # PostgreSQL derives no range of one column of a join from that of the other.
+    both = within(events, "d.event_id") + within(events, "e.seq")
+    where = f"d.id IN ({numbers(ids)}){both} AND d.{SENT} ORDER BY d.id"
     rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
     subscriptions: dict[int, Subscription] = {}  # one or a few; shared instances
     deliveries = []
@@ -293,7 +304,8 @@ def _without_unfit(
         if note and this.has(row):
             settlement.hand_back_started(row, note=note, using=using)
         elif note:
-            settlement.hand_back([(row.id, row.token)], note=note, using=using)
+            its = range_of_rows([row])
+            settlement.hand_back([(row.id, row.token)], note=note, events=its, using=using)
     return [row for row in rows if not notes[row.pk]]
 
 
@@ -325,11 +337,11 @@ def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
     rows = [row for row in rows if not row.subscription.paused_at]
     held = {row.pk for row in rows if breaker.holds(row)}
     if held:
-        settlement.hold_back(list(held), using=using)
+        settlement.hold_back([row for row in rows if row.pk in held], using=using)
     rows = [row for row in rows if row.pk not in held]
     behind &= {row.pk for row in rows}
     if behind:
-        ordering.block(behind, using=using)
+        ordering.block([row for row in rows if row.pk in behind], using=using)
     return [row for row in rows if row.pk not in behind]
 
 

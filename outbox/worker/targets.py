@@ -8,10 +8,12 @@ from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.db import transaction
+from django.db import connections, transaction
 
 from outbox import clock
+from outbox.deliveries import event_ranges
 from outbox.deliveries.locks import share_subscriptions
+from outbox.deliveries.statements import read
 from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
 from outbox.subscriptions import Handler
@@ -64,9 +66,10 @@ def _store(
         return
     share_subscriptions(using=using)  # so that the subscription does not end meanwhile
     # Read after the lock: two rows may have been merged since the start, or the subscription ended.
-    mine = Subscription.objects.using(using).filter(deliveries=delivery.pk, active=True)
+    event = {f"deliveries__{name}": seq for name, seq in event_ranges.of(delivery).items()}
+    mine = Subscription.objects.using(using).filter(deliveries=delivery.pk, active=True, **event)
     subscription = mine.values_list("pk", flat=True).first()
-    if subscription is None:
+    if subscription is None or not _is_kept(delivery.event_id, using=using):
         return
     now = clock.now(using=using)
     Delivery.objects.using(using).bulk_create(
@@ -83,6 +86,17 @@ def _store(
         ignore_conflicts=True,
     )
     transaction.on_commit(nudge, using=using, robust=True)
+
+
+def _is_kept(seq: int, *, using: str) -> bool:
+    """Return whether an event exists, and keep it from pruning until the transaction ends.
+
+    Without partitions, the foreign key of a new delivery does that. It fails if the event is gone.
+    """
+    if not event_ranges.is_partitioned() or connections[using].vendor != "postgresql":
+        return True
+    statement = f"SELECT 1 FROM outbox_event WHERE seq = {seq:d} FOR KEY SHARE"  # noqa: S608  int
+    return bool(read(statement, using=using))
 
 
 def _target(given: object) -> Target:

@@ -17,6 +17,7 @@ from shop.postgres import EmbeddedPostgres, PostgresUnavailable
 from tests.docs.pages import ROOT, Page
 
 PAGE = Page("docs/how-to/let-debezium-read-the-table.md")
+PARTITIONS = Page("docs/how-to/partition-the-tables.md")
 
 pytestmark = pytest.mark.once
 
@@ -43,19 +44,29 @@ def in_lists() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    """A database with the project's tables, on a server with logical decoding."""
+def server() -> Iterator[str]:
+    """The URL of a database on a server with logical decoding."""
     try:
         with EmbeddedPostgres(settings={"wal_level": "logical"}) as url:
-            environment = {**os.environ, "DATABASE_URL": url}
-            command = [sys.executable, "manage.py", "migrate", "--verbosity=0", "--skip-checks"]
-            subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=250)
-            with psycopg.connect(url, autocommit=True) as made:
-                for statement in statements():
-                    made.execute(statement)
-                yield made
+            yield url
     except PostgresUnavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def connection(server: str) -> Iterator[Connection]:
+    """A database with the project's tables, on a server with logical decoding."""
+    run(server, "manage.py", "migrate", "--verbosity=0", "--skip-checks")
+    with psycopg.connect(server, autocommit=True) as made:
+        for statement in statements():
+            made.execute(statement)
+        yield made
+
+
+def run(url: str, *command: str) -> None:
+    """Run Python with a database."""
+    environment = {**os.environ, "DATABASE_URL": url}
+    subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, timeout=250)
 
 
 def inserted(connection: Connection, publication: str) -> list[bytes]:
@@ -105,6 +116,41 @@ class TestTheSql:
 
         (row,) = connection.execute(shown).fetchall()
         assert row[:2] == ("outbox_events", False)
+
+
+CONVERT = """
+import django
+django.setup()
+from django.conf import settings
+from outbox.partitions.conversion import convert
+settings.OUTBOX["PARTITION"] = "day"
+convert(using="default")
+"""
+
+
+class TestAPartitionedTable:
+    def test_is_published_under_its_own_name(self, server: str):
+        """Debezium ignores tables that its settings do not name."""
+        (allowed,) = re.findall(r"^ *(ALTER PUBLICATION .*;)$", PARTITIONS.text, re.MULTILINE)
+        url = server.rpartition("/")[0] + "/partitioned"
+        with psycopg.connect(server, autocommit=True) as made:
+            made.execute("CREATE DATABASE partitioned")
+        run(url, "manage.py", "migrate", "--verbosity=0", "--skip-checks")
+        with psycopg.connect(url, autocommit=True) as made:
+            made.execute(next(one for one in statements() if "CREATE PUBLICATION" in one))
+            made.execute(allowed)
+            run(url, "-c", CONVERT)
+            made.execute("SELECT pg_create_logical_replication_slot('after', 'pgoutput')")
+            made.execute(INSERT, ["orders.OrderPlaced"])
+            read = made.execute(
+                "SELECT data FROM pg_logical_slot_peek_binary_changes('after', NULL, NULL, "
+                "'proto_version', '1', 'publication_names', 'outbox_events')"
+            )
+            messages = [bytes(data) for (data,) in read if isinstance(data, bytes)]
+
+        # PostgreSQL also describes the partition, but the row is one of the table.
+        names = {one[1:5]: one[5:].split(b"\0")[1] for one in messages if one[:1] == b"R"}
+        assert [names[one[1:5]] for one in messages if one[:1] == b"I"] == [b"outbox_event"]
 
 
 class TestTheConfiguration:

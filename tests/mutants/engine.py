@@ -207,14 +207,14 @@ RELAY = [
                 "outbox/relay/backlog.py",
                 "    *_, events, subscriptions, work = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
-                "        waiting_events(using=using),\n"
+                "        waiting_events(reach=reach, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(now, using=using, is_brief=is_brief),\n",
+                "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n",
                 "    *_, subscriptions, work, events = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(now, using=using, is_brief=is_brief),\n"
-                "        waiting_events(using=using),\n",
+                "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n"
+                "        waiting_events(reach=reach, using=using),\n",
             ),
         ),
         noticed_by=(
@@ -304,7 +304,7 @@ DELIVERY = [
         name="subscription-of-the-message",
         without="a message from before a crash starts a delivery of another handler",
         edits=(
-            Edit("outbox/worker/start.py", "AND {where}{whose}{", "AND {where}{"),
+            Edit("outbox/worker/start.py", 'AND {where}{whose}"', 'AND {where}"'),
             Edit("outbox/worker/start.py", " and (is_theirs or self.has(row))", ""),
         ),
         noticed_by=(

@@ -14,12 +14,15 @@ from tests.mutants.coroutines import COROUTINES
 from tests.mutants.demand import DEMAND
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
+from tests.mutants.event_ranges import EVENT_RANGES
 from tests.mutants.kafka import KAFKA
 from tests.mutants.local import LOCAL
 from tests.mutants.lost_hosts import LOST_HOSTS
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
 from tests.mutants.outages import OUTAGES
+from tests.mutants.partitions import PARTITIONS
+from tests.mutants.past_days import PAST_DAYS
 from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
 from tests.mutants.receivers import RECEIVERS
@@ -63,4 +66,7 @@ MUTANTS: list[Mutant] = [
     *TENANTS,
     *STOREFRONT,
     *DEMAND,
+    *PARTITIONS,
+    *EVENT_RANGES,
+    *PAST_DAYS,
 ]

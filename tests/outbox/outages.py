@@ -15,6 +15,7 @@ from django.db.models import F
 
 from outbox import DomainEvent
 from outbox.deliveries import transient_errors
+from outbox.deliveries.event_ranges import spanning
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from outbox.transports.base import Message
@@ -51,7 +52,8 @@ def new_message(number: int = 1) -> Message:
     for _ in range(number):
         outbox.given("tests.Counted", order_id=uuid4())
     messages = run_pass()
-    return replace(messages[0], pairs=tuple(pair for one in messages for pair in one.pairs))
+    pairs = tuple(pair for one in messages for pair in one.pairs)
+    return replace(messages[0], pairs=pairs, events=spanning(one.events for one in messages))
 
 
 def expire_leases() -> None:

@@ -22,7 +22,7 @@ from psycopg import IsolationLevel
 from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, Receipt, events, subscribe, subscriptions
-from outbox.checks import check_contracts
+from outbox.checks import check_contracts, check_settings
 from outbox.conf import Conf
 
 HERE = "tests/outbox/test_checks.py"
@@ -476,6 +476,7 @@ class TestTheSetting:
             ("ARCHIVE", 7, "Set it to a string, the path of a folder."),
             ("METRICS_TOKEN", None, "Set it to a string, the token that a scraper sends."),
             ("TRACE_URL", True, "Set it to a string, a URL that contains {trace_id}."),
+            ("PARTITION", "week", 'Set it to a string, "day", or remove it.'),
         ],
     )
     def test_must_have_its_type(self, settings, name, value, hint):
@@ -486,6 +487,23 @@ class TestTheSetting:
         assert complaint.id == "outbox.E012"
         assert complaint.msg == f'OUTBOX["{name}"] has the invalid value {value!r}.'
         assert complaint.hint == hint
+
+    @pytest.mark.sqlite
+    def test_of_partitions_is_refused_without_postgresql(self, settings):
+        settings.OUTBOX = {"PARTITION": "day"}
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E097"
+        assert complaint.msg == (
+            'OUTBOX["PARTITION"] is set, and the database default has no partitions.'
+        )
+
+    @pytest.mark.postgresql
+    def test_of_partitions_is_accepted_on_postgresql(self, settings):
+        settings.OUTBOX = {"PARTITION": "day"}
+
+        assert check_settings() == []
 
     @pytest.mark.parametrize("name", [one.name for one in fields(Conf) if one.type == "str"])
     def test_that_is_a_text_is_refused_if_it_is_none(self, settings, name):

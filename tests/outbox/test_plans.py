@@ -23,6 +23,7 @@ from outbox.monitor.failing import failing_groups
 from outbox.monitor.status import status
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.converted import as_of_tables
 from tests.outbox.drive import run_pass
 from tests.outbox.history import store
 from tests.outbox.query_cost import queries, rows_read
@@ -107,7 +108,7 @@ def plan(sql: str) -> list[str]:
     command = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
         cursor.execute(f"{command} {sql}")
-        return [str(row[-1]) for row in cursor.fetchall()]
+        return as_of_tables(str(row[-1]) for row in cursor.fetchall())
 
 
 def is_scan(line: str) -> bool:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import Error, InterfaceError, OperationalError, ProgrammingError, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -23,6 +22,7 @@ from outbox.formatting import one_line
 from outbox.models import Operation, Subscription
 from outbox.operations import next_step
 from outbox.operations.progress import unfinished_of
+from outbox.schema import first_unapplied
 
 #: Errors of a database that `explained` explains.
 EXPLAINED = (OperationalError, InterfaceError, ProgrammingError)
@@ -44,7 +44,7 @@ def explained(error: Error) -> str:
             "%(cause)s. Check that it runs and that DATABASES[%(alias2)s] in "
             "the settings is right. %(again)s"
         ) % {"alias": alias, "cause": cause, "alias2": repr(alias), "again": _AGAIN}
-    if missing := _unapplied(alias):
+    if missing := first_unapplied(alias):
         return _(
             "The database %(alias)s lacks migrations of the outbox, from "
             "%(missing)s on: %(cause)s. Run `manage.py migrate --database "
@@ -58,13 +58,6 @@ def explained(error: Error) -> str:
         "%(cause)s. Check its locks and settings with `manage.py outbox "
         "doctor`. %(again)s"
     ) % {"alias": alias, "cause": cause, "again": _AGAIN}
-
-
-def _unapplied(alias: str) -> str:
-    """Return the first migration of the outbox that the database lacks, or ""."""
-    executor = MigrationExecutor(connections[alias])
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes("outbox"))
-    return next((one.name for one, _backwards in plan if one.app_label == "outbox"), "")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from . import errors
 from .common import Options, Subcommand, Write, red, write_json
 
 #: Subcommands that only read or that keep the tables: they run in each database.
-EACH = {"status", "doctor", "groups", "blocked", "rehearse", "prune", "log"}
+EACH = {"status", "doctor", "groups", "blocked", "rehearse", "prune", "partition", "log"}
 #: Subcommands for which an id, a key or a handler names something in one database.
 ONE = {
     "why",

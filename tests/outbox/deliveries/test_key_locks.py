@@ -14,8 +14,9 @@ class TestTheNumberOfALock:
             ("order-7", b"outbox", 7182446813605884543),
             ("order-7 depot.carry", b"line", 7284307686920952807),
             ("depot.carry", b"handler", 820443111108497045),
+            ("days", b"partitions", -2730805221527776450),
         ],
-        ids=["a key", "an ordered key", "all keys of a handler"],
+        ids=["a key", "an ordered key", "all keys of a handler", "partitions"],
     )
     def test_is_that_of_each_earlier_release(self, text: str, kind: bytes, number: int):
         assert key_number(text, kind=kind) == number

@@ -6,9 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections, transaction
 
 from outbox.deliveries import locks
+from tests.outbox.converted import in_another_transaction, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 
@@ -49,3 +50,37 @@ class TestALockWithoutAMaximumOfTries:
             holder.join()
 
         assert timeouts[:10] == [10] * 9 + [1500]
+
+
+class TestALockOfSeveralTables:
+    def test_waits_for_all_of_them_together_as_long_as_for_one(self):
+        """Others that hold one and wait for another look for a deadlock after a second."""
+        timeouts: list[int] = []
+
+        def watch(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith("SET LOCAL lock_timeout = "):
+                timeouts.append(int(sql.rpartition(" ")[2]))
+                execute("SELECT pg_sleep(0.02)", (), *rest[1:])
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(watch):
+            locks.lock_table(TABLE, "outbox_event", mode="SHARE", using="default")
+
+        assert timeouts[0] == 300
+        assert timeouts[1] <= 280
+
+    def test_is_taken_as_a_whole_or_not_at_all(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(locks, "_TRY_SECONDS", 0.01)
+        with (
+            in_another_transaction("LOCK TABLE outbox_event IN SHARE MODE"),
+            transaction.atomic(),
+        ):
+            with pytest.raises(OperationalError):
+                locks.lock_table(TABLE, "outbox_event", mode="EXCLUSIVE", using="default", tries=2)
+
+            held = rows(
+                "SELECT mode FROM pg_locks WHERE relation = %s::regclass "
+                "AND pid = pg_backend_pid()",
+                TABLE,
+            )
+        assert held == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -193,8 +194,8 @@ class TestAPass:
         emit_events("tests.Ordered", 501)
         row, now = Subscription.objects.get(), timezone.now()
         born = [
-            NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=seq))
-            for seq in Event.objects.values_list("seq", flat=True)
+            NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=number))
+            for number, seq in enumerate(Event.objects.values_list("seq", flat=True))
         ]
 
         statements = list(fan_out.store(born, now=now, using="default"))
@@ -208,7 +209,7 @@ class TestAPass:
     def test_dispatches_a_message_only_after_the_commit(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with the time of a pass taken before it has its transaction."""
 
-        def lock_late(**more: str) -> Statement:
+        def lock_late(**more: Any) -> Statement:
             emit_events("tests.Ordered", 1)
             return waiting_events(**more)
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from outbox import operations, retention, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
+from tests.outbox.converted import as_of_tables
 
 pytestmark = [
     pytest.mark.usefixtures("own_registry"),
@@ -88,7 +89,7 @@ class Watch:
 
 def plan(sql: str, params: Any) -> list[str]:
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-    return answers(f"{explain} {sql}", params)
+    return as_of_tables(answers(f"{explain} {sql}", params))
 
 
 def answers(sql: str, params: Any = None) -> list[str]:

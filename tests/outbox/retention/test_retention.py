@@ -356,8 +356,13 @@ class TestTheTables:
 
 
 def options_of(table: str) -> list[str]:
+    """Return the storage parameters; with TEST_PARTITIONS those of the first partition."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table])
+        cursor.execute(
+            "SELECT reloptions FROM pg_class WHERE relname IN (%s, %s || '_before') "
+            "ORDER BY relname DESC",
+            [table, table],
+        )
         return cursor.fetchone()[0] or []
 
 

@@ -1,0 +1,77 @@
+"""Remove day: how long a day of two million events takes to be emptied, beside emitters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarks.ground import CEILING, Ground, Stage
+from benchmarks.harness import Figure, Ratio, Result, percentile
+from benchmarks.row import Row
+from benchmarks.sides import ours
+from benchmarks.sizes import chosen
+
+#: Orders per second. The first half second of each program does not count.
+PER_SECOND = 100
+SECONDS = 5
+
+NAME = "remove_day"
+
+#: As if the days of the first partition were over.
+JUMP = """
+SELECT setval('outbox_event_seq_seq', (current_date - date '1970-01-01' + 3) * 100000000000)
+"""
+OLD = "SELECT count(*) FROM outbox_event WHERE emitted_at < now() - interval '30 days'"
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Emit at a steady pace: before, until the day has gone, and afterwards."""
+    events = 200_000 if quick else chosen(2_000_000)
+    with ground.stage(ours(NUDGE=False, PARTITION="day")) as stage:
+        stage.call("benchmarks.probes.filling", events, ceiling=CEILING * max(1, events / 10**6))
+        stage.call("benchmarks.probes.partitioning")
+        stage.query(JUMP)
+        ground.settle()
+        before = _emit(stage)
+        beside, done = _remove(stage)
+        if left := stage.value(OLD):
+            raise RuntimeError(f"{left} of {events} events are left.")
+    found = {"before": before, "during the removal": beside}
+    return Result(
+        [Figure(f"p50 {side}", [percentile(taken, 50)], "ms") for side, taken in found.items()]
+        + [Figure(f"p99 {side}", [percentile(taken, 99)], "ms") for side, taken in found.items()]
+        + [Figure(f"longest {side}", [max(taken)], "ms") for side, taken in found.items()]
+        + [
+            Figure("emptying, with the wait for its locks", [done["emptying"]], "s"),
+            Figure("emptying, from its locks to the end of its commit", [done["locked"]], "s"),
+            Figure("longest wait of a reader of the day", [done["reader"]], "s"),
+            Figure("all steps", [done["seconds"]], "s"),
+        ],
+        [Ratio("remove_day", done["locked"], at_most=1.0)],
+        [f"{events:,} events, each with a receipt of every handler."],
+    )
+
+
+def _remove(stage: Stage) -> tuple[list[float], dict[str, Any]]:
+    """Emit until the day is removed; return the durations, and what the removal printed."""
+    taken: list[float] = []
+    stage.start_module(NAME, "benchmarks.probes.removing")
+    while stage.is_running(NAME):
+        taken += _emit(stage)
+    return taken, json.loads(stage.log(NAME).strip().splitlines()[-1])
+
+
+def _emit(stage: Stage) -> list[float]:
+    pace = ("--per-second", str(PER_SECOND))
+    found = stage.call("benchmarks.project.emit", SECONDS * PER_SECOND, *pace)
+    milliseconds: list[float] = found["milliseconds"]
+    return milliseconds[PER_SECOND // 2 :]
+
+
+ROW = Row(
+    "remove_day",
+    "an order and its event, while a day of two million events is removed",
+    "the day is emptied within a second",
+    measure,
+    is_extra=True,
+)

@@ -1,0 +1,1 @@
+"""Partitions of events and deliveries by day, on PostgreSQL, with `OUTBOX["PARTITION"]`."""

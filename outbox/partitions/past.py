@@ -1,0 +1,122 @@
+"""Past days: partitions that get no new events, since the sequence is behind their range."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from .ahead import last_seq
+from .catalogue import DELIVERY, EVENT, Partition, partitions, read
+from .closing import label
+
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Day:
+    """The two partitions of one range.
+
+    Attributes:
+        events: the partition of events.
+        deliveries: the partition of their deliveries.
+    """
+
+    events: Partition
+    deliveries: Partition
+
+    @property
+    def low(self) -> int:
+        """The first `seq` of its range."""
+        return self.events.low
+
+    @property
+    def high(self) -> int:
+        """The first `seq` after its range."""
+        return self.events.high
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return label(self.low, self.high)
+
+
+def past_days(*, using: str) -> list[Day]:
+    """Return the days below the sequence whose two partitions are attached, the oldest first."""
+    last = last_seq(using=using)
+    events = {one.low: one for one in _attached(EVENT, using=using)}
+    deliveries = {one.low: one for one in _attached(DELIVERY, using=using)}
+    days = [Day(events[low], deliveries[low]) for low in sorted(events.keys() & deliveries.keys())]
+    return [day for day in days if day.high - 1 <= last]
+
+
+def _attached(parent: str, *, using: str) -> list[Partition]:
+    return [one for one in partitions(parent, using=using) if not one.is_detaching]
+
+
+#: The transactions that may still store an event of a day, by server, database and day.
+_writers: dict[tuple[Any, ...], set[str]] = {}
+
+
+def has_no_writers(day: Day, *, until: float, using: str) -> bool:
+    """Wait for the end of each transaction that may store an event of a past day.
+
+    A transaction may have taken a number of a past day, and commit later. It has locked the table
+    of events before it took the number. So all transactions that hold this lock at the first call
+    are waited for, as `DETACH PARTITION ... CONCURRENTLY` does, without a lock of its own. Later
+    ones take later numbers. This process remembers the transactions, so that a later call waits
+    for the rest of them only.
+
+    Args:
+        day: a past day.
+        until: time of `time.monotonic` at which it ends.
+        using: the outbox's database alias.
+
+    Returns:
+        Whether they have ended. Then no event is added to the day.
+    """
+    key = (using, *read(_SERVER, using=using)[0], day.events.name)
+    while _writers.get(key) != set():
+        holding = {transaction for (transaction,) in read(_WRITERS, using=using)}
+        known = _writers.get(key, holding)
+        _writers[key] = {one for one in holding if one in known or one.startswith(_PREPARED)}
+        if _writers[key] and time.monotonic() > until:
+            return False
+        time.sleep(_LOOK_SECONDS if _writers[key] else 0)
+    return True
+
+
+def writers(*, using: str) -> list[int]:
+    """Return the process ids of other sessions whose transaction may have stored events."""
+    return [pid for (pid,) in read(_WRITING, using=using)]
+
+
+def may_remove(day: Day, *, using: str) -> bool:
+    """Return whether this role may empty and drop a day: it owns the tables, without policies."""
+    [[may]] = read(_MAY, [day.events.name, day.deliveries.name], using=using)
+    return bool(may)
+
+
+def holders(table: str, *, using: str) -> list[int]:
+    """Return the process ids of other sessions that have locked a table."""
+    return [pid for (pid,) in read(_HOLDERS, [table], using=using)]
+
+
+# COPY, by which rows are stored again, refuses a table with policies for this role.
+_MAY = """
+SELECT bool_and(pg_has_role(relowner, 'USAGE') AND NOT row_security_active(oid))
+FROM pg_class WHERE oid IN (to_regclass(quote_ident(%s)), to_regclass(quote_ident(%s)))"""
+_SERVER = """
+SELECT pg_postmaster_start_time(), oid FROM pg_database WHERE datname = current_database()"""
+_OF_TABLE = """
+FROM pg_locks WHERE locktype = 'relation' AND pid IS DISTINCT FROM pg_backend_pid()
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+# A prepared transaction has no process, and keeps its locks under another name.
+_PREPARED = "-1/"
+_OF_WRITERS = f"""
+{_OF_TABLE} AND relation = to_regclass('outbox_event') AND mode = 'RowExclusiveLock'"""
+_WRITERS = f"SELECT DISTINCT virtualtransaction {_OF_WRITERS}"
+_WRITING = f"SELECT DISTINCT pid {_OF_WRITERS} AND pid IS NOT NULL ORDER BY pid"
+_HOLDERS = f"""
+SELECT DISTINCT pid {_OF_TABLE} AND granted AND relation = to_regclass(%s) AND pid IS NOT NULL
+ORDER BY pid"""

@@ -1,0 +1,77 @@
+"""`manage.py outbox partition`."""
+
+from __future__ import annotations
+
+import pytest
+
+from outbox.partitions.ahead import DAYS_AHEAD
+from outbox.partitions.catalogue import EVENT, is_partitioned, partitions
+from tests.outbox.command import outbox_command, refused
+from tests.outbox.converted import days_later, rows
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
+
+
+class TestTheCommand:
+    @pytest.mark.usefixtures("plain")
+    def test_converts_the_tables_and_reports_each_step(self):
+        output = outbox_command("partition")
+
+        assert is_partitioned(using="default")
+        assert "Replace the tables by partitioned ones, in one short transaction." in output
+        assert output.endswith("Events and deliveries are in partitions of a day.\n")
+
+    @pytest.mark.usefixtures("plain")
+    def test_lists_the_steps_and_changes_nothing_in_a_dry_run(self):
+        output = outbox_command("partition", "--dry-run")
+
+        assert output.splitlines()[0] == (
+            "to do: Build the index outbox_event_before_id of outbox_event (id), beside writes."
+        )
+        assert len(output.splitlines()) == 8
+        assert not is_partitioned(using="default")
+
+    @pytest.mark.usefixtures("plain")
+    def test_lists_the_steps_that_an_interrupted_run_has_done(self):
+        rows("CREATE INDEX outbox_event_before_id ON outbox_event (id)")
+
+        assert outbox_command("partition", "--dry-run").startswith("done: Build the index")
+
+    @pytest.mark.usefixtures("converted")
+    def test_creates_the_partitions_of_the_next_days(self):
+        before = len(partitions(EVENT, using="default"))
+
+        with days_later(2):
+            output = outbox_command("partition")
+
+        assert output.splitlines()[0] == (
+            f"Create the partitions up to {DAYS_AHEAD} days ahead, and number events by the "
+            "present day."
+        )
+        assert len(partitions(EVENT, using="default")) == before + 2
+
+    @pytest.mark.usefixtures("converted")
+    def test_lets_the_sequence_jump_without_a_missing_partition(self):
+        from outbox.partitions.ahead import last_seq
+
+        before = last_seq(using="default")
+        with days_later(1):
+            outbox_command("partition")
+            first = last_seq(using="default")
+            outbox_command("partition")
+
+            assert before < first == last_seq(using="default")
+
+    @pytest.mark.usefixtures("plain")
+    def test_names_the_reasons_against_it(self):
+        rows("CREATE VIEW names AS SELECT name FROM outbox_event")
+
+        text = refused("partition")
+
+        assert text.startswith("The tables were not changed.\noutbox_event is used by: rule")
+
+    @pytest.mark.usefixtures("plain")
+    def test_names_the_reasons_in_a_dry_run(self):
+        rows("CREATE VIEW names AS SELECT name FROM outbox_event")
+
+        assert "outbox_event is used by: rule" in refused("partition", "--dry-run")
