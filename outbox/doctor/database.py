@@ -60,12 +60,9 @@ def _of_sqlite(*, using: str) -> Iterator[Finding]:
 
 
 def _of_postgresql(*, using: str) -> Iterator[Finding]:
-    yield _isolation(using=using)
-    waiting = _value(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND wait_event_type = 'Lock' AND now() - query_start > interval '1 second'",
-        using=using,
-    )
+    with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
+        [(level, waiting)] = _rows(_LEVEL_AND_WAITING, using=using)
+    yield _isolation(level)
     if waiting:
         yield warning(
             _PART,
@@ -81,9 +78,7 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
     yield from _unvacuumed(using=using)
 
 
-def _isolation(*, using: str) -> Finding:
-    with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
-        level = str(_value("SHOW transaction_isolation", using=using))
+def _isolation(level: str) -> Finding:
     if level == "read committed":
         return ok(_PART, _("Its transactions are READ COMMITTED."))
     return error(
@@ -145,3 +140,9 @@ def _rows(statement: str, *, using: str) -> list[tuple[Any, ...]]:
     with connections[using].cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall())
+
+
+_LEVEL_AND_WAITING = """
+SELECT current_setting('transaction_isolation'), count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+AND now() - query_start > interval '1 second'"""

@@ -217,6 +217,11 @@ class TestAStartOfOneKey:
         assert exporter.calls == [[1]]
 
 
+#: Other tests of the same server may have locks of their own.
+_LOCKS = """
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"""
+
+
 @pytest.mark.postgresql
 class TestALargeMessage:
     def test_takes_one_lock_for_all_its_keys(self, exporter: Exporter):
@@ -227,7 +232,7 @@ class TestALargeMessage:
 
         def count() -> None:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+                cursor.execute(_LOCKS)
                 locks.append(cursor.fetchone()[0])
 
         with failpoints.armed(failpoints.BEFORE_START, count):
