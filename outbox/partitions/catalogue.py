@@ -104,6 +104,11 @@ SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass(%s) AND c.relispartition"""
 
+#: The schema of a table, as SQL.
+SCHEMA = """
+SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(%s)"""
+
 #: Name of each index, kind of its constraint ("p", "u", "x" or ""), the definition of constraint or
 #: index, and whether a partitioned table can have it: a unique one must contain the partition key.
 INDEXES_OF = """

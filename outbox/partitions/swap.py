@@ -24,6 +24,7 @@ from .catalogue import (
     INDEXES_OF,
     KEYS,
     NUMBERED,
+    SCHEMA,
     TABLES,
     is_partitioned,
     read,
@@ -34,6 +35,7 @@ from .indexes import LONGEST_NAME
 from .preparation import DELIVERY_KEY, INDEXES, first_partition, is_prepared, range_check
 from .publications import publications
 from .refusal import CannotPartition, Refusal
+from .refusals import refusals
 
 #: The tables with a foreign key to or from partitioned ones, which is dropped, and these. Events
 #: come last, so that those who emit wait for the shortest time.
@@ -64,7 +66,8 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
         report: called with what is waited for, every ten seconds.
 
     Raises:
-        CannotPartition: transactions have used the tables during all tries.
+        CannotPartition: there is a reason against it by now, or transactions have used the tables
+            during all tries.
         NotPrepared: an index or a check of the range is missing.
     """
     until = time.monotonic() + LONGEST_SECONDS
@@ -110,6 +113,9 @@ def _swap(high: int, using: str, seconds: float) -> None:
     # Otherwise PostgreSQL would build the index or read all rows under the locks.
     if not is_prepared(high, using=using):
         raise NotPrepared
+    # A foreign key or trigger that was created since the first look would be lost.
+    if reasons := refusals(using=using):
+        raise CannotPartition(reasons)
     statements = [f"SET LOCAL statement_timeout = {_STATEMENT_LIMIT}"]
     statements += _statements(high, using=using)
     lock_table(*_LOCKED, mode="ACCESS EXCLUSIVE", using=using, tries=1)
@@ -129,7 +135,7 @@ def _statements(high: int, *, using: str) -> list[str]:
 
 
 def _of_table(table: str, high: int, *, using: str) -> Iterator[str]:
-    first, [[schema]] = first_partition(table), read(_SCHEMA, [table], using=using)
+    first, [[schema]] = first_partition(table), read(SCHEMA, [table], using=using)
     yield from _numbers(table, schema, using=using)
     yield from _make_room(table, using=using)
     yield f"ALTER TABLE {table} RENAME TO {first}"
@@ -201,10 +207,6 @@ def _indexes(table: str, *, using: str) -> Iterator[str]:
             continue
         yield f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}' if kind else definition
 
-
-_SCHEMA = """
-SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%s)"""
 
 _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint
