@@ -11,6 +11,7 @@ from typing import Any
 from django.db import DatabaseError, connections
 
 from outbox.deliveries.statements import Rows
+from outbox.deliveries.transient_errors import sqlstate_of
 
 from .days import first_seq
 
@@ -75,7 +76,7 @@ def covers(found: Iterable[Partition], day: date) -> bool:
 
 def is_missing_table(error: DatabaseError) -> bool:
     """Return whether a statement failed because a table does not exist, or was dropped."""
-    return getattr(error.__cause__, "sqlstate", None) == _UNDEFINED_TABLE
+    return sqlstate_of(error) == _UNDEFINED_TABLE
 
 
 def read(statement: str, params: Any = None, *, using: str) -> Rows:

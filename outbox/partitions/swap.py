@@ -16,6 +16,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 
 from outbox.deliveries.locks import in_short_tries, is_lock_timeout, limited_waits, lock_table
+from outbox.deliveries.transient_errors import sqlstate_of
 
 from .carried import carried_statements
 from .catalogue import (
@@ -85,7 +86,7 @@ def _is_swapped(high: int, *, until: float, report: Callable[[str], object], usi
     try:
         in_short_tries(partial(_swap, high, using), using=using, tries=1)
     except OperationalError as error:
-        is_slow = getattr(error.__cause__, "sqlstate", None) == _CANCELLED
+        is_slow = sqlstate_of(error) == _CANCELLED
         if is_slow and time.monotonic() < until:
             report(_("A statement took too long under the locks. It is tried again."))
         elif not is_lock_timeout(error):
