@@ -92,9 +92,11 @@ def _alone(using: str) -> Iterator[None]:
         with connection.cursor() as cursor:
             # The build of an index waits for older snapshots, which this transaction must not have.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
             [is_alone] = cursor.fetchone()
+            # The last one: a query with parameters of the server (`server_side_binding`) has a
+            # snapshot until the next statement.
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if not is_alone:
             raise CannotPartition([_other_run()])
         yield

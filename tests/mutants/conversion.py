@@ -41,6 +41,22 @@ CONVERSION: list[Mutant] = [
         hangs=True,
     ),
     Mutant(
+        name="lock-of-a-run-without-a-snapshot",
+        without="with parameters of the server, the build of an index waits for the command itself",
+        edits=(
+            Edit(
+                "outbox/partitions/conversion.py",
+                '            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")\n',
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PARTITIONS_OF}test_conversion.py::TestTheLockOfARun"
+            "::test_keeps_no_snapshot_that_an_index_would_wait_for",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="rights-of-the-daily-command",
         without="a daily command of a role without rights ends well, and creates no partition",
         edits=(

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from outbox import PermanentFailure, subscribe
@@ -563,6 +563,25 @@ class TestASecondOutboxInTheSearchPath:
         assert preparation.is_built(index, using="default")
         found = rows("SELECT schemaname FROM pg_indexes WHERE indexname = %s", index.name)
         assert sorted(found) == [("mine",), ("public",)]
+
+
+class TestTheLockOfARun:
+    @pytest.mark.parametrize(
+        ("option", "value"), [("server_side_binding", True), ("prepare_threshold", 0)]
+    )
+    def test_keeps_no_snapshot_that_an_index_would_wait_for(
+        self, option: str, value: object, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], option, value)
+
+        with conversion._alone("default"):
+            found = rows(
+                "SELECT backend_xmin FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+            )
+
+        assert found == [(None,)]
 
 
 class TestATransactionThatIsOpen:
