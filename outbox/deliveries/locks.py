@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
 from outbox.deliveries.statements import with_numbers
+from outbox.deliveries.transient_errors import sqlstate_of
 from outbox.models import Delivery
 
 #: Longest time that one try to lock the table may block the relays.
@@ -104,8 +105,8 @@ def in_short_tries(
 
 def is_lock_timeout(error: OperationalError) -> bool:
     """Return whether a statement failed because its wait for a lock timed out."""
-    state = getattr(error.__cause__, "sqlstate", None)
-    return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
+    # The text is SQLite's.
+    return sqlstate_of(error) == _LOCK_NOT_AVAILABLE or "is locked" in str(error)
 
 
 def _lock_briefly(

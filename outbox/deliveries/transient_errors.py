@@ -68,6 +68,12 @@ _TRANSIENT_TEXTS = (
 )
 
 
+def sqlstate_of(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error, "" without one. psycopg 2 has it as `pgcode`."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+
+
 def is_transient(error: BaseException, *, using: str) -> bool:
     """Return whether an error is the fault of this database, not of the code that used it.
 
@@ -79,7 +85,7 @@ def is_transient(error: BaseException, *, using: str) -> bool:
     database = database_of(error)
     if database not in (using, None):
         return False
-    state = getattr(error.__cause__, "sqlstate", None) or ""
+    state = sqlstate_of(error)
     if state.startswith(_TRANSIENT_SQLSTATES):
         return True
     if state and not _ended_the_session(error):  # the connection was closed later, by another cause

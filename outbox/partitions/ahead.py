@@ -116,7 +116,11 @@ def jump(today: date, *, using: str) -> bool:
 
 
 def is_behind(today: date, *, using: str) -> bool:
-    """Return whether a day has partitions, and the sequence is still before its range."""
+    """Return whether a day has partitions, and the sequence is still before its range.
+
+    Raises:
+        CannotRead: this role may not read the last number; see `may_read_last`.
+    """
     has_day = has_partitions(today, using=using)
     return has_day and last_seq(using=using) < first_seq(today) - 1
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import DatabaseError, connections
 
 from outbox.deliveries.statements import Rows
+from outbox.deliveries.transient_errors import sqlstate_of
 
 from .days import first_seq
 
@@ -75,7 +76,7 @@ def covers(found: Iterable[Partition], day: date) -> bool:
 
 def is_missing_table(error: DatabaseError) -> bool:
     """Return whether a statement failed because a table does not exist, or was dropped."""
-    return getattr(error.__cause__, "sqlstate", None) == _UNDEFINED_TABLE
+    return sqlstate_of(error) == _UNDEFINED_TABLE
 
 
 def read(statement: str, params: Any = None, *, using: str) -> Rows:
@@ -103,6 +104,11 @@ _PARTITIONS = """
 SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = to_regclass(%s) AND c.relispartition"""
+
+#: The schema of a table, as SQL.
+SCHEMA = """
+SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(%s)"""
 
 #: Name of each index, kind of its constraint ("p", "u", "x" or ""), the definition of constraint or
 #: index, and whether a partitioned table can have it: a unique one must contain the partition key.

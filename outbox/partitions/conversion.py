@@ -24,7 +24,7 @@ from .ahead import DAYS_AHEAD, is_behind, keep_ahead, missing_days
 from .catalogue import TABLES, is_partitioned, read
 from .days import day_at, first_seq
 from .refusal import CannotPartition, Refusal
-from .refusals import refusals
+from .refusals import missing_rights, refusals
 from .swap import NotPrepared, swap
 
 __all__ = ["CannotPartition", "Step", "convert", "steps"]
@@ -92,9 +92,11 @@ def _alone(using: str) -> Iterator[None]:
         with connection.cursor() as cursor:
             # The build of an index waits for older snapshots, which this transaction must not have.
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
             [is_alone] = cursor.fetchone()
+            # The last one: a query with parameters of the server (`server_side_binding`) has a
+            # snapshot until the next statement.
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         if not is_alone:
             raise CannotPartition([_other_run()])
         yield
@@ -127,12 +129,15 @@ def steps(*, using: str, report: Callable[[str], object] = lambda text: None) ->
         lambda: keep_ahead(using=using),
     )
     if is_partitioned(using=using) and conf().PARTITION:
+        # Without these, `keep_ahead` would create nothing, and the command would end as if it had.
+        if reasons := missing_rights(using=using):
+            raise CannotPartition(reasons)
         return [_analysed(using), ahead]
     if reasons := refusals(using=using):
         raise CannotPartition(reasons)
     high = first_seq(today + timedelta(days=_DAYS_BEFORE))
     found = [_build(index, using) for index in preparation.INDEXES]
-    found += [_check(table, high, using) for table in TABLES]
+    found += [_check(table, high, using, report) for table in TABLES]
     replaced = Step(
         _("Replace the tables by partitioned ones, in one short transaction."),
         lambda: is_partitioned(using=using),
@@ -163,12 +168,12 @@ def _build(index: preparation.Prepared, using: str) -> Step:
     )
 
 
-def _check(table: str, high: int, using: str) -> Step:
+def _check(table: str, high: int, using: str, report: Callable[[str], object]) -> Step:
     return Step(
         _("Check that all numbers of %(table)s are below %(high)s, beside writes.")
         % {"table": table, "high": high},
         partial(preparation.is_checked, table, high, using=using),
-        partial(preparation.check, table, high, using=using),
+        partial(preparation.check, table, high, using=using, report=report),
     )
 
 

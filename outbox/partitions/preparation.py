@@ -7,14 +7,17 @@ and a valid check proves that each row is in the partition's range.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from django.db import connections
 
 from outbox.deliveries.locks import in_short_tries, limited_waits
 
-from .catalogue import DELIVERY, EVENT, KEYS, TABLES, is_partitioned, read
+from .catalogue import DELIVERY, EVENT, KEYS, SCHEMA, TABLES, is_partitioned, read
+from .in_use import wait_for_users
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,18 @@ def range_check(table: str) -> str:
 
 def is_built(index: Prepared, *, using: str) -> bool:
     """Return whether an index exists and is valid, or the table has its partitions already."""
-    return is_partitioned(index.table, using=using) or bool(read(_VALID, [index.name], using=using))
+    return is_partitioned(index.table, using=using) or bool(
+        read(_VALID, [index.table, index.name], using=using)
+    )
 
 
 def build(index: Prepared, *, using: str) -> None:
     """Build an index beside writes; first remove what an interrupted build has left."""
     kind = "UNIQUE INDEX" if index.is_unique else "INDEX"
     with connections[using].cursor() as cursor:
-        cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+        # With the schema: a later one of the search path may have an outbox, too.
+        [[schema]] = read(SCHEMA, [index.table], using=using)
+        cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{index.name}")
         cursor.execute(
             f"CREATE {kind} CONCURRENTLY {index.name} ON {index.table} ({index.columns})"
         )
@@ -81,17 +88,30 @@ def is_checked(table: str, high: int, *, using: str) -> bool:
     return is_partitioned(table, using=using) or _check_of(table, using=using) == (high, True)
 
 
-def check(table: str, high: int, *, using: str) -> None:
-    """Add the check of the range `[0, high)`, and validate it beside writes."""
+def check(
+    table: str, high: int, *, using: str, report: Callable[[str], object] = lambda text: None
+) -> None:
+    """Add the check of the range `[0, high)`, and validate it beside writes.
+
+    Args:
+        table: the table.
+        high: the end of the range.
+        using: the database alias.
+        report: called with what is waited for, every ten seconds.
+    """
     if _check_of(table, using=using) != (high, False):
-        in_short_tries(partial(_add_check, table, high, using), using=using)
+        in_short_tries(partial(_add_check, table, high, using, report), using=using)
     if not is_partitioned(table, using=using):
         with connections[using].cursor() as cursor:
             cursor.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {range_check(table)}")
 
 
-def _add_check(table: str, high: int, using: str, seconds: float) -> None:
+def _add_check(
+    table: str, high: int, using: str, report: Callable[[str], object], seconds: float
+) -> None:
     key, name = KEYS[table], range_check(table)
+    # All who need the table would queue behind each try while a long transaction has it.
+    wait_for_users([table], until=inf, report=report, using=using)
     with limited_waits(seconds, connection=connections[using]) as cursor:
         cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         # Under the lock: a partitioned table with this check would refuse later days.
@@ -122,7 +142,9 @@ def _check_of(table: str, *, using: str) -> tuple[int, bool] | None:
     return int(re.findall(r"\d+", definition)[-1]), is_valid
 
 
-_VALID = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid"
+_VALID = """
+SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass(%s) AND c.relname = %s AND indisvalid"""
 
 _CHECK = """
 SELECT pg_get_expr(conbin, conrelid), convalidated FROM pg_constraint

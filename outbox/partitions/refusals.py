@@ -34,6 +34,11 @@ def refusals(*, using: str) -> list[Refusal]:
     return [*found, *_of_session(using), *_of_locks(using)]
 
 
+def missing_rights(*, using: str) -> list[Refusal]:
+    """Return why this role may not create partitions of converted tables, none if it may."""
+    return [one for table in TABLES for one in _of_rights(table, using)]
+
+
 def _of_database(using: str) -> Iterator[Refusal]:
     if connections[using].vendor != "postgresql":
         yield Refusal(

@@ -16,6 +16,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 
 from outbox.deliveries.locks import in_short_tries, is_lock_timeout, limited_waits, lock_table
+from outbox.deliveries.transient_errors import sqlstate_of
 
 from .carried import carried_statements
 from .catalogue import (
@@ -24,6 +25,7 @@ from .catalogue import (
     INDEXES_OF,
     KEYS,
     NUMBERED,
+    SCHEMA,
     TABLES,
     is_partitioned,
     read,
@@ -34,6 +36,7 @@ from .indexes import LONGEST_NAME
 from .preparation import DELIVERY_KEY, INDEXES, first_partition, is_prepared, range_check
 from .publications import publications
 from .refusal import CannotPartition, Refusal
+from .refusals import refusals
 
 #: The tables with a foreign key to or from partitioned ones, which is dropped, and these. Events
 #: come last, so that those who emit wait for the shortest time.
@@ -64,7 +67,8 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
         report: called with what is waited for, every ten seconds.
 
     Raises:
-        CannotPartition: transactions have used the tables during all tries.
+        CannotPartition: there is a reason against it by now, or transactions have used the tables
+            during all tries.
         NotPrepared: an index or a check of the range is missing.
     """
     until = time.monotonic() + LONGEST_SECONDS
@@ -82,7 +86,7 @@ def _is_swapped(high: int, *, until: float, report: Callable[[str], object], usi
     try:
         in_short_tries(partial(_swap, high, using), using=using, tries=1)
     except OperationalError as error:
-        is_slow = getattr(error.__cause__, "sqlstate", None) == _CANCELLED
+        is_slow = sqlstate_of(error) == _CANCELLED
         if is_slow and time.monotonic() < until:
             report(_("A statement took too long under the locks. It is tried again."))
         elif not is_lock_timeout(error):
@@ -110,6 +114,9 @@ def _swap(high: int, using: str, seconds: float) -> None:
     # Otherwise PostgreSQL would build the index or read all rows under the locks.
     if not is_prepared(high, using=using):
         raise NotPrepared
+    # A foreign key or trigger that was created since the first look would be lost.
+    if reasons := refusals(using=using):
+        raise CannotPartition(reasons)
     statements = [f"SET LOCAL statement_timeout = {_STATEMENT_LIMIT}"]
     statements += _statements(high, using=using)
     lock_table(*_LOCKED, mode="ACCESS EXCLUSIVE", using=using, tries=1)
@@ -129,7 +136,7 @@ def _statements(high: int, *, using: str) -> list[str]:
 
 
 def _of_table(table: str, high: int, *, using: str) -> Iterator[str]:
-    first, [[schema]] = first_partition(table), read(_SCHEMA, [table], using=using)
+    first, [[schema]] = first_partition(table), read(SCHEMA, [table], using=using)
     yield from _numbers(table, schema, using=using)
     yield from _make_room(table, using=using)
     yield f"ALTER TABLE {table} RENAME TO {first}"
@@ -201,10 +208,6 @@ def _indexes(table: str, *, using: str) -> Iterator[str]:
             continue
         yield f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}' if kind else definition
 
-
-_SCHEMA = """
-SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%s)"""
 
 _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint

@@ -10,6 +10,7 @@ from tests.mutants.brokers import BROKERS
 from tests.mutants.carriers import CARRIERS
 from tests.mutants.celery_tasks import CELERY_TASKS
 from tests.mutants.contracts import CONTRACTS
+from tests.mutants.conversion import CONVERSION
 from tests.mutants.coroutines import COROUTINES
 from tests.mutants.demand import DEMAND
 from tests.mutants.edges import EDGES
@@ -67,6 +68,7 @@ MUTANTS: list[Mutant] = [
     *STOREFRONT,
     *DEMAND,
     *PARTITIONS,
+    *CONVERSION,
     *EVENT_RANGES,
     *PAST_DAYS,
 ]

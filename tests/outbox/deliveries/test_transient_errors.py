@@ -60,9 +60,9 @@ class TestIsLast:
         assert is_last(attempts=attempts, limit=limit) is expected
 
 
-def caused(error: Exception, sqlstate: str) -> Exception:
+def caused(error: Exception, sqlstate: str, name: str = "sqlstate") -> Exception:
     cause = Exception()
-    cause.sqlstate = sqlstate  # type: ignore[attr-defined]  # as psycopg's errors have it
+    setattr(cause, name, sqlstate)  # as psycopg's errors have it
     error.__cause__ = cause
     return error
 
@@ -72,6 +72,7 @@ class TestIsTransient:
         "error",
         [
             caused(OperationalError("deadlock detected"), "40P01"),
+            caused(OperationalError("deadlock detected"), "40P01", "pgcode"),  # of psycopg 2
             caused(OperationalError("could not serialize access"), "40001"),
             caused(OperationalError("terminating connection"), "57P01"),
             caused(InternalError("idle-in-transaction timeout"), "25P03"),

@@ -7,7 +7,7 @@ import pytest
 from outbox.partitions.ahead import DAYS_AHEAD
 from outbox.partitions.catalogue import EVENT, is_partitioned, partitions
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.converted import days_later, rows
+from tests.outbox.converted import acting_as_visitor, days_later, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 
@@ -61,6 +61,17 @@ class TestTheCommand:
             outbox_command("partition")
 
             assert before < first == last_seq(using="default")
+
+    @pytest.mark.usefixtures("converted")
+    def test_is_refused_for_a_role_that_may_create_no_partition(self):
+        """Otherwise a daily job would end well, and no day would get a partition."""
+        with (
+            days_later(2),
+            acting_as_visitor("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"),
+        ):
+            text = refused("partition")
+
+        assert "is not the owner of outbox_event. Run this command as shop." in text
 
     @pytest.mark.usefixtures("plain")
     def test_names_the_reasons_against_it(self):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from outbox import PermanentFailure, subscribe
@@ -312,6 +312,27 @@ class TestAnInterruptedConversion:
         convert_all()
 
 
+class TestACheck:
+    def test_requests_no_lock_while_a_transaction_uses_the_table(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("outbox.partitions.in_use.REPORT_SECONDS", 0.2)
+        reports: list[str] = []
+        high = first_seq(day_at(timezone.now()) + timedelta(days=2))
+        with in_another_transaction("LOCK TABLE outbox_delivery IN ACCESS SHARE MODE"):
+            checked = in_thread(
+                lambda: preparation.check(DELIVERY, high, using="default", report=reports.append)
+            )
+            eventually(lambda: len(reports) > 1, "two reports")
+            with transaction.atomic():
+                rows("SET LOCAL lock_timeout = '1ms'")
+                rows("LOCK TABLE outbox_delivery IN ROW EXCLUSIVE MODE")
+
+        assert checked() is None
+        assert "Waiting for process" in reports[0]
+        assert preparation.is_checked(DELIVERY, high, using="default")
+
+
 class TestTheSwap:
     def test_lets_others_continue_while_a_transaction_uses_the_tables(
         self, monkeypatch: pytest.MonkeyPatch
@@ -384,6 +405,17 @@ class TestTheSwap:
 
         assert len(swaps) == 2
         assert files(f"{EVENT}_before", f"{DELIVERY}_before") <= swaps[-1]
+
+    def test_is_refused_if_it_would_lose_what_was_created_meanwhile(self):
+        def refer(text: str) -> None:
+            if text.startswith("Replace"):
+                rows("CREATE TABLE mine (event bigint CONSTRAINT my_key REFERENCES outbox_event)")
+
+        with pytest.raises(CannotPartition, match="The foreign key my_key of mine refers to"):
+            convert_all(refer)
+
+        assert rows("SELECT 1 FROM pg_constraint WHERE conname = 'my_key'") == [(1,)]
+        assert not is_partitioned(using="default")
 
     def test_ends_a_statement_that_takes_long_under_the_locks(
         self, monkeypatch: pytest.MonkeyPatch
@@ -514,6 +546,42 @@ class TestTwoRunsAtATime:
         with days_later(3):
             keep_ahead(using="default")
             emit_orders(1)
+
+
+class TestASecondOutboxInTheSearchPath:
+    def test_keeps_its_prepared_indexes(self):
+        """Its indexes have the same names."""
+        index = preparation.INDEXES[0]
+        preparation.build(index, using="default")
+        rows("CREATE SCHEMA mine")
+        rows("CREATE TABLE mine.outbox_event (LIKE outbox_event INCLUDING ALL)")
+        rows("SET search_path = mine, public")
+
+        assert not preparation.is_built(index, using="default")
+        preparation.build(index, using="default")
+
+        assert preparation.is_built(index, using="default")
+        found = rows("SELECT schemaname FROM pg_indexes WHERE indexname = %s", index.name)
+        assert sorted(found) == [("mine",), ("public",)]
+
+
+class TestTheLockOfARun:
+    @pytest.mark.parametrize(
+        ("option", "value"), [("server_side_binding", True), ("prepare_threshold", 0)]
+    )
+    def test_keeps_no_snapshot_that_an_index_would_wait_for(
+        self, option: str, value: object, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setitem(connection.settings_dict["OPTIONS"], option, value)
+
+        with conversion._alone("default"):
+            found = rows(
+                "SELECT backend_xmin FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+            )
+
+        assert found == [(None,)]
 
 
 class TestATransactionThatIsOpen:
