@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases
 from outbox.models import Operation
 from outbox.partitions.closing import closed_day
+from outbox.retention.record import DAY, STEP, SWEEPING
 
 from . import backfills, progress
 from .bulk import ELIGIBLE, BulkTask
@@ -87,17 +88,33 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     """Give up the rest of an operation. A running one stops at its next step.
 
     Raises:
-        NotRunning: there is no such operation, or it is over.
+        NotRunning: there is no such operation, or it is over. Or it has emptied a day, and deletes
+            what the day's events have left: nothing else finds these rows.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
+        _lock(number, using=using)  # against the step that empties a day
         operation = _running(number, using=using)
+        if operation.choice.get(STEP) == SWEEPING:
+            raise NotRunning(_emptied(operation))
         progress.give_up(operation, using=using)
         if operation.action == Action.BACKFILL:
             backfills.Backfill.of(operation, using=using).finish(operation)
     operation.refresh_from_db(using=using)
     logger.info("%s gave up operation %d", by, number)
     return operation
+
+
+def _lock(number: int, *, using: str) -> None:
+    Operation.objects.using(using).select_for_update().filter(pk=number).first()
+
+
+def _emptied(operation: Operation) -> str:
+    text = _(
+        "Operation %(number)d has removed the events of %(day)s, and deletes what they have left. "
+        "Finish it: `manage.py outbox prune`."
+    )
+    return text % {"number": operation.pk, "day": operation.choice[DAY]}
 
 
 def _running(number: int, *, using: str) -> Operation:

@@ -16,10 +16,12 @@ from typing import Any
 
 from django.db import OperationalError, connections, transaction
 
+from outbox import clock
 from outbox.deliveries import failpoints
 from outbox.deliveries.locks import lock_table
 from outbox.deliveries.statements import execute, read
 
+from .days import day_at, first_seq
 from .past import Day, has_no_writers, may_remove, past_days
 
 logger = logging.getLogger("outbox.partitions")
@@ -43,6 +45,10 @@ def drop_empty(*, until: float, using: str) -> list[str]:
     have stored one have ended, and deliveries need their event. It is checked again before the
     table is dropped.
 
+    The first partition is kept: `flush` and `loaddata` store events with small numbers. Those of
+    today and later are kept, too. They are past if the clock was ahead, and a relay would create
+    them again.
+
     Args:
         until: time of `time.monotonic` after which no further one is begun.
         using: the outbox's database alias.
@@ -53,7 +59,10 @@ def drop_empty(*, until: float, using: str) -> list[str]:
     dropped: list[str] = []
     if not _drop_marked(until, using=using):
         return dropped
+    today = first_seq(day_at(clock.now(using=using)))
     for day in past_days(using=using):
+        if not 0 < day.low < today:
+            continue
         if not (_is_empty(day, using=using) and may_remove(day, using=using)):
             continue
         if not has_no_writers(day, until=time.monotonic() + _WRITER_SECONDS, using=using):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from outbox.deliveries import failpoints
-from outbox.deliveries.locks import in_short_tries, is_lock_timeout, lock_table
+from outbox.deliveries.locks import in_short_tries, is_lock_timeout, limited_waits, lock_table
 from outbox.deliveries.statements import bound_transaction, execute, numbers, read
 from outbox.models import Delivery
 
@@ -28,6 +28,9 @@ MOST_DELIVERIES = 50_000
 #: PostgreSQL ends the transaction of a process that is idle for so many seconds: its host may be
 #: down, and its locks delay relays.
 _IDLE_SECONDS = 5.0
+#: Seconds to wait for maintenance, by a lock that blocks nobody else. After 1 s
+#: (`deadlock_timeout`), PostgreSQL ends an autovacuum.
+_MAINTENANCE_SECONDS = 1.5
 
 
 class TooManyStay(Exception):
@@ -101,6 +104,9 @@ def empty(
 
 def _emptied(day: Day, kept: Collection[int], further: Sequence[str], *, using: str) -> Emptied:
     leaves = (day.events, day.deliveries)
+    names = ", ".join(f'ONLY "{leaf.name}"' for leaf in leaves)
+    with limited_waits(_MAINTENANCE_SECONDS, connection=connections[using]) as cursor:
+        cursor.execute(f"LOCK TABLE {names} IN SHARE UPDATE EXCLUSIVE MODE")
     lock_table(*(leaf.name for leaf in leaves), mode="ACCESS EXCLUSIVE", using=using, tries=1)
     staying = {*kept, *owed_in(day, using=using, further=further)}
     refuse_many(day, staying, using=using)
@@ -108,7 +114,6 @@ def _emptied(day: Day, kept: Collection[int], further: Sequence[str], *, using: 
         staying, _ids(day.deliveries.name, using=using), _ids(day.events.name, using=using)
     )
     copies = [Copy.of(leaf, staying, using=using) for leaf in leaves if staying]
-    names = ", ".join(f'ONLY "{leaf.name}"' for leaf in leaves)
     execute(f"TRUNCATE {names}", using=using)
     failpoints.reach(failpoints.AFTER_TRUNCATE)
     for copy in copies:

@@ -9,6 +9,8 @@ from typing import Any
 from .ahead import last_seq
 from .catalogue import DELIVERY, EVENT, Partition, partitions, read
 from .closing import label
+from .publications import publishers
+from .table_refusals import foreign_keys_to
 
 _LOOK_SECONDS = 0.05
 
@@ -54,7 +56,7 @@ def _attached(parent: str, *, using: str) -> list[Partition]:
     return [one for one in partitions(parent, using=using) if not one.is_detaching]
 
 
-#: The transactions that may still store an event of a day, by server, database and day.
+#: The transactions that may still store an event of a day, by server, database and partition.
 _writers: dict[tuple[Any, ...], set[str]] = {}
 
 
@@ -75,7 +77,7 @@ def has_no_writers(day: Day, *, until: float, using: str) -> bool:
     Returns:
         Whether they have ended. Then no event is added to the day.
     """
-    key = (using, *read(_SERVER, using=using)[0], day.events.name)
+    key = (using, *read(_SERVER, [day.events.name], using=using)[0])
     while _writers.get(key) != set():
         holding = {transaction for (transaction,) in read(_WRITERS, using=using)}
         known = _writers.get(key, holding)
@@ -97,6 +99,23 @@ def may_remove(day: Day, *, using: str) -> bool:
     return bool(may)
 
 
+def obstacle(day: Day, *, using: str) -> str:
+    """Return why a day cannot be emptied, a part of a sentence; "": it can be."""
+    if not may_remove(day, using=using):
+        return (
+            "this role does not own the partitions of its events and deliveries, or row-level "
+            "security is active for it"
+        )
+    for leaf in (day.events, day.deliveries):
+        for table in (leaf.parent, leaf.name):
+            for name, other in foreign_keys_to(table, using=using):  # `TRUNCATE` would fail
+                return f"the foreign key {name} of {other} refers to it"
+        for one in publishers(leaf.parent, using=using):
+            if one.has_changes:  # subscribers would keep its rows
+                return f"the publication {one.name} has more than inserts"
+    return ""
+
+
 def holders(table: str, *, using: str) -> list[int]:
     """Return the process ids of other sessions that have locked a table."""
     return [pid for (pid,) in read(_HOLDERS, [table], using=using)]
@@ -106,8 +125,10 @@ def holders(table: str, *, using: str) -> list[int]:
 _MAY = """
 SELECT bool_and(pg_has_role(relowner, 'USAGE') AND NOT row_security_active(oid))
 FROM pg_class WHERE oid IN (to_regclass(quote_ident(%s)), to_regclass(quote_ident(%s)))"""
+# The partition by its number: other schemas, and a restored database, have the same names.
 _SERVER = """
-SELECT pg_postmaster_start_time(), oid FROM pg_database WHERE datname = current_database()"""
+SELECT pg_postmaster_start_time(), oid, to_regclass(quote_ident(%s))::oid
+FROM pg_database WHERE datname = current_database()"""
 _OF_TABLE = """
 FROM pg_locks WHERE locktype = 'relation' AND pid IS DISTINCT FROM pg_backend_pid()
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""

@@ -30,7 +30,10 @@ class Publisher:
 
 
 def publishers(table: str, *, using: str) -> list[Publisher]:
-    """Return the publications that have a table, by name."""
+    """Return the publications that have a table, or some of its partitions, by name.
+
+    Without `publish_via_partition_root` they have the partitions, and not the table.
+    """
     return [Publisher(*row) for row in read(_PUBLISHERS, {"table": table}, using=using)]
 
 
@@ -79,9 +82,11 @@ JOIN LATERAL (
 WHERE r.prrelid = to_regclass(%(table)s)"""
 
 _PUBLISHERS = """
-SELECT quote_ident(p.pubname), quote_ident(pg_get_userbyid(p.pubowner)),
+SELECT DISTINCT quote_ident(p.pubname), quote_ident(pg_get_userbyid(p.pubowner)),
     pg_has_role(p.pubowner, 'USAGE'), p.pubviaroot, p.pubupdate OR p.pubdelete OR p.pubtruncate
 FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
-JOIN pg_class c ON c.oid = to_regclass(%(table)s)
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE t.tablename = c.relname AND t.schemaname = n.nspname ORDER BY p.pubname"""
+JOIN pg_class c ON c.relname = t.tablename
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname
+WHERE c.oid = to_regclass(%(table)s) OR EXISTS (
+    SELECT 1 FROM pg_inherits WHERE inhrelid = c.oid AND inhparent = to_regclass(%(table)s))
+ORDER BY 1"""

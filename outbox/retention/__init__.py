@@ -18,9 +18,10 @@ from outbox.events import class_name_of
 from outbox.models import Event, Horizon
 from outbox.partitions.closing import closed_day
 
-from .archive import archive_in
+from .archive import Archive, archive_in
 from .batches import prunable, prune_some, read_slice
 from .pace import LARGEST, REST, AdaptivePace, Pace
+from .staying import Horizons
 from .whole_days import Removal, has_days
 
 __all__ = ["REST", "countable", "horizons", "prunable", "prune"]
@@ -67,40 +68,60 @@ def prune(
     """
     using = using or databases.alias()
     folder = conf().ARCHIVE if archive is None else archive
-    until = time.monotonic() + at_most.total_seconds() if at_most is not None else float("inf")
+    seconds = at_most.total_seconds() if at_most is not None else float("inf")
     pace = AdaptivePace(using=using) if batch is None else Pace(batch)
-    removed = 0
     with archive_in(folder) if folder else nullcontext() as store:
-        removal = None
-        if has_days(using=using):
-            ages = dict(horizons(older_than=older_than, using=using))
-            if ages:
-                _remember_horizon(max(ages.values()), using=using)
-            share = _SHARE * at_most.total_seconds() if at_most is not None else float("inf")
-            removal = Removal(
-                ages,
-                archive=store,
-                pace=pace,
-                until=time.monotonic() + share,
-                by=by,
-                using=using,
-            )
-            removed += removal.run()
-            until = max(until, time.monotonic() + share / 2)
-        for name, before in horizons(older_than=older_than, using=using):
-            if time.monotonic() > until:
-                break
-            _remember_horizon(before, using=using)
-            for seqs in _batches(name, before, pace=pace, using=using):
-                if time.monotonic() > until:
-                    break
-                removed += prune_some(seqs, before=before, archive=store, using=using)
-        if removal is not None:
-            removal.drop_empty(until=until)
-    if latest := _latest_horizon(older_than, using=using):
-        forget_unused(before=latest, until=until, using=using)
+        removed = _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, removed, what)
+    return removed
+
+
+def _prune(
+    older_than: timedelta | None,
+    seconds: float,
+    *,
+    archive: Archive | None,
+    pace: Pace,
+    by: str,
+    using: str,
+) -> int:
+    removed, until, share = 0, time.monotonic() + seconds, _SHARE * seconds
+    days = None
+    if has_days(using=using):
+        ages, end = _remembered(older_than, using=using), time.monotonic() + share
+        days = Removal(ages, archive=archive, pace=pace, until=end, by=by, using=using)
+        removed += days.run()
+        until = max(until, time.monotonic() + share / 2)
+    removed += _prune_rows(older_than, archive=archive, pace=pace, until=until, using=using)
+    if days is not None:
+        days.drop_empty(until=until)
+    if latest := _latest_horizon(older_than, using=using):
+        forget_unused(before=latest, until=until, using=using)
+    return removed
+
+
+def _remembered(older_than: timedelta | None, *, using: str) -> Horizons:
+    """Return the time before which events of each type are pruned; commit the latest one."""
+    ages = dict(horizons(older_than=older_than, using=using))
+    if ages:
+        _remember_horizon(max(ages.values()), using=using)
+    return ages
+
+
+def _prune_rows(
+    older_than: timedelta | None, *, archive: Archive | None, pace: Pace, until: float, using: str
+) -> int:
+    """Prune one type after the other in batches, until a time of `time.monotonic`."""
+    removed = 0
+    for name, before in horizons(older_than=older_than, using=using):
+        if time.monotonic() > until:
+            break
+        _remember_horizon(before, using=using)
+        for seqs in _batches(name, before, pace=pace, using=using):
+            if time.monotonic() > until:
+                break
+            removed += prune_some(seqs, before=before, archive=archive, using=using)
     return removed
 
 

@@ -3,8 +3,8 @@
 One run writes one file, `events-<time>-<pid>.ndjson.gz`. Each batch is one gzip member of it,
 synced to disk before the transaction that deletes the batch commits. So every deleted event is in a
 file. If a deletion was rolled back, for example by a crash, the event is in two files under the
-same `id`. While a run writes, and after it was killed, the name ends in `.part`. The next run cuts
-the incomplete member of a killed run and gives the file its final name.
+same `id`. While a run writes, and after it was killed or the disk was full, the name ends in
+`.part`. The next run cuts the incomplete member and gives the file its final name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,10 +55,14 @@ class Archive:
         file.flush()
         os.fsync(file.fileno())
 
-    def close(self) -> None:
-        """Give the file its final name."""
+    def finish(self) -> None:
+        """Give the file its final name, while it is locked."""
         if self._file is not None:
-            _finish(Path(self._file.name))  # while it is locked
+            _finish(Path(self._file.name))
+
+    def close(self) -> None:
+        """Close the file. One that is not finished is finished by the next run."""
+        if self._file is not None:
             self._file.close()
 
     def _opened(self) -> BinaryIO:
@@ -78,10 +82,9 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
     for left in sorted(path.glob(f"events-*{PART}")):
         _recover(left)
     archive = Archive(path)
-    try:
+    with closing(archive):
         yield archive
-    finally:
-        archive.close()
+        archive.finish()
 
 
 def _lines(events: Sequence[Event], *, using: str) -> Iterator[str]:

@@ -171,7 +171,7 @@ class Record:
 
         A run with other ages leaves it alone, or gives it up if nobody has continued it for long.
         """
-        unseen = clock.now(using=self._using) - self.operation.seen_at
+        unseen = abs(clock.now(using=self._using) - self.operation.seen_at)  # it may be put back
         if self.choice[RUN] and unseen < LEASE:
             return False
         may = self.step == SWEEPING or policy.covers(Policy.of(self.choice))

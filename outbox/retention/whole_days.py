@@ -21,10 +21,11 @@ from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.formatting import one_line
 from outbox.partitions import closing
+from outbox.partitions.ahead import may_read_last
 from outbox.partitions.catalogue import UnknownPartition, is_missing_table, is_partitioned
 from outbox.partitions.dropping import drop_empty, may_drop
 from outbox.partitions.emptying import MOST_EVENTS, TooManyStay
-from outbox.partitions.past import Day, has_no_writers, may_remove, past_days, writers
+from outbox.partitions.past import Day, has_no_writers, obstacle, past_days, writers
 
 from . import record as records
 from .archive import Archive
@@ -54,10 +55,13 @@ _examined_again_at: dict[tuple[str, str], float] = {}
 
 
 def has_days(*, using: str) -> bool:
-    """Return whether days can be removed: the tables have partitions, no transaction is open."""
+    """Return whether days can be removed: the tables have partitions, no transaction is open.
+
+    The sequence shows which days are past. If this role may not read it, the doctor reports that.
+    """
     if not conf().PARTITION or not may_drop(using=using):
         return False
-    return is_partitioned(using=using)
+    return is_partitioned(using=using) and may_read_last(using=using)
 
 
 class Removal:
@@ -125,23 +129,23 @@ class Removal:
     def _continue(self, record: Record) -> int:
         low = record.choice[closing.LOW]
         day = self._next(low - 1)
-        if record.step != records.SWEEPING and (day is None or day.low != low):
-            record.give_up("it has no partition")
-            return 0
-        return self._remove(record, day)
+        if record.step == records.SWEEPING:
+            return self._remove(record, None)
+        if day is None or day.low != low:
+            why = "it has no partition"
+        elif not (why := obstacle(day, using=self._using)):
+            return self._remove(record, day)
+        record.give_up(why)
+        return 0
 
     def _is_removable(self, day: Day) -> bool:
         key = (self._using, day.events.name)
         if self._is_limited and time.monotonic() < _examined_again_at.get(key, 0.0):
             return False
         if self._is_worth_it(day):
-            if may_remove(day, using=self._using):
+            if not (why := obstacle(day, using=self._using)):
                 return True
-            logger.warning(
-                "%s is pruned row by row: this role does not own the partitions of its events and "
-                "deliveries, or row-level security is active for it.",
-                day.label,
-            )
+            logger.warning("%s is pruned row by row: %s.", day.label, why)
         self._examine_later(day)
         return False
 

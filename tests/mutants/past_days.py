@@ -10,6 +10,7 @@ BESIDE = f"{RETENTION}test_days_beside_others.py::"
 INTERRUPTED = f"{RETENTION}test_interrupted_days.py::"
 RUNS = f"{RETENTION}test_runs_of_days.py::"
 TRANSACTIONS = f"{RETENTION}test_days_and_transactions.py::"
+KEPT = f"{RETENTION}test_days_that_are_kept.py::"
 DAYS = "outbox/retention/whole_days.py"
 ONE_DAY = "outbox/retention/one_day.py"
 RECORD = "outbox/retention/record.py"
@@ -148,8 +149,8 @@ PAST_DAYS: list[Mutant] = [
         "events of a day are missing before the horizon says so",
         Edit(
             "outbox/retention/__init__.py",
-            "                _remember_horizon(max(ages.values()), using=using)\n",
-            "                pass\n",
+            "        _remember_horizon(max(ages.values()), using=using)\n",
+            "        pass\n",
         ),
         f"{WHOLE}TestAPastDay::test_has_a_horizon_before_any_event_is_missing",
     ),
@@ -287,9 +288,84 @@ PAST_DAYS: list[Mutant] = [
         "other events are not pruned while a day is archived for hours",
         Edit(
             "outbox/retention/__init__.py",
-            "                until=time.monotonic() + share,\n",
-            "                until=until,\n",
+            "        ages, end = _remembered(older_than, using=using), time.monotonic() + share\n",
+            "        ages, end = _remembered(older_than, using=using), until\n",
         ),
         f"{RUNS}TestPruningRowByRow::test_goes_on_while_the_removal_of_a_day_takes_long",
+    ),
+    _mutant(
+        "first-partition",
+        "after `flush`, each emit fails until a relay lets the sequence jump",
+        Edit(DROPPING, "        if not 0 < day.low < today:\n", "        if day.low >= today:\n"),
+        f"{KEPT}TestTheFirstPartition::test_is_emptied_and_never_dropped",
+    ),
+    _mutant(
+        "partitions-that-are-created-again",
+        "after the clock was ahead, pruning drops partitions that relays create again, in turns",
+        Edit(DROPPING, "        if not 0 < day.low < today:\n", "        if day.low == 0:\n"),
+        f"{KEPT}TestAClock::test_that_was_ahead_lets_no_partition_be_dropped_that_is_created_again",
+    ),
+    _mutant(
+        "reader-of-the-sequence-who-prunes",
+        "pruning fails if its role may not read the last number",
+        Edit(
+            DAYS,
+            "    return is_partitioned(using=using) and may_read_last(using=using)\n",
+            "    return is_partitioned(using=using)\n",
+        ),
+        f"{KEPT}TestARoleThatMayNotReadTheSequence::test_prunes_row_by_row",
+    ),
+    _mutant(
+        "subscribers-of-a-day",
+        "subscribers of a publication keep the rows of removed days",
+        Edit(
+            "outbox/partitions/past.py",
+            "            if one.has_changes:",
+            "            if one.has_changes and not leaf:",
+        ),
+        f"{KEPT}TestAPublication::"
+        "test_that_is_created_while_a_day_is_closed_lets_it_be_opened_again",
+    ),
+    _mutant(
+        "foreign-key-to-a-day",
+        "a foreign key to the events ends each run of pruning",
+        Edit(
+            "outbox/partitions/past.py",
+            "            for name, other in foreign_keys_to(table, using=using):",
+            "            for name, other in foreign_keys_to(table, using=using)[:0]:",
+        ),
+        f"{KEPT}TestAForeignKey::test_to_the_events_lets_the_day_be_pruned_row_by_row",
+    ),
+    _mutant(
+        "removal-that-has-emptied-its-day",
+        "attempts of removed events stay, and no redaction finds them",
+        Edit(
+            "outbox/operations/resumption.py",
+            "        if operation.choice.get(STEP) == SWEEPING:\n",
+            "        if operation.pk is None:\n",
+        ),
+        f"{INTERRUPTED}TestARemovalThatIsKilled::test_that_has_emptied_the_day_cannot_be_given_up",
+    ),
+    _mutant(
+        "maintenance-of-a-day",
+        "an autovacuum of the day keeps it closed, and its partition is never emptied",
+        Edit(EMPTYING, "IN SHARE UPDATE EXCLUSIVE MODE", "IN ACCESS SHARE MODE"),
+        f"{BESIDE}TestMaintenance::test_of_the_day_is_waited_for_without_blocking_others",
+    ),
+    Mutant(
+        name="half-a-member-of-an-archive",
+        without="after the disk was full, a file of the archive ends in half a batch",
+        edits=(
+            Edit(
+                "outbox/retention/archive.py",
+                "    with closing(archive):\n        yield archive\n        archive.finish()\n",
+                "    try:\n        yield archive\n    finally:\n        archive.finish()\n"
+                "        archive.close()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{RETENTION}test_retention.py::TestTheArchive::"
+            "test_has_whole_lines_after_a_write_that_failed",
+        ),
     ),
 ]

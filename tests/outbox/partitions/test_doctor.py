@@ -130,6 +130,16 @@ class TestConvertedTables:
             "keep the rows of removed days.",
         )
 
+    def test_with_a_publication_of_their_partitions_are_an_error(self):
+        """Without `publish_via_partition_root` it has the partitions, and not the tables."""
+        rows("CREATE PUBLICATION events FOR ALL TABLES")
+
+        assert findings()[0] == (
+            "error",
+            "The publication events has more than the inserts of outbox_event. Subscribers would "
+            "keep the rows of removed days.",
+        )
+
     def test_with_a_partition_of_one_table_only_are_an_error(self):
         day = day_at(clock.now()) + timedelta(days=1)
         rows(f"ALTER TABLE {DELIVERY} DETACH PARTITION {partition_name(DELIVERY, day)}")

@@ -8,13 +8,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from outbox import operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Delivery, Event, Settlement
 from outbox.partitions import dropping
+from outbox.partitions.leaves import create_day
 from outbox.partitions.past import has_no_writers, past_days
 from outbox.retention import whole_days
 from outbox.settlements.overdue import pursue
@@ -34,6 +35,7 @@ from .past import (
     seqs,
     settled,
     stored,
+    yesterday,
 )
 
 pytestmark = [
@@ -131,6 +133,18 @@ class TestTransactionsThatMayHaveStoredAnEvent:
         with in_another_transaction(WRITES):
             assert not has_no_writers(last, until=0, using="default")
 
+    def test_are_others_for_a_partition_that_was_created_again(self):
+        """As after a restore, or in another schema: the names are the same."""
+        [*_first, day] = past_days(using="default")
+        assert has_no_writers(day, until=0, using="default")
+        rows(f"ALTER TABLE outbox_event DETACH PARTITION {day.events.name}")
+        rows(f"DROP TABLE {day.events.name}")
+        with transaction.atomic():
+            create_day(yesterday(), using="default")
+
+        with in_another_transaction(WRITES):
+            assert not has_no_writers(day, until=0, using="default")
+
     def test_are_named_in_the_log(self, caplog: pytest.LogCaptureFixture):
         caplog.set_level("INFO")
         settled(3)
@@ -153,12 +167,12 @@ class TestARoleThatDoesNotOwnTheTables:
 
 
 @contextmanager
-def acting_as_clerk() -> Iterator[None]:
+def acting_as_clerk(sequences: str = "USAGE, SELECT, UPDATE") -> Iterator[None]:
     """Act as a role that may read and write all rows, in no transaction."""
     role = f"clerk_{uuid4().hex[:12]}"
     rows(f"CREATE ROLE {role}")
     rows(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
-    rows(f"GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role}")
+    rows(f"GRANT {sequences} ON ALL SEQUENCES IN SCHEMA public TO {role}")
     rows(f"SET ROLE {role}")
     try:
         yield

@@ -20,14 +20,15 @@ from outbox.operations import Choice, DayIsClosed
 from outbox.operations.backfills import Backfill
 from outbox.operations.bulk import BulkTask
 from outbox.partitions.ahead import jump
+from outbox.partitions.catalogue import DELIVERY
 from outbox.partitions.closing import closed_day
-from outbox.partitions.days import day_at
+from outbox.partitions.days import day_at, partition_name
 from outbox.privacy import redaction
 from outbox.reconciliation.examination import snapshot
 from outbox.retention import whole_days
 from outbox.settlements.recording import Report, record
 from outbox.testing import Outbox
-from tests.outbox.converted import rows
+from tests.outbox.converted import in_another_transaction, rows
 from tests.outbox.drive import run_pass
 from tests.threads import aside, in_thread, wait_until_blocked
 
@@ -44,6 +45,7 @@ from .past import (
     seqs,
     settled,
     stored,
+    yesterday,
 )
 
 pytestmark = [
@@ -326,6 +328,33 @@ class TestAReconciliation:
         assert removal().state == "running"
 
         assert prune() == 4
+
+
+class TestMaintenance:
+    def test_of_the_day_is_waited_for_without_blocking_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """So PostgreSQL ends an autovacuum of the day, which may take longer than an hour."""
+        monkeypatch.setattr(whole_days, "_TRIES", 1000)
+        settled(4)
+        leaf = partition_name(DELIVERY, yesterday())
+
+        with in_another_transaction(f"LOCK TABLE {leaf} IN SHARE UPDATE EXCLUSIVE MODE"):
+            removed = in_thread(prune)
+            modes = requested_modes(leaf)
+        assert removed() == 4
+
+        assert modes == [("ShareUpdateExclusiveLock",)]
+
+
+def requested_modes(table: str) -> list[tuple[str, ...]]:
+    """Wait until a transaction waits for a lock of a table; return the modes."""
+    while not (found := rows(_REQUESTED, table)):
+        wait_until_blocked(1)
+    return found
+
+
+_REQUESTED = "SELECT mode FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
 
 
 class TestALongTransaction:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 
-from outbox import subscribe
+from outbox import operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery
 from outbox.partitions.catalogue import TABLES, partitions
@@ -114,6 +114,25 @@ class TestARemovalThatIsKilled:
         assert not has_partition()
         assert len(number_of_partitions()) == 1
         assert not tables_of_yesterday()
+
+    def test_that_has_emptied_the_day_cannot_be_given_up(self):
+        """The attempts of its events would stay, and no redaction finds them."""
+        settled(4)
+        killed_and_given_up_at(failpoints.AFTER_EMPTYING)
+
+        with pytest.raises(operations.NotRunning, match="outbox prune"):
+            operations.give_up(removal().pk, by="ann")
+
+        prune()
+        assert not Attempt.objects.exists()
+
+    def test_that_has_not_emptied_the_day_can_be_given_up(self):
+        settled(4)
+        killed_and_given_up_at(failpoints.AFTER_SLICE)
+
+        operations.give_up(removal().pk, by="ann")
+
+        assert operations.replay(operations.Choice(), by="ann", reason="a test").touched == 4
 
     def test_within_detach_is_finished_by_the_next_run(self):
         """`DETACH` waits for another transaction, and its process ends. It is then finalized."""

@@ -6,7 +6,9 @@ import gzip
 import json
 import logging
 import re
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,25 @@ class TestTheArchive:
         assert Event.objects.count() == 1
         assert Attempt.objects.count() == 1
 
+    def test_has_whole_lines_after_a_write_that_failed(self, tmp_path: Path):
+        """The disk takes a part of a batch. Seen to fail: the file ended in half a member."""
+        settled(2)
+        first, second = Event.objects.order_by("seq")
+
+        with (
+            pytest.raises(OSError, match="too large"),
+            ExitStack() as disk,
+            archive.archive_in(tmp_path) as store,
+        ):
+            store.add([first], using="default")
+            [written] = tmp_path.iterdir()
+            disk.enter_context(no_room_beyond(written.stat().st_size + 20))
+            store.add([second], using="default")
+        with archive.archive_in(tmp_path):
+            pass
+
+        assert [one["seq"] for one in archived(tmp_path)] == [first.seq]
+
     def test_has_whole_lines_after_a_kill_in_the_middle_of_one(self, tmp_path: Path):
         """The next run repairs the file. Seen to fail without that: it ends in half a member."""
         whole = gzip.compress(b'{"id": 1}\n') + gzip.compress(b'{"id": 2}\n')
@@ -364,6 +385,17 @@ def options_of(table: str) -> list[str]:
             [table, table],
         )
         return cursor.fetchone()[0] or []
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a number of bytes, as on a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def archived(folder: Path, pattern: str = "events-*.ndjson.gz") -> list[dict[str, Any]]:

@@ -17,12 +17,13 @@ from pytest_django import Settings
 from outbox import emit, retention, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, DedupeKey, Event, Operation
+from outbox.partitions.ahead import keep_ahead
 from outbox.partitions.dropping import drop_empty
 from outbox.retention import one_day, record
 from outbox.retention.batches import prune_some
 from outbox.retention.record import LEASE, STALE
 from outbox.testing import Outbox
-from tests.outbox.converted import rows
+from tests.outbox.converted import days_later, rows
 from tests.outbox.ordered import Listener, Walked
 from tests.threads import aside, in_thread
 
@@ -34,6 +35,7 @@ from .past import (
     handle,
     in_the_past,
     killed_and_given_up_at,
+    killed_at,
     low,
     once_at,
     prune,
@@ -166,6 +168,15 @@ class TestARunWithLongerAges:
         assert Attempt.objects.count() == attempts
 
 
+class TestARunWhoseClockWasAhead:
+    def test_keeps_no_day_closed_until_that_time(self):
+        settled(6)
+        with days_later(1):
+            killed_at(failpoints.AFTER_CLOSE)
+
+        assert prune() == 6
+
+
 class TestARunWithoutTheArchiveOfTheFirstOne:
     def test_continues_nothing_and_the_archive_misses_nothing(self, tmp_path: Path):
         events = settled(6)
@@ -195,14 +206,16 @@ def archived(folder: Path) -> set[int]:
 
 class TestADayThatAnotherRunDrops:
     def test_ends_no_run(self):
-        """The first partition is empty. A run has read it, and another one drops it."""
+        """On the next day, that of today is empty. A run has read it, and another one drops it."""
         settled(6)
 
         def drop() -> object:
             return drop_empty(until=time.monotonic() + 60, using="default")
 
-        with once_at(failpoints.AFTER_CLOSE, beside(drop)) as dropped:
-            assert prune() == 6
+        with days_later(1):
+            keep_ahead(using="default")
+            with once_at(failpoints.AFTER_CLOSE, beside(drop)) as dropped:
+                assert prune() == 6
 
         [names] = dropped
         assert isinstance(names, list)
