@@ -25,7 +25,7 @@ _OURS = re.compile(r" AND (?:\w\.)?(?:event_id|seq) (?:BETWEEN N AND N|= N)")
 _COLUMN = r'"outbox_delivery"\."event_id"'
 _OF_ORM = re.compile(rf"{_COLUMN} (?:>=|<=|=) %s AND | AND {_COLUMN} = %s")
 _BRACKETS = re.compile(r'WHERE \(("\w+"\."\w+" = %s)\)$')
-_RETURNED = re.compile(r", event_id$| RETURNING id, event_id$")
+_RETURNED = re.compile(r", event_id(?=$| FROM outbox_delivery\b)")
 
 
 @pytest.fixture

@@ -88,6 +88,14 @@ class TestTheReach:
         with acting_as_visitor("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"):
             assert reached() is None
 
+    def test_is_everything_with_a_partition_that_the_outbox_did_not_create(self):
+        """The doctor reports it. Deliveries continue."""
+        rows("CREATE TABLE rest PARTITION OF outbox_event DEFAULT")
+        emit_orders()
+
+        assert reached() is None
+        assert len(relayed()) == 1
+
     def test_is_everything_without_the_setting(self, settings: Settings):
         settings.OUTBOX = {**settings.OUTBOX, "PARTITION": ""}
 
