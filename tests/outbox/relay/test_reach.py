@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from outbox import clock, subscribe
@@ -169,6 +171,20 @@ class TestAPass:
         [message] = run_pass(reach=within)
 
         assert len(message.pairs) == 3
+
+    def test_claims_by_the_range_of_the_claimed_events(self):
+        """Without statistics, PostgreSQL reads all of a wider range by the primary key."""
+        within = newest(clock.now(), using="default")
+        emit_orders(3)
+        create_deliveries()
+        seqs = list(Event.objects.order_by("seq").values_list("seq", flat=True))
+
+        with CaptureQueriesContext(connection) as captured:
+            [message] = run_pass(reach=within)
+
+        assert message.events == (seqs[0], seqs[2])
+        [claim] = [one["sql"] for one in captured if "SET state = 'sent'" in one["sql"]]
+        assert claim.endswith(f"event_id BETWEEN {seqs[0]} AND {seqs[2]}")
 
 
 class TestARelay:
