@@ -51,7 +51,7 @@ def in_flight(
 
     With `events`, those of a range of events.
     """
-    text = _IN_FLIGHT.format(within=within(events))
+    text = f"{_IN_FLIGHT}{within(events)} GROUP BY share\n"
     found = read(text, row.pk, timestamp(now, using=using), using=using)
     return Counter(dict(found))
 
@@ -160,9 +160,7 @@ def _read(
 
 _IN_FLIGHT = """
 SELECT share, count(*) FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL{within}
-GROUP BY share
-"""
+WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL"""
 # `shares` walks from one share to the next by the index outbox_delivery_share, a probe for each.
 _BY_SHARE = """
 WITH RECURSIVE shares AS (
