@@ -10,13 +10,13 @@ module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from django.conf import settings
 from django.db import connections
 from django.db.models import QuerySet
 
-from outbox.deliveries.statements import locking
+from outbox.deliveries.statements import SENT, Statement, locking, numbers
 from outbox.models import Delivery
 
 #: The lowest and the highest `seq` of some events.
@@ -27,6 +27,11 @@ def is_partitioned() -> bool:
     """Return whether `OUTBOX["PARTITION"]` is set."""
     # Not `conf()`, which takes longer: this is read for each statement.
     return bool(getattr(settings, "OUTBOX", {}).get("PARTITION"))
+
+
+def and_event() -> str:
+    """Return the column `event_id` with a comma before it; "" if the setting is off."""
+    return ", event_id" if is_partitioned() else ""
 
 
 def range_of(seqs: Iterable[int]) -> Range | None:
@@ -77,6 +82,18 @@ def in_order(where: str, events: Range | None, *, using: str) -> str:
     lock = locking(using=using, no_key=True)
     rows = f"SELECT id FROM outbox_delivery WHERE {where} ORDER BY id{lock}"  # noqa: S608  ours
     return f"id = ANY (ARRAY({rows})){within(events)}"
+
+
+def lock_in_order(ids: Collection[int], events: Range | None, *, using: str) -> list[Statement]:
+    """Return the statement that precedes several UPDATEs of a message in one transaction.
+
+    Deliveries of a message that were sent at different times have different tokens, so each UPDATE
+    locks some of them. The statement locks all of them in the order of ids. None without a range.
+    """
+    if events is None or connections[using].vendor != "postgresql":
+        return []
+    rows = f"SELECT id FROM outbox_delivery WHERE id IN ({numbers(ids)}){within(events)}"  # noqa: S608  ours
+    return [Statement(f"{rows} AND {SENT} ORDER BY id{locking(using=using, no_key=True)}")]
 
 
 def only(events: Range | None) -> dict[str, int]:

@@ -12,15 +12,16 @@ from django.db import connections
 
 from outbox.models import Subscription
 
-from .decisions import Claimed
-from .event_ranges import Range, within
-from .statements import Statement, locking, read_each, timestamp
+from .event_ranges import Range, and_event, within
+from .statements import Rows, Statement, locking, read_each, timestamp
 
 
 def claimable(
     row: Subscription, *, limit: int, now: datetime, events: Range | None = None, using: str
-) -> list[Claimed]:
+) -> Rows:
     """Lock and return deliveries that are due, the highest priority first.
+
+    Each is its id, token and attempts, and with `OUTBOX["PARTITION"]` its event.
 
     Deliveries of one priority are returned in the order of `due_at`. Those without one are last: a
     relay of an earlier release, or a backfill, has created them.
@@ -32,17 +33,19 @@ def claimable(
         events: only deliveries of this range of events; None: of all.
         using: the outbox's database alias.
     """
-    found: list[Claimed] = []
+    found: Rows = []
     for condition, order in (
         ("IS NOT NULL", "priority DESC, due_at, id"),
         ("IS NULL", "due_at, id"),
     ):
         if len(found) < limit:
-            text = _DUE.format(condition=condition, order=order, within=within(events))
+            text = _DUE.format(
+                event=and_event(), condition=condition, order=order, within=within(events)
+            )
             text += locking(using=using, skip_locked=True)
             values = (row.pk, timestamp(now, using=using), limit - len(found))
             (rows,) = read_each(Statement(text, values, is_page=True), using=using)
-            found += [(id, token, attempts) for id, token, attempts in rows]
+            found += rows
     return found
 
 
@@ -62,6 +65,6 @@ def of_event(seq: str, *, events: Range | None = None, using: str) -> str:
 
 
 _DUE = """
-SELECT id, token, attempts FROM outbox_delivery
+SELECT id, token, attempts{event} FROM outbox_delivery
 WHERE subscription_id = %s AND state = 'pending' AND priority {condition} AND due_at <= %s{within}
 ORDER BY {order} LIMIT %s"""

@@ -21,7 +21,7 @@ from outbox.subscriptions import Handler
 
 from . import failpoints, ordering
 from .beside import no_write_beside
-from .event_ranges import in_order, range_of_rows, within
+from .event_ranges import in_order, lock_in_order, range_of_rows, within
 from .lease import HELD, STARTED, Lease, Start, by_start
 from .statements import bound_transaction, execute, locking, numbers, read, timestamp
 from .time_limit import Limit
@@ -125,7 +125,11 @@ def give(deliveries: Sequence[Delivery], *, using: str) -> None:
     """
     now = timestamp(clock.now(using=using), using=using)
     given, events = 0, range_of_rows(deliveries)
-    for start, ids in by_start(deliveries).items():
+    starts = by_start(deliveries)
+    if len(starts) > 1:
+        for lock in lock_in_order([row.id for row in deliveries], events, using=using):
+            read(lock.text, using=using)
+    for start, ids in starts.items():
         mine = f"id IN ({numbers(ids)}){within(events)} AND {HELD}"
         statement = f"{_GIVE} WHERE {in_order(mine, events, using=using)}"
         given += execute(statement, now, *start.values(using=using), using=using)

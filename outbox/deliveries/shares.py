@@ -23,17 +23,21 @@ from django.db.models.functions import Coalesce
 
 from outbox.models import Delivery, Event, Subscription
 
-from .event_ranges import Range, within
+from .event_ranges import Range, and_event, within
 from .statements import locking, read, timestamp
 
 
 class Due(NamedTuple):
-    """A due delivery and its share; None means that its event has none: no limit applies."""
+    """A due delivery and its share; None means that its event has none: no limit applies.
+
+    Its event is known with `OUTBOX["PARTITION"]`.
+    """
 
     id: int
     token: int
     attempts: int
     share: str | None
+    seq: int | None = None
 
 
 #: Last share that this process claimed from, by database and subscription: round robin.
@@ -47,7 +51,7 @@ def in_flight(
 
     With `events`, those of a range of events.
     """
-    text = _IN_FLIGHT.format(within=within(events))
+    text = f"{_IN_FLIGHT}{within(events)} GROUP BY share\n"
     found = read(text, row.pk, timestamp(now, using=using), using=using)
     return Counter(dict(found))
 
@@ -143,22 +147,20 @@ def _read(
             had,
             limit,
         )
-        found = read(_BY_SHARE.format(within=mine), *values, using=using)
+        found = read(_BY_SHARE.format(event=and_event(), within=mine), *values, using=using)
     else:
         values = (flying, row.pk, at, after, had, level, limit)
-        found = read(_BY_RANK.format(within=mine), *values, using=using)
+        found = read(_BY_RANK.format(event=and_event(), within=mine), *values, using=using)
     if is_first and len(found) < limit:
         lock = locking(using=using, skip_locked=True)
-        text = _WITHOUT_SHARE.format(within=mine) + lock
+        text = _WITHOUT_SHARE.format(event=and_event(), within=mine) + lock
         found += read(text, row.pk, at, limit - len(found), using=using)
     return [Due(*one) for one in found]
 
 
 _IN_FLIGHT = """
 SELECT share, count(*) FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL{within}
-GROUP BY share
-"""
+WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL"""
 # `shares` walks from one share to the next by the index outbox_delivery_share, a probe for each.
 _BY_SHARE = """
 WITH RECURSIVE shares AS (
@@ -174,7 +176,7 @@ WITH RECURSIVE shares AS (
 SELECT one.* FROM shares, LATERAL (
     SELECT coalesce((%s::jsonb ->> shares.share)::int, 0) AS sent
 ) flying, LATERAL (
-    SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
+    SELECT d.id, d.token, d.attempts, d.share{event} FROM outbox_delivery d
     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share = shares.share
     AND d.due_at <= %s{within}
     ORDER BY d.due_at, d.id
@@ -185,8 +187,8 @@ LIMIT %s
 """
 # SQLite has no LATERAL: it ranks all that is due. `place` counts those in flight as well.
 _BY_RANK = """
-SELECT id, token, attempts, share FROM (
-    SELECT d.id, d.token, d.attempts, d.share, coalesce(f.value, 0)
+SELECT id, token, attempts, share{event} FROM (
+    SELECT d.id, d.token, d.attempts, d.share{event}, coalesce(f.value, 0)
         + row_number() OVER (PARTITION BY d.share ORDER BY d.due_at, d.id) AS place
     FROM outbox_delivery d LEFT JOIN json_each(%s) f ON f.key = d.share
     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s{within}
@@ -194,6 +196,6 @@ SELECT id, token, attempts, share FROM (
 WHERE place > %s AND place <= %s ORDER BY share, place LIMIT %s
 """
 _WITHOUT_SHARE = """
-SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
+SELECT d.id, d.token, d.attempts, d.share{event} FROM outbox_delivery d
 WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share IS NULL AND d.due_at <= %s{within}
 ORDER BY d.due_at, d.id LIMIT %s"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -23,14 +23,14 @@ from outbox.deliveries.decisions import (
     next_window,
     whole_messages,
 )
-from outbox.deliveries.event_ranges import Range, is_partitioned, range_of, within
+from outbox.deliveries.event_ranges import Range, and_event, is_partitioned, range_of, within
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
+    Rows,
     Statement,
     execute,
     locking,
     numbers,
-    read,
     read_each,
     timestamp,
 )
@@ -68,7 +68,7 @@ class SubscriptionPass:
     slots: Slots | None = None
     #: The range of events whose deliveries the pass reads. None: those of all.
     reach: Range | None = None
-    #: The events of claimed deliveries by id, with `OUTBOX["PARTITION"]`.
+    #: The events of due and new deliveries by id, with `OUTBOX["PARTITION"]`.
     seq_of: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -113,18 +113,16 @@ class SubscriptionPass:
             facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]
             found = [*compress(found, self.fitting(facts, self.slots))]
         if found:
-            self._send(row[0] for row in found)
+            self._send([row[0] for row in found])
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
             self._note_probe(found[0][0])
 
-    def _send(self, pks: Iterable[int]) -> None:
+    def _send(self, pks: Sequence[int]) -> None:
         until = timestamp(self.lease_until, using=self.using)
-        text = f"{_SEND} WHERE id IN ({numbers(pks)}){within(self.reach)}"
-        if is_partitioned():
-            self.seq_of.update(read(f"{text} RETURNING id, event_id", until, using=self.using))
-        else:
-            execute(text, until, using=self.using)
+        # Not `reach`: without statistics, PostgreSQL reads all of a range by the primary key.
+        events = range_of(self.seq_of[pk] for pk in pks)
+        execute(f"{_SEND} WHERE id IN ({numbers(pks)}){within(events)}", until, using=self.using)
 
     @property
     def has_due(self) -> bool:
@@ -135,15 +133,16 @@ class SubscriptionPass:
 
     def _due(self, limit: int) -> list[Claimed]:
         if self.row.has_priorities:
-            return priorities.claimable(
+            rows = priorities.claimable(
                 self.row, limit=limit, now=self.now, events=self.reach, using=self.using
             )
+            return self._noted(rows)
         if self.row.share_window is None:
-            text = _DUE.format(within=within(self.reach))
+            text = _DUE.format(event=and_event(), within=within(self.reach))
             text += locking(using=self.using, skip_locked=True)
             values = (self.row.pk, timestamp(self.now, using=self.using), limit)
             (rows,) = read_each(Statement(text, values, is_page=True), using=self.using)
-            return [(id, token, attempts) for id, token, attempts in rows]
+            return self._noted(rows)
         found = shares.claimable(
             self.row,
             self._of_shares,
@@ -154,7 +153,13 @@ class SubscriptionPass:
         )
         self._of_shares.update(one.share for one in found if one.share is not None)
         self.share_of.update((one.id, one.share) for one in found)
-        return [one[:3] for one in found]
+        return self._noted([(*one[:3], *one[4:]) for one in found])
+
+    def _noted(self, rows: Rows) -> list[Claimed]:
+        """Note the events of due deliveries, the last column with `OUTBOX["PARTITION"]`."""
+        if is_partitioned():
+            self.seq_of.update((row[0], row[3]) for row in rows)
+        return [row[:3] for row in rows]
 
     @cached_property
     def _of_shares(self) -> Counter[str]:
@@ -249,14 +254,16 @@ class SubscriptionPass:
         # Read after the rows are locked. A worker that stores its outage later waits for these
         # locks, and then finds the deaths to withdraw.
         outage = heartbeat.recent_outage(self.now, using=self.using)
-        lost = []
+        lost: list[Delivery] = []
         for row in rows:
             row.subscription = self.row
             if not row.is_started:
-                lost.append(row.pk)
+                lost.append(row)
             elif outage is None or row.due_at < outage:
                 settlement.record_death(row, using=self.using)
-        self._deliveries().filter(pk__in=lost).update(
+        theirs = event_ranges.only(event_ranges.range_of_rows(lost))
+        mine = Delivery.objects.using(self.using).filter(pk__in=[row.pk for row in lost], **theirs)
+        mine.update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
         )
         return len(lost)
@@ -339,6 +346,6 @@ def claim_for(intake: Intake, passes: Collection[SubscriptionPass]) -> Slots:
 
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"
 _DUE = """
-SELECT id, token, attempts FROM outbox_delivery
+SELECT id, token, attempts{event} FROM outbox_delivery
 WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s{within}
 ORDER BY due_at, id LIMIT %s"""

@@ -17,7 +17,7 @@ from outbox import clock
 from outbox.deliveries.event_ranges import Range, is_partitioned, within
 from outbox.deliveries.statements import read
 from outbox.partitions.ahead import CannotRead, last_seq
-from outbox.partitions.catalogue import EVENT, partitions
+from outbox.partitions.catalogue import EVENT, UnknownPartition, partitions
 from outbox.partitions.days import PER_DAY, day_at, first_seq
 
 from .backlog import read_work
@@ -56,6 +56,7 @@ def newest(now: datetime, *, using: str) -> Range:
 
     Raises:
         CannotRead: this role may not read the last number.
+        UnknownPartition: somebody else created a partition.
     """
     day = (last_seq(using=using) + 1) // PER_DAY  # of the next event
     before = max(0, day - 1) * PER_DAY
@@ -68,7 +69,7 @@ def newest(now: datetime, *, using: str) -> Range:
 def _look(now: datetime, *, using: str) -> Range | None:
     try:
         found = newest(now, using=using)
-    except CannotRead:  # the doctor reports it
+    except (CannotRead, UnknownPartition):  # the doctor reports it
         return None
     return None if _has_work_before(found[0], now, using=using) else found
 

@@ -22,7 +22,14 @@ from django.db.models import F
 from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
-from outbox.deliveries.event_ranges import Range, in_order, only, range_of_rows, within
+from outbox.deliveries.event_ranges import (
+    Range,
+    in_order,
+    lock_in_order,
+    only,
+    range_of_rows,
+    within,
+)
 from outbox.deliveries.key_locks import lock_all_keys
 from outbox.deliveries.lease import (
     EVENT,
@@ -182,12 +189,14 @@ def _start_free(
         with this.tried(using=using), _start_transaction(handler, using=using):
             values = this.values(using=using)
             where, more = _unhindered(handler, this, using=using)
+            groups = by_token(pairs)
+            locks = lock_in_order(dict(pairs), events, using=using) if len(groups) > 1 else []
             statements = []
-            for token, ids in by_token(pairs).items():
+            for token, ids in groups.items():
                 free = f"id IN ({numbers(ids)}){within(events)} AND {where}{whose}"
                 text = f"{STARTED} WHERE {in_order(free, events, using=using)}{RETURNING}"
                 statements.append(Statement(text, (*values, token, *more)))
-            rows = read_each(*statements, *rest, using=using)
+            rows = read_each(*locks, *statements, *rest, using=using)[len(locks) :]
             if handler.ordered:
                 failpoints.reach(failpoints.BEFORE_START)
             return rows

@@ -7,6 +7,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 RANGES = "tests/outbox/deliveries/test_event_ranges.py::"
 REACH = "tests/outbox/relay/test_reach.py::"
 LOCKS = "tests/outbox/partitions/test_locks.py::"
+ORDER = "tests/outbox/deliveries/test_lock_order.py::TestDeliveriesOfAPartition"
 MESSAGES = "tests/outbox/transports/test_tasks.py::TestAMessageOfPartitions::"
 
 EVENT_RANGES = [
@@ -103,6 +104,61 @@ EVENT_RANGES = [
             ),
         ),
         noticed_by=(f"{LOCKS}TestAMessage::test_of_50_deliveries_locks_one_partition",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="start-of-several-tokens",
+        without="two workers whose messages share deliveries of several tokens find a deadlock",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "if len(groups) > 1 else []",
+                "if len(groups) > 9 else []",
+            ),
+        ),
+        noticed_by=(f"{ORDER}::test_of_several_tokens_are_locked_in_the_order_of_ids[starting]",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="receipts-of-several-starts",
+        without="receipts of several starts are stored in the order of starts, and find a deadlock",
+        edits=(
+            Edit(
+                "outbox/deliveries/receipts.py",
+                "    if len(starts) > 1:\n",
+                "    if len(starts) > 9:\n",
+            ),
+        ),
+        noticed_by=(f"{ORDER}::test_of_several_tokens_are_locked_in_the_order_of_ids[giving]",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="range-of-a-claim",
+        without="a claim reads a whole new partition, since PostgreSQL has no statistics of it",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "        events = range_of(self.seq_of[pk] for pk in pks)\n",
+                "        events = self.reach\n",
+            ),
+        ),
+        noticed_by=(f"{REACH}TestAPass::test_claims_by_the_range_of_the_claimed_events",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="unknown-partition-in-a-relay",
+        without="a partition that somebody else created ends each pass of the relay",
+        edits=(
+            Edit(
+                "outbox/relay/reach.py",
+                "    except (CannotRead, UnknownPartition):",
+                "    except CannotRead:",
+            ),
+        ),
+        noticed_by=(
+            f"{REACH}TestTheReach"
+            "::test_is_everything_with_a_partition_that_the_outbox_did_not_create",
+        ),
         database=POSTGRESQL,
     ),
     Mutant(

@@ -24,8 +24,15 @@ from tests.outbox.drive import expire_leases_and_backoffs, run_messages, run_pas
 _OURS = re.compile(r" AND (?:\w\.)?(?:event_id|seq) (?:BETWEEN N AND N|= N)")
 _COLUMN = r'"outbox_delivery"\."event_id"'
 _OF_ORM = re.compile(rf"{_COLUMN} (?:>=|<=|=) %s AND | AND {_COLUMN} = %s")
+#: On PostgreSQL, an UPDATE with a range locks in the order of ids, and a target keeps its event.
+_IN_ORDER = re.compile(
+    r"id = ANY \(ARRAY\(SELECT id FROM outbox_delivery WHERE (.*?) ORDER BY id "
+    r"FOR NO KEY UPDATE\)\)",
+    re.DOTALL,
+)
+_OF_A_TARGET = "SELECT N FROM outbox_event WHERE seq = N FOR KEY SHARE"
 _BRACKETS = re.compile(r'WHERE \(("\w+"\."\w+" = %s)\)$')
-_RETURNED = re.compile(r", event_id$| RETURNING id, event_id$")
+_RETURNED = re.compile(r", event_id(?=$| FROM outbox_delivery\b)")
 
 
 @pytest.fixture
@@ -186,7 +193,7 @@ class TestWithoutTheSetting:
         without, with_ranges = sent(""), sent("day")
 
         assert [one for one in without if stripped(one) != one] == []
-        assert [stripped(one) for one in with_ranges] == without
+        assert [stripped(one) for one in with_ranges if one != _OF_A_TARGET] == without
         assert with_ranges != without
 
 
@@ -225,5 +232,6 @@ def recorded() -> Iterator[list[str]]:
 def stripped(statement: str) -> str:
     """Return a statement without conditions of a range, and without the events of what it sent."""
     without = _RETURNED.sub("", _OF_ORM.sub("", _OURS.sub("", statement)))
+    without = _IN_ORDER.sub(r"\1", without)
     # The ORM puts several conditions into brackets, and a single one not.
     return _BRACKETS.sub(r"WHERE \1", without)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -86,6 +87,27 @@ class TestDeliveriesOfAPartition:
         first, *others = sorted(pk for pk, _token in message.pairs)
         with in_another_transaction(
             f"SELECT id FROM outbox_delivery WHERE id = {first} FOR UPDATE"
+        ):
+            ended = in_thread(action)
+            wait_until_blocked(1)
+            with transaction.atomic():
+                free = rows("SELECT id FROM outbox_delivery ORDER BY id FOR UPDATE SKIP LOCKED")
+
+        assert not isinstance(ended(), Exception)
+        assert [pk for (pk,) in free] == others
+
+    @pytest.mark.parametrize("kind", [giving, starting])
+    def test_of_several_tokens_are_locked_in_the_order_of_ids(
+        self, message: Message, kind: Callable[[Message], Action]
+    ):
+        """Deliveries that were lost before have another token, and share the transaction."""
+        _first, second, *others = sorted(pk for pk, _token in message.pairs)
+        for pk in (second, others[-1]):
+            rows(f"UPDATE outbox_delivery SET token = 2 WHERE id = {pk}")
+        pairs = tuple(Delivery.objects.order_by("pk").values_list("pk", "token"))
+        action = kind(replace(message, pairs=pairs))
+        with in_another_transaction(
+            f"SELECT id FROM outbox_delivery WHERE id = {second} FOR UPDATE"
         ):
             ended = in_thread(action)
             wait_until_blocked(1)

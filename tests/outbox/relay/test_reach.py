@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from outbox import clock, subscribe
@@ -88,6 +90,14 @@ class TestTheReach:
         with acting_as_visitor("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"):
             assert reached() is None
 
+    def test_is_everything_with_a_partition_that_the_outbox_did_not_create(self):
+        """The doctor reports it. Deliveries continue."""
+        rows("CREATE TABLE rest PARTITION OF outbox_event DEFAULT")
+        emit_orders()
+
+        assert reached() is None
+        assert len(relayed()) == 1
+
     def test_is_everything_without_the_setting(self, settings: Settings):
         settings.OUTBOX = {**settings.OUTBOX, "PARTITION": ""}
 
@@ -161,6 +171,20 @@ class TestAPass:
         [message] = run_pass(reach=within)
 
         assert len(message.pairs) == 3
+
+    def test_claims_by_the_range_of_the_claimed_events(self):
+        """Without statistics, PostgreSQL reads all of a wider range by the primary key."""
+        within = newest(clock.now(), using="default")
+        emit_orders(3)
+        create_deliveries()
+        seqs = list(Event.objects.order_by("seq").values_list("seq", flat=True))
+
+        with CaptureQueriesContext(connection) as captured:
+            [message] = run_pass(reach=within)
+
+        assert message.events == (seqs[0], seqs[2])
+        [claim] = [one["sql"] for one in captured if "SET state = 'sent'" in one["sql"]]
+        assert claim.endswith(f"event_id BETWEEN {seqs[0]} AND {seqs[2]}")
 
 
 class TestARelay:
