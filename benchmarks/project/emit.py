@@ -1,7 +1,7 @@
 """Place orders and publish each one: `python -m benchmarks.project.emit COUNT [options]`.
 
 By default at full speed, one order per transaction. Prints the milliseconds of each as JSON.
-With `--seconds` COUNT is ignored.
+With `--seconds` or `--until` COUNT is ignored.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import django
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--per-second", type=float, help="at a steady pace")
     parser.add_argument("--seconds", type=float, help="place orders for so long")
+    parser.add_argument("--until", type=Path, help="place orders until this file exists")
     parser.add_argument("--no-times", action="store_true", help="print no milliseconds")
     parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
     parser.add_argument("--events-only", action="store_true", help="no order beside each")
@@ -33,11 +35,11 @@ def main() -> None:
 
 def _emit(options: argparse.Namespace) -> list[float]:
     start, taken = time.perf_counter(), []
-    count = sys.maxsize if options.seconds else options.count
+    count = sys.maxsize if options.seconds or options.until else options.count
     until = start + options.seconds if options.seconds else math.inf
     for number in range(0, count, options.batch):
         began = time.perf_counter()
-        if began > until:
+        if began > until or (options.until and options.until.exists()):
             break
         _place(min(options.batch, count - number), events_only=options.events_only)
         if not options.no_times:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from benchmarks.ground import CEILING, Ground, Stage
+from benchmarks.ground import CEILING, Ground
 from benchmarks.harness import Figure, Ratio, Result, percentile
 from benchmarks.row import Row
 from benchmarks.sides import ours
 from benchmarks.sizes import chosen
+from benchmarks.steady import emit, emit_beside
 
-#: Orders per second. The first half second of each program does not count.
-PER_SECOND = 100
+#: Seconds without the other program.
 SECONDS = 10
-
-NAME = "partition"
 
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Emit at a steady pace: before, until the conversion has ended, and afterwards."""
     events = 200_000 if quick else chosen(10_000_000)
+    ceiling = CEILING * max(1, events / 10**6)
     with ground.stage(ours(NUDGE=False, PARTITION="day")) as stage:
-        stage.call("benchmarks.probes.filling", events, ceiling=CEILING * max(1, events / 10**6))
+        stage.call("benchmarks.probes.filling", events, ceiling=ceiling)
         ground.settle()
-        before = _emit(stage)
-        beside, done = _convert(stage)
+        before = emit(stage, SECONDS)
+        beside, done = emit_beside(stage, "benchmarks.probes.partitioning", ceiling=ceiling)
         ground.settle()
-        after = _emit(stage)
+        after = emit(stage, SECONDS)
     found = {"before": before, "during the conversion": beside, "afterwards": after}
     return Result(
         [Figure(f"p50 {side}", [percentile(taken, 50)], "ms") for side, taken in found.items()]
@@ -43,22 +39,6 @@ def measure(ground: Ground, quick: bool) -> Result:
             *(f"{step} {seconds:.1f} s" for step, seconds in done["steps"].items()),
         ],
     )
-
-
-def _convert(stage: Stage) -> tuple[list[float], dict[str, Any]]:
-    """Emit until the conversion has ended; return the durations, and what it printed."""
-    taken: list[float] = []
-    stage.start_module(NAME, "benchmarks.probes.partitioning")
-    while stage.is_running(NAME):
-        taken += _emit(stage)
-    return taken, json.loads(stage.log(NAME).strip().splitlines()[-1])
-
-
-def _emit(stage: Stage) -> list[float]:
-    pace = ("--per-second", str(PER_SECOND))
-    found = stage.call("benchmarks.project.emit", SECONDS * PER_SECOND, *pace)
-    milliseconds: list[float] = found["milliseconds"]
-    return milliseconds[PER_SECOND // 2 :]
 
 
 ROW = Row(

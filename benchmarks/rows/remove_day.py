@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from benchmarks.ground import CEILING, Ground, Stage
+from benchmarks.ground import CEILING, Ground
 from benchmarks.harness import Figure, Ratio, Result, percentile
 from benchmarks.row import Row
 from benchmarks.sides import ours
 from benchmarks.sizes import chosen
+from benchmarks.steady import emit, emit_beside
 
-#: Orders per second. The first half second of each program does not count.
-PER_SECOND = 100
+#: Seconds without the other program.
 SECONDS = 5
-
-NAME = "remove_day"
 
 #: As if the days of the first partition were over.
 JUMP = """
@@ -27,13 +22,14 @@ OLD = "SELECT count(*) FROM outbox_event WHERE emitted_at < now() - interval '30
 def measure(ground: Ground, quick: bool) -> Result:
     """Emit at a steady pace: before, until the day has gone, and afterwards."""
     events = 200_000 if quick else chosen(2_000_000)
+    ceiling = CEILING * max(1, events / 10**6)
     with ground.stage(ours(NUDGE=False, PARTITION="day")) as stage:
-        stage.call("benchmarks.probes.filling", events, ceiling=CEILING * max(1, events / 10**6))
-        stage.call("benchmarks.probes.partitioning")
+        stage.call("benchmarks.probes.filling", events, ceiling=ceiling)
+        stage.call("benchmarks.probes.partitioning", ceiling=ceiling)
         stage.query(JUMP)
         ground.settle()
-        before = _emit(stage)
-        beside, done = _remove(stage)
+        before = emit(stage, SECONDS)
+        beside, done = emit_beside(stage, "benchmarks.probes.removing", ceiling=ceiling)
         if left := stage.value(OLD):
             raise RuntimeError(f"{left} of {events} events are left.")
     found = {"before": before, "during the removal": beside}
@@ -50,22 +46,6 @@ def measure(ground: Ground, quick: bool) -> Result:
         [Ratio("remove_day", done["locked"], at_most=1.0)],
         [f"{events:,} events, each with a receipt of every handler."],
     )
-
-
-def _remove(stage: Stage) -> tuple[list[float], dict[str, Any]]:
-    """Emit until the day is removed; return the durations, and what the removal printed."""
-    taken: list[float] = []
-    stage.start_module(NAME, "benchmarks.probes.removing")
-    while stage.is_running(NAME):
-        taken += _emit(stage)
-    return taken, json.loads(stage.log(NAME).strip().splitlines()[-1])
-
-
-def _emit(stage: Stage) -> list[float]:
-    pace = ("--per-second", str(PER_SECOND))
-    found = stage.call("benchmarks.project.emit", SECONDS * PER_SECOND, *pace)
-    milliseconds: list[float] = found["milliseconds"]
-    return milliseconds[PER_SECOND // 2 :]
 
 
 ROW = Row(
