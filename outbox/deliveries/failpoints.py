@@ -45,7 +45,7 @@ BEFORE_REPORT = "before_report"
 AFTER_CLOSE = "after_close"
 #: Some events of a closed day are examined or archived, and the operation is not committed.
 IN_SLICE = "in_slice"
-#: Such a transaction is committed, or one that deletes what removed events have left.
+#: Such a transaction is committed, or one that deletes rows of removed events.
 AFTER_SLICE = "after_slice"
 #: The partitions of a day are truncated, and the rows that stay are not stored again.
 AFTER_TRUNCATE = "after_truncate"

@@ -43,7 +43,7 @@ class IsBusy(Exception):
 
 @dataclass(frozen=True)
 class Emptied:
-    """What the emptying of a day has left, and where rows may refer to the removed ones.
+    """The events that stay in an emptied day, and the ids to which other rows may refer.
 
     Attributes:
         staying: the `seq` of the events that stay.

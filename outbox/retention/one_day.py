@@ -169,7 +169,7 @@ class DayRemoval:
             raise Postponed
 
     def _finish(self, emptied: Emptied) -> None:
-        """Store what is left to do, in the transaction that empties the day."""
+        """Store the remaining work, in the transaction that empties the day."""
         self._record.operation.touched -= len(emptied.staying.difference(self._record.kept))
         self._record.choice[closing.KEPT] = sorted(emptied.staying)
         self._record.choice[records.LEFT] = [list(one) for one in left_by(emptied)]

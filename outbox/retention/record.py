@@ -112,7 +112,7 @@ class Record:
 
     @contextmanager
     def changing(self) -> Iterator[Operation]:
-        """Open a transaction that locks the operation, and stores what the block has changed.
+        """Open a transaction that locks the operation, and stores the changes of the block.
 
         Raises:
             Postponed: another run carries it out, or it has ended.

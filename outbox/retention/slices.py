@@ -1,4 +1,4 @@
-"""Archive the events of a closed day slice by slice, and delete what the removed ones have left."""
+"""Archive the events of a closed day in slices, and delete the rows that refer to removed ones."""
 
 from __future__ import annotations
 

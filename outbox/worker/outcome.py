@@ -19,7 +19,7 @@ from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
 #: Sent after the deliveries of a message have ended: `handler`, `results`, and the range of their
-#: `events`. What a receiver raises is logged.
+#: `events`. A receiver's exception is logged.
 ended = Signal()
 
 #: The worker's log of all its deliveries, successful or not.
