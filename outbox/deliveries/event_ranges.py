@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from django.conf import settings
 from django.db import connections
 from django.db.models import QuerySet
 
+from outbox.conf import conf
 from outbox.deliveries.statements import SENT, Statement, locking, numbers
 from outbox.models import Delivery
 
@@ -23,28 +23,17 @@ from outbox.models import Delivery
 Range = tuple[int, int]
 
 
-def is_partitioned() -> bool:
-    """Return whether `OUTBOX["PARTITION"]` is set."""
-    # Not `conf()`, which takes longer: this is read for each statement.
-    return bool(getattr(settings, "OUTBOX", {}).get("PARTITION"))
-
-
 def and_event() -> str:
     """Return the column `event_id` with a comma before it; "" if the setting is off."""
-    return ", event_id" if is_partitioned() else ""
+    return ", event_id" if conf().PARTITION else ""
 
 
 def range_of(seqs: Iterable[int]) -> Range | None:
     """Return the range of events. None: there are none, or the setting is off."""
-    if not is_partitioned():
+    if not conf().PARTITION:
         return None
     found = list(seqs)
     return (min(found), max(found)) if found else None
-
-
-def range_of_rows(rows: Iterable[Delivery]) -> Range | None:
-    """Return the range of the deliveries' events, as `range_of`."""
-    return range_of(row.event_id for row in rows)
 
 
 def spanning(ranges: Iterable[Range | None]) -> Range | None:
@@ -108,12 +97,12 @@ def only(events: Range | None) -> dict[str, int]:
 
 def of(row: Delivery) -> dict[str, int]:
     """Return the arguments of `filter` for the event of one delivery."""
-    return only(range_of_rows([row]))
+    return only(range_of([row.event_id]))
 
 
 def save(row: Delivery, *names: str, using: str) -> None:
     """Store columns of a delivery that the caller has locked, as `save(update_fields=names)`."""
-    if not is_partitioned():
+    if not conf().PARTITION:
         row.save(using=using, update_fields=names)
         return
     values = {name: getattr(row, name) for name in names}

@@ -19,7 +19,7 @@ from outbox.databases import is_open
 from outbox.models import Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
 
-from .event_ranges import Range, in_order, range_of_rows, within
+from .event_ranges import Range, in_order, range_of, within
 from .statements import SENT, Columns, Statement, numbers, read, stored, timestamp
 
 #: Maximum number of stored characters of a worker's name.
@@ -98,7 +98,7 @@ class Lease:
     def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
         self._waiting = {row.id for row in rows}
         self._starts = by_start(rows)
-        self._events = range_of_rows(rows)
+        self._events = range_of(row.event_id for row in rows)
         self._until = {row.id: row.due_at for row in rows}
         self._lost: set[int] = set()
         self._seconds = seconds
@@ -292,7 +292,7 @@ def started_by_relay(
 
 def is_started(delivery: Delivery, *, using: str) -> bool:
     """Return whether this start is stored and still holds the delivery."""
-    event = within(range_of_rows([delivery]))
+    event = within(range_of([delivery.event_id]))
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s{event} AND {HELD}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))

@@ -21,7 +21,7 @@ from outbox import clock
 from outbox.models import Delivery, Event, Subscription
 from outbox.transports.nudge import nudge
 
-from .event_ranges import Range, only, range_of_rows
+from .event_ranges import Range, only, range_of
 from .key_locks import lock_ordered_keys
 from .key_rows import OrderedKey, read_all, read_blocked, read_outstanding
 
@@ -87,7 +87,9 @@ def block(rows: Collection[Delivery], *, using: str) -> None:
     """Block deliveries until it is their turn. The caller holds their locks."""
     due_at = clock.now(using=using) + _RECHECK_AFTER[0]
     pks = {row.pk for row in rows}
-    blocked = Delivery.objects.using(using).filter(pk__in=pks, **only(range_of_rows(rows)))
+    blocked = Delivery.objects.using(using).filter(
+        pk__in=pks, **only(range_of(row.event_id for row in rows))
+    )
     blocked.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
 
@@ -143,7 +145,7 @@ def recheck(
         waits = is_behind(row.event_id, firsts, ordered_key=ordered_key) or ordered_key in running
         (still if waits else free).append(row)
         row.due_at = now + _until_next_recheck(now - (row.event.fanned_out_at or now))
-    mine = Delivery.objects.using(using).filter(**only(range_of_rows(rows)))
+    mine = Delivery.objects.using(using).filter(**only(range_of(row.event_id for row in rows)))
     mine.bulk_update(still, ["due_at"])
     freed = mine.filter(pk__in=[row.pk for row in free])
     return freed.update(state=State.PENDING, due_at=now, note="")

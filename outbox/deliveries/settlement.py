@@ -26,7 +26,7 @@ from outbox.subscriptions import Handler
 from . import breaker, decisions, event_ranges, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
-from .event_ranges import Range, only, range_of_rows
+from .event_ranges import Range, only, range_of
 from .hosts import with_host
 from .lease import by_token
 from .pauses import pausable, pause_values
@@ -183,7 +183,9 @@ def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
 def hold_back(rows: Sequence[Delivery], *, using: str) -> None:
     """Make deliveries pending again while a breaker is open. The caller holds their locks."""
     pks = [row.pk for row in rows]
-    held = Delivery.objects.using(using).filter(pk__in=pks, **only(range_of_rows(rows)))
+    held = Delivery.objects.using(using).filter(
+        pk__in=pks, **only(range_of(row.event_id for row in rows))
+    )
     held.update(
         state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
     )
@@ -249,7 +251,7 @@ def _record_unheld(
     mine = _attempts_of_start(delivery, using=using)
     death = mine.filter(outcome=Outcome.DIED).first()
     if excuse and death:
-        withdraw(death, excuse, events=range_of_rows([delivery]), using=using)
+        withdraw(death, excuse, events=range_of([delivery.event_id]), using=using)
         mine_now = Delivery.objects.using(using).filter(**event_ranges.of(row))
         row.refresh_from_db(fields=["state"], from_queryset=mine_now)
     # Recorded already: its death is withdrawn, or the COMMIT of its failure was not answered.

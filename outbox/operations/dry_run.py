@@ -208,7 +208,7 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
     results = deliver(
         handler_name=name,
         pairs=[(row.pk, row.token + 1)],
-        events=event_ranges.range_of_rows([row]),
+        events=event_ranges.range_of([row.event_id]),
         worker="dry-run",
         is_counted=False,
         using=using,

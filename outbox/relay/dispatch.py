@@ -23,7 +23,7 @@ from outbox.deliveries.decisions import (
     next_window,
     whole_messages,
 )
-from outbox.deliveries.event_ranges import Range, and_event, is_partitioned, range_of, within
+from outbox.deliveries.event_ranges import Range, and_event, range_of, within
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
     Rows,
@@ -157,7 +157,7 @@ class SubscriptionPass:
 
     def _noted(self, rows: Rows) -> list[Claimed]:
         """Note the events of due deliveries, the last column with `OUTBOX["PARTITION"]`."""
-        if is_partitioned():
+        if conf().PARTITION:
             self.seq_of.update((row[0], row[3]) for row in rows)
         return [row[:3] for row in rows]
 
@@ -261,7 +261,7 @@ class SubscriptionPass:
                 lost.append(row)
             elif outage is None or row.due_at < outage:
                 settlement.record_death(row, using=self.using)
-        theirs = event_ranges.only(event_ranges.range_of_rows(lost))
+        theirs = event_ranges.only(event_ranges.range_of(row.event_id for row in lost))
         mine = Delivery.objects.using(self.using).filter(pk__in=[row.pk for row in lost], **theirs)
         mine.update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"

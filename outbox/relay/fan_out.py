@@ -10,8 +10,9 @@ from datetime import datetime
 from itertools import chain, compress
 from typing import Any, NamedTuple
 
+from outbox.conf import conf
 from outbox.deliveries import ordering, priorities, settlement
-from outbox.deliveries.event_ranges import is_partitioned, range_of
+from outbox.deliveries.event_ranges import range_of
 from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Statement,
@@ -212,7 +213,7 @@ def store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[
         selects = [_select(some, now=now, using=using) for some in alike.values()]
         text = " UNION ALL ".join(one.text for one in selects)
         values = tuple(value for one in selects for value in one.values)
-        returning = f"{_RETURNING}, event_id" if is_partitioned() else _RETURNING
+        returning = f"{_RETURNING}, event_id" if conf().PARTITION else _RETURNING
         yield Statement(f"{_INSERT} {text} {returning}", values)
 
 

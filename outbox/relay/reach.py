@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from django.db import connections
 
 from outbox import clock
-from outbox.deliveries.event_ranges import Range, is_partitioned, within
+from outbox.conf import conf
+from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.statements import read
 from outbox.partitions.ahead import CannotRead, last_seq
 from outbox.partitions.catalogue import EVENT, UnknownPartition, partitions
@@ -40,7 +41,7 @@ class Reach:
         Args:
             using: the outbox's database alias, always the same.
         """
-        if not is_partitioned() or connections[using].vendor != "postgresql":
+        if not conf().PARTITION or connections[using].vendor != "postgresql":
             return None
         if time.monotonic() >= self._look_at:
             self._events = _look(clock.now(using=using), using=using)

@@ -21,7 +21,7 @@ from outbox.context import caused_by
 from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.event_ranges import Range, range_of_rows
+from outbox.deliveries.event_ranges import Range, range_of
 from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, Pair
 from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
@@ -133,7 +133,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
         [delivery.pk],
         worker=delivery.worker,
         at=started_at,
-        events=range_of_rows([delivery]),
+        events=range_of([delivery.event_id]),
         access=access,
     )
     name = delivery.subscription.handler

@@ -27,7 +27,7 @@ from outbox.deliveries.event_ranges import (
     in_order,
     lock_in_order,
     only,
-    range_of_rows,
+    range_of,
     within,
 )
 from outbox.deliveries.key_locks import lock_all_keys
@@ -269,7 +269,8 @@ def _start_locked(
             row.started_token = row.token
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
-            where = f"id IN ({numbers(row.id for row in mine)}){within(range_of_rows(mine))}"
+            its = range_of(row.event_id for row in mine)
+            where = f"id IN ({numbers(row.id for row in mine)}){within(its)}"
             execute(f"{STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
@@ -313,7 +314,7 @@ def _without_unfit(
         if note and this.has(row):
             settlement.hand_back_started(row, note=note, using=using)
         elif note:
-            its = range_of_rows([row])
+            its = range_of([row.event_id])
             settlement.hand_back([(row.id, row.token)], note=note, events=its, using=using)
     return [row for row in rows if not notes[row.pk]]
 

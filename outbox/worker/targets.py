@@ -11,6 +11,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import connections, transaction
 
 from outbox import clock
+from outbox.conf import conf
 from outbox.deliveries import event_ranges
 from outbox.deliveries.locks import share_subscriptions
 from outbox.deliveries.statements import read
@@ -93,7 +94,7 @@ def _is_kept(seq: int, *, using: str) -> bool:
 
     Without partitions, the foreign key of a new delivery does that. It fails if the event is gone.
     """
-    if not event_ranges.is_partitioned() or connections[using].vendor != "postgresql":
+    if not conf().PARTITION or connections[using].vendor != "postgresql":
         return True
     statement = f"SELECT 1 FROM outbox_event WHERE seq = {seq:d} FOR KEY SHARE"  # noqa: S608  int
     return bool(read(statement, using=using))
