@@ -72,7 +72,7 @@ def is_built(index: Prepared, *, using: str) -> bool:
 
 
 def build(index: Prepared, *, using: str) -> None:
-    """Build an index beside writes; first remove what an interrupted build has left."""
+    """Build an index beside writes; first remove the rest of an interrupted build."""
     kind = "UNIQUE INDEX" if index.is_unique else "INDEX"
     with connections[using].cursor() as cursor:
         # With the schema: a later one of the search path may have an outbox, too.
@@ -97,7 +97,7 @@ def check(
         table: the table.
         high: the end of the range.
         using: the database alias.
-        report: called with what is waited for, every ten seconds.
+        report: called with the transactions that are waited for, every ten seconds.
     """
     if _check_of(table, using=using) != (high, False):
         in_short_tries(partial(_add_check, table, high, using, report), using=using)
