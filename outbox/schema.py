@@ -80,7 +80,7 @@ class AddIndexBesideWrites(migrations.AddIndex):
     def database_forwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
-        """Build the index. Remove that of an interrupted build."""
+        """Build the index. Remove the rest of an interrupted build."""
         if not _is_concurrent(schema_editor):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             return

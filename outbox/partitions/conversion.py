@@ -42,7 +42,7 @@ class Step:
     """A step of a conversion.
 
     Attributes:
-        text: what it does, a sentence.
+        text: its description, a sentence.
         is_done: returns whether nothing is left of it.
         run: does it.
     """

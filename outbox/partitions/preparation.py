@@ -72,7 +72,7 @@ def is_built(index: Prepared, *, using: str) -> bool:
 
 
 def build(index: Prepared, *, using: str) -> None:
-    """Build an index beside writes; first remove that of an interrupted build."""
+    """Build an index beside writes; first remove the rest of an interrupted build."""
     kind = "UNIQUE INDEX" if index.is_unique else "INDEX"
     with connections[using].cursor() as cursor:
         # With the schema: a later one of the search path may have an outbox, too.
