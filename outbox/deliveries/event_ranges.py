@@ -79,7 +79,7 @@ def lock_in_order(ids: Collection[int], events: Range | None, *, using: str) -> 
     Deliveries of a message that were sent at different times have different tokens, so each UPDATE
     locks some of them. The statement locks all of them in the order of ids. None without a range.
     """
-    if events is None or connections[using].vendor != "postgresql":
+    if connections[using].vendor != "postgresql" or events is None:
         return []
     rows = f"SELECT id FROM outbox_delivery WHERE id IN ({numbers(ids)}){within(events)}"  # noqa: S608  ours
     return [Statement(f"{rows} AND {SENT} ORDER BY id{locking(using=using, no_key=True)}")]
