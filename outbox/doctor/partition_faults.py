@@ -22,7 +22,7 @@ _PART = "partitions"
 
 
 def faults(today: date, *, using: str) -> Iterator[Finding]:
-    """Yield what prevents emits, new partitions or the removal of a day."""
+    """Yield the faults that prevent emits, new partitions or the removal of a day."""
     yield from _of_checks(using)
     yield from _of_rights(using)
     yield from _of_ranges(today, using)

@@ -54,7 +54,7 @@ def _has_many_owed(day: Day, *, using: str) -> bool:
 
 
 def _is_so(look: Callable[[], bool]) -> bool:
-    """Return what a look at a day's partitions finds; False if another process has dropped them."""
+    """Return the answer about a day's partitions; False if another process has dropped them."""
     try:
         return look()
     except ProgrammingError as error:

@@ -42,7 +42,7 @@ class Step:
     """A step of a conversion.
 
     Attributes:
-        text: what it does, a sentence.
+        text: its purpose, a sentence.
         is_done: returns whether nothing is left of it.
         run: does it.
     """
@@ -114,7 +114,7 @@ def steps(*, using: str, report: Callable[[str], object] = lambda text: None) ->
 
     Args:
         using: the outbox's database alias.
-        report: called by a step with what it waits for.
+        report: called by a step with the transactions that it waits for.
 
     Raises:
         CannotPartition: there is a reason against the conversion.

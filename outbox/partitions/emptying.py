@@ -40,7 +40,7 @@ class IsBusy(Exception):
 
 @dataclass(frozen=True)
 class Emptied:
-    """What the emptying of a day has left, and where rows may refer to the removed ones.
+    """The result of the emptying of a day, and where rows may refer to the removed ones.
 
     Attributes:
         staying: the `seq` of the events that stay.

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from .catalogue import read
 
-#: Seconds between two reports of what is waited for.
+#: Seconds between two reports of a wait.
 REPORT_SECONDS = 10.0
 _PAUSE = 0.1
 _LONGEST_QUERY = 100
@@ -41,7 +41,7 @@ def wait_for_users(
     Args:
         tables: names of tables.
         until: time of `time.monotonic` at which the wait ends.
-        report: called with what is waited for, every ten seconds.
+        report: called with the transactions that have not ended, every ten seconds.
         using: the database alias.
 
     Returns:

@@ -67,7 +67,7 @@ def is_built(index: Prepared, *, using: str) -> bool:
 
 
 def build(index: Prepared, *, using: str) -> None:
-    """Build an index beside writes; first remove what an interrupted build has left."""
+    """Build an index beside writes; first remove the rest of an interrupted build."""
     kind = "UNIQUE INDEX" if index.is_unique else "INDEX"
     with connections[using].cursor() as cursor:
         cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")

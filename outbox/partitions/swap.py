@@ -61,7 +61,7 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
     Args:
         high: the end of the range.
         using: the database alias.
-        report: called with what is waited for, every ten seconds.
+        report: called with the transactions that have not ended, every ten seconds.
 
     Raises:
         CannotPartition: transactions have used the tables during all tries.
