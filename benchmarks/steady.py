@@ -33,7 +33,7 @@ def emit_beside(stage: Stage, probe: str, *, ceiling: float) -> tuple[list[float
         ceiling: the most seconds that the probe may take.
 
     Returns:
-        The milliseconds of each order, and what the probe printed.
+        The milliseconds of each order, and the value that the probe printed.
     """
     with tempfile.TemporaryDirectory(prefix="steady-") as folder:
         end = Path(folder) / "end"

@@ -54,7 +54,7 @@ def _has_many_owed(day: Day, *, using: str) -> bool:
 
 
 def _is_so(look: Callable[[], bool]) -> bool:
-    """Return the result of a look at a day's partitions; False if another process dropped them."""
+    """Return the answer about a day's partitions; False if another process has dropped them."""
     try:
         return look()
     except ProgrammingError as error:

@@ -42,7 +42,7 @@ class Step:
     """A step of a conversion.
 
     Attributes:
-        text: its description, a sentence.
+        text: its purpose, a sentence.
         is_done: returns whether nothing is left of it.
         run: does it.
     """

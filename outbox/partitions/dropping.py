@@ -3,7 +3,7 @@
 `DETACH PARTITION ... CONCURRENTLY` takes no lock that blocks those who emit, handle or read. It
 waits for the transactions that use the table, so it runs in no transaction, and is cancelled after
 some seconds. Then `FINALIZE` completes it, which waits for older snapshots only, as long. A
-partition is marked by a comment before. So a call first continues an interrupted one.
+partition is marked by a comment before. So a call first finishes an earlier one.
 """
 
 from __future__ import annotations

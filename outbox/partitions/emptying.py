@@ -43,7 +43,7 @@ class IsBusy(Exception):
 
 @dataclass(frozen=True)
 class Emptied:
-    """The events that stay in an emptied day, and the ids to which other rows may refer.
+    """The result of the emptying of a day, and where rows may refer to the removed ones.
 
     Attributes:
         staying: the `seq` of the events that stay.

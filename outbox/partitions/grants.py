@@ -23,7 +23,7 @@ def grants(relation: str, *, to: str = "", kind: str = "TABLE", using: str) -> l
 
 
 def revoked(relation: str, *, kind: str = "TABLE", using: str) -> list[str]:
-    """Return statements that revoke the rights that default privileges give on a new relation.
+    """Return statements that revoke the rights that default privileges grant on a new relation.
 
     Execute them before the relation gets another owner, who may be one of the grantees.
     """

@@ -41,7 +41,7 @@ def wait_for_users(
     Args:
         tables: names of tables.
         until: time of `time.monotonic` at which the wait ends.
-        report: called with the transactions that are waited for, every ten seconds.
+        report: called with the transactions that have not ended, every ten seconds.
         using: the database alias.
 
     Returns:

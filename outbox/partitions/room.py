@@ -60,7 +60,7 @@ class Room:
         }
 
     def step(self) -> str:
-        """Return the setting that is enough, a sentence."""
+        """Return the setting to change."""
         return _("Set max_locks_per_transaction to %(wanted)s or more, and restart PostgreSQL.") % {
             "wanted": ceil(self.of_one / 2)
         }

@@ -64,7 +64,7 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
     Args:
         high: the end of the range.
         using: the database alias.
-        report: called with the transactions that are waited for, every ten seconds.
+        report: called with the transactions that have not ended, every ten seconds.
 
     Raises:
         CannotPartition: there is a reason against it by now, or transactions have used the tables
