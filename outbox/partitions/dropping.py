@@ -20,6 +20,7 @@ from outbox import clock
 from outbox.deliveries import failpoints
 from outbox.deliveries.locks import lock_table
 from outbox.deliveries.statements import execute, read
+from outbox.deliveries.transient_errors import sqlstate_of
 
 from .days import day_at, first_seq
 from .past import Day, has_no_writers, may_remove, past_days
@@ -126,7 +127,7 @@ def _run_for(seconds: float, statement: str, *, using: str) -> bool:
     try:
         execute(statement, using=using)
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None) != _CANCELLED:
+        if sqlstate_of(error) != _CANCELLED:
             raise
         return False
     finally:

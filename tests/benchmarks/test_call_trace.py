@@ -8,8 +8,8 @@ import sys
 
 from django.conf import settings
 
-#: As measured. Lower them when the path gets shorter.
-MOST_FUNCTIONS, MOST_FILES = 185, 41
+#: As measured. Lower them when the path gets shorter. Ranges of events (decision 99) took 3 and 1.
+MOST_FUNCTIONS, MOST_FILES = 188, 42
 
 
 class TestTheCallTrace:

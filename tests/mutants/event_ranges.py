@@ -59,8 +59,8 @@ EVENT_RANGES = [
         edits=(
             Edit(
                 "outbox/deliveries/event_ranges.py",
-                '    return bool(getattr(settings, "OUTBOX", {}).get("PARTITION"))\n',
-                "    return True\n",
+                "    if not conf().PARTITION:\n        return None\n    found = list(seqs)\n",
+                "    found = list(seqs)\n",
             ),
         ),
         noticed_by=(
