@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -33,7 +34,7 @@ SERVERS = {"kafka", "aws", "nats", "rabbitmq", "valkey"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of the other database, and on PostgreSQL those that need only one run.
+    """Leave out tests of the other database, of other tables, and those that need no second run.
 
     Mark tests that use a server of `tests/servers/`.
     """
@@ -45,7 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [
         item
         for item in items
-        if item.get_closest_marker(other) or (kind == "postgresql" and _needs_one_run(item))
+        if item.get_closest_marker(other)
+        or (kind == "postgresql" and _needs_one_run(item))
+        or (os.environ.get("TEST_PARTITIONS") and item.get_closest_marker("unpartitioned"))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

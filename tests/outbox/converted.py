@@ -1,7 +1,7 @@
 """Databases of PostgreSQL whose events and deliveries are in partitions of a day.
 
-With TEST_PARTITIONS=day all tests run on such a database. Tests of the conversion itself have
-databases of their own.
+With TEST_PARTITIONS=day the tests run on such a database, without those that are marked
+`unpartitioned`. Tests of the conversion itself have databases of their own.
 """
 
 from __future__ import annotations

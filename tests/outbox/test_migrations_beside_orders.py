@@ -116,6 +116,7 @@ class TestAMigrationBesideOrders:
         assert found == []
 
 
+@pytest.mark.unpartitioned
 class TestAStatement:
     """The watch detects what blocks orders."""
 

@@ -142,6 +142,7 @@ class TestTheStatus:
             assert used
             assert used <= indexes_of(state)
 
+    @pytest.mark.unpartitioned
     def test_reads_failing_deliveries_only_by_their_index_and_by_id(self, backlog: None) -> None:
         """Without a backlog the index of pending deliveries is as small as that of failing ones."""
         selected = [sql for sql in statements(status, of=BIG[1]) if is_of_failing(sql)]

@@ -107,6 +107,7 @@ def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str
 
 
 class TestABatch:
+    @pytest.mark.unpartitioned
     def test_is_found_and_deleted_with_indexes_only(self, history: None):
         """Seen to fail with sequential scans allowed, and with `EXISTS` for the first debt."""
         inspected = watched(plan, batch=BATCH)
@@ -118,6 +119,7 @@ class TestABatch:
         assert not Event.objects.exists()
         assert not Attempt.objects.exists()
 
+    @pytest.mark.unpartitioned
     def test_is_read_by_name_and_seq_regardless_of_the_statistics(self, history: None):
         """Seen to fail on PostgreSQL when asked for the name and, apart from it, the seq."""
         if connection.vendor == "postgresql":
