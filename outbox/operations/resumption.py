@@ -111,8 +111,8 @@ def _lock(number: int, *, using: str) -> None:
 
 def _emptied(operation: Operation) -> str:
     text = _(
-        "Operation %(number)d has removed the events of %(day)s, and deletes the rows that refer to "
-        "them. Finish it: `manage.py outbox prune`."
+        "Operation %(number)d has removed the events of %(day)s, and deletes the rows that refer "
+        "to them. Finish it: `manage.py outbox prune`."
     )
     return text % {"number": operation.pk, "day": operation.choice[DAY]}
 
