@@ -89,7 +89,7 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
 
     Raises:
         NotRunning: there is no such operation, or it is over. Or it has emptied a day, and deletes
-            what the day's events have left: nothing else finds these rows.
+            the rows that refer to its events: nothing else finds these rows.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
@@ -111,8 +111,8 @@ def _lock(number: int, *, using: str) -> None:
 
 def _emptied(operation: Operation) -> str:
     text = _(
-        "Operation %(number)d has removed the events of %(day)s, and deletes what they have left. "
-        "Finish it: `manage.py outbox prune`."
+        "Operation %(number)d has removed the events of %(day)s, and deletes the rows that refer "
+        "to them. Finish it: `manage.py outbox prune`."
     )
     return text % {"number": operation.pk, "day": operation.choice[DAY]}
 
