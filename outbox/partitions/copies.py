@@ -7,6 +7,7 @@ The rows are stored as frozen ones: every snapshot sees them, also one that is o
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -37,15 +38,15 @@ class Copy:
     file: IO[bytes]
 
     @classmethod
-    def of(cls, leaf: Partition, seqs: Collection[int], *, using: str) -> Copy:
-        """Copy the rows of events to this process."""
+    def of(cls, leaf: Partition, seqs: Collection[int], files: ExitStack, *, using: str) -> Copy:
+        """Copy the rows of events to a file that `files` closes."""
         columns = ", ".join(column for (column,) in read(_COLUMNS, leaf.name, using=using))
         key = KEYS[leaf.parent]
         rows = (
             f'SELECT {columns} FROM "{leaf.name}" '  # noqa: S608  ours
             f"WHERE {key} IN ({numbers(seqs)}) ORDER BY {key}"
         )
-        file: IO[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by `store`
+        file: IO[bytes] = files.enter_context(SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115
         _copy(f"COPY ({rows}) TO STDOUT (FORMAT binary)", file, is_read=True, using=using)
         return cls(leaf.name, columns, file)
 
@@ -57,7 +58,6 @@ class Copy:
         self.file.seek(0)
         statement = f'COPY "{self.leaf}" ({self.columns}) FROM STDIN (FORMAT binary, FREEZE)'
         _copy(statement, self.file, is_read=False, using=using)
-        self.file.close()
 
 
 def _copy(statement: str, file: IO[bytes], *, is_read: bool, using: str) -> None:

@@ -8,6 +8,7 @@ which older snapshots see, too, such as that of a dump which has not read the ta
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -113,11 +114,12 @@ def _emptied(day: Day, kept: Collection[int], further: Sequence[str], *, using: 
     found = Emptied(
         staying, _ids(day.deliveries.name, using=using), _ids(day.events.name, using=using)
     )
-    copies = [Copy.of(leaf, staying, using=using) for leaf in leaves if staying]
-    execute(f"TRUNCATE {names}", using=using)
-    failpoints.reach(failpoints.AFTER_TRUNCATE)
-    for copy in copies:
-        copy.store(using=using)
+    with ExitStack() as files:
+        copies = [Copy.of(leaf, staying, files, using=using) for leaf in leaves if staying]
+        execute(f"TRUNCATE {names}", using=using)
+        failpoints.reach(failpoints.AFTER_TRUNCATE)
+        for copy in copies:
+            copy.store(using=using)
     return found
 
 

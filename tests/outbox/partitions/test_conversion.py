@@ -340,6 +340,7 @@ class TestTheSwap:
         """Each try ends soon, so that others do not queue behind it."""
         monkeypatch.setattr("outbox.partitions.swap.wait_for_users", lambda *_, **__: {})
         Outbox()
+        prepare()
         with in_another_transaction("LOCK TABLE outbox_event IN ACCESS SHARE MODE"):
             converted = in_thread(convert_all)
             wait_until_blocked(1)
