@@ -12,7 +12,13 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
-from django.db import NotSupportedError, OperationalError, ProgrammingError, transaction
+from django.db import (
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
 
 from outbox.conf import conf
 from outbox.deliveries import failpoints
@@ -47,8 +53,8 @@ _AGAIN_SECONDS = 3600.0
 #: Time until it tries again to empty a day that others have used for too long.
 _HELD_UP = timedelta(days=1)
 
-#: For example, a program holds the table, or has added a default partition.
-_CANNOT_DROP = (NotSupportedError, OperationalError, ProgrammingError, ValueError)
+#: For example, a program holds the table, has a view of it, or has added a default partition.
+_CANNOT_DROP = (InternalError, NotSupportedError, OperationalError, ProgrammingError, ValueError)
 
 #: When a day is examined again, by alias and partition.
 _examined_again_at: dict[tuple[str, str], float] = {}
