@@ -39,7 +39,7 @@ from .batches import pruning_transaction
 from .one_day import DayRemoval
 from .pace import Pace
 from .record import Policy, Record
-from .staying import Horizons, is_removable
+from .staying import Horizons, is_removable, names_in
 
 logger = logging.getLogger("outbox.operations")
 
@@ -182,15 +182,15 @@ class Removal:
             level = logging.INFO if self._is_limited else logging.WARNING
             logger.log(level, text, day.label, writers(using=self._using))
             return None
+        with pruning_transaction(self._using):
+            policy = self._policy.of_types(set(names_in(day, using=self._using)))
         try:
             with transaction.atomic(using=self._using):
                 bound_transaction(_IDLE_SECONDS, using=self._using)
                 lock_subscriptions(using=self._using, tries=self._tries)
                 if closing.removal(using=self._using) is not None:
                     return None  # another process was faster
-                record = records.stored(
-                    day, self._policy, self._run, by=self._by, using=self._using
-                )
+                record = records.stored(day, policy, self._run, by=self._by, using=self._using)
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise
