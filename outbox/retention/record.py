@@ -8,7 +8,7 @@ ages and the archive are those of the run that has closed the day, whichever run
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -72,6 +72,14 @@ class Policy:
         """Return it as a part of an operation's choice."""
         before = {name: at.isoformat() for name, at in self.horizons.items()}
         return {BEFORE: before, ARCHIVE: self.archive}
+
+    def of_types(self, names: Collection[str]) -> Policy:
+        """Return the policy of these types of events only.
+
+        A later run has no horizon of a type whose last event was pruned meanwhile.
+        """
+        of_these = {name: at for name, at in self.horizons.items() if name in names}
+        return Policy(of_these, self.archive)
 
     def covers(self, other: Policy) -> bool:
         """Return whether it removes all events that another one removes, and archives alike."""

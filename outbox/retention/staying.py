@@ -27,7 +27,7 @@ def is_removable(day: Day, horizons: Horizons, *, using: str) -> bool:
     if _count(f'SELECT 1 FROM "{day.events.name}" LIMIT {FEWEST}', using=using) < FEWEST:  # noqa: S608  ours
         return False
     young = 0
-    for name in _names(day, using=using):
+    for name in names_in(day, using=using):
         young += _count_young(day, name, horizons.get(name), using=using)
         if young > MOST_EVENTS:
             return False
@@ -91,7 +91,7 @@ def slice_of(day: Day, after: int, horizons: Horizons, *, number: int, using: st
     return Slice(found, last, young or []) if found else None
 
 
-def _names(day: Day, *, using: str) -> Iterator[str]:
+def names_in(day: Day, *, using: str) -> Iterator[str]:
     """Yield the names of a day's events, by one look-up in an index for each."""
     name = ""
     while found := read(_NEXT_NAME.format(leaf=day.events.name), name, using=using):

@@ -12,7 +12,13 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
-from django.db import NotSupportedError, OperationalError, ProgrammingError, transaction
+from django.db import (
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
 
 from outbox.conf import conf
 from outbox.deliveries import failpoints
@@ -33,7 +39,7 @@ from .batches import pruning_transaction
 from .one_day import DayRemoval
 from .pace import Pace
 from .record import Policy, Record
-from .staying import Horizons, is_removable
+from .staying import Horizons, is_removable, names_in
 
 logger = logging.getLogger("outbox.operations")
 
@@ -47,8 +53,8 @@ _AGAIN_SECONDS = 3600.0
 #: Time until it tries again to empty a day that others have used for too long.
 _HELD_UP = timedelta(days=1)
 
-#: For example, a program holds the table, or has added a default partition.
-_CANNOT_DROP = (NotSupportedError, OperationalError, ProgrammingError, ValueError)
+#: For example, a program holds the table, has a view of it, or has added a default partition.
+_CANNOT_DROP = (InternalError, NotSupportedError, OperationalError, ProgrammingError, ValueError)
 
 #: When a day is examined again, by alias and partition.
 _examined_again_at: dict[tuple[str, str], float] = {}
@@ -176,15 +182,15 @@ class Removal:
             level = logging.INFO if self._is_limited else logging.WARNING
             logger.log(level, text, day.label, writers(using=self._using))
             return None
+        with pruning_transaction(self._using):
+            policy = self._policy.of_types(set(names_in(day, using=self._using)))
         try:
             with transaction.atomic(using=self._using):
                 bound_transaction(_IDLE_SECONDS, using=self._using)
                 lock_subscriptions(using=self._using, tries=self._tries)
                 if closing.removal(using=self._using) is not None:
                     return None  # another process was faster
-                record = records.stored(
-                    day, self._policy, self._run, by=self._by, using=self._using
-                )
+                record = records.stored(day, policy, self._run, by=self._by, using=self._using)
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise

@@ -147,6 +147,22 @@ class TestAForeignKey:
         assert removal().state == "given_up"
 
 
+class TestAView:
+    def test_of_a_partition_ends_no_run_and_the_next_one_drops_it(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        leaf = partition_name(EVENT, yesterday())
+        settled(4)
+        rows(f"CREATE VIEW mine AS SELECT * FROM {leaf}")
+
+        assert prune() == 4
+
+        assert "view mine depends on table" in caplog.text
+        rows("DROP VIEW mine")
+        prune()
+        assert rows("SELECT to_regclass(%s)::text", leaf) == [(None,)]
+
+
 class TestAClock:
     def test_that_was_ahead_lets_no_partition_be_dropped_that_is_created_again(self):
         """The sequence is ahead of the days of the clock."""

@@ -168,6 +168,18 @@ class TestARunWithLongerAges:
         assert Attempt.objects.count() == attempts
 
 
+class TestARunAfterTheLastEventOfATypeWasPruned:
+    def test_continues_the_removal_of_a_day_without_this_type(self):
+        Outbox().given(LOST, parcel_id=uuid4())
+        settled(6)
+        killed_and_given_up_at(failpoints.AFTER_SLICE)
+        Event.objects.filter(name=LOST).delete()
+
+        assert prune() == 6
+
+        assert removal().state == "finished"
+
+
 class TestARunWhoseClockWasAhead:
     def test_keeps_no_day_closed_until_that_time(self):
         settled(6)
