@@ -202,7 +202,8 @@ PAST_DAYS: list[Mutant] = [
             "        if row is None or row.choice[RUN] != self._run:\n",
             "        if row is None:\n",
         ),
-        f"{RUNS}TestTwoRunsWithTheSameAges::test_of_which_the_first_seemed_dead_and_is_alive",
+        f"{RUNS}TestTwoRunsWithTheSameAges"
+        "::test_of_which_the_first_seemed_dead_and_the_second_has_not_ended",
     ),
     _mutant(
         "lease-of-a-removal",

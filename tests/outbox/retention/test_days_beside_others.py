@@ -391,10 +391,11 @@ class TestALongTransaction:
         monkeypatch.setattr(whole_days, "_WRITER_SECONDS", 0.2)
         settled(3)
         has_stored, may_commit = threading.Event(), threading.Event()
+        outbox = Outbox()  # it locks the subscriptions, so not in the transaction
 
         def emit_late() -> None:
             with in_the_past(), transaction.atomic():
-                Outbox().given("parcels.ParcelSent", parcel_id=uuid4())
+                outbox.given("parcels.ParcelSent", parcel_id=uuid4())
                 has_stored.set()
                 may_commit.wait(60)
 

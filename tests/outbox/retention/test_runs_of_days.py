@@ -16,6 +16,7 @@ from pytest_django import Settings
 
 from outbox import emit, retention, subscribe
 from outbox.deliveries import failpoints
+from outbox.deliveries.failpoints import armed
 from outbox.models import Attempt, DedupeKey, Event, Operation
 from outbox.partitions.ahead import keep_ahead
 from outbox.partitions.dropping import drop_empty
@@ -24,6 +25,7 @@ from outbox.retention.batches import prune_some
 from outbox.retention.record import LEASE, STALE
 from outbox.testing import Outbox
 from tests.outbox.converted import days_later, rows
+from tests.outbox.drive import Died, die
 from tests.outbox.ordered import Listener, Walked
 from tests.threads import aside, in_thread
 
@@ -118,6 +120,22 @@ class TestTwoRunsWithTheSameAges:
         assert stored() == seqs(*lost)
         assert removal().state == "finished"
         assert removal().touched == 6
+
+    def test_of_which_the_first_seemed_dead_and_the_second_has_not_ended(self, lost: list[Event]):
+        """The first one ends. The day is left to the run that has its name in the operation."""
+
+        def take_over() -> None:
+            age(LEASE + LATER)
+            with armed(failpoints.AFTER_SLICE, die), pytest.raises(Died):
+                beat()
+
+        with once_at(failpoints.AFTER_CLOSE, beside(take_over)):
+            assert beat() == 0
+
+        assert removal().state == "running"
+        age(LEASE)
+        assert beat() == 6
+        assert stored() == seqs(*lost)
 
 
 class TestARunWithShorterAges:
