@@ -106,6 +106,6 @@ def _of_number(using: str) -> Iterator[Finding]:
             % {"number": f"{number:,}", "expected": f"{expected:,}"},
             _(
                 'Set OUTBOX["RETENTION"]["default"] to a number of days, run `manage.py outbox '
-                "prune`, and settle what is owed for long."
+                "prune`, and settle deliveries that are owed for long."
             ),
         )

@@ -243,7 +243,7 @@ PAST_DAYS: list[Mutant] = [
     ),
     _mutant(
         "frozen-rows-of-a-day",
-        "a dump that began before a day was emptied lacks what is owed",
+        "a dump that began before a day was emptied lacks the owed rows",
         Edit(COPIES, "(FORMAT binary, FREEZE)", "(FORMAT binary)"),
         f"{TRANSACTIONS}TestAnOlderSnapshot::"
         "test_that_reads_the_day_afterwards_sees_the_rows_that_stay",

@@ -24,6 +24,12 @@ from outbox.testing import Outbox
 from tests.outbox.converted import rows
 from tests.outbox.drive import Died, die
 
+#: Marks of the tests of a module.
+OF_DAYS = [
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("converted", "few_are_many"),
+]
 NAME = "parcels.ParcelSent"
 AGE = timedelta(days=1)
 

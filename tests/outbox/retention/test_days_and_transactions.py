@@ -25,6 +25,7 @@ from tests.outbox.ordered import Listener
 from tests.threads import in_thread
 
 from .past import (
+    OF_DAYS,
     handle,
     has_partition,
     in_the_past,
@@ -38,11 +39,7 @@ from .past import (
     yesterday,
 )
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 #: Takes the lock of a transaction that stores an event, and stores none.
 WRITES = "UPDATE outbox_event SET version = version WHERE seq = 0"

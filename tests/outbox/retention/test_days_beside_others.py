@@ -33,6 +33,7 @@ from tests.outbox.drive import run_pass
 from tests.threads import aside, in_thread, wait_until_blocked
 
 from .past import (
+    OF_DAYS,
     emit_in_the_past,
     handle,
     has_partition,
@@ -48,11 +49,7 @@ from .past import (
     yesterday,
 )
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 BY: dict[str, Any] = {"by": "ann", "reason": "a test"}
 

@@ -19,6 +19,7 @@ from tests.outbox.converted import days_later, rows
 
 from .past import (
     NAME,
+    OF_DAYS,
     handle,
     killed_and_given_up_at,
     prune,
@@ -31,11 +32,7 @@ from .past import (
 )
 from .test_days_and_transactions import acting_as_clerk
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,9 @@ from outbox.retention import whole_days
 from tests.outbox.converted import rows
 from tests.threads import aside
 
-from .past import age, low, prune, put, removal, settled, yesterday
+from .past import OF_DAYS, age, low, prune, put, removal, settled, yesterday
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from tests.outbox.converted import rows
 from tests.threads import in_thread, wait_until_blocked
 
 from .past import (
+    OF_DAYS,
     has_partition,
     killed_and_given_up_at,
     killed_at,
@@ -32,11 +33,7 @@ from .past import (
     yesterday,
 )
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 IN_A_TRANSACTION = [failpoints.IN_SLICE, failpoints.AFTER_TRUNCATE, failpoints.IN_EMPTYING]
 POINTS = [

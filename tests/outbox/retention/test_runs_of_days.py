@@ -32,6 +32,7 @@ from tests.threads import aside, in_thread
 from .past import (
     AGE,
     NAME,
+    OF_DAYS,
     age,
     emit_in_the_past,
     handle,
@@ -48,11 +49,7 @@ from .past import (
     stored,
 )
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 LOST = "parcels.ParcelLost"
 LATER = timedelta(seconds=1)

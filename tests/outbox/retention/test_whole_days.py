@@ -35,6 +35,7 @@ from tests.outbox.ordered import Listener, Walked
 from tests.threads import in_thread
 
 from .past import (
+    OF_DAYS,
     age,
     emit_in_the_past,
     handle,
@@ -49,11 +50,7 @@ from .past import (
     stored,
 )
 
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("converted", "few_are_many"),
-]
+pytestmark = OF_DAYS
 
 
 @pytest.fixture(autouse=True)
