@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
@@ -30,6 +31,23 @@ def begin(sender: object, request: HttpRequest, **more: Any) -> None:
     request.session[SIGNED_IN] = request.session[SEEN] = time.time()
 
 
+class KeptCookieMiddleware(SessionMiddleware):
+    """Django's sessions, except that the answer to a poll never deletes the cookie.
+
+    A sign-in and a new password replace the session and its cookie. A poll that the browser sent
+    with the former cookie finds no session. Its answer may arrive last: if it deleted the cookie,
+    it would sign the user out.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Store the session, and drop a deletion of its cookie if a poll is answered."""
+        response = super().process_response(request, response)
+        cookie = response.cookies.get(settings.SESSION_COOKIE_NAME)
+        if cookie is not None and not cookie.value and _is_polling(request):
+            del response.cookies[settings.SESSION_COOKIE_NAME]
+        return response
+
+
 class SessionLimitMiddleware:
     """End a session that is too old or was not used for too long."""
 
@@ -37,17 +55,20 @@ class SessionLimitMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        is_polling = "HX-Request" in request.headers
         if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in request.session:
             if _has_ended(request.session):
                 request.session.flush()
                 request.session_has_ended = True  # type: ignore[attr-defined]  # for the storefront
-                if is_polling:  # reload the whole page, not the part that was polled
+                if _is_polling(request):  # reload the whole page, not the part that was polled
                     return HttpResponse(headers={"HX-Refresh": "true"})
             # A page that asks again by itself does not show that a person is present.
-            elif not is_polling and RELOADS not in request.GET:
+            elif not _is_polling(request) and RELOADS not in request.GET:
                 _note_use(request.session)
         return self.get_response(request)
+
+
+def _is_polling(request: HttpRequest) -> bool:
+    return "HX-Request" in request.headers
 
 
 def _has_ended(session: SessionBase) -> bool:

@@ -39,7 +39,7 @@ MIDDLEWARE = [
     _csp_middleware,
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "shop.middleware.NoStoreMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "shop.sessions.KeptCookieMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     # Before every query by a cookie, a header or a field.
     "shop.middleware.StorableTextMiddleware",

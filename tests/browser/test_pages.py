@@ -117,6 +117,22 @@ class TestEachPage:
             assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
 
 
+class TestAnEvent:
+    @pytest.mark.parametrize("width", [WIDE], indirect=True)
+    @pytest.mark.parametrize("name", ["an event"], indirect=True)
+    def test_is_accessible_beside_a_long_duration(
+        self, page: Page, site: Site, scene: Scene, name: str
+    ):
+        """Axe examines a link only where the text beside it is longer than the link."""
+        page.goto(PAGES[name](site, scene))
+        page.evaluate(
+            """document.querySelectorAll(".outbox-delivery h3 .outbox-quiet").forEach(
+                (element) => { element.textContent = "12 attempts, 1 hour and 12 minutes"; })"""
+        )
+
+        assert findings(page) == []
+
+
 class TestTheLayout:
     """Seen to fail for Pause, event times, reasons, and the last bars and columns of drawings."""
 

@@ -60,13 +60,27 @@ STOREFRONT = [
         edits=(
             Edit(
                 "shop/sessions.py",
-                "elif not is_polling and RELOADS not in request.GET:",
-                "elif not is_polling:",
+                "elif not _is_polling(request) and RELOADS not in request.GET:",
+                "elif not _is_polling(request):",
             ),
         ),
         noticed_by=(
             "tests/shop/test_sessions.py::TestASession"
             "::test_is_not_prolonged_by_a_page_that_reloads_itself",
+        ),
+    ),
+    Mutant(
+        name="polls-that-delete-no-session-cookie",
+        without="the answer to a poll that began before a sign-in signs the customer out",
+        edits=(
+            Edit(
+                "shop/sessions.py",
+                "if cookie is not None and not cookie.value and _is_polling(request):",
+                "if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_sessions.py::TestASession::test_survives_a_poll_that_began_before_it",
         ),
     ),
     Mutant(

@@ -90,6 +90,22 @@ class TestASession:
         assert answer["HX-Refresh"] == "true"
         assert b"order" not in answer.content
 
+    def test_survives_a_poll_that_began_before_it(self, browser: Client):
+        """The answer to a poll with the former session arrives after that to the sign-in."""
+        poll = Client()
+        poll.cookies["sessionid"] = "of-a-session-that-is-gone"
+
+        answer = poll.get("/orders/", headers={"HX-Request": "true"})
+
+        assert "sessionid" not in answer.cookies
+
+    def test_that_is_gone_leaves_no_cookie_after_a_page(self, browser: Client):
+        browser.session.delete()
+
+        answer = browser.get(PAGE)
+
+        assert answer.cookies["sessionid"].value == ""
+
     def test_is_not_prolonged_by_a_page_that_reloads_itself(self, browser: Client, clock: Any):
         for _ in range(4):
             clock.shift(timedelta(minutes=14))
