@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import report, sizing
+from . import aims, report, sizing
 from .harness import Ratio
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -67,6 +67,7 @@ def parts(latest: Found, *others: Found) -> dict[str, str]:
     found = [latest, *others]
     return {
         "ratios": "\n".join([*_machines(found), "", *_ratios(found)]),
+        "aims": "\n".join(_aims(found)),
         "figures": "\n".join(_figures(found)),
         "sizing": sizing.table(latest["rows"]),
         "minutes": "\n".join(_long_runs(found)) or "Not measured yet.",
@@ -130,6 +131,13 @@ def _ratios_of(rows: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, str]
             measured = f"{report.number(one.value)}{spread}{verdict and f', {verdict}'}"
             found[name, f"`{one.key}`"] = (measured, one.target)
     return found
+
+
+def _aims(found: Sequence[Found]) -> Iterator[str]:
+    yield _line(["figure", "aim", *(_processor(one) for one in found)])
+    yield _line(["---"] * (len(found) + 2))
+    for cells in aims.lines(found):
+        yield _line(cells)
 
 
 def _figures(found: Sequence[Found]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""Post: `POST /api/orders/` beside the same view without events, and while the broker is away."""
+"""Post: `POST /api/orders/` beside two other views, and while the broker is away.
+
+One is the same view without events, the other a plain view that stores the same rows.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,21 @@ from benchmarks.ground import Ground, Stage
 from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
 from benchmarks.row import Row
 from benchmarks.sides import Side
-from benchmarks.sizes import rounds
 from shop.up.ports import free_port
 
 SHOP = Side("the shop", "shop", {"API_RATE_USER": "1000000/min", "LOG_LEVEL": "WARNING"})
 SILENT = "benchmarks.project.silent.settings"
+BARE = "benchmarks.project.bare.settings"
 CUSTOMERS = 4
 
-COUNT_ORDERS = "SELECT count(*) FROM orders_order"
-COUNT_EVENTS = "SELECT count(*) FROM outbox_event"
+#: The tables in which an order of the shop and one of the plain view store as many rows.
+TABLES = (
+    "orders_order",
+    "orders_orderline",
+    "orders_orderhistory",
+    "api_storedanswer",
+    "outbox_event",
+)
 
 
 def measure(ground: Ground, quick: bool) -> Result:
@@ -33,15 +42,18 @@ def measure(ground: Ground, quick: bool) -> Result:
         token = json.loads((stage.folder / "credentials.json").read_text())["alice"]["token"]
         port = start_web(stage, "web")
         order = partial(throughput, orders, customers=CUSTOMERS, token=token)
+        silent = start_web(stage, "silent", DJANGO_SETTINGS_MODULE=SILENT)
+        bare = start_web(stage, "bare", DJANGO_SETTINGS_MODULE=BARE)
         sides = {
-            "with events": partial(order, port=port),
-            "without": partial(
-                order, port=start_web(stage, "silent", DJANGO_SETTINGS_MODULE=SILENT)
-            ),
+            "with events": partial(_rows_of, stage, partial(order, port=port)),
+            "without": partial(_rows_of, stage, partial(order, port=silent)),
+            "plain view, same rows": partial(_rows_of, stage, partial(order, port=bare)),
         }
-        rates = in_turn(sides, repeats=repeats, warm_ups=warm_ups)
-        _require_events(stage, orders * (rounds(repeats) + warm_ups))
+        found = in_turn(sides, repeats=repeats, warm_ups=warm_ups)
+        _require_rows({name: stored for name, runs in found.items() for _, stored in runs})
+        rates = {name: [rate for rate, _stored in runs] for name, runs in found.items()}
         stage.stop("silent")
+        stage.stop("bare")
         waits = _waits(stage, partial(place, orders, port=port, token=token), repeats=repeats)
     return _result(rates, waits)
 
@@ -56,11 +68,23 @@ def start_web(stage: Stage, name: str, **environment: str) -> int:
     return port
 
 
-def _require_events(stage: Stage, orders: int) -> None:
-    """Raise unless exactly half of the orders emitted an event."""
-    stored, emitted = stage.value(COUNT_ORDERS), stage.value(COUNT_EVENTS)
-    if (stored, emitted) != (2 * orders, orders):
-        raise RuntimeError(f"{stored} orders, {emitted} events: {2 * orders}, {orders} expected.")
+def _rows_of(stage: Stage, order: Callable[[], float]) -> tuple[float, dict[str, int]]:
+    """Return the orders per second, and the number of rows that they stored, by table."""
+    before = _counts(stage)
+    rate = order()
+    return rate, {name: number - before[name] for name, number in _counts(stage).items()}
+
+
+def _counts(stage: Stage) -> dict[str, int]:
+    return {name: int(stage.value(f"SELECT count(*) FROM {name}")) for name in TABLES}  # noqa: S608  ours
+
+
+def _require_rows(stored: dict[str, dict[str, int]]) -> None:
+    """Raise unless both views store the same rows, and the silent one all but the event."""
+    expected = stored["with events"]
+    silent = {**expected, "outbox_event": 0}
+    if stored["plain view, same rows"] != expected or stored["without"] != silent:
+        raise RuntimeError(f"The sides stored different rows: {stored}.")
 
 
 def _waits(
@@ -109,6 +133,7 @@ def _result(rates: dict[str, list[float]], waits: dict[str, list[float]]) -> Res
         figures,
         [
             Ratio.of("post_vs_plain", rates["with events"], rates["without"], at_least=0.85),
+            Ratio.of("post_vs_bare", rates["with events"], rates["plain view, same rows"]),
             Ratio("post_p99_broker_down", worst, at_most=1.2),
         ],
         [f"Throughput: {CUSTOMERS} customers at once, {CUSTOMERS} threads; p99: one customer."],

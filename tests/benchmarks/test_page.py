@@ -68,6 +68,33 @@ class TestARatio:
         assert shown["ratios"].splitlines()[-1] == "| emit | failed | **missed** | to be quick |"
 
 
+class TestAnAim:
+    @pytest.mark.parametrize(("value", "verdict"), [(1.2, "reached"), (1.3, "**missed**")])
+    def test_has_a_verdict_beside_that_of_the_target(self, value, verdict):
+        shown = page.parts(found(emit=row(key="emit_vs_insert", value=value, at_most=1.5)))
+
+        line = f"| `emit_vs_insert` | at most 1.2 | {value}, {verdict} |"
+        assert line in shown["aims"].splitlines()
+
+    def test_of_a_figure_in_bytes_is_that_of_its_median(self):
+        figures = figure("per event, emit()", 900, 940, 1000, unit="bytes")
+
+        shown = page.parts(found(storage=row(figures)))
+
+        line = "| bytes per event, emit() | at most 947 | 940, reached |"
+        assert line in shown["aims"].splitlines()
+
+    def test_that_was_not_measured_is_shown_so(self):
+        line = "| `chain_vs_hop` | at most 7 | not measured |"
+        assert line in page.parts(found())["aims"].splitlines()
+
+    def test_is_not_reliable_beside_other_programs(self):
+        busy = {**row(key="emit_vs_insert", value=1.3, at_most=1.5), "foreign": 0.5}
+
+        line = "| `emit_vs_insert` | at most 1.2 | 1.3, not reliable |"
+        assert line in page.parts(found(emit=busy))["aims"].splitlines()
+
+
 class TestProcessors:
     def test_have_a_column_each(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         newest, older = (
@@ -165,4 +192,4 @@ class TestSizing:
         assert "outbox of drain" in sizing.table({"emit": row(figure("emit() adds", 0.5))})
 
 
-PARTS = ("ratios", "figures", "sizing", "minutes")
+PARTS = ("ratios", "aims", "figures", "sizing", "minutes")
