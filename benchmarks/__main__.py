@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.minutes:
         os.environ[sizes.MINUTES] = str(options.minutes)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all servers are stopped
+    machine.adopt_orphans()
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
     if machine.is_busy():

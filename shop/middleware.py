@@ -92,7 +92,8 @@ def _texts(request: HttpRequest) -> Iterator[tuple[str, str]]:
     for name, cookie in request.COOKIES.items():
         yield name, f"{name}{cookie}"
     forms = [request.GET]
-    if not request.path.startswith(API):
+    # A body that `BodyMiddleware` refuses is not parsed.
+    if not request.path.startswith(API) and _body_error(request) is None:
         forms.append(_form(request))
     for form in forms:
         for name, values in form.lists():

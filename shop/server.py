@@ -258,7 +258,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _count(self) -> None:
         self.nr += 1
-        if self.nr == self.max_requests:
+        if self.nr >= self.max_requests and self.alive:
             self.log.info("Restarting this process after %d requests.", self.nr)
             self.alive = False
 

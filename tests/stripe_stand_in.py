@@ -39,6 +39,8 @@ class Books:
         self._intents: dict[str, Json] = {}
         self._methods: dict[str, str] = {}
         self.refunds: list[Json] = []
+        #: The status of refunds from now on.
+        self.state_of_refunds = "succeeded"
         self._answers: dict[str, tuple[object, tuple[int, Json]]] = {}
 
     def post(self, path: str, form: dict[str, str], key: str) -> tuple[int, Json]:
@@ -97,6 +99,9 @@ class Books:
 
     def _create(self, form: dict[str, str]) -> Json:
         assert (form["capture_method"], form["confirm"]) == ("manual", "true"), form
+        if form["payment_method"] == "tok_nonsense":
+            more = {"param": "payment_method"}
+            raise StripeError(400, "invalid_request_error", "resource_missing", **more)
         number = len(self._intents) + 1
         intent: Json = {
             "object": "payment_intent",
@@ -136,7 +141,7 @@ class Books:
         number, currency = len(self.refunds) + 1, intent["currency"]
         refund = {"object": "refund", "id": f"re_{number}", "charge": charge, "amount": amount}
         metadata = {name: form[f"metadata[{name}]"] for name in ("reference", "key")}
-        more = {"currency": currency, "status": "succeeded", "metadata": metadata}
+        more = {"currency": currency, "status": self.state_of_refunds, "metadata": metadata}
         self.refunds.append({**refund, **more})
         return self.refunds[-1]
 

@@ -128,6 +128,9 @@ def _record(message: Message, answer: Answer) -> None:
         endpoint = Endpoint.objects.locked(message.endpoint_id)
     except Endpoint.DoesNotExist:  # removed meanwhile, with its messages
         return
+    if answer.is_gone and endpoint.url != message.endpoint.url:
+        # The owner has changed the URL meanwhile. The next attempt goes to the new one.
+        raise NotDelivered(answer.error)
     log.log_attempt(message, answer)
     message.sending_until = None
     message.save(update_fields=["sending_until"])

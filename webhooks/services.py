@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from orders import queries as orders
@@ -113,7 +114,7 @@ def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
 @transaction.atomic
 def remove_endpoint(*, endpoint_id: UUID) -> None:
     """Delete an endpoint and its messages. Their deliveries then do nothing."""
-    Endpoint.objects.filter(pk=endpoint_id).delete()
+    _delete(Endpoint.objects.filter(pk=endpoint_id))
 
 
 @transaction.atomic
@@ -121,7 +122,13 @@ def forget_owner(*, subject: str) -> None:
     """Delete the endpoints of an owner ("user:7"), with their messages."""
     owner = orders.customer_of(subject)
     if owner is not None:
-        Endpoint.objects.filter(owner_id=owner).delete()
+        _delete(Endpoint.objects.filter(owner_id=owner))
+
+
+def _delete(endpoints: QuerySet[Endpoint]) -> None:
+    """Delete endpoints. Lock them before their messages, as workers that send do."""
+    locked = [endpoint.pk for endpoint in endpoints.select_for_update().order_by("pk")]
+    Endpoint.objects.filter(pk__in=locked).delete()
 
 
 @transaction.atomic

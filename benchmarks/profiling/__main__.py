@@ -1,4 +1,4 @@
-"""Profile the outbox: `python -m benchmarks.profiling [drain] [stream] [order]`.
+"""Profile the outbox: `python -m benchmarks.profiling [drain] [stream] [stream_without_broker] [order]`.
 
 Draws a flame graph of each run into `docs/images`, and writes the shares of packages and the
 processor time per event into `docs/performance.md`. py-spy must be allowed to read the memory of
@@ -26,6 +26,7 @@ IMAGES = page.PAGE.parent / "images"
 _LABELS = {
     "drain": "Flame graph of relay and worker during a drain",
     "stream": "Flame graph of relay and worker at 20 orders per second",
+    "stream_without_broker": "Flame graph of `outbox work` at 20 orders per second",
     "order": "Flame graph of a web process that accepts orders",
 }
 

@@ -1,4 +1,4 @@
-"""The runs that are profiled: a drain, a stream of orders, and the web side of orders."""
+"""The runs that are profiled: a drain, two streams of orders, and the web side of orders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.customers import throughput
 from benchmarks.ground import Ground, Stage
 from benchmarks.machine import tree_seconds
 from benchmarks.rows.post import CUSTOMERS, SHOP, start_web
-from benchmarks.sides import ours
+from benchmarks.sides import Side, local, ours
 
 from .sampling import Stacks, sampled
 
@@ -43,13 +43,12 @@ def drain(ground: Ground, events: int = 40_000) -> Profile:
 
 def stream(ground: Ground, orders: int = 400) -> Profile:
     """Place 20 orders per second, and handle each at once."""
-    with ground.stage(ours()) as stage:
+    return _stream(ground, ours(), "worker", orders)
 
-        def place() -> None:
-            stage.emit(orders, "--per-second", "20")
-            stage.wait_for_effects(orders)
 
-        return _consumers(stage, orders, place)
+def stream_without_broker(ground: Ground, orders: int = 400) -> Profile:
+    """Place 20 orders per second, and handle each at once in one process of `outbox work`."""
+    return _stream(ground, local(processes=1), "command-0", orders)
 
 
 def order(ground: Ground, orders: int = 1_500) -> Profile:
@@ -64,12 +63,29 @@ def order(ground: Ground, orders: int = 1_500) -> Profile:
         return found[0]
 
 
-SCENES: dict[str, Callable[[Ground], Profile]] = {"drain": drain, "stream": stream, "order": order}
+SCENES: dict[str, Callable[[Ground], Profile]] = {
+    "drain": drain,
+    "stream": stream,
+    "stream_without_broker": stream_without_broker,
+    "order": order,
+}
 
 
-def _consumers(stage: Stage, events: int, run: Callable[[], object]) -> Profile:
+def _stream(ground: Ground, side: Side, process: str, orders: int) -> Profile:
+    with ground.stage(side) as stage:
+
+        def place() -> None:
+            stage.emit(orders, "--per-second", "20")
+            stage.wait_for_effects(orders)
+
+        return _consumers(stage, orders, place, process=process)
+
+
+def _consumers(
+    stage: Stage, events: int, run: Callable[[], object], *, process: str = "worker"
+) -> Profile:
     stage.start_consumers()
-    with _measured(stage, "worker", events) as found:
+    with _measured(stage, process, events) as found:
         run()
     return found[0]
 
@@ -78,7 +94,8 @@ def _consumers(stage: Stage, events: int, run: Callable[[], object]) -> Profile:
 def _measured(stage: Stage, name: str, events: int) -> Iterator[list[Profile]]:
     """Profile a process of the stage during the block; the list then has the profile."""
     pid = stage.pid(name)
-    processes = {name: psutil.Process(pid), **_servers()}
+    label = "web" if name == "web" else "worker"
+    processes = {label: psutil.Process(pid), **_servers()}
     before = {one: tree_seconds(process) for one, process in processes.items()}
     found = list[Profile]()
     with sampled(pid) as stacks:

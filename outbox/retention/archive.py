@@ -16,7 +16,7 @@ import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,7 +80,8 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     for left in sorted(path.glob(f"events-*{PART}")):
-        _recover(left)
+        with suppress(FileNotFoundError):  # its run has finished it since
+            _recover(left)
     archive = Archive(path)
     with closing(archive):
         yield archive

@@ -12,6 +12,9 @@ import httpcore
 
 __all__ = ["TimedStream", "retry_after"]
 
+#: Bytes of one write. httpcore restarts its time-out whenever the socket takes a part of a write.
+_PART = 4096
+
 
 class TimedStream(httpcore.NetworkStream):
     """Sets one deadline for all reads and writes, which single bytes do not extend.
@@ -29,7 +32,8 @@ class TimedStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left())
+        for start in range(0, len(buffer), _PART):
+            self._stream.write(buffer[start : start + _PART], self._left())
 
     def close(self) -> None:
         self._stream.close()
@@ -55,7 +59,7 @@ def retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

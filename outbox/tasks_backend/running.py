@@ -101,7 +101,7 @@ def _storable(path: str, value: Any) -> Any:
     """Return a return value as JSON. Its task has run, so another attempt would run it again."""
     try:
         stored = normalize_json(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PermanentFailure(
             f"{path} returned a {type(value).__name__} that is no JSON value ({error}). It has "
             "run. Let it return text, numbers, lists and objects, or None."

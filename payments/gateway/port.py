@@ -21,6 +21,10 @@ class OutcomeUnknown(Exception):
     """The request may have been carried out; its answer is missing. Ask again with the same key."""
 
 
+class RefundPending(Exception):
+    """The bank has accepted a refund, and may still fail to make it. Ask again with the same key."""
+
+
 class GatewayRefused(Exception):
     """The bank refuses the request: no money moved, and a person must investigate.
 
@@ -45,7 +49,7 @@ class Authorization:
     """The bank's answer to `authorize`.
 
     Attributes:
-        authorization_id: the bank's id; a declined authorization has one too.
+        authorization_id: the bank's id; "" if it declined a payment method that it does not know.
         amount: the amount held, or requested if declined.
         declined_reason: the bank's code, such as "insufficient_funds"; "" if authorized.
     """
@@ -156,6 +160,9 @@ class Gateway(Protocol):
         GatewayUnavailable: nothing was done.
         OutcomeUnknown: it may have been done; call again with the same key.
         GatewayRefused: nothing was done, and another call will not help.
+
+    `refund` and `find` also raise:
+        RefundPending: the bank has not made the refund yet.
     """
 
     @property

@@ -94,7 +94,15 @@ class StripeGateway:
             "metadata": {"reference": reference},
         }
         create = self._stripe.payment_intents.create
-        return _ask(lambda: create(wanted, _under(idempotency_key)), read_authorization)
+        try:
+            return _ask(lambda: create(wanted, _under(idempotency_key)), read_authorization)
+        except GatewayRefused as refusal:
+            # The request names one object of Stripe: the payment method, which the customer chose.
+            if refusal.code != "resource_missing":
+                raise
+            return Authorization(
+                authorization_id="", amount=amount, declined_reason="unknown_payment_method"
+            )
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
         """See `Gateway.capture`."""

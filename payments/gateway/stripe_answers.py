@@ -10,7 +10,9 @@ from payments.gateway.port import (
     Authorization,
     BankRecord,
     Capture,
+    GatewayRefused,
     Refund,
+    RefundPending,
     Report,
     ReportRefused,
     Void,
@@ -20,6 +22,8 @@ from shared.money import Money
 Json = dict[str, Any]
 
 HELD_OR_TAKEN = {"requires_capture", "succeeded"}
+#: A refund in one of these states returns nothing.
+FAILED_REFUND = {"failed", "canceled"}
 
 
 def read_authorization(intent: Json) -> Authorization:
@@ -52,6 +56,17 @@ def read_void(intent: Json) -> Void:
 
 
 def read_refund(refund: Json) -> Refund:
+    """Return a refund that is made.
+
+    Raises:
+        RefundPending: it may still fail. A report or a look-up has its end.
+        GatewayRefused: it has failed.
+    """
+    status = refund["status"]
+    if status in FAILED_REFUND:
+        raise GatewayRefused(short_text(refund.get("failure_reason") or status), "No refund.")
+    if status != "succeeded":
+        raise RefundPending(f"Stripe's refund {refund['id']} is {status}.")
     return Refund(
         refund_id=refund["id"],
         capture_id=_id(refund["charge"]),
@@ -63,6 +78,7 @@ def read_refund(refund: Json) -> Refund:
 def read_record(intent: Json) -> BankRecord:
     charge = intent.get("latest_charge")
     refunds = (charge.get("refunds") or {}).get("data", []) if isinstance(charge, dict) else []
+    refunds = [one for one in refunds if one["status"] not in FAILED_REFUND]
     is_void = intent["status"] == "canceled" and not intent.get("last_payment_error")
     return BankRecord(
         authorization=read_authorization(intent),

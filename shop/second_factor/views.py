@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -73,13 +73,14 @@ def verify(request: HttpRequest) -> HttpResponse:
     """Ask for a code, and let the session into the admin."""
     user = _user(request)
     if is_verified(request):
-        return redirect(_next(request))
+        return HttpResponseRedirect(_next(request))
     if not django_otp.user_has_device(user):
         return redirect("second_factor:enrol")
     form = CodeForm(request.POST or None)
     if device := _result(form, partial(services.verify, user=user)):
         _let_in(request, device)
-        return redirect(_next(request))
+        # redirect() would take "docs" for the name of a page.
+        return HttpResponseRedirect(_next(request))
     return _page(request, "verify", _("Enter your code"), form=form)
 
 

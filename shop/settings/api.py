@@ -7,6 +7,15 @@ from typing import Any
 from .apps import INSTALLED_APPS
 from .environment import DEBUG, FOR_REAL, env
 
+# Throttles count in the memory of each web process. Django's default keeps 300 entries and removes
+# the least recently used ones. Then the requests of 150 other clients would reset a limit.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 50_000},
+    }
+}
+
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "api.tokens.TokenAuthentication",

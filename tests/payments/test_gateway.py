@@ -130,6 +130,14 @@ class TestEveryGateway:
         assert answer.declined_reason == "insufficient_funds"
         assert answer.authorization_id
 
+    def test_declines_a_payment_method_that_it_does_not_know(
+        self, bank_of: Gateway, reference: str
+    ):
+        """A customer chooses the token, so it needs no person's attention."""
+        answer = authorize(bank_of, reference, payment_method="tok_nonsense")
+
+        assert answer.declined_reason == "unknown_payment_method"
+
     def test_gives_the_same_answer_under_the_same_key(self, bank_of: Gateway, reference: str):
         assert authorize(bank_of, reference) == authorize(bank_of, reference)
 

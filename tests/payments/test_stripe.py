@@ -15,7 +15,8 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from outbox.testing import Outbox
-from payments import bank_requests, services
+from payments import bank_requests, gateway, services
+from payments.gateway import RefundPending
 from payments.models import BankReport, Refund
 from shared.money import Money
 from tests.payments.orders import (
@@ -96,6 +97,59 @@ class TestAPaymentAtStripe:
 
         assert outbox.emitted("payments.PaymentDeclined").reason == reason
         assert server.books.charges(str(order_id)) == {"declines": 1}
+
+
+class TestARefundAtStripe:
+    @pytest.mark.parametrize("state", ["pending", "requires_action", "failed", "canceled"])
+    def test_is_not_done_before_stripe_says_so(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, state: str
+    ):
+        captured(outbox, order_id)
+        server.books.state_of_refunds = state
+        cancel(outbox, order_id)
+
+        deliver(outbox, raise_errors=False)
+
+        assert status(order_id) == "refunding"
+        assert "PaymentRefunded" not in said_of(outbox, order_id)
+
+    def test_is_recorded_when_a_pending_one_is_done(
+        self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        captured(outbox, order_id)
+        server.books.state_of_refunds = "pending"
+        cancel(outbox, order_id)
+        deliver(outbox, raise_errors=False)
+
+        send(client, {**server.books.refunds[-1], "status": "succeeded"})
+        deliver(outbox, "record_bank_report")
+
+        assert status(order_id) == "refunded"
+
+    def test_that_is_pending_is_not_requested_twice(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        captured(outbox, order_id)
+        server.books.state_of_refunds = "pending"
+        cancel(outbox, order_id)
+        deliver(outbox, raise_errors=False)
+
+        with pytest.raises(RefundPending):
+            gateway.current().find(reference=str(order_id))
+
+    @pytest.mark.parametrize("state", ["failed", "canceled"])
+    def test_that_failed_is_no_refund_of_the_bank(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, state: str
+    ):
+        captured(outbox, order_id)
+        cancel(outbox, order_id)
+        deliver(outbox)
+        server.books.refunds[-1]["status"] = state
+
+        found = gateway.current().find(reference=str(order_id))
+
+        assert found is not None
+        assert found.refunds == ()
 
 
 class TestAWebhookOfStripe:

@@ -380,6 +380,12 @@ class TestACode:
         assert [line for line in lines if "271828" in line] == []
 
 
+    def test_goes_on_to_no_page_by_its_name(self, browser: Client):
+        assert self.enter(browser, code_of(KEY), then="orders")["Location"] == "orders"
+        assert browser.get("/admin/").status_code == 200
+        assert browser.get(VERIFY, {"next": "orders"})["Location"] == "orders"
+
+
 class TestARecoveryCode:
     def test_is_valid_once(self, browser: Client, ann: User, recovery_codes: list[str]):
         first = browser.post(VERIFY, {"code": f" {recovery_codes[0].upper()} "})

@@ -74,7 +74,16 @@ class TestAForm:
         body = '--b\r\nContent-Disposition: form-data; name="username"\r\n\r\n\\ud800\r\n--b--\r\n'
         kind = "multipart/form-data; boundary=b; charset=unicode_escape"
 
-        refused(client.generic("POST", "/admin/login/", body, content_type=kind), "username")
+        answer = client.generic("POST", "/admin/login/", body, content_type=kind)
+
+        assert answer.status_code == 415
+
+    def test_that_is_too_long_is_refused_for_its_length(self, client: Client):
+        kind = "application/x-www-form-urlencoded"
+
+        answer = client.generic("POST", "/basket/change/", "a=" + "x" * 300_000, content_type=kind)
+
+        assert answer.status_code == 413
 
     def test_that_is_incomplete_is_refused(self):
         def broken(*_args: object) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shop.server import Worker
 from shop.up.ports import free_port
 from tests.processes import children, eventually
 from tests.shop.web_server import (
@@ -278,6 +280,17 @@ class TestAUnixSocket:
 
         assert ask_unix(path, "GET", LOGIN, headers).status == 200
         stopping.running.says("^client 203.0.113.7$")
+
+
+class TestTheNumberOfRequests:
+    def test_ends_a_process_after_two_threads_have_counted_at_once(self):
+        worker = object.__new__(Worker)
+        worker.nr, worker.max_requests, worker.alive = 10, 10, True  # another thread counted 10
+        worker.log = logging.getLogger("tests")
+
+        worker._count()
+
+        assert not worker.alive
 
 
 class TestTheConfiguration:

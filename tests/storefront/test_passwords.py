@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
+from api.throttling import AnonRateThrottle
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from storefront import verification
-from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle
+from storefront.throttles import PasswordChangeThrottle, PasswordResetThrottle, wait_of
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.storefront.factories import PASSWORD, customer, signed_in
 from tests.translations.visible import english_words, texts_of
@@ -342,6 +343,22 @@ class TestAChangeOfThePassword:
         answer = client.get(CHANGE)
 
         assert answer.headers["Location"].startswith("/account/sign-in/?next=")
+
+
+    def test_is_counted_beside_a_thousand_other_clients(self, alice: User):
+        """Seen to fail with the 300 entries of Django's own cache."""
+        guess = RequestFactory().post(CHANGE)
+        guess.user = alice
+        while wait_of(PasswordChangeThrottle, guess) is None:
+            pass
+
+        for number in range(1000):
+            address = f"10.0.{number // 250}.{number % 250}"
+            other = RequestFactory().get("/api/products/", REMOTE_ADDR=address)
+            other.user = AnonymousUser()
+            wait_of(AnonRateThrottle, other)
+
+        assert wait_of(PasswordChangeThrottle, guess) is not None
 
 
 class TestThePagesOfAnAccount:

@@ -6,11 +6,13 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from django.db import connection, transaction
 
 from tests.orders.factories import customer
-from tests.threads import run_together
+from tests.threads import in_thread, run_together, wait_until_blocked
 from webhooks import sending, services
 from webhooks.models import Endpoint, Message
+from webhooks.posting import Answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,3 +50,22 @@ class TestConcurrentRequests:
         run_together([partial(begin, pk) for pk in messages])
 
         assert Message.objects.exclude(sending_until=None).count() == 1
+
+
+class TestARemoval:
+    def test_waits_for_a_worker_that_records_an_answer(self):
+        """P: seen to end in a deadlock with messages that are deleted before a lock on the endpoint."""
+        if connection.vendor != "postgresql":
+            pytest.skip("SQLite has one writer at a time.")
+        endpoint = add()
+        message = sending._begin(services.ping(endpoint_id=endpoint.pk).pk)
+        assert message is not None
+
+        with transaction.atomic():
+            Endpoint.objects.locked(endpoint.pk)  # as `_record` begins
+            removal = in_thread(lambda: services.remove_endpoint(endpoint_id=endpoint.pk))
+            wait_until_blocked(1)
+            sending._record(message, Answer(status=204))
+
+        assert removal() is None
+        assert not Endpoint.objects.exists()

@@ -277,6 +277,32 @@ class TestAnAnswer:
         assert "refused" in Attempt.objects.get().error
 
 
+    def test_of_410_by_the_former_url_leaves_the_endpoint_enabled(
+        self, outbox, endpoint, receiver, traveller, monkeypatch
+    ):
+        """The owner changes the URL while the request is sent."""
+        post = posting.post
+
+        def post_while_the_url_changes(url: str, **more) -> posting.Answer:
+            if url != receiver.url:
+                return post(url, **more)
+            new = {"url": f"{receiver.url}/new"}
+            services.change_endpoint(endpoint_id=endpoint.pk, changes=new)
+            return posting.Answer(status=410, error="HTTP 410")
+
+        monkeypatch.setattr(posting, "post", post_while_the_url_changes)
+        message = ping(endpoint)
+        deliver(outbox)
+        endpoint.refresh_from_db()
+        assert endpoint.enabled
+
+        again(outbox, traveller)
+
+        message.refresh_from_db()
+        assert message.state == Message.State.SENT
+        assert len(receiver.requests) == 1
+
+
 class TestAFailingEndpoint:
     def test_gets_one_request_for_all_messages_and_then_pauses(self, outbox, endpoint, receiver):
         """Seen to fail with `rests_until` not looked at."""

@@ -317,6 +317,15 @@ class TestTheArchive:
         assert [one["id"] for one in archived(tmp_path, "events-1.ndjson.gz")] == [1, 2]
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gz", ".gz"]
 
+    def test_skips_a_file_that_another_run_has_just_finished(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        settled()
+        gone = tmp_path / "events-1.ndjson.gz.part"
+        monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([gone]))
+
+        assert operations.prune(older_than=MONTH, archive=tmp_path) == 1
+
     def test_does_not_use_a_file_that_another_run_writes(self, tmp_path: Path):
         """Seen to fail without the lock."""
         settled(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
+import httpcore
 import pytest
 import trustme
 from django.core.exceptions import ImproperlyConfigured
@@ -19,9 +21,11 @@ from outbox.policy import Retry, wait_of
 from outbox.receipt import PermanentFailure
 from outbox.sinks import http as http_sink
 from outbox.sinks.base import SinkUnavailable
+from outbox.sinks.deadline import Deadline
 from outbox.sinks.http import HttpSink
 from outbox.sinks.http_answers import AnswerRefused, ReceiverBusy
 from outbox.sinks.signatures import new_secret
+from outbox.sinks.timed_http import TimedStream
 from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
@@ -248,6 +252,54 @@ class TestAnAnswer:
 
 def _requests_in_flight() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name.startswith("outbox-http-sink")]
+
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+            "Mon, 01 Jan 2026 00:00:00 +99999999999999",
+        ],
+    )
+    def test_that_accepts_counts_whatever_its_retry_after(self, sink, receiver, after):
+        receiver.behaviour = answers(200, Retry_After=after)
+
+        assert publish(sink, message(receiver.url)) == [None]
+
+
+class TestAWrite:
+    def test_ends_with_its_time_while_the_peer_reads_slowly(self):
+        """Seen to last until the end of the data."""
+        deadline, is_over = Deadline(0.5), threading.Event()
+        small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+        def left() -> float:
+            if deadline.has_passed:
+                raise httpcore.TimeoutException
+            return deadline.left()
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            port = server.getsockname()[1]
+            stream = httpcore.SyncBackend().connect_tcp("127.0.0.1", port, 60, None, [small])
+            peer, _address = server.accept()
+            peer.settimeout(0.1)
+
+            def read_slowly() -> None:
+                while not is_over.wait(0.02):
+                    with suppress(TimeoutError):
+                        peer.recv(1024)
+
+            reader = threading.Thread(target=read_slowly)
+            reader.start()
+            try:
+                with pytest.raises(httpcore.TimeoutException):
+                    TimedStream(stream, left).write(b"x" * 400_000)
+            finally:
+                is_over.set()
+                reader.join()
+                peer.close()
+                stream.close()
 
 
 class TestRequestsThatWereNotSentInTime:

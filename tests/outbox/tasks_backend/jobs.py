@@ -91,6 +91,13 @@ def return_a_nul() -> str:
 
 
 @task
+def return_itself() -> Any:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+@task
 def create_group(name: str, *, fails: bool = False) -> str:
     Group.objects.create(name=name)
     if fails:

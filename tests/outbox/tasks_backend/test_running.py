@@ -279,7 +279,9 @@ class TestATaskThatFails:
         assert result.errors[0].exception_class is TaskExited
         assert "SystemExit: 3" in result.errors[0].traceback
 
-    @pytest.mark.parametrize("task", [jobs.return_a_function, jobs.return_a_nul])
+    @pytest.mark.parametrize(
+        "task", [jobs.return_a_function, jobs.return_a_nul, jobs.return_itself]
+    )
     def test_by_its_return_value_has_run_once(self, configure: Configure, task: Any):
         outbox = configure()
 
