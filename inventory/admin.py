@@ -37,6 +37,8 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stub
         units = self.cleaned_data["price"].scaleb(self._places)
         if units != int(units):
             raise ValidationError(_("The currency has no smaller part than its minor unit."))
+        if units < 1:  # no bank authorizes an order of nothing
+            raise ValidationError(_("The price must be at least one minor unit."))
         return int(units)
 
 

@@ -38,7 +38,13 @@ class CounterMismatch(Exception):
 def add_product(
     *, sku: str, name: str, unit_price: Money, name_ja: str = "", on_sale: bool = True
 ) -> Product:
-    """Add a product with empty stock. Change nothing if it exists."""
+    """Add a product with empty stock. Change nothing if it exists.
+
+    Raises:
+        ValueError: the price is 0. No bank authorizes an order of nothing.
+    """
+    if unit_price.amount < 1:
+        raise ValueError(f"The price of {sku} is {unit_price}. Give at least one minor unit.")
     product, _ = Product.objects.get_or_create(
         sku=sku,
         defaults={
@@ -199,10 +205,11 @@ def _describe(short: Sequence[StockLine]) -> list[MissingLine]:
 
 def _lines_of(reservation: Reservation) -> list[StockLine]:
     """Return the units that the reservation holds, without those that were returned."""
-    return [
+    # Not in the database's order: its collation may sort unlike Python, whose order the locks have.
+    return _by_product(
         StockLine(sku=line.product_id, quantity=line.quantity - line.returned)
-        for line in reservation.lines.exclude(returned=F("quantity")).order_by("product_id")
-    ]
+        for line in reservation.lines.exclude(returned=F("quantity"))
+    )
 
 
 def _shift_each(

@@ -41,13 +41,14 @@ def forget_customer(*, subject: str) -> None:
     if customer is None:
         return
     orders = Order.objects.filter(customer_id=customer)
-    locked = orders.select_for_update().order_by("pk")
+    locked = list(orders.select_for_update().order_by("pk"))
     under_way = [order.id for order in locked if order.status not in FINAL]
     if under_way:
         emit(ErasurePostponed(subject=subject, order_ids=under_way), delay=TRIED_AGAIN_AFTER)
         _log_wait(subject, under_way)
         return
-    orders.update(email="")
+    # By id: an order that was placed after the lock is under way.
+    orders.filter(pk__in=[order.pk for order in locked]).update(email="")
     emit(CustomerForgotten(subject=subject))
 
 

@@ -197,14 +197,18 @@ def _refunded(order: Order, known: list[payments.RefundSummary]) -> Refunded:
     amount = add_up([order.total * 0, *done.values()])
     may_have = order.status not in _NEVER_REFUNDED
     requested = list(order.refunds.all()) if may_have else []
-    if {one.pk for one in requested} | {one.refund_id for one in known} != done.keys():
+    covered = set(done)
+    if done and amount >= order.total:
+        # The refund of a cancellation covers requests that payments processed after it.
+        covered |= {one.pk for one in requested}
+    if {one.pk for one in requested} | {one.refund_id for one in known} != covered:
         status = RefundStatus.REQUESTED
-    elif not done:
+    elif not covered:
         status = RefundStatus.NONE
     else:
         is_all = amount >= order.total
         status = RefundStatus.FULLY_REFUNDED if is_all else RefundStatus.PARTLY_REFUNDED
-    return Refunded(status=status, amount=amount, done=frozenset(done), requested=requested)
+    return Refunded(status=status, amount=amount, done=frozenset(covered), requested=requested)
 
 
 def placed_since(moment: datetime) -> QuerySet[Order, UUID]:

@@ -87,6 +87,13 @@ def left_to_refund(order: Order) -> Money:
     return order.total - Money(amount=asked, currency=order.currency)
 
 
+def has_units_to_ship(order: Order) -> bool:
+    """Return whether refunds have left units that do not go back to stock."""
+    sold = order.lines.aggregate(sum=Sum("quantity"))["sum"] or 0
+    back = RefundLine.objects.filter(refund__order=order, refund__return_stock=True)
+    return sold > (back.aggregate(sum=Sum("quantity"))["sum"] or 0)
+
+
 def _require_refundable(order: Order, worth: Money, *, goods_are_missing: bool) -> None:
     if worth > left_to_refund(order):
         raise RefundTooLarge(RefundTooLarge.__doc__)

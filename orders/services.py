@@ -30,6 +30,7 @@ from orders.refunds import NothingToRefund as NothingToRefund
 from orders.refunds import NotRefundable as NotRefundable
 from orders.refunds import RefundTooLarge as RefundTooLarge
 from orders.refunds import WantedLine as WantedLine
+from orders.refunds import has_units_to_ship
 from orders.refunds import request_refund as request_refund
 from outbox import acting_as, emit
 from shared.money import add_up
@@ -190,11 +191,14 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
     """Mark the order as shipped. Once shipped, a repetition changes nothing.
 
     Raises:
-        Order.InvalidTransition: it is not ready to ship.
+        Order.InvalidTransition: it is not ready to ship, or all its units went back to stock.
     """
     order = Order.objects.locked(order_id)
     if order.status == Status.SHIPPED:
         return order
+    if not has_units_to_ship(order):
+        text = f"All units of order {order_id} went back to stock. Cancel the order."
+        raise Order.InvalidTransition(text)
     order.carrier, order.tracking_number = carrier, tracking_number
     order.move_to(Status.SHIPPED, cause=f"orders.ship_order by {by}")
     emit(OrderShipped(order_id=order_id, carrier=carrier, tracking_number=tracking_number))

@@ -135,8 +135,13 @@ class Timeline:
                 self._waiting,
             )
             return text % self._waiting
-        facts = {"events": len(self.events), "total": total, "span": span(self._duration)}
-        return _("Done: %(events)d events, %(total)d deliveries, in %(span)s.") % facts
+        number = len(self.events)
+        facts = {
+            "events": ngettext("%d event", "%d events", number) % number,
+            "deliveries": ngettext("%d delivery", "%d deliveries", total) % total,
+            "span": span(self._duration),
+        }
+        return _("Done: %(events)s, %(deliveries)s, in %(span)s.") % facts
 
     @property
     def _owed(self) -> int:

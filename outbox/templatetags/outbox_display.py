@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import django
 from django import template
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.urls import NoReverseMatch, reverse
 from django.utils import formats, timezone
 from django.utils.html import escape, format_html
@@ -171,7 +172,7 @@ def actor(name: str) -> str:
     model = get_user_model()
     try:
         user = model._default_manager.get(pk=pk)
-    except (model.DoesNotExist, ValueError):
+    except (model.DoesNotExist, ValueError, ValidationError):  # or a key of another kind
         return _("%(actor)s (deleted)") % {"actor": name}
     return link(_admin_url(user, "change", pk), user.get_username())
 

@@ -25,6 +25,9 @@ from shared.money import Money
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
+#: Characters of the column that has a decline's code.
+LONGEST_CODE = 100
+
 DECLINED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 402, 408, 429
 
 
@@ -45,6 +48,11 @@ def short_text(value: object) -> str:
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
     raise ValueError("The value is not a printable text of 1 to 200 characters.")
+
+
+def short_code(value: object) -> str:
+    """Return the code of a decline, cut to its column; raise ValueError as `short_text`."""
+    return short_text(value)[:LONGEST_CODE]
 
 
 def _error(response: httpx.Response) -> Json:
@@ -70,7 +78,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
 def _declined_reason(authorization: Json) -> str:
     """Return the decline code; "" if the money is or was held. A decline must have a code."""
     code = authorization["decline_code"]
-    return short_text(code) if code or authorization.get("status") == "declined" else ""
+    return short_code(code) if code or authorization.get("status") == "declined" else ""
 
 
 def _money(answer: Json) -> Money:
@@ -91,7 +99,7 @@ def read_capture(answer: Json) -> Capture:
             capture_id="",
             authorization_id=answer["id"],
             amount=_money(answer),
-            declined_reason=short_text(answer["decline_code"]),
+            declined_reason=short_code(answer["decline_code"]),
         )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from payments.gateway.bank_answers import short_text
+from payments.gateway.bank_answers import short_code, short_text
 from payments.gateway.port import (
     Authorization,
     BankRecord,
@@ -116,7 +116,7 @@ def _declined_reason(intent: Json) -> str:
     if intent["status"] in HELD_OR_TAKEN or (intent["status"] == "canceled" and not error):
         return ""
     if error and intent["status"] in {"requires_payment_method", "canceled"}:
-        return short_text(error.get("decline_code") or error["code"])
+        return short_code(error.get("decline_code") or error["code"])
     raise ValueError(f"The PaymentIntent is {intent['status']}.")
 
 

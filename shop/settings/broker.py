@@ -126,7 +126,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "shop.reconcile": {
         "task": "shop.reconcile",
         "schedule": 3600.0,
-        "options": {"queue": "orders", "expire_seconds": 3600},
+        # Its workers reach the bank, with which the tables are compared.
+        "options": {"queue": "payments.gateway", "expire_seconds": 3600},
     },
     "api.delete_old_rows": {"task": "api.delete_old_rows", "schedule": 3600.0},
     "shop.delete_old_sessions": {

@@ -489,6 +489,14 @@ class TestTheNetwork:
                 needed |= {8090}
             assert open_ports(overlay(name), one, "egress") == needed, one.name
 
+    def test_lets_the_reconciliation_query_the_bank(self, name: str):
+        """Seen to fail for the queue orders, from whose pods nothing outside can be reached."""
+        queue = app.conf.beat_schedule["shop.reconcile"]["options"]["queue"]
+        workers = {one.queue: one for one in of_the_shop(name) if one.queue}
+
+        bank = open_ports(overlay(name), workers["payments.gateway"], "egress")
+        assert bank - open_ports(overlay(name), workers[queue], "egress") == set()
+
     def test_lets_only_servers_be_reached(self, name: str):
         servers: dict[str, set[int | str]] = {"web": {"http"}, "valkey": {6379}, "bank": {"http"}}
         for one in pods(overlay(name)):

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from notifications import services as notifications
 from notifications.models import Email
-from orders import services
+from orders import erasure, services
 from orders.models import Order
 from outbox import operations
 from outbox.formatting import format_time
@@ -68,6 +68,29 @@ def forget(order: Order, outbox: Outbox) -> None:
 
 
 class TestAForgottenCustomer:
+    def test_keeps_the_address_of_an_order_that_is_placed_meanwhile(
+        self, outbox: Outbox, order: Order, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to blank all orders of the customer, also those that the lock did not reach."""
+        receive(order)
+        outbox.deliver_all()
+        placed: list[Order] = []
+
+        class Final(set[str]):
+            """The final states. The first comparison is the moment of the new order."""
+
+            def __contains__(self, status: object) -> bool:
+                if not placed:
+                    placed.append(place())
+                return super().__contains__(status)
+
+        monkeypatch.setattr(erasure, "FINAL", Final(erasure.FINAL))
+
+        services.forget_customer(subject=f"user:{order.customer_id}")
+
+        assert Order.objects.get(pk=order.pk).email == ""
+        assert Order.objects.get(pk=placed[0].pk).email == "hanako@example.com"
+
     def test_is_in_no_order_and_no_email(self, outbox: Outbox, order: Order):
         receive(order)
         outbox.deliver_all()

@@ -228,6 +228,17 @@ class TestTheOrderInTheApi:
 
         assert refunds_in_the_api(paid) == ("fully_refunded", 1500, [])
 
+    @pytest.mark.parametrize("first", ["payments.refund_payment", "payments.void_or_refund"])
+    def test_says_that_a_cancelled_order_is_refunded_after_an_earlier_request(
+        self, outbox: Outbox, bank: BankProcess, paid: Order, first: str
+    ):
+        services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
+        services.cancel_order(order_id=paid.id, by="hanako")
+        outbox.deliver_all(only=first)
+        outbox.deliver_all()
+
+        assert refunds_in_the_api(paid) == ("fully_refunded", 1500, ["refunded"])
+
     def test_says_that_a_voided_payment_is_not_refunded(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5, price=500)
         order = place(quantity=3)

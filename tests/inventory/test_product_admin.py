@@ -41,7 +41,7 @@ class TestThePrice:
         product.refresh_from_db()
         assert product.price == 1305
 
-    @pytest.mark.parametrize("price", ["13.051", "-1", "1e30", "nan", ""])
+    @pytest.mark.parametrize("price", ["13.051", "0", "0.00", "-1", "1e30", "nan", ""])
     def test_is_refused_if_the_currency_has_no_such_amount(
         self, product: Product, admin_client: Client, price: str
     ):

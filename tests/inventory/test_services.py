@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from django.db import IntegrityError, transaction
 from uuid_utils.compat import uuid7
 
 from inventory import services
 from inventory.events import MissingLine
-from inventory.models import Product, Reservation, Stock
+from inventory.models import Product, Reservation, ReservationLine, Stock
 from outbox.testing import Outbox
 from shared.money import Money
 from tests.inventory.factories import counters, ledger, line, put_on_sale
@@ -219,3 +221,33 @@ class TestCounters:
 
         with pytest.raises(IntegrityError), transaction.atomic():
             Stock.objects.filter(pk="TEA").update(on_hand=on_hand, reserved=reserved)
+
+
+class TestAddProduct:
+    def test_refuses_a_product_that_costs_nothing(self):
+        with pytest.raises(ValueError, match="at least one minor unit"):
+            services.add_product(
+                sku="GIFT", name="Gift", unit_price=Money(amount=0, currency="JPY")
+            )
+
+
+class LinesInEnglishOrder(list[ReservationLine]):
+    """The lines of a reservation as a database with the locale en_US sorts them."""
+
+    def exclude(self, **_: object) -> LinesInEnglishOrder:
+        return self
+
+    def order_by(self, *_: str) -> LinesInEnglishOrder:
+        return self
+
+
+class TestTheOrderOfLocks:
+    def test_does_not_depend_on_the_collation_of_the_database(self):
+        """Seen to lock "a1" first for a release, and "B1" for a reservation."""
+        lines = LinesInEnglishOrder(
+            [ReservationLine(product_id=sku, quantity=1) for sku in ("a1", "B1")]
+        )
+
+        held = services._lines_of(SimpleNamespace(lines=lines))
+
+        assert held == services._by_product(held)

@@ -177,3 +177,28 @@ def try_to_refund(order: Order, refused: list[Exception]) -> None:
         refund(order)
     except services.NotRefundable as refusal:
         refused.append(refusal)
+
+
+class TestAnOrderWhoseUnitsWentBackToStock:
+    def test_cannot_be_shipped(self, outbox: Outbox, paid: Order):
+        refund(paid, lines=lines(TEA=2), return_stock=True)
+        refund(paid, lines=lines(CUP=1), return_stock=True)
+
+        with pytest.raises(Order.InvalidTransition, match="went back to stock"):
+            services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
+
+        assert outbox.all_emitted("orders.OrderShipped") == []
+
+    def test_can_be_shipped_in_part(self, outbox: Outbox, paid: Order):
+        refund(paid, lines=lines(TEA=2), return_stock=True)
+
+        services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
+
+        assert outbox.emitted("orders.OrderShipped").order_id == paid.id
+
+    def test_can_be_shipped_if_the_goods_were_not_returned(self, outbox: Outbox, paid: Order):
+        refund(paid, lines=lines(TEA=2, CUP=1), return_stock=False)
+
+        services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
+
+        assert outbox.emitted("orders.OrderShipped").order_id == paid.id

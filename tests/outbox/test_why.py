@@ -106,3 +106,59 @@ class TestWhy:
         said = refused("why", str(uuid4()))
 
         assert "Searched: address, key of an event, event id, delivery id" in said
+
+
+class TestAKeyWithManyEvents:
+    @pytest.fixture
+    def dead(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Delivery:
+        """The dead delivery of the newest of four events, where a command reads three."""
+        monkeypatch.setattr("outbox.management.cli.common.MOST_EVENTS", 3)
+        parcel = Parcel.objects.create(address="ann@example.com")
+        for _ in range(4):
+            outbox.given("tests.Taped", parcel_id=parcel.pk)
+        outbox.deliver_all(raise_errors=False)
+        Delivery.objects.update(state="done")
+        last = Event.objects.latest("seq")
+        found = Delivery.objects.get(event=last, subscription__handler="tests.weigh_parcel")
+        Delivery.objects.filter(pk=found.pk).update(state="dead")
+        return found
+
+    def test_is_explained_up_to_its_newest_problem(self, dead: Delivery) -> None:
+        text = outbox_command("why", dead.event.key)
+
+        assert f"delivery {dead.pk} of tests.weigh_parcel: dead" in text
+
+    def test_is_retried_as_a_whole(self, dead: Delivery) -> None:
+        outbox_command("retry", dead.event.key)
+
+        dead.refresh_from_db()
+        assert dead.state == "pending"
+
+    def test_is_explained_down_to_its_oldest_problem(self, dead: Delivery) -> None:
+        oldest = Delivery.objects.filter(subscription=dead.subscription).earliest("event")
+        Delivery.objects.filter(pk=oldest.pk).update(state="dead")
+
+        text = outbox_command("why", dead.event.key)
+
+        assert f"delivery {oldest.pk} of tests.weigh_parcel: dead" in text
+
+
+class TestALongBacklogOfOneSubject:
+    def test_is_not_read_with_all_payloads(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("outbox.management.cli.why.MOST_EVENTS", 3)
+        for _ in range(40):
+            outbox.given("tests.Taped", parcel_id=uuid4())
+        Event.objects.update(subject="customer:7")
+        loaded: list[int] = []
+        from_db = Event.from_db.__func__
+
+        def counting(cls: type[Event], *row: object) -> Event:
+            loaded.append(1)
+            return from_db(cls, *row)
+
+        monkeypatch.setattr(Event, "from_db", classmethod(counting))
+
+        text = outbox_command("why", "customer:7")
+
+        assert text.count("tests.Taped") == 3
+        assert len(loaded) < 40

@@ -26,7 +26,9 @@ from payments.gateway import (
     OutcomeUnknown,
     ReportRefused,
 )
+from payments.gateway import bank_answers
 from payments.gateway.stripe import StripeGateway
+from payments.models import Payment
 from shared.money import Money
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
 from tests.closed_port import port_of_nobody
@@ -111,6 +113,23 @@ def authorize(
 
 def capture(bank: Gateway) -> Capture:
     return bank.capture(authorization_id="auth_1", amount=TOTAL, idempotency_key="capture")
+
+
+class TestADeclineCode:
+    @pytest.mark.parametrize("answer", ["authorization", "capture"])
+    def test_of_any_accepted_length_fits_its_column(self, answer: str):
+        declined = {
+            "object": "authorization",
+            "id": "a",
+            "amount": 1,
+            "currency": "JPY",
+            "status": "declined",
+            "decline_code": "x" * 200,
+        }
+        read = getattr(bank_answers, f"read_{answer}")
+
+        longest = Payment._meta.get_field("declined_reason").max_length
+        assert 1 <= len(read(declined).declined_reason) <= longest
 
 
 class TestEveryGateway:

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.core.management.base import CommandError
 from django.core.management.color import color_style
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import npgettext
 
@@ -74,20 +75,21 @@ def find_event(text: str) -> Event | None:
 
 
 def events_of_key(key: str) -> list[Event]:
-    """Return the events of a key, the oldest first, up to `MOST_EVENTS`."""
-    return list(
-        Event.objects.using(databases.alias()).filter(key=key).order_by("seq")[:MOST_EVENTS]
-    )
+    """Return the newest events of a key, up to `MOST_EVENTS`, the oldest of them first."""
+    rows = Event.objects.using(databases.alias()).filter(key=key)
+    return list(rows.order_by("-seq")[:MOST_EVENTS])[::-1]
 
 
-def find_events(text: str) -> list[Event]:
-    """Return the events of this key, or the one with this UUID; the oldest first, up to a bound.
+def _events_meant(text: str) -> QuerySet[Event] | list[Event] | None:
+    """Return all events of this key, or the one with this UUID; None if the text is neither.
 
     Raises `CommandError` if the text is a UUID and neither a key nor an event id.
     """
-    about = events_of_key(text)
-    event = None if about else find_event(text)
-    return [event] if event else about
+    about = Event.objects.using(databases.alias()).filter(key=text)
+    if about.exists():
+        return about
+    event = find_event(text)
+    return None if event is None else [event]
 
 
 def delivery_id(text: str) -> int:
@@ -110,8 +112,8 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
     """
     found: set[int] = set()
     for text in texts:
-        events = find_events(text)
-        if events:
+        events = _events_meant(text)
+        if events is not None:
             rows = Delivery.objects.using(databases.alias()).filter(event__in=events)
             found.update(rows.values_list("pk", flat=True))
         elif Delivery.objects.using(databases.alias()).filter(pk=delivery_id(text)).exists():

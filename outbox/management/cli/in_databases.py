@@ -88,6 +88,11 @@ def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None
                 subcommand.run(options, texts.append if options.get("json") else write)
         except SystemExit as ended:
             status = max(status, ended.code if isinstance(ended.code, int) else 1)
+        except CommandError as error:
+            status = max(status, error.returncode)
+            texts = [json.dumps({"error": str(error)})]
+            if not options.get("json"):
+                write(red(str(error), options))
         except errors.EXPLAINED as error:
             with databases.working_on(using):
                 text = errors.explained(error)

@@ -147,12 +147,14 @@ def _events(term: str, found: search.Found, of_subject: Sequence[str]) -> list[E
     if found.correlation:
         same = rows.filter(correlation_id=found.correlation).order_by("seq")
         events += same[:MOST_EVENTS]
-    about = Q(subject=term) | Q(key__in=of_subject)
+    # Of a long key, only the newest events are read above. Older ones may be owed.
+    about = Q(subject=term) | Q(key__in=[*keys, *of_subject])
     if found.tenant:
         about |= Q(tenant=found.tenant)
     # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
-    owed = list(owed_events(using=databases.alias()).filter(about).order_by("seq"))
-    events += owed[:MOST_EVENTS]
+    owed = owed_events(using=databases.alias()).filter(about).order_by("seq")
+    first = list(owed.values_list("pk", flat=True))[:MOST_EVENTS]  # without their payloads
+    events += rows.filter(pk__in=first).order_by("seq")
     return list({event.pk: event for event in (events or found.events)}.values())
 
 

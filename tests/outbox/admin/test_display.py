@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
+from outbox.templatetags import outbox_display
 from outbox.templatetags.outbox_display import with_code
+from tests.outbox.project.freight.models import Parcel
 
 
 class TestWithCode:
@@ -19,3 +23,12 @@ class TestWithCode:
 
     def test_keeps_a_single_backtick(self) -> None:
         assert with_code("It said ` and died.") == "It said ` and died."
+
+
+@pytest.mark.django_db
+class TestAnActor:
+    def test_that_is_no_key_of_the_user_model_is_named(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to raise the ValidationError of a UUID key."""
+        monkeypatch.setattr(outbox_display, "get_user_model", lambda: Parcel)
+
+        assert outbox_display.actor("user:import") == "user:import (deleted)"

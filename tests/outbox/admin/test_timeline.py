@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from outbox import subscribe
 from outbox.counting.minutes import rates
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
@@ -76,6 +77,18 @@ class TestTheTimeline:
         assert "In progress: 1 event waits for the relay." in waiting
         assert "In progress: 1 of 2 deliveries are owed." in owed
         assert "Done: 2 events, 2 deliveries, in" in done
+
+    def test_counts_one_event_in_the_singular(self, own_registry, admin_client):
+        @subscribe("tests.Labelled")
+        def note_label() -> None: ...
+
+        outbox = Outbox()
+        event = outbox.given("tests.Labelled", parcel_id=uuid4())
+        outbox.deliver_all()
+
+        text = text_of(admin_client, f"{TIMELINE}?q={event.key}")
+
+        assert "Done: 1 event, 1 delivery, in" in text
 
     @pytest.mark.parametrize("sought", ["", "nothing", HOSTILE, "%00", str(UUID(int=7))])
     def test_shows_the_next_step_without_a_match(self, outbox, admin_client, sought):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
@@ -57,6 +58,16 @@ class TestACommand:
 
         assert text.index("Database default:") < text.index("Database shard_1:")
         assert text.count("tests.refuse") == 2
+
+    def test_that_fails_in_one_database_runs_in_the_others(self):
+        for using in BOTH:
+            Event.objects.using(using).update(payload={})
+        out = StringIO()
+
+        with pytest.raises((CommandError, SystemExit)):
+            call_command("outbox", "rehearse", stdout=out)
+
+        assert out.getvalue().count("tests.refuse, tests.ParcelMoved version 1") == 2
 
     def test_shows_one_database(self, shard: str):
         text = outbox_command("status", "--database", shard)
