@@ -31,6 +31,7 @@ class Cause:
         tenant: the tenant of the event whose handler is running, for logs, or "". `emit` asks
             `OUTBOX["TENANT"]` instead.
         seq: `seq` of the event whose handler is running; None also for several events.
+        request: the request whose cause `acting_as` has changed, or None.
     """
 
     correlation_id: UUID = field(default_factory=uuid7)
@@ -39,6 +40,7 @@ class Cause:
     actor: str = ""
     tenant: str = ""
     seq: int | None = None
+    request: _RequestCause | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
@@ -56,7 +58,7 @@ class _RequestCause:
     def resolve(self) -> Cause:
         user = getattr(self.request, "user", None)
         actor = f"user:{user.pk}" if user is not None and user.is_authenticated else ""
-        return Cause(correlation_id=self.correlation_id, actor=actor)
+        return Cause(correlation_id=self.correlation_id, actor=actor, request=self)
 
     def may_join_any(self) -> bool:
         user = getattr(self.request, "user", None)
@@ -71,6 +73,8 @@ def current_cause() -> Cause:
     cause = _current.get()
     if isinstance(cause, _RequestCause):
         return cause.resolve()
+    if cause is not None and cause.request is not None:  # its id may have been replaced since
+        return replace(cause, correlation_id=cause.request.correlation_id)
     return cause or Cause()
 
 
@@ -80,6 +84,8 @@ def current_correlation_id() -> str:
     It does not read the request's user: that may query the database, which may be logged or down.
     """
     cause = _current.get()
+    if isinstance(cause, Cause) and cause.request is not None:
+        cause = cause.request
     return str(cause.correlation_id) if cause else ""
 
 
@@ -92,12 +98,14 @@ def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
     Args:
         actor_of: returns the actor of the first event with a correlation id; None without one.
     """
-    cause = _current.get()
-    if not isinstance(cause, _RequestCause) or not cause.is_unchecked:
+    current = _current.get()
+    cause = current.request if isinstance(current, Cause) else current
+    if cause is None or not cause.is_unchecked:
         return
-    cause.is_unchecked = False
     owner = actor_of(cause.correlation_id)
-    if owner not in (None, cause.resolve().actor) and not cause.may_join_any():
+    cause.is_unchecked = False  # after the read: if it fails, the next event is checked
+    actors = (None, cause.resolve().actor, current_cause().actor)
+    if owner not in actors and not cause.may_join_any():
         given, cause.correlation_id = cause.correlation_id, uuid7()
         logger.warning(
             "The request has the correlation id %s of another actor. Its events get %s.",

@@ -68,8 +68,12 @@ class Buffer(Generic[Place]):
     def _start_timer(self, using: str) -> None:
         timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread, [using])
         timer.daemon = True
-        timer.start()
-        self._timers[using] = timer
+        try:
+            timer.start()
+        except RuntimeError as error:  # too many threads: the next count tries again
+            logger.debug("No thread stores the counts: %s", error)
+        else:
+            self._timers[using] = timer
 
     def empty(self) -> None:
         """Discard the counts that are not stored yet."""

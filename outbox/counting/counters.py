@@ -9,9 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 
 from outbox import databases
 from outbox.models import Counter
@@ -88,10 +89,13 @@ def _store(tallies: Tallies[Place]) -> None:
         for (name, label), tally in tallies.items()
         for part, value in tally.items()
     )
-    connection = connections[databases.alias()]
+    using = databases.alias()
+    connection = connections[using]
     table = connection.ops.quote_name(Counter._meta.db_table)
     adds = f"ON CONFLICT (name, label, part) DO UPDATE SET value = {table}.value + excluded.value"
-    with connection.cursor() as cursor:
+    # All or none: after an error all are added again. One statement is atomic by itself.
+    whole = transaction.atomic(using=using) if len(rows) > _ROWS_AT_ONCE else nullcontext()
+    with whole, connection.cursor() as cursor:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[start : start + _ROWS_AT_ONCE]
             values = ", ".join(["(%s, %s, %s, %s)"] * len(some))

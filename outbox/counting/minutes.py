@@ -288,6 +288,7 @@ def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:
 def _store(tallies: Mapping[Place, Counter[str]]) -> None:
     """Add the counts in the order of the rows, so that two processes never deadlock."""
     using = databases.alias()
+    _prune(using=using)  # first: after an error the counts are stored again
     rows = Minute.objects.using(using)
     with transaction.atomic(using=using):
         for minute, handler in sorted(tallies):
@@ -299,7 +300,6 @@ def _store(tallies: Mapping[Place, Counter[str]]) -> None:
                 rows.bulk_create([new], ignore_conflicts=True)
                 own.update(**added)
             _add_few(own, tally)
-    _prune(using=using)
 
 
 def _add_few(own: QuerySet[Minute], tally: Counter[str]) -> None:

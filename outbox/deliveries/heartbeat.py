@@ -38,6 +38,8 @@ _OUTAGE_NOTICED_WITHIN = timedelta(seconds=15)
 _MISSED = 3
 #: Age at which a heartbeat row is deleted.
 _KEPT_FOR = timedelta(days=1)
+#: A time that is further in the future was stored before the clock went back.
+CLOCK_TOLERANCE = timedelta(seconds=60)
 
 #: Width of the column.
 _FAILURE_LENGTH = 300

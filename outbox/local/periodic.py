@@ -12,11 +12,13 @@ from datetime import timedelta
 from threading import Event
 
 from django.db import connections
+from django.db.models import Q
 
 from outbox import clock, databases, operations
 from outbox.alerts.watch import end_unwatched
 from outbox.conf import conf
 from outbox.deliveries.connections import drop_all
+from outbox.deliveries.heartbeat import CLOCK_TOLERANCE
 from outbox.models import Heartbeat
 from outbox.sources.forgetting import forget_received
 
@@ -82,5 +84,7 @@ def claim(name: str, *, every: timedelta, using: str) -> bool:
     rows = Heartbeat.objects.using(using)
     values = {"kind": Heartbeat.Kind.BEAT, "name": name, "started_at": now, "seen_at": now - every}
     rows.bulk_create([Heartbeat(**values)], ignore_conflicts=True)
-    mine = rows.filter(kind=Heartbeat.Kind.BEAT, name=name, seen_at__lte=now - every)
+    # A run in the future was stored before the clock went back.
+    is_due = Q(seen_at__lte=now - every) | Q(seen_at__gt=now + CLOCK_TOLERANCE)
+    mine = rows.filter(is_due, kind=Heartbeat.Kind.BEAT, name=name)
     return bool(mine.update(seen_at=now))

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock, databases
-from outbox.deliveries.heartbeat import stale_after
+from outbox.deliveries.heartbeat import CLOCK_TOLERANCE, stale_after
 from outbox.formatting import listing, span
 from outbox.models import Heartbeat, Subscription
 from outbox.sources.configuration import received_sources
@@ -71,6 +71,7 @@ class Heartbeats:
         rows = Heartbeat.objects.using(using).exclude(kind__in=(Kind.CANARY, Kind.OUTAGE))
         # Periodic jobs of `outbox work` have rows of the kind, too.
         rows = rows.exclude(kind=Kind.BEAT, name__startswith="outbox.")
+        rows = rows.filter(seen_at__lte=self.now + CLOCK_TOLERANCE)
         self._rows = list(rows.order_by("-seen_at"))
 
     def latest(self, kind: str, *, queue: str = "", name: str = "") -> LastSeen:

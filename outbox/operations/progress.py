@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils.translation import gettext as _
 
 from outbox import clock
 from outbox.deliveries import failpoints
+from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.statements import bound_transaction
 from outbox.formatting import format_time
 from outbox.models import Operation
@@ -101,6 +102,8 @@ def begin(
     """
     now = clock.now(using=using)
     with transaction.atomic(using=using):
+        if action == Operation.Action.REPLAY:  # no other process begins one before the commit
+            lock_keys(["outbox.replay"], connection=connections[using])
         for same in unfinished_of(action, choice, using=using):
             if action == Operation.Action.REPLAY:
                 raise StillRunning(same)
@@ -177,10 +180,15 @@ def recorded(
     killed = unfinished_of(action, choice, using=using)
     start = partial(begin, action, choice, by=by, reason=reason, using=using)
     operation = killed[0] if killed else start()
+    before = operation.touched
     yield operation
-    operation.expected = operation.touched
-    _finish(operation, using=using)
-    operation.save(using=using)
+    with transaction.atomic(using=using):
+        # Another process may have continued it meanwhile, and have counted its own rows.
+        same = Operation.objects.using(using).select_for_update().filter(pk=operation.pk).first()
+        operation.touched += same.touched - before if same is not None else 0
+        operation.expected = operation.touched
+        _finish(operation, using=using)
+        operation.save(using=using)
 
 
 def _step(operation: Operation, task: Task, *, using: str) -> None:

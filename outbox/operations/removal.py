@@ -45,8 +45,8 @@ def prune(
             using=using,
         )
         operation.touched += removed
-    if not operation.touched:
-        operation.delete(using=using)
+    if not operation.touched:  # nor has another process that continued it
+        Operation.objects.using(using).filter(pk=operation.pk, touched=0).delete()
     return removed
 
 

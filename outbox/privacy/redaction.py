@@ -115,7 +115,7 @@ def redact(
     if not dry_run:
         if subject:
             with transaction.atomic(using=using), acting_as(by):
-                emit(SubjectRedacted(subject=subject))
+                emit(SubjectRedacted(subject=subject), using=using)
         who = subject or f"{len(keys)} keys"
         logger.info("%s redacted %s (%d events): %s", by, who, done.blanked, reason)
     return done

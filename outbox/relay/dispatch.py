@@ -107,7 +107,8 @@ class SubscriptionPass:
         if not self.has_due or not limit:
             return
         found = self._due(limit)
-        if self.row.share_window is None:  # a whole message of one share would delay another one
+        # A probe is alone. A whole message of one share would delay another one.
+        if self.row.share_window is None and not is_probe:
             found = found[: self.whole(len(found))]
         if self.slots is not None:
             facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]

@@ -41,7 +41,8 @@ class _Refusals:
             keeper.end_own(queue)
 
     def own(self) -> set[str]:
-        return {queue for keeper in list(self._keepers.values()) for queue in keeper.refused}
+        # `list` copies at once: other threads change the keepers and their queues.
+        return {one for keeper in list(self._keepers.values()) for one in list(keeper.refused)}
 
     def _accepted_elsewhere(self, queue: str) -> None:
         self.end_own(queue)  # in the other databases

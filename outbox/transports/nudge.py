@@ -93,14 +93,20 @@ class _Nudger:
     def request(self, using: str) -> None:
         self._databases.add(using)
         self._wanted.set()
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start()
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="outbox-nudge", daemon=True)
-                self._thread.start()
+            if self._thread is not None and self._thread.is_alive():
+                return
+            thread = threading.Thread(target=self._run, name="outbox-nudge", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many threads: the next nudge tries again
+                logger.debug("No thread sends nudges: %s", error)
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         senders: dict[tuple[str, str], _Sender] = {}
@@ -128,7 +134,7 @@ class _Nudger:
 def _send_each(senders: dict[tuple[str, str], _Sender], wanted: set[str]) -> bool:
     """Send a nudge by each transport in use; return whether one took it, or none is needed."""
     failed = 0
-    ways = {_way(name, using) for name in names.in_use() for using in wanted}
+    ways = {_way(name, using) for name in names.in_use() for using in list(wanted)}
     in_use = sorted(way for way in ways if _can_send(*way))
     for way in in_use:
         try:

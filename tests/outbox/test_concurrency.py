@@ -22,6 +22,7 @@ from outbox.deliveries.locks import share_subscriptions
 from outbox.deliveries.statements import Rows, Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.operations import progress
 from outbox.operations.backfills import missing
 from outbox.relay.backlog import work_statement
 from outbox.relay.fan_out import subscribers_of
@@ -566,3 +567,24 @@ class TestASubscriptionThatEnds:
             operations.correct(dead.pk, dead.event.payload, by="ann", reason="a test")
 
         assert Event.objects.count() == 1
+
+
+@pytest.mark.postgresql
+class TestTheSameReplay:
+    def test_is_begun_by_one_of_two_processes(self):
+        """P: seen to be begun by both, which replayed the same deliveries."""
+        begin = partial(
+            progress.begin,
+            Operation.Action.REPLAY,
+            {"handler": "tests.count"},
+            by="cli:ann",
+            reason="wrong prices",
+            using="default",
+        )
+        with transaction.atomic():
+            begin()
+            ended = in_thread(begin)
+            wait_until_blocked(1)
+
+        assert isinstance(ended(), operations.StillRunning)
+        assert Operation.objects.count() == 1

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from outbox import DomainEvent, RequestContextMiddleware, emit
+from outbox import DomainEvent, RequestContextMiddleware, acting_as, emission, emit
 from outbox.context import current_cause
 from outbox.models import Event
 
@@ -144,3 +145,56 @@ class TestACorrelationIdOfAnotherUser:
             asked_by(anna, uuid4())
         with django_assert_num_queries(transaction_and_events):
             RequestContextMiddleware(answer)(RequestFactory().get("/"))
+
+
+@pytest.mark.django_db
+class TestTheCheckOfACorrelationId:
+    @pytest.fixture
+    def anna(self) -> User:
+        return User.objects.create_user("anna")
+
+    @pytest.fixture
+    def ben(self) -> User:
+        return User.objects.create_user("ben")
+
+    def test_is_made_within_acting_as(self, anna: User, ben: User):
+        """Seen to store the event in the timeline of the other user."""
+        given = uuid4()
+        asked_by(anna, given)
+
+        def view(request: HttpRequest) -> HttpResponse:
+            request.user = ben
+            with acting_as("support:7"):
+                return answer(request)
+
+        request = RequestFactory().get("/", headers={"X-Correlation-ID": str(given)})
+        answered = RequestContextMiddleware(view)(request)["X-Correlation-ID"]
+
+        assert answered != str(given)
+        assert actors_under(given) == {f"user:{anna.pk}"}
+        assert actors_under(UUID(answered)) == {"support:7"}
+
+    def test_is_repeated_after_a_failure(
+        self, anna: User, ben: User, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to accept the id after the first try."""
+        given, tries, first_actor = uuid4(), list[int](), emission._first_actor
+        asked_by(anna, given)
+
+        def lost_once(*arguments: Any, **options: Any) -> str | None:
+            tries.append(1)
+            if len(tries) == 1:
+                raise OperationalError("the connection is lost")
+            return first_actor(*arguments, **options)
+
+        def view(request: HttpRequest) -> HttpResponse:
+            request.user = ben
+            with suppress(OperationalError):
+                answer(request)
+            return answer(request)
+
+        monkeypatch.setattr(emission, "_first_actor", lost_once)
+        request = RequestFactory().get("/", headers={"X-Correlation-ID": str(given)})
+        RequestContextMiddleware(view)(request)
+
+        assert actors_under(given) == {f"user:{anna.pk}"}

@@ -301,6 +301,28 @@ class TestTheCounters:
         assert inherited == {}
 
 
+    def test_are_added_once_although_the_second_statement_of_a_write_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(counters, "_ROWS_AT_ONCE", 1)
+        written: list[str] = []
+
+        def fail_second(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            if sql.startswith("INSERT"):
+                written.append(sql)
+                if len(written) == 2:
+                    raise DatabaseError("gone")
+            return execute(sql, params, many, context)
+
+        counters.count("events", "shops.Ordered")
+        counters.count("events", "shops.Packed")
+        with connection.execute_wrapper(fail_second), pytest.raises(DatabaseError):
+            counters.flush()
+        counters.flush()
+
+        assert [value for _place, _part, value in counted()] == [1, 1]
+
+
 @pytest.mark.usefixtures("own_registry")
 class TestWithoutAToken:
     def test_nothing_is_counted(self):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -85,6 +86,19 @@ class TestCounting:
         minutes.flush()
 
         assert not Minute.objects.filter(minute=old).exists()
+
+
+    def test_adds_counts_once_although_old_rows_cannot_be_deleted(self):
+        def locked(**_options: object) -> None:
+            raise OperationalError("database is locked")
+
+        minutes.note_events(1)
+        with pytest.MonkeyPatch.context() as patch, suppress(OperationalError):
+            patch.setattr(minutes, "_prune", locked)
+            minutes.flush()
+        minutes.flush()
+
+        assert minutes.recent(HOUR).events == 1
 
 
 class TestTheRows:

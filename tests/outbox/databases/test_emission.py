@@ -12,6 +12,7 @@ from pytest_django import Settings
 from outbox import DomainEvent, NotInTransaction, Receipt, databases, emit, subscribe
 from outbox.databases import SeveralTransactions, UnlistedDatabase, WrittenBesideReceipt
 from outbox.models import Delivery, Event, Subscription
+from outbox.privacy.redaction import redact
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -280,3 +281,17 @@ class TestAHandler:
 
         assert result.error is None
         assert Shelf.objects.using(shard).count() == 1
+
+
+class TestARedaction:
+    def test_notifies_the_apps_of_its_database_in_a_view_of_another(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to raise SeveralTransactions after the fields were blanked."""
+        monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
+
+        with transaction.atomic():  # as around a view
+            redact(subject="customer:7", by="ann", reason="asked to", using=shard)
+
+        assert events_in(shard) == ["outbox.SubjectRedacted"]
+        assert events_in("default") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,14 +14,14 @@ from django.urls import reverse
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from outbox import Breaker, PermanentFailure, Receipt, operations, subscribe
+from outbox import Breaker, BulkDelivery, PermanentFailure, Receipt, operations, subscribe
 from outbox.deliveries.decisions import Circuit, after_call_failed
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.transports.base import Message
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.drive import emit_orders, run_messages, run_pass
+from tests.outbox.drive import emit_orders, run_message, run_messages, run_pass
 from tests.threads import run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -324,6 +325,32 @@ class TestManyWorkersAndRelays:
         run_together([lambda: probes.extend(run_pass())] * 4)
 
         assert len(probes) == 1
+
+
+class TestABulkHandler:
+    def test_gets_a_probe_while_another_call_hangs(self):
+        """Seen to get none until the lease had passed: one delivery is no whole message."""
+
+        @subscribe(
+            "shops.Ordered",
+            bulk=True,
+            batch=2,
+            lease=60,
+            breaker=Breaker(on=(BankDown,), failures=1, wait=30, longest=900),
+        )
+        def transfer(deliveries: Sequence[BulkDelivery]) -> None:
+            raise BankDown("no answer")
+
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(4)
+            first, _hanging = run_pass()
+            run_message(first)
+            assert row().breaker_opened_at is not None
+            clock.shift(timedelta(seconds=40))
+
+            probes = run_pass()
+
+        assert [len(message.pairs) for message in probes] == [1]
 
 
 class TestTheDecision:

@@ -13,6 +13,7 @@ from celery import current_app, signals
 from celery.beat import Service
 from django.db import DatabaseError, connection
 from django.db.models import F
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from outbox.deliveries import heartbeat
@@ -212,3 +213,18 @@ class TestCeleryBeat:
         run_relay()
 
         assert Heartbeats().latest(Kind.BEAT).is_fresh
+
+
+class TestAHeartbeatOfTheFuture:
+    """The clock of the database has gone back."""
+
+    def test_shows_no_process_that_runs(self):
+        """Seen to show a dead relay as running for a day."""
+        now, later = timezone.now(), timezone.now() + timedelta(days=1)
+        Heartbeat.objects.create(kind="relay", name="gone", started_at=later, seen_at=later)
+
+        assert not Heartbeats().latest("relay").is_fresh
+        assert not Heartbeats().has_working_relay()
+
+        Heartbeat.objects.create(kind="relay", name="alive", started_at=now, seen_at=now)
+        assert Heartbeats().latest("relay").name == "alive"

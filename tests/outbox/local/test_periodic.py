@@ -70,3 +70,12 @@ class TestAPeriodicJob:
         thread.join(60)
 
         assert "The periodic job bad failed" in caplog.text
+
+    def test_runs_after_the_clock_has_gone_back(self):
+        """Seen not to run until the clock had caught up."""
+        assert claim("a.job", every=HOUR, using="default")
+        rows = Heartbeat.objects.filter(name="a.job")
+        rows.update(seen_at=rows.get().seen_at + timedelta(days=1))
+
+        assert claim("a.job", every=HOUR, using="default")
+        assert not claim("a.job", every=HOUR, using="default")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -709,3 +710,39 @@ class TestATypingError:
 
         with pytest.raises(CommandError, match=rf"[Dd]id you mean {meant}\?"):
             outbox_command(*arguments)
+
+
+class TestTwoRunsWithOneRecord:
+    def test_add_up(self):
+        """Seen to have the number of the later one only."""
+        record = partial(
+            progress.recorded,
+            "prune",
+            {"older_than": "a day"},
+            by="cli:ann",
+            reason="",
+            using="default",
+        )
+        with record() as first:
+            with record() as second:
+                second.touched += 300
+            first.touched += 500
+
+        assert Operation.objects.get().touched == 800
+
+    def test_keep_it_if_one_of_them_has_removed_nothing(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to delete the record of the other one."""
+        other: list[int] = []
+
+        def prune(**_options: Any) -> int:
+            if other:
+                return 500
+            other.append(1)
+            operations.prune(older_than=timedelta(days=1), by="cli:ann")  # ends meanwhile
+            return 0
+
+        monkeypatch.setattr("outbox.operations.removal.retention.prune", prune)
+
+        operations.prune(older_than=timedelta(days=1), by="outbox.prune")
+
+        assert Operation.objects.get().touched == 500

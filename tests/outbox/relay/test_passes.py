@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import DomainEvent, operations, subscribe, subscriptions
+from outbox.counting import buffer, minutes
 from outbox.deliveries import ordering, settlement
 from outbox.deliveries.statements import Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
@@ -316,6 +318,27 @@ class TestALostMessage:
             run_messages(run_pass())
 
         assert Subscription.objects.get().window_now == 100
+
+
+class TestAPassOfAProcessThatCanStartNoThread:
+    def test_sends_its_messages(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to raise after its commit, so that the message waited for its lease."""
+
+        def refuse(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        emit_events("tests.Ordered")
+        monkeypatch.setattr(buffer, "_has_threads", True)
+        monkeypatch.setattr(threading.Timer, "start", refuse)
+
+        messages = run_pass()
+
+        assert [message.handler for message in messages] == ["tests.count"]
+        minutes.flush()
+        assert minutes.recent(timedelta(hours=1)).events == 1
 
 
 class TestADeadWorker:

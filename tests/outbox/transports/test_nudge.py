@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from outbox import DomainEvent, emit
-from outbox.transports import celery_broker
+from outbox.transports import celery_broker, celery_refusals, refusal_keeper
 from outbox.transports import nudge as nudge_module
 from outbox.transports.nudge import nudge
 from tests.processes import CEILING
@@ -116,3 +116,50 @@ class TestANudge:
         os.waitpid(child, 0)
 
         assert os.read(read, 4) == b"sent"
+
+
+class TestTheThreadOfNudges:
+    def test_is_started_again_after_a_start_that_failed(self, sent: list[str]):
+        def refuse(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            nudge()
+
+        nudge()
+
+        wait_for(lambda: sent)
+
+    def test_is_started_again_after_its_end(self, sent: list[str]):
+        ended = threading.Thread(target=lambda: None)
+        ended.start()
+        ended.join()
+        nudge_module._nudger._thread = ended
+
+        nudge()
+
+        wait_for(lambda: sent)
+
+
+class TestTheRefusedQueuesOfThisProcess:
+    @pytest.mark.django_db
+    def test_are_read_while_another_thread_changes_them(self):
+        """Seen to raise RuntimeError, which ended the thread of nudges."""
+        keeper = celery_refusals._refusals.keeper("default")
+        refusal = refusal_keeper._Refusal("of a test", time.monotonic())
+
+        class Queue(str):
+            """Another thread notes a queue when the hash of this one is read."""
+
+            def __hash__(self) -> int:
+                keeper.refused.setdefault("another", refusal)
+                return super().__hash__()
+
+        keeper.refused[Queue("silent")] = refusal
+        del keeper.refused["another"]
+
+        try:
+            assert "silent" in celery_refusals.own_queues()
+        finally:
+            keeper.refused.clear()
