@@ -358,8 +358,8 @@ def _of_consumers(found: Sequence[ConsumerStatus]) -> Family:
     return family
 
 
-def _age(seen: LastSeen) -> float:
-    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else float("inf")
+def _age(seen: LastSeen, *, using: str) -> float:
+    return max(0.0, (clock.now(using=using) - seen.at).total_seconds()) if seen.at else float("inf")
 
 
 def _counted(handlers: set[str], *, using: str) -> Iterator[Family]:
