@@ -297,7 +297,7 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "gauge",
         "Seconds since the latest heartbeat; +Inf without one.",
         ("part",),
-        [((part.value,), _age(found.latest(part))) for part in parts],
+        [((part.value,), _age(found.latest(part), using=using)) for part in parts],
     )
     yield Family(
         "outbox_relays_failing",
@@ -319,7 +319,7 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "Seconds since the latest heartbeat of a worker of the queue; +Inf without one.",
         ("queue",),
         [
-            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue)))
+            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue), using=using))
             for queue in sorted(queues)
         ],
     )
