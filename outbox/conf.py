@@ -23,7 +23,7 @@ class Conf:
     BATCH: int = 200
     """Most deliveries in one message of an atomic handler; 50 in a window of 500. Others: one."""
     ATTEMPTS: int = 45
-    """Attempts before dead. With full jitter below: 36 hours on average, seldom less than 24."""
+    """Attempts before dead. With full jitter below: 33 hours on average, seldom less than 24."""
     MAX_WORKER_CRASHES: int = 5
     """Workers that may die in a handler, without an exception, before its delivery is dead."""
     BACKOFF_BASE: float = 2.0

@@ -297,7 +297,7 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "gauge",
         "Seconds since the latest heartbeat; +Inf without one.",
         ("part",),
-        [((part.value,), _age(found.latest(part))) for part in parts],
+        [((part.value,), _age(found.latest(part), using=using)) for part in parts],
     )
     yield Family(
         "outbox_relays_failing",
@@ -319,7 +319,7 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
         "Seconds since the latest heartbeat of a worker of the queue; +Inf without one.",
         ("queue",),
         [
-            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue)))
+            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue), using=using))
             for queue in sorted(queues)
         ],
     )
@@ -358,8 +358,8 @@ def _of_consumers(found: Sequence[ConsumerStatus]) -> Family:
     return family
 
 
-def _age(seen: LastSeen) -> float:
-    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else float("inf")
+def _age(seen: LastSeen, *, using: str) -> float:
+    return max(0.0, (clock.now(using=using) - seen.at).total_seconds()) if seen.at else float("inf")
 
 
 def _counted(handlers: set[str], *, using: str) -> Iterator[Family]:

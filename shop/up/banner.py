@@ -23,6 +23,7 @@ REFUND = {"return_stock": False}
 TEXT = """
 Ready.
 
+  Shop        {url}/   (user {customer}, {customer_password})
   Admin       {url}/admin/   (user {admin}, {password})
   API docs    {url}/api/docs/   (press Authorize, paste a token)
   E-mails     {mail}
@@ -53,11 +54,12 @@ def text(*, port: int, data: Path) -> str:
     """Return the banner. It contains passwords and tokens of the demo users, valid on loopback."""
     credentials = Credentials(data)
     url, token = f"http://{HOST}:{port}", credentials.get(CUSTOMERS[0], "token")
-    password = credentials.get(ADMIN, "password")
     return TEXT.format(
         url=url,
+        customer=CUSTOMERS[0],
+        customer_password=_password(credentials, CUSTOMERS[0]),
         admin=ADMIN,
-        password=f"password {password}" if password else "with the password that you chose",
+        password=_password(credentials, ADMIN),
         mail=_where_mail_goes(data),
         tokens=_tokens(credentials),
         order=order_command(url, token),
@@ -90,6 +92,11 @@ def _post(url: str, token: str, body: Mapping[str, Any], *, kind: str = "") -> s
         f"curl -s -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
         f" -H \"Idempotency-Key: {kind}$(date +%s)-$RANDOM\" -d '{json.dumps(body)}' {url}"
     )
+
+
+def _password(credentials: Credentials, user: str) -> str:
+    password = credentials.get(user, "password")
+    return f"password {password}" if password else "with the password that you chose"
 
 
 def _where_mail_goes(data: Path) -> str:

@@ -106,6 +106,13 @@ class TestBanner:
         assert json.loads(words[words.index("-d") + 1]) == banner.ORDER
         assert f"Authorization: Bearer {Credentials(data).get('alice', 'token')}" in words
 
+    def test_shows_the_storefront_with_the_login_of_a_customer(self, data: Path) -> None:
+        password = Credentials(data).get("alice", "password")
+
+        lines = banner.text(port=8123, data=data).splitlines()
+
+        assert f"  Shop        http://127.0.0.1:8123/   (user alice, password {password})" in lines
+
     def test_shows_the_admin_with_its_login(self, data: Path) -> None:
         text = banner.text(port=8123, data=data)
 
