@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from outbox.guards.locks import mark_locked, saved_under_lock
 from shared.money import Money
@@ -186,7 +187,7 @@ class StockMovement(models.Model):
     """One change of the counters and its cause. A product's counters are the sums of its rows."""
 
     class Kind(models.TextChoices):
-        RECEIVED = "received", _("received")
+        RECEIVED = "received", pgettext_lazy("stock", "received")
         RESERVED = "reserved", _("reserved")
         RELEASED = "released", _("released")
         ISSUED = "issued", _("issued")

@@ -92,7 +92,7 @@ class OrderCancelled(DomainEvent, key="order_id"):
         reasons = {
             "out_of_stock": _("out of stock"),
             "payment_declined": _("payment declined"),
-            "requested": _("requested"),
+            "requested": pgettext("a reason", "requested"),
             "overdue": _("not completed in time"),
         }
         return _("Order cancelled: %s") % reasons.get(self.reason, self.reason)

@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from orders import deadlines
 from outbox.guards.locks import mark_locked, saved_under_lock
@@ -48,7 +49,7 @@ class Order(models.Model):
     class CancelReason(models.TextChoices):
         OUT_OF_STOCK = "out_of_stock", _("out of stock")
         PAYMENT_DECLINED = "payment_declined", _("payment declined")
-        REQUESTED = "requested", _("requested")
+        REQUESTED = "requested", pgettext_lazy("a reason", "requested")
         OVERDUE = "overdue", _("not completed in time")
 
     class Awaits(models.TextChoices):
