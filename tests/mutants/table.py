@@ -21,6 +21,8 @@ from tests.mutants.local import LOCAL
 from tests.mutants.lost_hosts import LOST_HOSTS
 from tests.mutants.messages import MESSAGES
 from tests.mutants.mutant import Mutant
+from tests.mutants.money import MONEY
+from tests.mutants.operators import OPERATORS
 from tests.mutants.outages import OUTAGES
 from tests.mutants.partitions import PARTITIONS
 from tests.mutants.past_days import PAST_DAYS
@@ -71,4 +73,6 @@ MUTANTS: list[Mutant] = [
     *CONVERSION,
     *EVENT_RANGES,
     *PAST_DAYS,
+    *MONEY,
+    *OPERATORS,
 ]
