@@ -34,8 +34,8 @@ def facts() -> dict[str, str]:
 def adopt_orphans() -> None:
     """On Linux, become the parent of descendants whose parent ends, as init otherwise would.
 
-    So the time of a child that was killed together with its parent counts as ours. See PR_SET_CHILD_SUBREAPER in
-    prctl(2).
+    So the time of a child that was killed together with its parent counts as ours. See prctl(2),
+    PR_SET_CHILD_SUBREAPER.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

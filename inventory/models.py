@@ -8,9 +8,8 @@ from uuid import UUID
 from django.contrib import admin
 from django.db import models
 from django.db.models import F, Q
-from django.utils.translation import get_language, gettext
+from django.utils.translation import get_language, gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from outbox.guards.locks import mark_locked, saved_under_lock
 from shared.money import Money

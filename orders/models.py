@@ -11,9 +11,8 @@ from django.contrib import admin
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from orders import deadlines
 from outbox.guards.locks import mark_locked, saved_under_lock

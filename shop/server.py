@@ -258,7 +258,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _count(self) -> None:
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
+        if self.nr >= self.max_requests:  # another thread may have counted meanwhile
             self.log.info("Restarting this process after %d requests.", self.nr)
             self.alive = False
 

@@ -1,4 +1,4 @@
-"""Profile the outbox: `python -m benchmarks.profiling [drain] [stream] [stream_without_broker] [order]`.
+"""Profile the outbox: `python -m benchmarks.profiling [RUN ...]`; see `scenes` for the runs.
 
 Draws a flame graph of each run into `docs/images`, and writes the shares of packages and the
 processor time per event into `docs/performance.md`. py-spy must be allowed to read the memory of

@@ -22,7 +22,7 @@ class OutcomeUnknown(Exception):
 
 
 class RefundPending(Exception):
-    """The bank has accepted a refund, and may still fail to make it. Ask again with the same key."""
+    """The bank has accepted a refund and may still fail to make it. Ask again with the same key."""
 
 
 class GatewayRefused(Exception):

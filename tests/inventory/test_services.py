@@ -223,8 +223,8 @@ class TestCounters:
             Stock.objects.filter(pk="TEA").update(on_hand=on_hand, reserved=reserved)
 
 
-class TestAddProduct:
-    def test_refuses_a_product_that_costs_nothing(self):
+class TestThePriceOfAProduct:
+    def test_is_at_least_one_minor_unit(self):
         with pytest.raises(ValueError, match="at least one minor unit"):
             services.add_product(
                 sku="GIFT", name="Gift", unit_price=Money(amount=0, currency="JPY")
@@ -248,6 +248,6 @@ class TestTheOrderOfLocks:
             [ReservationLine(product_id=sku, quantity=1) for sku in ("a1", "B1")]
         )
 
-        held = services._lines_of(SimpleNamespace(lines=lines))
+        held = services._lines_of(SimpleNamespace(lines=lines))  # type: ignore[arg-type]  # it reads them only
 
         assert held == services._by_product(held)

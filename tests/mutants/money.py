@@ -12,7 +12,7 @@ MONEY = [
             Edit(
                 "payments/gateway/stripe_answers.py",
                 'if status != "succeeded":\n        raise RefundPending',
-                'if False:\n        raise RefundPending',
+                "if False:\n        raise RefundPending",
             ),
         ),
         noticed_by=(

@@ -20,8 +20,8 @@ from tests.mutants.kafka import KAFKA
 from tests.mutants.local import LOCAL
 from tests.mutants.lost_hosts import LOST_HOSTS
 from tests.mutants.messages import MESSAGES
-from tests.mutants.mutant import Mutant
 from tests.mutants.money import MONEY
+from tests.mutants.mutant import Mutant
 from tests.mutants.operators import OPERATORS
 from tests.mutants.outages import OUTAGES
 from tests.mutants.partitions import PARTITIONS

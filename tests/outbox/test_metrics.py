@@ -300,7 +300,6 @@ class TestTheCounters:
 
         assert inherited == {}
 
-
     def test_are_added_once_although_the_second_statement_of_a_write_fails(
         self, monkeypatch: pytest.MonkeyPatch
     ):

@@ -87,7 +87,6 @@ class TestCounting:
 
         assert not Minute.objects.filter(minute=old).exists()
 
-
     def test_adds_counts_once_although_old_rows_cannot_be_deleted(self):
         def locked(**_options: object) -> None:
             raise OperationalError("database is locked")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db.models import Model
 
 from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event
@@ -150,9 +152,9 @@ class TestALongBacklogOfOneSubject:
             outbox.given("tests.Taped", parcel_id=uuid4())
         Event.objects.update(subject="customer:7")
         loaded: list[int] = []
-        from_db = Event.from_db.__func__
+        from_db = vars(Model)["from_db"].__func__
 
-        def counting(cls: type[Event], *row: object) -> Event:
+        def counting(cls: type[Event], *row: object) -> Any:
             loaded.append(1)
             return from_db(cls, *row)
 

@@ -25,8 +25,8 @@ from payments.gateway import (
     GatewayUnavailable,
     OutcomeUnknown,
     ReportRefused,
+    bank_answers,
 )
-from payments.gateway import bank_answers
 from payments.gateway.stripe import StripeGateway
 from payments.models import Payment
 from shared.money import Money
@@ -129,6 +129,7 @@ class TestADeclineCode:
         read = getattr(bank_answers, f"read_{answer}")
 
         longest = Payment._meta.get_field("declined_reason").max_length
+        assert longest is not None
         assert 1 <= len(read(declined).declined_reason) <= longest
 
 

@@ -379,7 +379,6 @@ class TestACode:
         assert [line for line in lines if "wrong code" in line]
         assert [line for line in lines if "271828" in line] == []
 
-
     def test_goes_on_to_no_page_by_its_name(self, browser: Client):
         assert self.enter(browser, code_of(KEY), then="orders")["Location"] == "orders"
         assert browser.get("/admin/").status_code == 200

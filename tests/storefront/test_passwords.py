@@ -344,7 +344,6 @@ class TestAChangeOfThePassword:
 
         assert answer.headers["Location"].startswith("/account/sign-in/?next=")
 
-
     def test_is_counted_beside_a_thousand_other_clients(self, alice: User):
         """Seen to fail with the 300 entries of Django's own cache."""
         guess = RequestFactory().post(CHANGE)

@@ -54,7 +54,7 @@ class TestConcurrentRequests:
 
 class TestARemoval:
     def test_waits_for_a_worker_that_records_an_answer(self):
-        """P: seen to end in a deadlock with messages that are deleted before a lock on the endpoint."""
+        """P: seen to end in a deadlock without a lock on the endpoint."""
         if connection.vendor != "postgresql":
             pytest.skip("SQLite has one writer at a time.")
         endpoint = add()

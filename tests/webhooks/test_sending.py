@@ -276,7 +276,6 @@ class TestAnAnswer:
 
         assert "refused" in Attempt.objects.get().error
 
-
     def test_of_410_by_the_former_url_leaves_the_endpoint_enabled(
         self, outbox, endpoint, receiver, traveller, monkeypatch
     ):

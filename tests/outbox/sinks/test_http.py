@@ -253,7 +253,6 @@ class TestAnAnswer:
 def _requests_in_flight() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name.startswith("outbox-http-sink")]
 
-
     @pytest.mark.parametrize(
         "after",
         [
