@@ -25,7 +25,7 @@ from outbox.sinks.deadline import Deadline
 from outbox.sinks.http import HttpSink
 from outbox.sinks.http_answers import AnswerRefused, ReceiverBusy
 from outbox.sinks.signatures import new_secret
-from outbox.sinks.timed_http import TimedStream
+from outbox.sinks.timed_http import TimedStream, retry_after
 from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
@@ -253,17 +253,18 @@ class TestAnAnswer:
 def _requests_in_flight() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name.startswith("outbox-http-sink")]
 
+
+class TestRetryAfter:
     @pytest.mark.parametrize(
-        "after",
+        "date",
         [
-            "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
-            "Mon, 01 Jan 2026 00:00:00 +99999999999999",
+            b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+            b"Mon, 01 Jan 2026 00:00:00 +99999999999999",
+            b"soon",
         ],
     )
-    def test_that_accepts_counts_whatever_its_retry_after(self, sink, receiver, after):
-        receiver.behaviour = answers(200, Retry_After=after)
-
-        assert publish(sink, message(receiver.url)) == [None]
+    def test_is_0_for_a_date_that_is_none(self, date: bytes):
+        assert retry_after([(b"Retry-After", date)]) == 0
 
 
 class TestAWrite:
