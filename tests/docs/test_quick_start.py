@@ -13,6 +13,7 @@ from tests.docs.pages import Page
 SHOWN = {
     ("admin", "password"): "FNao...",
     ("admin", "token"): "0f4a...",
+    ("alice", "password"): "Wd3x...",
     ("alice", "token"): "774f...",
     ("hanako", "token"): "cad6...",
 }

@@ -286,7 +286,7 @@ LOCAL = [
     Mutant(
         name="one-periodic-job",
         without="every process runs a periodic job",
-        edits=(Edit("outbox/local/periodic.py", ", seen_at__lte=now - every)", ")"),),
+        edits=(Edit("outbox/local/periodic.py", "rows.filter(is_due, kind", "rows.filter(kind"),),
         noticed_by=(
             f"{OUTBOX}local/test_periodic.py::TestAPeriodicJob::test_runs_again_after_its_interval",
         ),

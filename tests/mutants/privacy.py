@@ -346,7 +346,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "webhooks/services.py",
-                "Endpoint.objects.filter(owner_id=owner).delete()",
+                "_delete(Endpoint.objects.filter(owner_id=owner))",
                 "pass",
             ),
         ),

@@ -762,8 +762,8 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/counting/minutes.py",
-                "    using = databases.alias()\n    rows = Minute.objects.using(using)\n",
-                "    rows = Minute.objects.all()\n    using = rows.db\n",
+                "    rows = Minute.objects.using(using)\n    with transaction",
+                "    rows = Minute.objects.all()\n    using = rows.db\n    with transaction",
             ),
         ),
         noticed_by=(f"{REPLICA}TestMinutes::test_are_added_in_a_transaction_of_the_primary",),
