@@ -154,9 +154,9 @@ class TestALongBacklogOfOneSubject:
         loaded: list[int] = []
         from_db = vars(Model)["from_db"].__func__
 
-        def counting(cls: type[Event], *row: object) -> Any:
+        def counting(cls: type[Event], *row: object, **more: object) -> Any:
             loaded.append(1)
-            return from_db(cls, *row)
+            return from_db(cls, *row, **more)
 
         monkeypatch.setattr(Event, "from_db", classmethod(counting))
 
