@@ -154,7 +154,7 @@ class TestALongBacklogOfOneSubject:
         loaded: list[int] = []
         from_db = vars(Model)["from_db"].__func__
 
-        def counting(cls: type[Event], *row: object, **more: object) -> Any:
+        def counting(cls: type[Event], /, *row: object, **more: object) -> Any:
             loaded.append(1)
             return from_db(cls, *row, **more)
 
