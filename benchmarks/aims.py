@@ -14,27 +14,24 @@ from typing import Any
 from . import report
 from .harness import Ratio
 
-#: By the name of a ratio: the aim. The value is not used.
-RATIOS = {
-    "relay_vs_raw": Ratio("", 0, at_least=0.75),
-    "relay_vs_best_peer": Ratio("", 0, at_least=12.0),
-    "drain_vs_celery": Ratio("", 0, at_least=7.0),
-    "sustained_vs_celery": Ratio("", 0, at_least=2.0),
-    "sustained_vs_best_peer": Ratio("", 0, at_least=2.5),
-    "latency_p50_vs_celery": Ratio("", 0, at_most=1.7),
-    "through_a_worker_p50_vs_best_peer": Ratio("", 0, at_most=1.0),
-    "latency_p50_vs_best_peer": Ratio("", 0, at_most=0.7),
-    "latency_p99_vs_best_peer": Ratio("", 0, at_most=0.8),
-    "express_p50_vs_celery": Ratio("", 0, at_most=1.0),
-    "chain_vs_hop": Ratio("", 0, at_most=7.0),
-    "emit_vs_insert": Ratio("", 0, at_most=1.2),
-    "post_vs_bare": Ratio("", 0, at_least=0.7),
-}
-#: By the name of a figure of the row `storage`: the aim, in bytes of write-ahead log.
-BYTES = {
-    "per event, emit()": Ratio("", 0, at_most=947.0),
-    "per delivery, relayed and handled": Ratio("", 0, at_most=1750.0),
-}
+#: The aims. `key` names a ratio, or a figure of the row `storage` in bytes. The value is not used.
+AIMS = (
+    Ratio("relay_vs_raw", 0, at_least=0.75),
+    Ratio("relay_vs_best_peer", 0, at_least=12.0),
+    Ratio("drain_vs_celery", 0, at_least=7.0),
+    Ratio("sustained_vs_celery", 0, at_least=2.0),
+    Ratio("sustained_vs_best_peer", 0, at_least=2.5),
+    Ratio("latency_p50_vs_celery", 0, at_most=1.7),
+    Ratio("through_a_worker_p50_vs_best_peer", 0, at_most=1.0),
+    Ratio("latency_p50_vs_best_peer", 0, at_most=0.7),
+    Ratio("latency_p99_vs_best_peer", 0, at_most=0.8),
+    Ratio("express_p50_vs_celery", 0, at_most=1.0),
+    Ratio("chain_vs_hop", 0, at_most=7.0),
+    Ratio("emit_vs_insert", 0, at_most=1.2),
+    Ratio("post_vs_bare", 0, at_least=0.7),
+    Ratio("per event, emit()", 0, at_most=947.0),
+    Ratio("per delivery, relayed and handled", 0, at_most=1750.0),
+)
 
 
 def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
@@ -44,10 +41,8 @@ def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
         found: the results of each processor, as `report` writes them.
     """
     measured = [_measured(one["rows"]) for one in found]
-    for name, aim in {**RATIOS, **BYTES}.items():
-        key = f"`{name}`" if name in RATIOS else f"bytes {name}"
-        shown = [_shown(column.get(name), aim) for column in measured]
-        yield [key, aim.target, *shown]
+    for aim in AIMS:
+        yield [f"`{aim.key}`", aim.target, *(_shown(one.get(aim.key), aim) for one in measured)]
 
 
 def _measured(rows: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

@@ -19,6 +19,7 @@ from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
 from orders import queries, services
 from orders.models import Order
 from orders.problems import (
+    NOTHING_TO_SHIP,
     NothingToRefund,
     OrderNotCancellable,
     OrderNotRefundable,
@@ -157,6 +158,8 @@ def _cancel(request: Request, order: Order) -> Response:
 def _ship(request: Request, order: Order, **parcel: str) -> Response:
     try:
         order = services.ship_order(order_id=order.pk, by=_doer(request), **parcel)
+    except services.NothingToShip as error:
+        raise OrderNotShippable(NOTHING_TO_SHIP) from error
     except Order.InvalidTransition as error:
         raise OrderNotShippable from error
     return Response(OrderSerializer(order).data)

@@ -24,7 +24,7 @@ from django.views.decorators.http import conditional_page
 
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
-from orders.problems import NothingToRefund, RefundTooLarge
+from orders.problems import NOTHING_TO_SHIP, NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
 from outbox.admin import ConditionMixin, actor
 from shared.read_only_admin import ReadOnly
@@ -34,6 +34,7 @@ REFUSALS = (Order.InvalidTransition, services.NotCancellable, services.NotRefund
 EXPLAINED: dict[type[Exception], Any] = {
     services.RefundTooLarge: RefundTooLarge.default_detail,
     services.NothingToRefund: NothingToRefund.default_detail,
+    services.NothingToShip: NOTHING_TO_SHIP,
 }
 
 

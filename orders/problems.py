@@ -14,6 +14,10 @@ class OrderNotShippable(Conflict):
     default_detail = _("Only an order that is ready to ship can be shipped.")
 
 
+#: The detail for an order that is ready to ship.
+NOTHING_TO_SHIP = _("All units of the order went back to stock. Cancel the order.")
+
+
 class OrderNotCancellable(Conflict):
     """The order is shipped already."""
 

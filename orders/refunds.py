@@ -32,6 +32,10 @@ class RefundTooLarge(NotRefundable):
     """The refund exceeds the amount or the units that are left."""
 
 
+class NothingToShip(Order.InvalidTransition):
+    """All units of the order went back to stock. It can be cancelled."""
+
+
 class NothingToRefund(NotRefundable):
     """The refund has no amount, or no units that are left."""
 

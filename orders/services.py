@@ -27,6 +27,7 @@ from orders.events import (
 )
 from orders.models import Order, OrderLine
 from orders.refunds import NothingToRefund as NothingToRefund
+from orders.refunds import NothingToShip as NothingToShip
 from orders.refunds import NotRefundable as NotRefundable
 from orders.refunds import RefundTooLarge as RefundTooLarge
 from orders.refunds import WantedLine as WantedLine
@@ -191,14 +192,14 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
     """Mark the order as shipped. Once shipped, a repetition changes nothing.
 
     Raises:
-        Order.InvalidTransition: it is not ready to ship, or all its units went back to stock.
+        NothingToShip: all its units went back to stock.
+        Order.InvalidTransition: it is not ready to ship.
     """
     order = Order.objects.locked(order_id)
     if order.status == Status.SHIPPED:
         return order
-    if not has_units_to_ship(order):
-        text = f"All units of order {order_id} went back to stock. Cancel the order."
-        raise Order.InvalidTransition(text)
+    if order.status == Status.READY_TO_SHIP and not has_units_to_ship(order):
+        raise NothingToShip(NothingToShip.__doc__)
     order.carrier, order.tracking_number = carrier, tracking_number
     order.move_to(Status.SHIPPED, cause=f"orders.ship_order by {by}")
     emit(OrderShipped(order_id=order_id, carrier=carrier, tracking_number=tracking_number))

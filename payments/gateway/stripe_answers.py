@@ -64,9 +64,14 @@ def read_refund(refund: Json) -> Refund:
     """
     status = refund["status"]
     if status in FAILED_REFUND:
-        raise GatewayRefused(short_text(refund.get("failure_reason") or status), "No refund.")
+        text = (
+            f"Stripe could not make the refund {refund['id']}. It is requested again after a day. "
+            "If that fails too, repay the customer in another way."
+        )
+        raise GatewayRefused(short_text(refund.get("failure_reason") or status), text)
     if status != "succeeded":
-        raise RefundPending(f"Stripe's refund {refund['id']} is {status}.")
+        text = f"Stripe's refund {refund['id']} is {status}. This is tried again until it is made."
+        raise RefundPending(text)
     return Refund(
         refund_id=refund["id"],
         capture_id=_id(refund["charge"]),

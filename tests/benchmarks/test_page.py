@@ -81,7 +81,7 @@ class TestAnAim:
 
         shown = page.parts(found(storage=row(figures)))
 
-        line = "| bytes per event, emit() | at most 947 | 940, reached |"
+        line = "| `per event, emit()` | at most 947 | 940, reached |"
         assert line in shown["aims"].splitlines()
 
     def test_that_was_not_measured_is_shown_so(self):

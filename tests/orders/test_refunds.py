@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from orders import services
 from orders.models import Order, RefundRequest
@@ -184,10 +185,25 @@ class TestAnOrderWhoseUnitsWentBackToStock:
         refund(paid, lines=lines(TEA=2), return_stock=True)
         refund(paid, lines=lines(CUP=1), return_stock=True)
 
-        with pytest.raises(Order.InvalidTransition, match="went back to stock"):
+        with pytest.raises(services.NothingToShip):
             services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
 
         assert outbox.all_emitted("orders.OrderShipped") == []
+
+    def test_has_the_reason_in_the_admin(self, paid: Order, admin_client: Client):
+        refund(paid, return_stock=True)
+        form = {"action": "mark_as_shipped", "_selected_action": [str(paid.pk)], "carrier": "A"}
+
+        page = admin_client.post("/admin/orders/order/", form, follow=True).content.decode()
+
+        assert "All units of the order went back to stock. Cancel the order." in page
+
+    def test_is_refused_for_its_status_once_it_is_cancelled(self, paid: Order):
+        refund(paid, return_stock=True)
+        services.cancel_order(order_id=paid.id, by="staff")
+
+        with pytest.raises(Order.InvalidTransition, match="cannot change from cancelled"):
+            services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
 
     def test_can_be_shipped_in_part(self, outbox: Outbox, paid: Order):
         refund(paid, lines=lines(TEA=2), return_stock=True)
