@@ -28,7 +28,7 @@ def price_list(skus: Iterable[str], *, language: str = "") -> dict[str, PricedPr
         language: of the names, such as "ja"; the current one by default.
     """
     language = language or get_language() or ""
-    products = Product.objects.filter(sku__in=set(skus), on_sale=True)
+    products = _for_sale().filter(sku__in=set(skus))
     return {
         product.sku: PricedProduct(
             sku=product.sku, name=product.name_in(language), unit_price=product.unit_price
@@ -39,9 +39,12 @@ def price_list(skus: Iterable[str], *, language: str = "") -> dict[str, PricedPr
 
 def catalogue() -> QuerySet[Product]:
     """Return the products on sale, each with the number of units available."""
-    return Product.objects.filter(on_sale=True).annotate(
-        available=F("stock__on_hand") - F("stock__reserved")
-    )
+    return _for_sale().annotate(available=F("stock__on_hand") - F("stock__reserved"))
+
+
+def _for_sale() -> QuerySet[Product]:
+    """Return the products on sale. One without a price is not: no bank authorizes 0."""
+    return Product.objects.filter(on_sale=True, price__gte=1)
 
 
 def available(skus: Iterable[str]) -> dict[str, int]:

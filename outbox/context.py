@@ -48,12 +48,14 @@ class _RequestCause:
     """A request as a cause. Its user is read late: token authentication runs inside the view.
 
     Attributes:
-        is_unchecked: the caller chose the correlation id, and its owner is not checked yet.
+        is_unchecked: the caller chose the correlation id.
+        checked: the databases in which no other actor has it.
     """
 
     request: HttpRequest
     correlation_id: UUID
     is_unchecked: bool = False
+    checked: set[str] = field(default_factory=set)
 
     def resolve(self) -> Cause:
         user = getattr(self.request, "user", None)
@@ -89,24 +91,27 @@ def current_correlation_id() -> str:
     return str(cause.correlation_id) if cause else ""
 
 
-def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
+def check_correlation(actor_of: Callable[[UUID], str | None], *, using: str) -> None:
     """Give the running request a new correlation id if its id belongs to another actor.
 
     Otherwise a caller could add events to another person's timeline. Callers with permission to
-    view all events may use any id. The id is checked once, before the first event.
+    view all events may use any id. The id is checked before the first event in each database.
 
     Args:
-        actor_of: returns the actor of the first event with a correlation id; None without one.
+        actor_of: returns the actor of the first event with a correlation id in the database
+            `using`; None without one.
     """
     current = _current.get()
     cause = current.request if isinstance(current, Cause) else current
-    if cause is None or not cause.is_unchecked:
+    if cause is None or not cause.is_unchecked or using in cause.checked:
         return
     owner = actor_of(cause.correlation_id)
-    cause.is_unchecked = False  # after the read: if it fails, the next event is checked
     actors = (None, cause.resolve().actor, current_cause().actor)
-    if owner not in actors and not cause.may_join_any():
+    is_allowed = owner in actors or cause.may_join_any()
+    cause.checked.add(using)  # after all queries: if one fails, the next event is checked
+    if not is_allowed:
         given, cause.correlation_id = cause.correlation_id, uuid7()
+        cause.is_unchecked = False
         logger.warning(
             "The request has the correlation id %s of another actor. Its events get %s.",
             given,

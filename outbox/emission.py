@@ -213,7 +213,7 @@ def _facts(
     tenant: str | None = tenants.CAPTURED,
 ) -> tuple[dict[str, Any], str]:
     """Return an event's columns, and its payload as JSON text. Refuse what cannot be stored."""
-    check_correlation(partial(_first_actor, using=using))
+    check_correlation(partial(_first_actor, using=using), using=using)
     cause = current_cause()
     facts = {
         "id": event_id or uuid7(),

@@ -10,10 +10,22 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from outbox import RetryAfter
 from payments import gateway, services
-from payments.gateway import Authorization, BankRecord, Capture, Gateway, OutcomeUnknown, Void
+from payments.gateway import (
+    Authorization,
+    BankRecord,
+    Capture,
+    Gateway,
+    GatewayRefused,
+    RefundPending,
+    Void,
+)
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund, Status
+
+#: So many refunds under one key may fail. The cause of a third failure would be the same.
+MAX_FAILED_REFUNDS = 2
 
 
 def authorization(payment: Payment) -> Authorization | None:
@@ -59,8 +71,17 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
         return None
     bank, payment = gateway.current(), refund.payment
     found = _find_if_key_is_old(bank, payment, since=refund.moved_at)
-    done = next((one for one in found.refunds if one.key == refund.key), None) if found else None
-    return done or bank.refund(
+    if found and (done := next((one for one in found.refunds if one.key == refund.key), None)):
+        return done
+    if found and refund.key in found.pending:
+        raise RefundPending(f"The bank has not made the refund {refund.key} yet.")
+    if found and found.failed.count(refund.key) >= MAX_FAILED_REFUNDS:
+        text = (
+            f"The bank could not make the refund {refund.key} twice. It is not requested again. "
+            "Repay the customer in another way, then discard this delivery."
+        )
+        raise GatewayRefused("refund_failed_twice", text)
+    return bank.refund(
         reference=_reference(payment),
         capture_id=payment.capture_id,
         amount=refund.total,
@@ -82,7 +103,9 @@ def _find_if_key_is_old(
     # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
-        raise OutcomeUnknown("The bank may still be processing an earlier request.")
+        # Not `OutcomeUnknown`: nothing was asked now, so it must not count against the bank.
+        left = last_asked_at + bank.processing_time - timezone.now()
+        raise RetryAfter(left, "The bank may still be processing an earlier request.")
     services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 

@@ -20,13 +20,7 @@ from outbox.reconciliation import (
     rows_without_event,
 )
 from payments import gateway, statements
-from payments.gateway import (
-    BankRecord,
-    GatewayRefused,
-    GatewayUnavailable,
-    OutcomeUnknown,
-    RefundPending,
-)
+from payments.gateway import BankRecord, GatewayRefused, GatewayUnavailable, OutcomeUnknown
 from payments.models import Payment, PaymentHistory, Refund, RefundHistory, Status
 from shared.money import Money
 
@@ -42,7 +36,7 @@ EVENT_OF = {
     Status.VOIDED: "payments.PaymentVoided",
 }
 REFUNDED = "payments.PaymentRefunded"
-NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused, RefundPending)
+NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused)
 MAX_UNANSWERED = 3
 # Of the bank's answers after a cancellation, only the void is emitted. The clocks of two workers
 # may disagree about the order.

@@ -20,12 +20,24 @@ from urllib.parse import parse_qs, urlsplit
 
 Json = dict[str, Any]
 
+FAILED_REFUND = {"failed", "canceled"}
 KEY = "sk_test_stand_in"
 SLOW_SECONDS = 1.0
+SMALLEST_AMOUNT = 50
+#: Codes and more of the errors about payment methods that are refused.
+REFUSED_METHODS: dict[str, tuple[str | None, dict[str, str]]] = {
+    "tok_nonsense": ("resource_missing", {"param": "payment_method"}),
+    "tok_used_before": (None, {"message": "It was used before. It may not be used again."}),
+    "tok_no_card": ("payment_method_unactivated", {"param": "payment_method"}),
+    "tok_of_live_mode": (
+        "resource_missing",
+        {"param": "payment_method", "message": "No; a similar object exists in live mode."},
+    ),
+}
 
 
 class StripeError(Exception):
-    def __init__(self, status: int, type_: str, code: str, **more: Any) -> None:
+    def __init__(self, status: int, type_: str, code: str | None, **more: Any) -> None:
         super().__init__(code)
         error = {"type": type_, "code": code, "message": f"No: {code}.", **more}
         self.answer = (status, {"error": error})
@@ -59,6 +71,11 @@ class Books:
         if is_new and form.get("payment_method") == "tok_slow":
             time.sleep(SLOW_SECONDS)
         return known[1]
+
+    def forget_keys(self) -> None:
+        """Delete the answers to earlier requests, as Stripe does after a day."""
+        with self._lock:
+            self._answers.clear()
 
     def search(self, query: str) -> Json:
         found = re.fullmatch(r"metadata\['reference'\]:'(.*)'", query)
@@ -99,9 +116,12 @@ class Books:
 
     def _create(self, form: dict[str, str]) -> Json:
         assert (form["capture_method"], form["confirm"]) == ("manual", "true"), form
-        if form["payment_method"] == "tok_nonsense":
-            more = {"param": "payment_method"}
-            raise StripeError(400, "invalid_request_error", "resource_missing", **more)
+        if form["payment_method"] in REFUSED_METHODS:
+            code, more = REFUSED_METHODS[form["payment_method"]]
+            raise StripeError(400, "invalid_request_error", code, **more)
+        if int(form["amount"]) < SMALLEST_AMOUNT:
+            more = {"param": "amount"}
+            raise StripeError(400, "invalid_request_error", "amount_too_small", **more)
         number = len(self._intents) + 1
         intent: Json = {
             "object": "payment_intent",
@@ -135,7 +155,8 @@ class Books:
     def _refund(self, form: dict[str, str]) -> Json:
         charge, amount = form["charge"], int(form["amount"])
         intent = next(one for one in self._intents.values() if one["latest_charge"] == charge)
-        left = intent["amount_received"] - sum(one["amount"] for one in self._of_charge(charge))
+        made = [one for one in self._of_charge(charge) if one["status"] not in FAILED_REFUND]
+        left = intent["amount_received"] - sum(one["amount"] for one in made)
         if amount > left:
             raise StripeError(400, "invalid_request_error", "charge_already_refunded")
         number, currency = len(self.refunds) + 1, intent["currency"]

@@ -24,6 +24,9 @@ def log_attempt(message: Message, answer: Answer) -> None:
 @transaction.atomic
 def log_postponement(message_id: UUID, *, why: str) -> None:
     """Log why the next attempt is delayed. Log it once, however often it is delayed."""
+    known = Message.objects.filter(pk=message_id).first()
+    if known is None or not Endpoint.objects.select_for_update().filter(pk=known.endpoint_id):
+        return  # removed. Its removal also locks the endpoint first.
     message = Message.objects.select_for_update().filter(pk=message_id).first()
     if message and not message.log.filter(number__gt=message.attempts).exists():
         error = _("Not sent yet. %(why)s") % {"why": why}

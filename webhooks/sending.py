@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -43,6 +44,10 @@ class Postponed(RetryAfter):
     """The endpoint rests after a failure, or is busy. Random delays spread the retries."""
 
 
+class _NotSettled(Exception):
+    """An answer that would have been final needs another attempt."""
+
+
 class EndpointRests(Postponed):
     """The endpoint rests. That may last, so it is logged for its owner."""
 
@@ -68,9 +73,10 @@ def send(*, message_id: UUID, receipt: Receipt) -> None:
             return
     answer = _post(message)
     if answer.is_success or answer.is_gone or _is_old(message):
-        with receipt:
-            _record(message, answer)
-        return
+        with suppress(_NotSettled), receipt:
+            if not _record(message, answer):
+                raise _NotSettled
+            return
     _record(message, answer)
     raise NotDelivered(answer.error)
 
@@ -123,37 +129,44 @@ def _post(message: Message) -> Answer:
 
 
 @transaction.atomic
-def _record(message: Message, answer: Answer) -> None:
+def _record(message: Message, answer: Answer) -> bool:
+    """Store an answer; return whether the message needs no further attempt."""
     try:
         endpoint = Endpoint.objects.locked(message.endpoint_id)
     except Endpoint.DoesNotExist:  # removed meanwhile, with its messages
-        return
-    if answer.is_gone and endpoint.url != message.endpoint.url:
-        # The owner has changed the URL meanwhile. The next attempt goes to the new one.
-        raise NotDelivered(answer.error)
+        return True
     log.log_attempt(message, answer)
     message.sending_until = None
     message.save(update_fields=["sending_until"])
-    if answer.status is not None and endpoint.url == message.endpoint.url:
+    # The owner may have changed the URL meanwhile. Then the answer says nothing about the new one.
+    is_of_its_url = endpoint.url == message.endpoint.url
+    if is_of_its_url:
+        _record_of_endpoint(endpoint, answer)
+    if answer.is_success:
+        message.settle(State.SENT)
+    elif answer.is_gone and is_of_its_url:
+        message.settle(State.DROPPED)
+    elif _is_old(message):
+        message.settle(State.GIVEN_UP)
+    return message.state != State.WAITING
+
+
+def _record_of_endpoint(endpoint: Endpoint, answer: Answer) -> None:
+    if answer.status is not None:
         endpoint.url_state = Endpoint.UrlState.ALLOWED
     if answer.is_success:
         endpoint.record_success()
-        message.settle(State.SENT)
     else:
-        _record_failure(endpoint, message, answer)
+        _record_failure(endpoint, answer)
     endpoint.save()
 
 
-def _record_failure(endpoint: Endpoint, message: Message, answer: Answer) -> None:
+def _record_failure(endpoint: Endpoint, answer: Answer) -> None:
     endpoint.record_failure(answer.error, rest=_rest(endpoint.failures + 1, answer.retry_after))
     if answer.is_gone:
         _disable(endpoint, Endpoint.Disabled.GONE)
-        message.settle(State.DROPPED)
-        return
-    if endpoint.failing_since and timezone.now() - endpoint.failing_since >= GIVE_UP_AFTER:
+    elif endpoint.failing_since and timezone.now() - endpoint.failing_since >= GIVE_UP_AFTER:
         _disable(endpoint, Endpoint.Disabled.FAILING)
-    if _is_old(message):
-        message.settle(State.GIVEN_UP)
 
 
 def _disable(endpoint: Endpoint, because: Endpoint.Disabled) -> None:

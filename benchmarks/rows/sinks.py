@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -190,8 +191,10 @@ def _by_the_peer(ground: Ground, target: Target, count: int) -> float:
         queue.declare()
         for number in range(2):
             stage.start_command(f"relay-{number}", *CELERY_OUTBOX.plan.commands[0])
-        stage.start_module("emit", "benchmarks.project.emit", str(count), *BACKLOG)
-        seen = _growth(partial(_length, connection.default_channel), count)
+        with ThreadPoolExecutor() as beside:  # the relays may be done before `emit` has started
+            growing = beside.submit(_growth, partial(_length, connection.default_channel), count)
+            stage.start_module("emit", "benchmarks.project.emit", str(count), *BACKLOG)
+            seen = growing.result()
         queue.delete()
     (began, first), (ended, last) = seen[0], seen[-1]
     require_effects(expected=count, effects=last, distinct=last, who="the peer")

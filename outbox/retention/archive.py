@@ -66,11 +66,15 @@ class Archive:
             self._file.close()
 
     def _opened(self) -> BinaryIO:
-        if self._file is None:
+        while self._file is None:
             name = f"events-{timezone.now():%Y%m%dT%H%M%S%fZ}-{os.getpid()}.ndjson.gz{PART}"
-            self._file = (self.folder / name).open("xb")
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # until close: marks the file as being written
-            _sync_folder(self.folder)
+            file = (self.folder / name).open("xb")
+            fcntl.flock(file, fcntl.LOCK_EX)  # until close: marks the file as being written
+            if os.fstat(file.fileno()).st_nlink:
+                self._file = file
+                _sync_folder(self.folder)
+            else:  # before the lock, another run took it for the file of a killed run
+                file.close()
         return self._file
 
 

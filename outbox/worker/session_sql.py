@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -37,6 +37,8 @@ _SETTING = re.compile(
 )
 _INTO_TEMP = re.compile(r"\binto\s+(?:local\s+|global\s+)?temp")
 _OF_THE_TRANSACTION = re.compile(r"\s*set\s+(?:local|transaction)\b")
+#: Characters. Longer texts, such as those of large bulk inserts, would fill the cache's memory.
+_LONGEST_CACHED = 4000
 _LOCK = "advisory_lock"  # not pg_advisory_xact_lock()
 _CONFIG = "set_config"
 _LOCAL_CONFIG = re.compile(r"set_config\s*\([^()]*,\s*true\s*\)")
@@ -55,9 +57,10 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
     # for each new tenant and after each rollback, so no other delivery inherits it.
     if getattr(connection, "_setting_search_path", False):
         return Scope.NONE
-    statements = _statements(text.lower())
-    given = list(params) if isinstance(params, (list, tuple)) and len(statements) == 1 else []
-    return max((_scope(one, given) for one in statements), default=Scope.NONE)
+    ends_true = isinstance(params, (list, tuple)) and list(params[-1:]) == [True]
+    if len(text) > _LONGEST_CACHED:
+        return _scope_of_text(text, ends_true)
+    return _cached_scope(text, ends_true)
 
 
 def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
@@ -75,14 +78,20 @@ def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
         return None
 
 
-def _statements(text: str) -> Sequence[str]:
-    """Return the statements of a text, without comments and strings if there may be several."""
-    if not any(sign in text for sign in (";", "--", "/*")):
-        return [text]
-    return _PARTS.sub(" ", text).split(";")
+def _scope_of_text(text: str, ends_true: bool) -> Scope:
+    """Return the scope of a text; `ends_true`: its last parameter is true."""
+    statements = [text.lower()]
+    if any(sign in text for sign in (";", "--", "/*")):
+        statements = _PARTS.sub(" ", statements[0]).split(";")
+    ends_true = ends_true and len(statements) == 1
+    return max((_scope(one, ends_true) for one in statements), default=Scope.NONE)
 
 
-def _scope(statement: str, params: list[Any]) -> Scope:
+#: A handler sends the same few texts for each delivery.
+_cached_scope = lru_cache(maxsize=1000)(_scope_of_text)
+
+
+def _scope(statement: str, ends_true: bool) -> Scope:
     if _OF_THE_TRANSACTION.match(statement):
         return Scope.TRANSACTION
     if _SETTING.match(statement) or _LOCK in statement:
@@ -93,5 +102,5 @@ def _scope(statement: str, params: list[Any]) -> Scope:
     if not calls:
         return Scope.NONE
     is_local = len(_LOCAL_CONFIG.findall(statement)) == calls
-    is_local |= calls == 1 and params[-1:] == [True]
+    is_local |= calls == 1 and ends_true
     return Scope.TRANSACTION if is_local else Scope.SESSION

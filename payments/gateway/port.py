@@ -22,7 +22,13 @@ class OutcomeUnknown(Exception):
 
 
 class RefundPending(Exception):
-    """The bank has accepted a refund and may still fail to make it. Ask again with the same key."""
+    """The bank has accepted a refund and may still fail to make it. Ask again with the same key.
+
+    Attributes:
+        retry_after: when to ask again. The bank may need days.
+    """
+
+    retry_after = timedelta(hours=1)
 
 
 class GatewayRefused(Exception):
@@ -110,12 +116,20 @@ class Refund:
 
 @dataclass(frozen=True, kw_only=True)
 class BankRecord:
-    """All data of the bank about one authorization."""
+    """All data of the bank about one authorization.
+
+    Attributes:
+        refunds: the refunds that the bank made.
+        pending: the keys of refunds that the bank has not made yet.
+        failed: the keys of refunds that the bank could not make, one for each time.
+    """
 
     authorization: Authorization
     void: Void | None = None
     capture: Capture | None = None
     refunds: tuple[Refund, ...] = ()
+    pending: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def answer_to_capture(self) -> Capture | None:
@@ -161,7 +175,7 @@ class Gateway(Protocol):
         OutcomeUnknown: it may have been done; call again with the same key.
         GatewayRefused: nothing was done, and another call will not help.
 
-    `refund` and `find` also raise:
+    `refund` also raises:
         RefundPending: the bank has not made the refund yet.
     """
 

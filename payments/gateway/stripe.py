@@ -48,6 +48,12 @@ Json = dict[str, Any]
 Result = TypeVar("Result")
 
 LIVE = "https://api.stripe.com"
+#: Codes for a total that no card can be charged with.
+AMOUNT_REFUSED = ("amount_too_small", "amount_too_large")
+#: In Stripe's errors about a payment method that was used without a Customer.
+USED_BEFORE = "may not be used again"
+#: In Stripe's errors about a payment method of the other mode, live or test.
+OTHER_MODE = ("a similar object exists in", "livemode")
 REFUSED = (
     stripe.AuthenticationError,
     stripe.IdempotencyError,
@@ -97,12 +103,10 @@ class StripeGateway:
         try:
             return _ask(lambda: create(wanted, _under(idempotency_key)), read_authorization)
         except GatewayRefused as refusal:
-            # The request names one object of Stripe: the payment method, which the customer chose.
-            if refusal.code != "resource_missing":
+            reason = _declined_reason(refusal.__cause__)
+            if not reason:
                 raise
-            return Authorization(
-                authorization_id="", amount=amount, declined_reason="unknown_payment_method"
-            )
+            return Authorization(authorization_id="", amount=amount, declined_reason=reason)
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
         """See `Gateway.capture`."""
@@ -153,6 +157,27 @@ class StripeGateway:
     def read_report(self, *, body: bytes) -> Report:
         """See `Gateway.read_report`."""
         return read_report(body)
+
+
+def _declined_reason(error: object) -> str:
+    """Return why Stripe refuses what the customer chose; "" if it refuses something else.
+
+    Stripe gives no code for a payment method that was used before, so its text decides. A secret
+    key of the other mode is not the customer's fault. One of another account looks the same as a
+    payment method that does not exist.
+    """
+    if not isinstance(error, stripe.InvalidRequestError):
+        return ""
+    if error.code in AMOUNT_REFUSED:
+        return error.code
+    text = str(error)
+    if any(words in text for words in OTHER_MODE):
+        return ""
+    if error.param == "payment_method" and error.code == "resource_missing":
+        return "unknown_payment_method"
+    if error.param == "payment_method" or (not error.code and USED_BEFORE in text):
+        return "payment_method_refused"
+    return ""
 
 
 def _under(idempotency_key: str) -> Any:

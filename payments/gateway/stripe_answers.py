@@ -59,14 +59,14 @@ def read_refund(refund: Json) -> Refund:
     """Return a refund that is made.
 
     Raises:
-        RefundPending: it may still fail. A report or a look-up has its end.
+        RefundPending: it may still fail. A report or `find` has the result.
         GatewayRefused: it has failed.
     """
     status = refund["status"]
     if status in FAILED_REFUND:
         text = (
-            f"Stripe could not make the refund {refund['id']}. It is requested again after a day. "
-            "If that fails too, repay the customer in another way."
+            f"Stripe could not make the refund {refund['id']}. It is requested a second time after "
+            "a day, and never a third time."
         )
         raise GatewayRefused(short_text(refund.get("failure_reason") or status), text)
     if status != "succeeded":
@@ -76,20 +76,24 @@ def read_refund(refund: Json) -> Refund:
         refund_id=refund["id"],
         capture_id=_id(refund["charge"]),
         amount=_money(refund["amount"], refund),
-        key=(refund.get("metadata") or {}).get("key", ""),
+        key=_key(refund),
     )
 
 
 def read_record(intent: Json) -> BankRecord:
     charge = intent.get("latest_charge")
     refunds = (charge.get("refunds") or {}).get("data", []) if isinstance(charge, dict) else []
-    refunds = [one for one in refunds if one["status"] not in FAILED_REFUND]
+    made = [one for one in refunds if one["status"] == "succeeded"]
+    failed = [one for one in refunds if one["status"] in FAILED_REFUND]
+    pending = [one for one in refunds if one not in made and one not in failed]
     is_void = intent["status"] == "canceled" and not intent.get("last_payment_error")
     return BankRecord(
         authorization=read_authorization(intent),
         void=read_void(intent) if is_void else None,
         capture=read_capture(intent) if intent["status"] == "succeeded" else None,
-        refunds=tuple(read_refund(one) for one in reversed(refunds)),  # theirs: the latest first
+        refunds=tuple(read_refund(one) for one in reversed(made)),  # theirs: the latest first
+        pending=tuple(_key(one) for one in pending),
+        failed=tuple(_key(one) for one in failed),
     )
 
 
@@ -123,6 +127,10 @@ def _declined_reason(intent: Json) -> str:
     if error and intent["status"] in {"requires_payment_method", "canceled"}:
         return short_code(error.get("decline_code") or error["code"])
     raise ValueError(f"The PaymentIntent is {intent['status']}.")
+
+
+def _key(refund: Json) -> str:
+    return str((refund.get("metadata") or {}).get("key", ""))
 
 
 def _money(amount: int, of: Json) -> Money:

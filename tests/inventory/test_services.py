@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from uuid_utils.compat import uuid7
 
-from inventory import services
+from inventory import queries, services
 from inventory.events import MissingLine
 from inventory.models import Product, Reservation, ReservationLine, Stock
 from outbox.testing import Outbox
@@ -229,6 +229,16 @@ class TestThePriceOfAProduct:
             services.add_product(
                 sku="GIFT", name="Gift", unit_price=Money(amount=0, currency="JPY")
             )
+
+
+class TestAProductWithoutAPrice:
+    def test_is_not_for_sale(self):
+        """An earlier release accepted it. Seen to be ordered, and never paid."""
+        put_on_sale("TEA")
+        Product.objects.update(price=0)
+
+        assert queries.price_list(["TEA"]) == {}
+        assert not queries.catalogue().exists()
 
 
 class LinesInEnglishOrder(list[ReservationLine]):

@@ -147,7 +147,7 @@ API = [
         edits=(
             Edit(
                 "outbox/emission.py",
-                "    check_correlation(partial(_first_actor, using=using))\n",
+                "    check_correlation(partial(_first_actor, using=using), using=using)\n",
                 "",
             ),
         ),

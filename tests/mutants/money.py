@@ -26,7 +26,7 @@ MONEY = [
         edits=(
             Edit(
                 "payments/gateway/stripe.py",
-                'if refusal.code != "resource_missing":',
+                "if not reason:",
                 "if True:",
             ),
         ),

@@ -10,7 +10,7 @@ import pytest
 from django.db.models import Model
 
 from outbox import DomainEvent, subscribe
-from outbox.models import Delivery, Event
+from outbox.models import Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.project.freight.models import Parcel
@@ -135,6 +135,16 @@ class TestAKeyWithManyEvents:
 
         dead.refresh_from_db()
         assert dead.state == "pending"
+
+    def test_is_replayed_by_one_operation_at_a_time(self, outbox: Outbox, dead: Delivery) -> None:
+        """Seen to begin a second one, as the key had one more delivery."""
+        key, reason = dead.event.key, ["--reason", "a test"]
+        outbox_command("replay", key, *reason)
+        Operation.objects.update(state="running")
+        outbox.given("tests.Taped", parcel_id=dead.event.payload["parcel_id"])
+        outbox.deliver_all(raise_errors=False)
+
+        assert "The same replay is not finished" in refused("replay", key, *reason)
 
     def test_is_explained_down_to_its_oldest_problem(self, dead: Delivery) -> None:
         oldest = Delivery.objects.filter(subscription=dead.subscription).earliest("event")

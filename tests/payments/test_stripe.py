@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 import stripe
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from outbox.testing import Outbox
 from payments import bank_requests, gateway, services
-from payments.gateway import RefundPending
-from payments.models import BankReport, Refund
+from payments.gateway import GatewayRefused
+from payments.models import BankReport, Payment, Refund
 from shared.money import Money
 from tests.payments.orders import (
     TOTAL,
@@ -27,6 +29,7 @@ from tests.payments.orders import (
     confirm,
     deliver,
     place,
+    retry,
     said_of,
     status,
 )
@@ -98,6 +101,40 @@ class TestAPaymentAtStripe:
         assert outbox.emitted("payments.PaymentDeclined").reason == reason
         assert server.books.charges(str(order_id)) == {"declines": 1}
 
+    @pytest.mark.parametrize("token", ["tok_used_before", "tok_no_card"])
+    def test_is_declined_if_stripe_refuses_the_payment_method(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, token: str
+    ):
+        """Seen to fail until the delivery is dead, and its cancellation without an end."""
+        place(outbox, order_id, payment_method=token)
+
+        deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == "payment_method_refused"
+
+    def test_is_declined_if_stripe_refuses_the_amount(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        small = Money(amount=40, currency="JPY")
+        facts: dict[str, Any] = {"payment_method": "tok_success"}
+        facts["lines"] = [{"sku": "TEA", "quantity": 1}]
+        outbox.given("orders.OrderPlaced", order_id=order_id, total=small, **facts)
+
+        deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == "amount_too_small"
+
+    def test_is_not_declined_for_a_secret_key_of_the_other_mode(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        """Seen to cancel each order."""
+        place(outbox, order_id, payment_method="tok_of_live_mode")
+
+        with pytest.raises(GatewayRefused):
+            deliver(outbox)
+
+        assert status(order_id) == "intended"
+
 
 class TestARefundAtStripe:
     @pytest.mark.parametrize("state", ["pending", "requires_action", "failed", "canceled"])
@@ -133,9 +170,48 @@ class TestARefundAtStripe:
         server.books.state_of_refunds = "pending"
         cancel(outbox, order_id)
         deliver(outbox, raise_errors=False)
+        make_keys_old()
+        retry()
 
-        with pytest.raises(RefundPending):
-            gateway.current().find(reference=str(order_id))
+        deliver(outbox, raise_errors=False)
+
+        assert len(server.books.refunds) == 1
+
+    def test_is_recorded_beside_a_pending_one(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        """Seen to wait for all refunds of the payment."""
+        captured(outbox, order_id)
+        server.books.state_of_refunds = "pending"
+        for _ in range(2):
+            wanted: dict[str, Any] = {"refund_id": uuid7()}
+            wanted["amount"] = Money(amount=500, currency="JPY")
+            outbox.given("orders.RefundRequested", order_id=order_id, returned=[], **wanted)
+        deliver(outbox, raise_errors=False)
+        server.books.refunds[0]["status"] = "succeeded"
+        make_keys_old()
+        retry()
+
+        deliver(outbox, raise_errors=False)
+
+        states = sorted(Refund.objects.values_list("status", flat=True))
+        assert states == ["intended", "refunded"]
+
+    def test_that_failed_twice_is_not_requested_again(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        captured(outbox, order_id)
+        server.books.state_of_refunds = "failed"
+        cancel(outbox, order_id)
+        for _ in range(4):
+            deliver(outbox, raise_errors=False)
+            make_keys_old()
+            server.books.forget_keys()
+            retry()
+
+        with pytest.raises(GatewayRefused, match="refund_failed_twice"):
+            deliver(outbox)
+        assert len(server.books.refunds) == 2
 
     @pytest.mark.parametrize("state", ["failed", "canceled"])
     def test_that_failed_is_no_refund_of_the_bank(
@@ -150,6 +226,13 @@ class TestARefundAtStripe:
 
         assert found is not None
         assert found.refunds == ()
+
+
+def make_keys_old() -> None:
+    """As if days had passed since the requests."""
+    before = timezone.now() - timedelta(days=2)
+    Refund.objects.update(moved_at=before)
+    Payment.objects.update(moved_at=before, asked_at=None)
 
 
 class TestAWebhookOfStripe:

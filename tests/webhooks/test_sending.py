@@ -276,8 +276,9 @@ class TestAnAnswer:
 
         assert "refused" in Attempt.objects.get().error
 
-    def test_of_410_by_the_former_url_leaves_the_endpoint_enabled(
-        self, outbox, endpoint, receiver, traveller, monkeypatch
+    @pytest.mark.parametrize(("status", "retry_after"), [(410, 0), (503, 3600)])
+    def test_of_the_former_url_says_nothing_about_the_new_one(
+        self, outbox, endpoint, receiver, traveller, monkeypatch, status, retry_after
     ):
         """The owner changes the URL while the request is sent."""
         post = posting.post
@@ -287,13 +288,17 @@ class TestAnAnswer:
                 return post(url, **more)
             new = {"url": f"{receiver.url}/new"}
             services.change_endpoint(endpoint_id=endpoint.pk, changes=new)
-            return posting.Answer(status=410, error="HTTP 410")
+            return posting.Answer(status=status, error=f"HTTP {status}", retry_after=retry_after)
 
         monkeypatch.setattr(posting, "post", post_while_the_url_changes)
         message = ping(endpoint)
         deliver(outbox)
         endpoint.refresh_from_db()
+        message.refresh_from_db()
         assert endpoint.enabled
+        assert (endpoint.failures, endpoint.rests_until) == (0, None)
+        assert message.sending_until is None
+        assert Attempt.objects.get().status_code == status
 
         again(outbox, traveller)
 

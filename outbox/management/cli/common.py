@@ -85,11 +85,15 @@ def _events_meant(text: str) -> QuerySet[Event] | list[Event] | None:
 
     Raises `CommandError` if the text is a UUID and neither a key nor an event id.
     """
-    about = Event.objects.using(databases.alias()).filter(key=text)
-    if about.exists():
-        return about
+    if is_key(text):
+        return Event.objects.using(databases.alias()).filter(key=text)
     event = find_event(text)
     return None if event is None else [event]
+
+
+def is_key(text: str) -> bool:
+    """Return whether an event has this key."""
+    return Event.objects.using(databases.alias()).filter(key=text).exists()
 
 
 def delivery_id(text: str) -> int:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases, events, operations
 from outbox.models import Delivery, Event, Subscription
 
-from .common import find_deliveries
+from .common import find_deliveries, is_key
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
@@ -67,15 +67,20 @@ def add_event_choice(parser: ArgumentParser) -> None:
 
 def choice_of(options: Mapping[str, Any]) -> operations.Choice:
     """Return the choice; raise `CommandError` for an unknown id, handler or event."""
+    given, key = options.get("id") or [], options.get("key") or ""
+    if len(given) == 1 and not key and is_key(given[0]):
+        given, key = [], given[0]  # a key may have more deliveries than a query takes ids
     # Empty, and not None, if an event has no deliveries: then the choice matches none.
-    ids = tuple(sorted(find_deliveries(options["id"]))) if options.get("id") else None
+    ids = tuple(sorted(find_deliveries(given))) if given else None
     if options.get("handler"):
         refuse_unknown_handler(options["handler"])
     if options.get("event"):
         _refuse_unknown_event(options["event"])
-    names = ("handler", "event", "key")
     return operations.Choice(
         ids=ids,
+        handler=options.get("handler") or "",
+        event=options.get("event") or "",
+        key=key,
         states=tuple(options.get("state") or ()),
         since=options.get("since"),
         until=options.get("until"),
@@ -83,7 +88,6 @@ def choice_of(options: Mapping[str, Any]) -> operations.Choice:
         place=options.get("place"),
         message=options.get("message"),
         overtaken=bool(options.get("overtaken")),
-        **{name: options.get(name) or "" for name in names},
     )
 
 

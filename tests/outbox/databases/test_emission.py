@@ -5,11 +5,22 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 from pytest_django import Settings
 
-from outbox import DomainEvent, NotInTransaction, Receipt, databases, emit, subscribe
+from outbox import (
+    DomainEvent,
+    NotInTransaction,
+    Receipt,
+    RequestContextMiddleware,
+    databases,
+    emit,
+    subscribe,
+)
 from outbox.databases import SeveralTransactions, UnlistedDatabase, WrittenBesideReceipt
 from outbox.models import Delivery, Event, Subscription
 from outbox.privacy.redaction import redact
@@ -57,6 +68,32 @@ def deliver_in(using: str) -> list[Result]:
 def emit_in(using: str) -> None:
     with transaction.atomic(using=using):
         emit(moved())
+
+
+class TestTheCorrelationIdOfARequest:
+    def test_is_checked_in_each_database(self, shard: str):
+        """Seen to be checked in the database of the first event only."""
+        given, anna, ben = uuid4(), User(pk=7), User(pk=8)
+        asked_by(anna, given, [shard])
+
+        answered = asked_by(ben, given, ["default", shard])
+
+        assert answered != str(given)
+        of_given = Event.objects.using(shard).filter(correlation_id=given)
+        assert [event.actor for event in of_given] == ["user:7"]
+
+
+def asked_by(user: User, correlation_id: UUID, aliases: list[str]) -> str:
+    """Have a user send a request that emits in these databases; return the id of the answer."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        request.user = user
+        for alias in aliases:
+            emit_in(alias)
+        return HttpResponse()
+
+    request = RequestFactory().get("/", headers={"X-Correlation-ID": str(correlation_id)})
+    return str(RequestContextMiddleware(view)(request)["X-Correlation-ID"])
 
 
 class TestEmit:

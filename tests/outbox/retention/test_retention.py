@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import logging
@@ -325,6 +326,25 @@ class TestTheArchive:
         monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([gone]))
 
         assert operations.prune(older_than=MONTH, archive=tmp_path) == 1
+
+    def test_is_begun_again_if_another_run_deletes_the_new_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The other run takes it for the file of a killed run, before it is locked."""
+        settled()
+        flock, deleted = fcntl.flock, list[Path]()
+
+        def lock_after_the_other_run(file: Any, how: int) -> None:
+            if how == fcntl.LOCK_EX and not deleted:
+                deleted.append(Path(file.name))
+                archive._recover(deleted[0])
+            flock(file, how)
+
+        monkeypatch.setattr("outbox.retention.archive.fcntl.flock", lock_after_the_other_run)
+
+        assert operations.prune(older_than=MONTH, archive=tmp_path) == 1
+        assert len(archived(tmp_path)) == 1
+        assert not deleted[0].exists()
 
     def test_does_not_use_a_file_that_another_run_writes(self, tmp_path: Path):
         """Seen to fail without the lock."""
