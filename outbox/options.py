@@ -25,7 +25,7 @@ def number(owner: str, options: Mapping[str, Any], name: str, default: N) -> N:
     try:
         return type(default)(options.get(name, default))
     except (TypeError, ValueError, OverflowError):
-        kind = "a whole number" if isinstance(default, int) else "a number"
+        kind = {int: "a whole number", float: "a number"}[type(default)]
         raise ImproperlyConfigured(
             f'OPTIONS of {owner}: "{name}" must be {kind}. Correct it.'
         ) from None
