@@ -162,8 +162,12 @@ class TestTheSource:
 
         assert len(received(source, 4)) == 4
 
-    def test_measures_the_lag_of_topics_that_match_a_pattern(self, kafka, topic, sources):
-        sources["billing"]["TOPICS"] = [f"^{re.escape(topic[:-1])}.$", topic]
+    @pytest.mark.parametrize("is_named_too", [False, True])
+    def test_measures_the_lag_of_topics_that_match_a_pattern(
+        self, kafka, topic, sources, is_named_too
+    ):
+        names = [topic] if is_named_too else []
+        sources["billing"]["TOPICS"] = [f"^{re.escape(topic[:-1])}.$", *names]
         send(kafka, topic, 3)
         matching = new_source(sources)
         try:
