@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 
 from outbox import clock
 from outbox.formatting import listing, span
 from outbox.monitor.sources import SourceStatus, source_statuses
-from outbox.sources.configuration import configured
+from outbox.sources.configuration import SourceConfig, configured
 
 from .findings import Finding, error, ok, warning
 
@@ -26,11 +27,7 @@ def examine_systems(*, timeout: float) -> Iterator[Finding]:
     for name, source in sorted(configured().items()):
         if not source.is_pulled:
             continue
-        part, made = f"source {name}", source.create()
-        try:
-            problems = made.check(timeout=timeout)
-        finally:
-            made.close()
+        part, problems = f"source {name}", _problems(source, timeout=timeout)
         for problem in problems:
             text, _dot, advice = problem.partition(". ")
             yield error(
@@ -38,6 +35,17 @@ def examine_systems(*, timeout: float) -> Iterator[Finding]:
             )
         if not problems:
             yield ok(part, _("Its topics exist and can be read."))
+
+
+def _problems(source: SourceConfig, *, timeout: float) -> Sequence[str]:
+    try:
+        made = source.create()
+    except ImproperlyConfigured as problem:
+        return [str(problem)]
+    try:
+        return made.check(timeout=timeout)
+    finally:
+        made.close()
 
 
 def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:

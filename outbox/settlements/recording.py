@@ -60,7 +60,7 @@ class Report:
 
 
 class ReportsNotRecorded(Exception):
-    """A database cannot store reports about its events now. The messages have to come again."""
+    """A database cannot store reports about its events now. The messages are stored later."""
 
 
 def record(
@@ -131,7 +131,7 @@ def _record_in(other: str, reports: Collection[Report]) -> set[Report]:
         # Also a missing table: the other system would not send an acknowledged report again.
         raise ReportsNotRecorded(
             f"The database {other} cannot store reports about its events now "
-            f"({type(error).__name__}). They are received again. Check that it runs and that its "
+            f"({type(error).__name__}). They are stored later. Check that it runs and that its "
             "migrations have run."
         ) from error
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
 from outbox.receipt import PermanentFailure
 
 from .base import Sink, SinkMessage, SinkUnavailable
@@ -73,7 +74,7 @@ class AmqpSink(Sink):
         for option in ("url", "exchange"):
             if not options.get(option):
                 raise ImproperlyConfigured(f'The AMQP sink "{name}" needs the option "{option}".')
-        self.max_bytes = int(options.get("max_bytes", MAX_BYTES))
+        self.max_bytes = number(f'the sink "{name}"', options, "max_bytes", MAX_BYTES)
         self._exchange = str(options["exchange"])
         self._addresses = self._parse_addresses()
         self._link: Link | None = None

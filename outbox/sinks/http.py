@@ -23,6 +23,8 @@ from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
+
 from . import signatures
 from .base import Sink, SinkMessage, SinkUnavailable
 from .deadline import Deadline
@@ -73,7 +75,8 @@ class HttpSink(Sink):
         if httpcore is None:
             raise ImproperlyConfigured(f'The HTTP sink "{name}" needs httpcore (extra "http").')
         self._secrets = self._valid_secrets()
-        self._concurrency = max(int(options.get("concurrency", CONCURRENCY)), 1)
+        concurrency = number(f'the sink "{name}"', options, "concurrency", CONCURRENCY)
+        self._concurrency = max(concurrency, 1)
         self._tls = self._trust()
         self._pool: httpcore.ConnectionPool | None = None
         self._pid = 0

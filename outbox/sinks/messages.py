@@ -155,12 +155,28 @@ def _parts(
 
 
 def _refuse_other_parts(config: SinkConfig, parts: Any) -> None:
-    if not isinstance(parts, MessageParts) or not isinstance(parts.body, bytes):
+    is_made = isinstance(parts, MessageParts) and isinstance(parts.headers, Mapping)
+    if not is_made or not isinstance(parts.body, bytes):
         raise PermanentFailure(
             f'The mapper {config.format} of the sink "{config.name}" returned '
             f"{type(parts).__name__}. Return MessageParts of outbox.sinks.messages, whose body is "
-            "bytes."
+            "bytes and whose headers are a mapping."
         )
+    if (wrong := _no_text(parts)) is not None:
+        raise PermanentFailure(
+            f'The mapper {config.format} of the sink "{config.name}" returned MessageParts in '
+            f"which {wrong} is no text. Return a str."
+        )
+
+
+def _no_text(parts: Any) -> str | None:
+    """Return the name of a part that has to be a text and is none."""
+    for name, value in parts.headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            return f"the header {name}"
+    others = {"the key": parts.key, "the topic": parts.topic}
+    found = (name for name, one in others.items() if not isinstance(one, str | None))
+    return next(found, None)
 
 
 def _as_cloudevent(

@@ -121,10 +121,10 @@ def _parts(
             message = message_of(
                 config, one.event, sink=sink, replays=one.replays, settings=settings
             )
+            more = message.size
         except Exception as error:
             one.failed(error)
             continue
-        more = message.size
         if part and (len(part) == config.batch or size + more > _MOST_BYTES):
             yield part
             part, size = [], 0

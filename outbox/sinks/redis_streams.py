@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
 from outbox.receipt import PermanentFailure
 
 from .base import Sink, SinkMessage, SinkUnavailable
@@ -77,11 +78,14 @@ class RedisStreamSink(Sink):
             raise ImproperlyConfigured(f'The Redis sink "{name}" needs redis (extra "redis").')
         if not options.get("url"):
             raise ImproperlyConfigured(f'The Redis sink "{name}" needs the option "url".')
-        self.max_bytes = int(options.get("max_bytes", MAX_BYTES))
-        self._replicas = int(options.get("wait_replicas") or 0)
+        owner = f'the sink "{name}"'
+        self.max_bytes = number(owner, options, "max_bytes", MAX_BYTES)
+        self._replicas = (
+            number(owner, options, "wait_replicas", 0) if options.get("wait_replicas") else 0
+        )
         self._waits = bool(self._replicas or options.get("wait_fsync"))
         self._trim: Command = (
-            ("MAXLEN", "~", int(options["maxlen"])) if options.get("maxlen") else ()
+            ("MAXLEN", "~", number(owner, options, "maxlen", 0)) if options.get("maxlen") else ()
         )
         self._pool = self._parse_address()
         self._connection: Any = None

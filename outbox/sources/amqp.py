@@ -71,6 +71,14 @@ class AmqpSource(Source):
         for one in messages:
             one.handle.requeue()
 
+    def hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Exchange heartbeats. Messages that arrive, within the prefetch, are received later."""
+        try:
+            while self._drain(0.001):
+                pass
+        except self._errors() as error:
+            raise self._unavailable(error) from None
+
     def keep_alive(self) -> None:
         """Close the connection: the server returns unread messages to other consumers."""
         self.close()
@@ -149,8 +157,10 @@ class AmqpSource(Source):
         return (AMQPError, OSError, self._kombu.exceptions.KombuError)
 
     def _unavailable(self, error: Exception, queue: str = "") -> SourceUnavailable:
-        """Return the error of the source. An error's own text may contain the URL."""
-        self.close()
+        """Return the error of the source. An error's own text may contain the URL.
+
+        The messages in hand stay with this process until it closes the source.
+        """
         code = getattr(error, "reply_code", "")
         queues = queue or ", ".join(self.topics)
         reason = f"{type(error).__name__} {code}".strip()
@@ -178,7 +188,7 @@ def _read(queue: str, message: Any) -> ReceivedMessage:
     if kind := properties.get("content_type"):
         headers["content-type"] = kind
     body = message.body
-    body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
+    body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     return ReceivedMessage(
         position=_position(properties, queue, body),
         topic=queue,
@@ -199,7 +209,11 @@ class _Receipt:
         self._channel.basic_ack(self._tag)
 
     def requeue(self) -> None:
-        self._channel.basic_reject(self._tag, requeue=True)
+        from amqp import spec
+
+        # From RabbitMQ 4.3 on, only basic.reject counts against the delivery limit. py-amqp has no
+        # method for basic.nack. https://www.rabbitmq.com/docs/4.3/nack
+        self._channel.send_method(spec.Basic.Nack, "Lbb", (self._tag, False, True))
 
 
 def _header(name: str) -> str:

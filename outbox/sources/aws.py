@@ -1,7 +1,7 @@
 """SQS source: long polling of queues. boto3 is imported here only.
 
 A message is deleted after the database's commit. Until then it is invisible to other processes, for
-the queue's visibility timeout. While a slow transaction runs, a thread extends that time.
+the queue's visibility timeout. A thread extends that time until the messages are stored.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/
 """
 
@@ -16,6 +16,8 @@ from itertools import cycle
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
+
+from outbox.options import number
 
 from .base import ReceivedMessage, Source, SourceUnavailable
 
@@ -46,7 +48,8 @@ class SqsSource(Source):
         super().__init__(name, topics=topics, group=group, options=options)
         others = {key: value for key, value in options.items() if key != "visibility_timeout"}
         self._sqs, self._errors = _client(name, others)
-        self.visibility = int(options.get("visibility_timeout", _VISIBILITY))
+        owner = f'the source "{name}"'
+        self.visibility = number(owner, options, "visibility_timeout", _VISIBILITY)
         self._urls: dict[str, str] = {}
         self._next = cycle(topics)
         self._extension: _Extension | None = None
@@ -221,7 +224,7 @@ def _received(queue: str, message: Mapping[str, Any]) -> ReceivedMessage:
         topic=queue,
         key=message.get("Attributes", {}).get("MessageGroupId", ""),
         headers={name.lower(): one.get("StringValue", "") for name, one in attributes.items()},
-        body=_unwrapped(body).encode(),
+        body=_unwrapped(body).encode("utf-8", "surrogatepass"),
         handle=message["ReceiptHandle"],
     )
 
@@ -230,7 +233,7 @@ def _unwrapped(body: str) -> str:
     """Return the message within the envelope of SNS; other bodies as they are."""
     try:
         whole = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or too deep
         return body
     is_of_sns = isinstance(whole, dict) and whole.get("Type") == "Notification"
     if is_of_sns and "TopicArn" in whole and isinstance(whole.get("Message"), str):

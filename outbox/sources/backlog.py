@@ -17,6 +17,8 @@ logger = logging.getLogger("outbox.sources")
 
 #: Seconds between two counts.
 _EVERY = 1.0
+#: Seconds after which a pause, or its end, is stored again: other processes store theirs.
+_NOTE_EVERY = 60.0
 
 State = Delivery.State
 #: A dead delivery waits for a person, so it does not hold the source.
@@ -55,7 +57,7 @@ class Brake:
         self._source = source
         self._using = using or databases.alias()
         self._counted_at = -_EVERY
-        self._is_noted = False
+        self._noted_at: float | None = None
         self.is_on = False
 
     def is_needed(self) -> bool:
@@ -70,9 +72,8 @@ class Brake:
         most = self._source.max_backlog
         limit = (most + 1) // 2 if self.is_on else most
         is_on = backlog(self._source.name, at_most=limit, using=self._using) >= limit
-        if is_on != self.is_on or not self._is_noted:
+        if is_on != self.is_on or self._is_to_note(is_on):
             note_pause(self._source.name, is_paused=is_on, using=self._using)
-            self._is_noted = True
         if is_on and not self.is_on:
             logger.warning(
                 "%s is paused: its events have %d owed deliveries or more (MAX_BACKLOG). It "
@@ -83,3 +84,16 @@ class Brake:
         elif self.is_on and not is_on:
             logger.info("%s continues.", self._source.name)
         self.is_on = is_on
+
+    def _is_to_note(self, is_on: bool) -> bool:
+        """Return whether to store an unchanged condition, since that of another process may remain.
+
+        Another one may pause, and this one not, while half of the limit or more is left.
+        """
+        now, before = time.monotonic(), self._noted_at
+        if before is not None and now - before < _NOTE_EVERY:
+            return False
+        self._noted_at = now
+        half = (self._source.max_backlog + 1) // 2
+        left = backlog(self._source.name, at_most=half, using=self._using)
+        return before is None or is_on or left < half

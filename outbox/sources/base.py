@@ -176,7 +176,8 @@ class Source(BaseSource):
     """Receives messages of one external system. One instance for a thread that drives it.
 
     A subclass in your project is named by `BACKEND`. Its module alone imports the client library.
-    A message is received, stored and committed, then acknowledged. A message that is not
+    A message is received, stored and committed, then acknowledged. While it cannot be stored, it is
+    held: systems count how often a message returns, and delete it in the end. A message that is not
     acknowledged must be delivered again, to this or another process.
 
     Attributes:
@@ -204,10 +205,24 @@ class Source(BaseSource):
 
     @abstractmethod
     def release(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Return the messages of the last call of `receive`: they could not be stored."""
+        """Return the messages of the last call of `receive`, which are not stored.
+
+        Called if the outbox's database cannot be reached, and at the end of the process.
+        """
 
     def keep_alive(self) -> None:
         """Keep the session while nothing is received. Called every second during a pause."""
+
+    def hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Keep the session and the messages of the last call of `receive`, and receive nothing.
+
+        Called every second, and before each further attempt, while the messages cannot be stored.
+        Then `acknowledge` or `release` follows. By default nothing happens. Override it if the
+        system takes messages away from a client that is silent for some time.
+
+        Raises:
+            SourceUnavailable: the session is lost. The messages must be delivered again.
+        """
 
     @abstractmethod
     def lag(self) -> int | None:

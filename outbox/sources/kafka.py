@@ -7,6 +7,7 @@ event or as received, so nothing blocks its partition. https://kafka.apache.org/
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -46,6 +47,8 @@ class KafkaSource(Source):
         self._is_subscribed = self._is_paused = False
         #: Offset after the last stored message, by topic and partition.
         self._stored: dict[tuple[str, int], int] = {}
+        #: Partitions that left this process after the last messages were received.
+        self._left: set[tuple[str, int]] = set()
 
     def receive(self, max_messages: int, *, timeout: float) -> Sequence[ReceivedMessage]:
         """Return the next messages of the assigned partitions."""
@@ -58,6 +61,7 @@ class KafkaSource(Source):
         self._commit_own()
         # `consume` would wait for a full batch. So wait for the first message only.
         first = self._consumer.poll(timeout)
+        self._left.clear()
         if first is None:
             if self._error is not None:
                 raise self._unavailable(self._error)
@@ -67,18 +71,24 @@ class KafkaSource(Source):
         return [_received(one) for one in (first, *more) if self._is_message(one)]
 
     def acknowledge(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Commit the offsets after these messages.
+        """Commit the offsets after these messages, unless their partition has left meanwhile.
 
-        During a rebalance the broker refuses that. The next call commits them, or another process
-        gets the messages again.
+        Its next owner, which may be this process again, begins at the committed offset. During a
+        rebalance the broker refuses that. The next call commits them, or another process gets the
+        messages again.
         """
-        self._stored.update(_ends(messages))
+        ends = _ends(messages)
+        self._stored.update({place: ends[place] for place in ends.keys() - self._left})
         self._commit_own()
 
     def release(self, messages: Sequence[ReceivedMessage]) -> None:
         """Return to the first of these messages in each partition."""
         for (topic, partition), offset in _starts(messages).items():
             self._consumer.seek(self._client.TopicPartition(topic, partition, offset))
+
+    def hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Stay a member of the group. The position stays after the messages."""
+        self.keep_alive()
 
     def keep_alive(self) -> None:
         """Stay a member of the group: serve rebalances, and fetch nothing."""
@@ -122,9 +132,15 @@ class KafkaSource(Source):
 
     def _partitions(self, timeout: float) -> Iterable[Any]:
         found = self._consumer.list_topics(timeout=timeout).topics
-        for topic in self.topics:
-            for partition in found[topic].partitions if topic in found else ():
+        for topic in filter(self._receives, found):
+            for partition in found[topic].partitions:
                 yield self._client.TopicPartition(topic, partition)
+
+    def _receives(self, topic: str) -> bool:
+        """Return whether `TOPICS` has the topic, or a pattern that matches it."""
+        return topic in self.topics or any(
+            pattern.startswith("^") and re.match(pattern, topic) for pattern in self.topics
+        )
 
     def _is_message(self, message: Any) -> bool:
         """Return whether this is a message; raise if it is an error that does not pass."""
@@ -178,6 +194,7 @@ class KafkaSource(Source):
     def _revoked(self, _consumer: Any, partitions: Sequence[Any]) -> None:
         """Commit the stored messages of partitions that another process gets."""
         gone = {(one.topic, one.partition) for one in partitions}
+        self._left |= gone
         self._commit({place: end for place, end in self._stored.items() if place in gone})
         for place in gone:
             self._stored.pop(place, None)
@@ -185,6 +202,7 @@ class KafkaSource(Source):
     def _lost(self, _consumer: Any, partitions: Sequence[Any]) -> None:
         """Forget partitions that another process has already."""
         for one in partitions:
+            self._left.add((one.topic, one.partition))
             self._stored.pop((one.topic, one.partition), None)
 
 

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
+
 from .base import ReceivedMessage, Source, SourceUnavailable
 
 logger = logging.getLogger("outbox.sources.nats")
@@ -46,7 +48,7 @@ class NatsSource(Source):
         super().__init__(name, topics=topics, group=group, options=options)
         self._nats = _library()
         self._arguments = {key: value for key, value in options.items() if key != "ack_wait"}
-        self._ack_wait = float(options.get("ack_wait", _ACK_WAIT))
+        self._ack_wait = number(f'the source "{name}"', options, "ack_wait", _ACK_WAIT)
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
         self._consumers: dict[str, Any] = {}
@@ -63,6 +65,10 @@ class NatsSource(Source):
     def release(self, messages: Sequence[ReceivedMessage]) -> None:
         """Let the server deliver the messages again, now."""
         self._run(self._release(messages))
+
+    def hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Let the server wait longer for the acknowledgements."""
+        self._run(self._hold(messages))
 
     def keep_alive(self) -> None:
         """Answer the server's pings."""
@@ -141,6 +147,11 @@ class NatsSource(Source):
     async def _release(self, messages: Sequence[ReceivedMessage]) -> None:
         for one in messages:
             await one.handle.nak()
+        await self._client.flush(timeout=_REQUEST)
+
+    async def _hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        for one in messages:
+            await one.handle.in_progress()
         await self._client.flush(timeout=_REQUEST)
 
     async def _lag(self) -> int:

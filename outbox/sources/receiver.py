@@ -35,12 +35,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 class Receiver:
     """Receives messages of one source until stopped. It runs in one thread.
 
-    A failure closes the source, so that other processes get its messages. It is opened again when
-    the database can be reached.
+    If the database cannot be reached, the source is closed, so that other processes get its
+    messages. A batch that cannot be stored for another reason stays in hand, and is stored later:
+    systems count how often a message returns, and delete it (RabbitMQ) or move it (SQS) in the end.
 
     Args:
         source: the source.
-        stopping: ends the loop after the batch in hand.
+        stopping: ends the loop after the batch in hand, or after the latest attempt to store it.
     """
 
     def __init__(self, source: SourceConfig, *, stopping: threading.Event) -> None:
@@ -51,7 +52,11 @@ class Receiver:
         self._brake = Brake(source, using=self._using)
         self._source: Source | None = None
         self._in_hand: Sequence[ReceivedMessage] = ()
-        self._lag_at = 0.0
+        self._lag_at = self._cleared_at = 0.0
+        #: Whether the system has answered since the source was opened.
+        self._answers = False
+        #: Whether this process, or one that ran before it, may have noted a failure.
+        self._may_be_failing = True
 
     def run(self) -> None:
         """Receive until stopped.
@@ -81,55 +86,107 @@ class Receiver:
         """Receive and store one batch, or wait."""
         source = self._opened()
         access = DatabaseAccess(self._using, sleep=self._wait_for_database)
-        heartbeat.beat(heartbeat.Kind.RECEIVER, self._name, queues=[self._config.name])
+        self._beat()
         is_paused = access.run(self._brake.is_needed, through_outages=False)
         self._note_lag(source)
         if is_paused:
             source.keep_alive()
             self._stopping.wait(_WAIT)
+            self._note_success(has_stored=False)
             return
         self._in_hand = source.receive(source.max_batch, timeout=_WAIT)
-        if self._in_hand:
-            store(
-                self._config,
-                self._in_hand,
-                retry=lambda action: access.run(action, through_outages=False),
-                using=self._using,
-            )
+        if not self._in_hand:
+            self._note_success(has_stored=False)
+        elif self._store(source, access):
             failpoints.reach(failpoints.AFTER_STORE)
             stored, self._in_hand = self._in_hand, ()
             source.acknowledge(stored)
+            self._note_success(has_stored=True)
+
+    def _store(self, source: Source, access: DatabaseAccess) -> bool:
+        """Store the batch in hand; return false if the receiver was stopped before it could.
+
+        Raises:
+            django.db.Error: the database could not be reached, or refuses for a passing reason.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                store(
+                    self._config,
+                    self._in_hand,
+                    retry=lambda action: access.run(action, through_outages=False),
+                    using=self._using,
+                )
+                return True
+            except Exception as error:
+                # Without a source there was an outage, and others have the messages.
+                if self._source is None or is_transient(error, using=self._using):
+                    raise
+                self._note_failure(error)
+            if not self._hold(source, pause * random.uniform(0.5, 1)):
+                return False
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _hold(self, source: Source, seconds: float) -> bool:
+        """Keep the batch in hand for so many seconds; return false if the receiver is stopped."""
+        while seconds > 0:
+            if self._stopping.wait(min(seconds, _WAIT)):
+                return False
+            self._beat()
+            source.hold(self._in_hand)
+            with suppress(Exception):  # the database may be the cause of the failure
+                self._note_lag(source)
+            seconds -= _WAIT
+        return True
+
+    def _beat(self) -> None:
+        heartbeat.beat(heartbeat.Kind.RECEIVER, self._name, queues=[self._config.name])
 
     def _opened(self) -> Source:
         if self._source is None:
             made = self._config.create()
             assert isinstance(made, Source)
-            self._source, self._lag_at = made, 0.0
+            self._source, self._lag_at, self._answers = made, 0.0, False
         return self._source
 
     def _note_lag(self, source: Source) -> None:
-        """Store the lag as often as a heartbeat. An unknown lag is no failure.
-
-        An answer shows that the system can be reached again.
-        """
+        """Store the lag as often as a heartbeat. An unknown lag is no failure."""
         now = time.monotonic()
         if now - self._lag_at < conf().HEARTBEAT_SECONDS:
             return
         self._lag_at = now
         try:
             lag = source.lag()
-            state.note_failure(self._config.name, "", using=self._using)
+            self._answers = True
         except Exception as error:
             logger.debug("%s: the lag is unknown: %s", self._config.name, type(error).__name__)
-            lag = None
+            lag, self._answers = None, False
         state.note_lag(self._config.name, lag, using=self._using)
 
+    def _note_success(self, *, has_stored: bool) -> None:
+        """Clear the failure of the source, as often as a heartbeat.
+
+        A batch that was stored clears any failure. An empty one, of a system that answers, clears
+        only one of this process or of those before it: other processes may hold the messages.
+        """
+        now = time.monotonic()
+        is_due = self._may_be_failing or now - self._cleared_at >= conf().HEARTBEAT_SECONDS
+        if is_due and (has_stored or (self._answers and self._may_be_failing)):
+            state.note_failure(self._config.name, "", using=self._using)
+            self._may_be_failing, self._cleared_at = False, now
+
     def _fail(self, error: Exception) -> None:
+        """Close the source after an error, and note that."""
         self._give_up_source()
-        name = self._config.name
         if is_transient(error, using=self._using):
-            logger.warning("%s: the database failed. Receiving starts again: %s", name, error)
-            return
+            text = "%s: the database failed. Receiving starts again: %s"
+            logger.warning(text, self._config.name, error)
+        else:
+            self._note_failure(error)
+
+    def _note_failure(self, error: Exception) -> None:
+        name, self._may_be_failing = self._config.name, True
         if isinstance(error, SourceUnavailable | ReportsNotRecorded):
             text = str(error)
             logger.warning("%s cannot receive, and tries again: %s", name, text)

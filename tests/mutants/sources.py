@@ -15,9 +15,8 @@ SOURCES = [
         edits=(
             Edit(
                 "outbox/sources/receiver.py",
-                "        if self._in_hand:\n            store(",
-                "        if self._in_hand:\n            source.acknowledge(self._in_hand)\n"
-                "            store(",
+                "elif self._store(source, access):",
+                "elif source.acknowledge(self._in_hand) or self._store(source, access):",
             ),
         ),
         noticed_by=(

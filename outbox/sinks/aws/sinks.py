@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from outbox.options import number
 from outbox.receipt import PermanentFailure
 from outbox.sinks.base import Encoding, Sink, SinkMessage, SinkUnavailable
 
@@ -54,7 +55,8 @@ class _AwsSink(Sink):
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__(name, options)
-        self.max_bytes = int(options.get("max_bytes", self.max_bytes))
+        assert self.max_bytes is not None
+        self.max_bytes = number(f'the sink "{name}"', options, "max_bytes", self.max_bytes)
         self._clients = AwsClients(self.service, name, options)
 
     def publish(

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
 from outbox.receipt import PermanentFailure
 from outbox.sinks.base import Sink, SinkMessage, SinkUnavailable
 
@@ -79,7 +80,8 @@ class NatsSink(Sink):
                 f'OPTIONS of the sink "{name}" has the unknown name "{unknown[0]}". Its names: '
                 f"{', '.join(sorted(CONNECT_OPTIONS | OTHER_OPTIONS))}."
             )
-        self.max_bytes = int(options.get("max_bytes", self.max_bytes))
+        assert self.max_bytes is not None
+        self.max_bytes = number(f'the sink "{name}"', options, "max_bytes", self.max_bytes)
         given = options.get("servers", "nats://localhost:4222")
         servers = [given] if isinstance(given, str) else list(given)
         arguments = {key: options[key] for key in CONNECT_OPTIONS & set(options)}

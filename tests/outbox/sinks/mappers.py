@@ -34,3 +34,32 @@ def as_text_body(event: EventRecord, *, topic: str) -> Any:
 def as_tenant(event: EventRecord, *, topic: str) -> MessageParts:
     """Map to the tenant that is current, and that of the event."""
     return MessageParts(body=f"{hooks.capture()} {event.tenant}".encode())
+
+
+def as_number(part: str, event: EventRecord) -> MessageParts:
+    """Return parts of which one, a header or another one, is a number."""
+    number: Any = event.version
+    given = {part: number} if part in ("key", "topic") else {"headers": {part: number}}
+    return MessageParts(body=b"{}", **given)
+
+
+def as_number_in_headers(event: EventRecord, *, topic: str) -> MessageParts:
+    """Return a header that is no text."""
+    return as_number("x-version", event)
+
+
+def as_number_in_key(event: EventRecord, *, topic: str) -> MessageParts:
+    """Return a key that is no text."""
+    return as_number("key", event)
+
+
+def as_number_in_topic(event: EventRecord, *, topic: str) -> MessageParts:
+    """Return a topic that is no text."""
+    return as_number("topic", event)
+
+
+def as_number_of_some(event: EventRecord, *, topic: str) -> MessageParts:
+    """Return a header that is no text for the event with the number 1."""
+    if event.payload["number"] == 1:
+        return as_number("x-version", event)
+    return MessageParts(body=b"{}")

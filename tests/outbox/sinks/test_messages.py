@@ -237,6 +237,14 @@ class TestAMapper:
         with pytest.raises(PermanentFailure, match=r"mappers\.as_text.* returned .*MessageParts"):
             message(FORMAT=f"tests.outbox.sinks.mappers.{name}")
 
+    @pytest.mark.parametrize(
+        ("part", "named"),
+        [("headers", "the header x-version"), ("key", "the key"), ("topic", "the topic")],
+    )
+    def test_that_returns_a_number_in_place_of_a_text_is_refused(self, message, part, named):
+        with pytest.raises(PermanentFailure, match=rf"as_number_in_{part} .* {named} is no text"):
+            message(FORMAT=f"tests.outbox.sinks.mappers.as_number_in_{part}")
+
 
 class TestTheDeduplicationId:
     def test_is_the_id_of_the_event(self, message):

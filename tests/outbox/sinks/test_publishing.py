@@ -167,6 +167,21 @@ class TestAnEvent:
 
         assert states() == ["dead"]
 
+    def test_that_a_mapper_cannot_map_fails_alone(
+        self, with_sinks: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Also with a sink of unknown limits, whose messages are measured for the call."""
+        monkeypatch.setattr(ScriptedSink, "max_bytes", None)
+        mapper = "tests.outbox.sinks.mappers.as_number_of_some"
+        log = {"BACKEND": MEMORY, "EVENTS": ["shops.*"], "SENSITIVE": True, "FORMAT": mapper}
+        with_sinks(log=log)
+        emit_orders(3)
+
+        run_messages(run_pass())
+
+        assert sorted(states()) == ["dead", "done", "done"]
+        assert "the header x-version is no text" in Attempt.objects.get(outcome="refused").message
+
     def test_has_another_id_after_a_replay(self, sink: ScriptedSink):
         emit_orders(1)
         run_messages(run_pass())

@@ -97,6 +97,24 @@ class SourceContract:
         assert {one.position for one in again} == {one.position for one in first}
 
     @pytest.mark.once
+    def test_loses_nothing_while_it_holds_messages_and_receives_none_again(self, source, send):
+        send(bodies(3))
+        held: list[Any] = []
+        while len(held) < 3:
+            held += source.receive(10, timeout=0.5)
+        [new] = bodies(1, first=3)
+
+        source.hold(held)
+        send([new])
+        source.hold(held)
+        source.acknowledge(held)
+
+        [last] = received(source, 1)
+        assert last.body == new
+        source.acknowledge([last])
+        eventually(lambda: source.lag() == 0, "an empty queue")
+
+    @pytest.mark.once
     def test_measures_the_lag(self, source, send):
         send(bodies(4))
 

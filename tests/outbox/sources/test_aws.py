@@ -69,6 +69,17 @@ class TestTheSqsSource(SourceContract):
         assert json.loads(message.body) == json.loads(body)
 
     @pytest.mark.once
+    @pytest.mark.parametrize(
+        "body",
+        ["[" * 100_000, json.dumps({"Type": "Notification", "TopicArn": "x", "Message": "\ud83d"})],
+        ids=["nested too deep", "half a character"],
+    )
+    def test_receives_a_body_that_cannot_be_unwrapped(self, source, send, body):
+        send([body.encode(), *bodies(1)])
+
+        assert len(received(source, 2)) == 2
+
+    @pytest.mark.once
     def test_extends_the_visibility_while_a_batch_is_stored(
         self, given, settings, send, monkeypatch
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -160,6 +161,57 @@ class TestTheSource:
             source.keep_alive()
 
         assert len(received(source, 4)) == 4
+
+    @pytest.mark.parametrize("is_named_too", [False, True])
+    def test_measures_the_lag_of_topics_that_match_a_pattern(
+        self, kafka, topic, sources, is_named_too
+    ):
+        names = [topic] if is_named_too else []
+        sources["billing"]["TOPICS"] = [f"^{re.escape(topic[:-1])}.$", *names]
+        send(kafka, topic, 3)
+        matching = new_source(sources)
+        try:
+            eventually(lambda: matching.lag() == 3, "a lag of 3")
+        finally:
+            matching.close()
+
+    def test_holds_messages_while_partitions_leave_and_return(self, kafka, topic, sources):
+        """It sets back no offset that another process has committed meanwhile."""
+        send(kafka, topic, 4)
+        first, second = new_source(sources), new_source(sources)
+        held = received(first, 4)
+        others: list[Any] = []
+
+        def has_moved() -> bool:
+            first.hold(held)
+            others.extend(second.receive(100, timeout=0.1))
+            return len({one.handle[1] for one in others}) == 2
+
+        eventually(has_moved, "two partitions of the other process")
+        send(kafka, topic, 4, first=4)
+
+        def has_new_ones() -> bool:
+            first.hold(held)
+            others.extend(second.receive(100, timeout=0.1))
+            return len({one.position for one in others}) == 4
+
+        eventually(has_new_ones, "the next message of both")
+        second.acknowledge(others)
+        second.close()
+
+        def has_returned() -> bool:
+            first.hold(held)
+            return len(first._consumer.assignment()) == 4
+
+        eventually(has_returned, "their return")
+        first.acknowledge(held)
+
+        own = {one.handle[:2] for one in others}
+        committed = first._consumer.committed(first._consumer.assignment(), timeout=10)
+        assert {one.offset for one in committed if (one.topic, one.partition) in own} == {2}
+        first.acknowledge(received(first, 4))
+        eventually(lambda: first.lag() == 0, "all offsets committed")
+        first.close()
 
     def test_finds_a_missing_topic(self, kafka, sources):
         sources["billing"]["TOPICS"] = ["no.such.topic"]

@@ -179,13 +179,35 @@ class TestTheBacklog:
         store(small, [message(number, data=new_order()) for number in range(4)])
         states = []
         for left in (4, 3, 2, 1):
-            waiting = list(Event.objects.order_by("seq").values_list("pk", flat=True)[left:])
-            Event.objects.filter(pk__in=waiting).update(fanned_out_at=clock.now())
+            self.leave(left)
             brake._decide()
             states.append(brake.is_on)
 
         assert states == [True, True, True, False]
         assert SourceState.objects.get().paused_at is None
+
+    def test_ends_the_pause_of_a_process_that_is_gone(self, billing, settings, monkeypatch):
+        monkeypatch.setattr("outbox.sources.backlog._EVERY", 0)
+        monkeypatch.setattr("outbox.sources.backlog._NOTE_EVERY", 0, raising=False)
+        small = configure(settings, MAX_BACKLOG=4)
+        remaining, gone = Brake(small), Brake(small)
+        assert not remaining.is_needed()
+        store(small, [message(number, data=new_order()) for number in range(4)])
+        assert gone.is_needed()
+
+        self.leave(3)
+        self.is_shown_as_paused(remaining, True)
+        self.leave(1)
+        self.is_shown_as_paused(remaining, False)
+
+    def leave(self, number: int) -> None:
+        """Let so many events wait for fan-out."""
+        waiting = list(Event.objects.order_by("seq").values_list("pk", flat=True)[number:])
+        Event.objects.filter(pk__in=waiting).update(fanned_out_at=clock.now())
+
+    def is_shown_as_paused(self, brake: Brake, expected: bool) -> None:
+        assert not brake.is_needed()
+        assert (SourceState.objects.get().paused_at is not None) is expected
 
 
 class TestOldIds:

@@ -10,7 +10,8 @@ from uuid import uuid4
 import nats as client
 import pytest
 
-from tests.outbox.sources.contract import Send, SourceContract, bodies
+from tests.outbox.sources.contract import Send, SourceContract, bodies, received
+from tests.processes import eventually
 from tests.servers.nats import NatsServer
 
 
@@ -70,3 +71,25 @@ class TestTheNatsSource(SourceContract):
             source.close()
 
         assert topics == [{full}, {other}, {full}]
+
+    @pytest.mark.once
+    def test_holds_messages_longer_than_the_server_waits(self, given_to_killed, settings, send):
+        """A message that nobody holds is delivered again meanwhile."""
+        first, second = (self.new(given_to_killed, settings) for _ in range(2))
+        send(bodies(1))
+        held = received(first, 1)
+        send(bodies(1, first=1))
+        seen: list[str] = []
+
+        def is_back() -> bool:
+            first.hold(held)
+            seen.extend(one.position for one in second.receive(10, timeout=0.1))
+            return len(seen) >= 3
+
+        try:
+            eventually(is_back, "two further deliveries")
+            assert held[0].position not in seen
+            first.acknowledge(held)
+        finally:
+            first.close()
+            second.close()

@@ -1,4 +1,4 @@
-"""The loop of a source: nothing is acknowledged before its commit, and a failure closes it."""
+"""The loop of a source: nothing is acknowledged before its commit, and nothing is given away."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 
-from outbox.models import Event, SourceState
+from outbox.models import Event, Heartbeat, SourceState
+from outbox.settlements.recording import ReportsNotRecorded
 from outbox.sources import SourceUnavailable, receiver, state
 from outbox.sources.base import ReceivedMessage
 from outbox.sources.receiver import Receiver
@@ -44,6 +46,9 @@ class QueueSource(NoSource):
         self.calls.append(f"release {len(messages)}")
         type(self).queue = list(messages)
 
+    def hold(self, messages: Sequence[ReceivedMessage]) -> None:
+        self.calls.append(f"hold {len(messages)}")
+
     def close(self) -> None:
         self.calls.append("close")
 
@@ -68,21 +73,41 @@ def run(own_registry, settings, monkeypatch) -> Callable[[], list[str]]:
     return run
 
 
+@pytest.fixture
+def fail(monkeypatch) -> Callable[..., None]:
+    """Let the next attempts to store fail with an error."""
+    failures: list[Exception] = []
+
+    def fail_or_store(*args: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return store(*args, **options)
+
+    monkeypatch.setattr(receiver, "store", fail_or_store)
+    return lambda error, times=1: failures.extend([error] * times)
+
+
+@pytest.fixture
+def notes(monkeypatch) -> list[tuple[str, Any]]:
+    """Return the failures that are noted, each with the time since which the source fails."""
+    found: list[tuple[str, Any]] = []
+    note = state.note_failure
+
+    def noted(source: str, failure: str, **options: Any) -> None:
+        note(source, failure, **options)
+        found.append((failure, SourceState.objects.get().failing_at))
+
+    monkeypatch.setattr(state, "note_failure", noted)
+    return found
+
+
 class TestAReceiver:
     def test_acknowledges_what_is_stored(self, run):
         assert run() == ["receive", "acknowledge 2 of 2 stored", "receive", "close"]
 
-    @pytest.mark.parametrize("error", [OperationalError("database is locked"), ValueError("bug")])
-    def test_releases_what_it_could_not_store(self, run, monkeypatch, error):
-        """The failed source is closed, and a new one receives the messages again."""
-        failures = [error]
-
-        def fail_once(*args: Any, **options: Any) -> Any:
-            if failures:
-                raise failures.pop()
-            return store(*args, **options)
-
-        monkeypatch.setattr(receiver, "store", fail_once)
+    def test_releases_what_it_could_not_store(self, run, fail):
+        """After an outage of the database. A new source receives the messages again."""
+        fail(OperationalError("database is locked"))
 
         assert run() == [
             "receive",
@@ -94,19 +119,105 @@ class TestAReceiver:
             "close",
         ]
 
-    def test_opens_an_unavailable_source_again_and_stores_the_reason(self, run, monkeypatch):
-        notes: list[str] = []
-        note = state.note_failure
+    @pytest.mark.parametrize(
+        "error",
+        [ReportsNotRecorded("Down."), ValueError("bug"), ImproperlyConfigured("CAPTURE")],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_holds_what_it_cannot_store(self, run, fail, error):
+        """Systems delete a message that is released too often."""
+        fail(error, times=5)
 
-        def noted(source: str, failure: str, **options: Any) -> None:
-            notes.append(failure)
-            note(source, failure, **options)
+        assert run() == [
+            "receive",
+            *["hold 2"] * 5,
+            "acknowledge 2 of 2 stored",
+            "receive",
+            "close",
+        ]
 
-        monkeypatch.setattr(state, "note_failure", noted)
+    def test_opens_the_source_again_if_it_cannot_hold_the_messages(self, run, fail, monkeypatch):
+        def lose(source: QueueSource, messages: Sequence[ReceivedMessage]) -> None:
+            raise SourceUnavailable("Cut off.")
+
+        monkeypatch.setattr(QueueSource, "hold", lose)
+        fail(ValueError("bug"))
+
+        assert run()[:5] == [
+            "receive",
+            "release 2",
+            "close",
+            "receive",
+            "acknowledge 2 of 2 stored",
+        ]
+
+    def test_runs_while_it_holds_messages_and_ends_when_it_is_stopped(
+        self, run, fail, monkeypatch, settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "HEARTBEAT_SECONDS": 0.001}
+        monkeypatch.setattr(receiver, "_FIRST_PAUSE", 3600)
+        monkeypatch.setattr(receiver, "_LONGEST_PAUSE", 3600)
+        monkeypatch.setattr(receiver, "_WAIT", 0.01)
+        seen = set()
+
+        def look(source: QueueSource, messages: Sequence[ReceivedMessage]) -> None:
+            seen.add(Heartbeat.objects.get(kind=Heartbeat.Kind.RECEIVER).seen_at)
+            if len(seen) == 3:
+                type(source).stop()
+
+        monkeypatch.setattr(QueueSource, "hold", look)
+        fail(ValueError("bug"))
+
+        assert run() == ["receive", "release 2", "close"]
+
+    def test_opens_an_unavailable_source_again_and_stores_the_reason(self, run, notes):
         QueueSource.error = SourceUnavailable("The broker is down.")
 
         assert run()[:2] == ["close", "receive"]
-        assert notes == ["", "The broker is down.", ""]
+        assert [text for text, _since in notes] == ["The broker is down.", ""]
+        assert SourceState.objects.get().failing_at is None
+
+    def test_fails_until_it_has_stored_something(self, run, notes, fail):
+        """That the system answers is no proof: each attempt to store may fail."""
+        fail(ReportsNotRecorded("Down."), times=2)
+
+        run()
+
+        (first, since), (second, still_since), (last, end) = notes
+        assert (first, second, last) == ("Down.", "Down.", "")
+        assert since == still_since is not None
+        assert end is None
+
+    def test_does_not_end_the_failure_of_another_process_that_holds_the_messages(
+        self, run, settings, monkeypatch
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "HEARTBEAT_SECONDS": 0}
+        failing = SourceState.objects.exclude(failing_at=None)
+        found, stop = [], QueueSource.stop
+
+        def look() -> None:
+            """Called for each empty batch."""
+            found.append(failing.exists())
+            if len(found) == 1:
+                state.note_failure("billing", "Another process fails.")
+            elif len(found) == 3:
+                QueueSource.queue = [message(3)]
+            elif len(found) == 4:
+                stop()
+
+        monkeypatch.setattr(QueueSource, "stop", look)
+
+        run()
+
+        assert found == [False, True, True, False]
+
+    def test_ends_the_failure_of_a_process_that_is_gone(self, run):
+        """The queue is empty. This process has not failed itself."""
+        state.note_failure("billing", "The broker is down.")
+        QueueSource.queue = []
+
+        run()
+
         assert SourceState.objects.get().failing_at is None
 
     def test_continues_if_the_acknowledgement_fails(self, run, monkeypatch):
