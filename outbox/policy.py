@@ -154,6 +154,13 @@ class RetryAfter(Exception):
         self.retry_after = retry_after
 
 
+class NotCalled(Exception):
+    """A handler of an external system has not called it, so nothing is known about that system.
+
+    The failure uses up no attempt, and neither opens nor closes the handler's breaker.
+    """
+
+
 def action_for(error: BaseException, rules: Rules) -> Action:
     """Return the action for an exception: the rule of its nearest class applies."""
     return action_for_kind(type(error), rules)

@@ -49,9 +49,10 @@ _PAUSE = gettext_lazy(
 )
 
 _CLOSE = gettext_lazy(
-    "All waiting deliveries of these handlers are sent again at once, without a probe. The first "
-    "messages carry few. Close a breaker only if the external system works again. Otherwise it "
-    "opens again."
+    "The due deliveries of these handlers are sent at once, without a probe. A delivery that "
+    "failed while the breaker was open waits for the time of the next probe, or until you retry "
+    "it. The first messages carry few. Close a breaker only if the external system works again. "
+    "Otherwise it opens again."
 )
 
 

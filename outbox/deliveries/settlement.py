@@ -19,7 +19,7 @@ from outbox import clock
 from outbox.conf import conf
 from outbox.counting import counters
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.policy import Dead, Discard, Pause, Retry, action_for, wait_of
+from outbox.policy import Dead, Discard, NotCalled, Pause, Retry, action_for, wait_of
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
@@ -275,7 +275,10 @@ def _judge(
     is_final = isinstance(action, Dead | Discard)
     remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, failure, using=using)
     held_until = None
-    if handler.breaker is not None and isinstance(error, handler.breaker.on):
+    if isinstance(error, NotCalled):  # as a probe, it closes no breaker
+        again_at = now + _backoff(row, Outcome.FAILED, using=using)
+        held_until = row.subscription.breaker_probe_at or again_at
+    elif handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = row.subscription.breaker_probe_at
         if for_breaker:
             on = handler.breaker
@@ -337,16 +340,21 @@ def _retries(row: Subscription) -> Retries:
     return Retries(attempts=row.attempts, base=row.backoff_base, cap=row.backoff_cap)
 
 
-def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
-    """Schedule a retry that uses up no attempt: the database failed."""
-    remember(row, outcome, failure, using=using)
-    wait = decisions.backoff(
+def _backoff(row: Delivery, outcome: Outcome, *, using: str) -> timedelta:
+    """Return the wait after failures that use up no attempt, by their number."""
+    return decisions.backoff(
         attempt=count_since_retry(row, outcome, using=using),
         base=row.subscription.backoff_base,
         cap=row.subscription.backoff_cap,
         rng=_rng,
     )
-    row.state, row.due_at = State.PENDING, clock.now(using=using) + wait
+
+
+def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
+    """Schedule a retry that uses up no attempt: the database failed."""
+    remember(row, outcome, failure, using=using)
+    row.state = State.PENDING
+    row.due_at = clock.now(using=using) + _backoff(row, outcome, using=using)
     row.attempts -= 1
     row.note = f"{outcome.label}: {failure.summary}"[:NOTE_LENGTH]
     _save_and_release(row, using=using)

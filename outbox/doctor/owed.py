@@ -153,7 +153,7 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
                 "`manage.py outbox status` shows the host and the reason. Check "
                 "that the external system is up. If the probe, one delivery, "
                 "succeeds, the breaker closes. To close it without a probe, so "
-                "that all its deliveries are sent again at once: `manage.py outbox "
+                "that its due deliveries are sent at once: `manage.py outbox "
                 "close-breaker %(handler)s --reason TEXT`."
             )
             % {"handler": one.handler},

@@ -194,7 +194,7 @@ def _breaker(row: Subscription, *, reason: str) -> Stop:
     cause = _("%(handler)s is held by its breaker, open since %(since)s")
     step = _(
         "The next probe is due at %(probe)s. It is one delivery, and closes the breaker if it "
-        "succeeds. To close it without a probe, so that all its deliveries are sent again at once: "
+        "succeeds. To close it without a probe, so that its due deliveries are sent at once: "
         "`manage.py outbox close-breaker %(handler)s --reason TEXT`."
     )
     facts = {

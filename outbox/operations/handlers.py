@@ -20,7 +20,7 @@ from outbox.subscriptions import find
 from outbox.transports.nudge import nudge
 
 from .bulk import discard
-from .progress import Report, recorded
+from .progress import Report, heartbeat, recorded
 from .selection import Choice
 
 logger = logging.getLogger("outbox.operations")
@@ -179,8 +179,15 @@ def end(
         with transaction.atomic(using=using):
             lock_subscriptions(using=using)  # a fan-out may have read them
             rows.update(active=False)
+        beat = heartbeat(done, using=using)
+
+        def after_step(step: Operation, waits_for: str) -> None:
+            beat()
+            if report is not None:
+                report(step, waits_for)
+
         choice = Choice(handler=handler)
-        discarded = discard(choice, by=by, reason=reason, report=report, using=using)
+        discarded = discard(choice, by=by, reason=reason, report=after_step, using=using)
         done.touched = discarded.touched
     logger.info("%s ended %s: %s", by, handler, reason)
     return done

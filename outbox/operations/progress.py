@@ -31,6 +31,8 @@ RATE = 500.0
 _SLICE = 200
 _WAIT_SECONDS = 1.0
 _BUSY_SECONDS = 0.2
+#: Seconds between two heartbeats of an operation without steps.
+_BEAT_SECONDS = 10.0
 #: PostgreSQL ends a step that is idle for so long: its host may be down.
 _IDLE_SECONDS = 60.0
 
@@ -189,6 +191,20 @@ def recorded(
         operation.expected = operation.touched
         _finish(operation, using=using)
         operation.save(using=using)
+
+
+def heartbeat(operation: Operation, *, using: str) -> Callable[[], None]:
+    """Return a function that stores at times that a process carries out a `recorded` operation."""
+    own = Operation.objects.using(using).filter(pk=operation.pk, state=State.RUNNING)
+    seen_at = time.monotonic()
+
+    def beat() -> None:
+        nonlocal seen_at
+        if time.monotonic() - seen_at >= _BEAT_SECONDS:
+            own.update(seen_at=clock.now(using=using))
+            seen_at = time.monotonic()
+
+    return beat
 
 
 def _step(operation: Operation, task: Task, *, using: str) -> None:

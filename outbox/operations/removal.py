@@ -14,7 +14,7 @@ from outbox.models import Operation
 from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction
 
-from .progress import recorded
+from .progress import heartbeat, recorded
 
 
 def prune(
@@ -41,6 +41,7 @@ def prune(
             archive=archive,
             at_most=at_most,
             batch=batch,
+            after_batch=heartbeat(operation, using=using),
             by=by,
             using=using,
         )
@@ -65,7 +66,13 @@ def redact(
     action = Operation.Action.REDACT
     with recorded(action, choice, by=by, reason=reason, using=using) as operation:
         done = redaction.redact(
-            subject=subject, keys=keys, by=by, reason=reason, force=force, using=using
+            subject=subject,
+            keys=keys,
+            by=by,
+            reason=reason,
+            force=force,
+            after_slice=heartbeat(operation, using=using),
+            using=using,
         )
         operation.touched += done.blanked
     return done

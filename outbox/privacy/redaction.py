@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -74,6 +74,7 @@ def redact(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
+    after_slice: Callable[[], object] = lambda: None,
     using: str | None = None,
 ) -> Redaction:
     """Blank the sensitive fields of all stored events about a person, and notify the other apps.
@@ -92,6 +93,7 @@ def redact(
         reason: the reason, for the log.
         force: also blank events with owed deliveries; their handlers will read blanks.
         dry_run: count only.
+        after_slice: called after each of its transactions.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -105,6 +107,7 @@ def redact(
         if not dry_run:
             _clean_reasons(seqs, values, using=using)
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
+        after_slice()
     # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
         for row in delayed.iterator():

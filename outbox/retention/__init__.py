@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,7 @@ def prune(
     archive: str | Path | None = None,
     at_most: timedelta | None = None,
     batch: int | None = None,
+    after_batch: Callable[[], object] = lambda: None,
     by: str = "unnamed",
     using: str | None = None,
 ) -> int:
@@ -60,6 +61,7 @@ def prune(
             "": no archive.
         at_most: the longest duration; the next run continues.
         batch: events in one transaction, with a rest after each; None: by what others do.
+        after_batch: called after each transaction.
         by: the person or process that prunes.
         using: the outbox's database alias.
 
@@ -69,7 +71,10 @@ def prune(
     using = using or databases.alias()
     folder = conf().ARCHIVE if archive is None else archive
     seconds = at_most.total_seconds() if at_most is not None else float("inf")
-    pace = AdaptivePace(using=using) if batch is None else Pace(batch)
+    if batch is None:
+        pace: Pace = AdaptivePace(using=using, after_batch=after_batch)
+    else:
+        pace = Pace(batch, after_batch=after_batch)
     with archive_in(folder) if folder else nullcontext() as store:
         removed = _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"

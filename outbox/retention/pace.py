@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from outbox import clock
 from outbox.models import Delivery, Event
@@ -26,13 +27,16 @@ class Pace:
 
     Attributes:
         batch: events in the next transaction.
+        after_batch: called after each transaction, before the rest.
     """
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, *, after_batch: Callable[[], object] = lambda: None) -> None:
         self.batch = batch
+        self.after_batch = after_batch
 
     def rest_after(self, seconds: float) -> float:
         """Return the seconds to rest after a batch that has taken `seconds`."""
+        self.after_batch()
         return REST * seconds
 
 
@@ -45,20 +49,22 @@ class AdaptivePace(Pace):
 
     Args:
         using: the outbox's database alias.
+        after_batch: called after each batch, before the rest.
     """
 
-    def __init__(self, *, using: str) -> None:
-        super().__init__(SMALLEST)
+    def __init__(self, *, using: str, after_batch: Callable[[], object] = lambda: None) -> None:
+        super().__init__(SMALLEST, after_batch=after_batch)
         self._using = using
         self._newest = self._read_newest()
         self._busy_at = self._checked_at = time.monotonic()
 
     def rest_after(self, seconds: float) -> float:
         """Choose the size of the next batch; return the seconds to rest before it."""
+        rest = super().rest_after(seconds)
         self._check()
         if time.monotonic() - self._busy_at < QUIET_SECONDS:
             self.batch = SMALLEST
-            return super().rest_after(seconds)
+            return rest
         if seconds > LONGEST_SECONDS:
             self.batch = max(self.batch // 2, SMALLEST)
         elif seconds < LONGEST_SECONDS / 2:

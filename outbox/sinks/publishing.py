@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from outbox import subscriptions, tenants
 from outbox.conf import conf
-from outbox.policy import Breaker
+from outbox.policy import Breaker, NotCalled
 from outbox.receipt import BulkDelivery
 from outbox.subscriptions import subscribe
 
@@ -23,6 +23,10 @@ _MOST_BYTES = 8 * 2**20
 _LAST_START, _END = 0.5, 0.6
 #: After so many failures of this kind in a row, only probes are sent.
 _BREAKER = Breaker(on=(SinkUnavailable,), failures=5, wait=5, longest=300)
+
+
+class SinkBusy(NotCalled):
+    """Other threads of this process have used the sink for too long. Nothing was sent."""
 
 
 def register_sinks() -> None:
@@ -58,7 +62,7 @@ def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
         limit = Deadline(config.lease * _END)
         # Threads cannot be interrupted, so the wait must end before the lease.
         if not lock.acquire(timeout=config.timeout):
-            raise SinkUnavailable(
+            raise SinkBusy(
                 f'The sink "{config.name}" has been busy with other events for '
                 f"{config.timeout:g} s. Nothing was sent; these events are sent later."
             )

@@ -88,10 +88,11 @@ class OutboxBackend(BaseTaskBackend):
         Raises:
             TaskResultDoesNotExist: no task has this id, or it was removed by retention.
             InvalidTask: this code has no such task any more.
+            django.db.Error: a database of the outbox that may have it cannot be read.
         """
         from .results import stored_result  # it imports models
 
-        return stored_result(result_id, using=databases.alias())
+        return stored_result(result_id)
 
     def check(self, **_kwargs: Any) -> list[CheckMessage]:
         """Report a project without the app `outbox`."""

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Prefetch
 from django.utils.module_loading import import_string
 
+from outbox import databases
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 
 from .api import (
@@ -31,18 +33,20 @@ _NO_ERRORS = (Outcome.REPLAYED, Outcome.UNSETTLED, Outcome.LEASE_LOST)
 _DIED = f"{WorkerDied.__module__}.{WorkerDied.__qualname__}"
 
 
-def stored_result(result_id: str, *, using: str) -> TaskResult[Any, Any]:
-    """Return the result of a stored task.
+def stored_result(result_id: str) -> TaskResult[Any, Any]:
+    """Return the result of a stored task, in whichever database of the outbox it is.
 
     Raises:
         TaskResultDoesNotExist: no task has this id, or it was removed with its event.
         InvalidTask: this code has no such task any more.
     """
-    stored = _stored(result_id, using=using)
+    stored, using = _stored(result_id)
     fact = TaskEnqueued.model_validate(stored.payload)
     name = handler_name(fact.backend, fact.queue)
     found = Delivery.objects.using(using).filter(event__id=stored.id, subscription__handler=name)
-    return result_of(stored.id, fact, found.prefetch_related("failures").first())
+    # A router may send a prefetch without an alias to another database.
+    failures = Prefetch("failures", Attempt.objects.using(using))
+    return result_of(stored.id, fact, found.prefetch_related(failures).first())
 
 
 def result_of(
@@ -103,11 +107,21 @@ def _missing(fact: TaskEnqueued, problem: str) -> str:
     )
 
 
-def _stored(result_id: str, *, using: str) -> Event | DelayedEvent:
+def _stored(result_id: str) -> tuple[Event | DelayedEvent, str]:
+    """Return the event of a task, and the alias of its database."""
     try:
         event_id = UUID(result_id)
     except (ValueError, AttributeError, TypeError):
         raise TaskResultDoesNotExist(result_id) from None
+    # A view does not know the database of the transaction that stored it.
+    for using in dict.fromkeys((databases.alias(), *databases.aliases())):
+        row = _stored_in(using, event_id)
+        if row is not None:
+            return row, using
+    raise TaskResultDoesNotExist(result_id)
+
+
+def _stored_in(using: str, event_id: UUID) -> Event | DelayedEvent | None:
     # The delayed event first: the relay moves it meanwhile, and never back.
     models: tuple[type[DelayedEvent | Event], ...] = (DelayedEvent, Event)
     for model in models:
@@ -115,7 +129,7 @@ def _stored(result_id: str, *, using: str) -> Event | DelayedEvent:
         row = rows.filter(name__startswith=f"{TaskEnqueued.event_name}.").first()
         if row is not None:
             return row
-    raise TaskResultDoesNotExist(result_id)
+    return None
 
 
 def _status(delivery: Delivery | None) -> TaskResultStatus:

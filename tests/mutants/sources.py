@@ -132,7 +132,7 @@ SOURCES = [
         edits=(
             Edit(
                 "outbox/sources/reading_again.py",
-                "        if events.exclude(name__in=STORED_MESSAGES).exists():",
+                "        if not _is_free(row.event, stored_as, using=using):",
                 "        if False:",
             ),
         ),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.models import F
 from django.urls import path
 from pytest_django import Settings
 
-from outbox.models import Event, Received, Settlement
+from outbox.models import Delivery, Event, Received, Settlement
+from outbox.operations.corrections import correct_message
 from outbox.settlements.recording import ReportsNotRecorded
 from outbox.sinks import configuration
 from outbox.sources import http, storing
+from outbox.sources.reading_again import subscribe_reader
 from outbox.testing import Outbox
 from tests.outbox.databases.test_emission import deliver_in, events_in
 from tests.outbox.settlements.world import EVENT, configure_sinks, report, report_message, source
@@ -34,8 +38,9 @@ urlpatterns = [
 
 @pytest.fixture
 def sinks(shard: str, settings: Settings) -> Iterator[None]:
-    """The sink "log" in both databases, whose events "billing" settles."""
+    """The sink "log" in both databases, whose events "billing" settles, and the reader."""
     configure_sinks(settings, log={"EVENTS": [EVENT], "CONSUMERS": ["billing"]})
+    subscribe_reader()
     sync_both()
     yield
     configuration.close_sinks()
@@ -46,6 +51,20 @@ def published_in(using: str) -> UUID:
     found: Event = Outbox(using=using).given(EVENT, key=str(uuid4()))
     deliver_in(using)
     return found.id
+
+
+def correct_report(event: UUID) -> None:
+    """Store a report without its fields in the first database, and correct it."""
+    storing.store(source(), [report_message(event, id="r-1", data={"id": str(event)})])
+    deliver_in("default")
+    dead = Delivery.objects.get(state="dead")
+    body = report_message(event, id="r-1").body
+    correct_message(dead.pk, body=body, by="ann", reason="its fields had other names")
+
+
+def owed_in(using: str) -> list[str]:
+    rows = Delivery.objects.using(using).filter(state__in=Delivery.OWED)
+    return list(rows.values_list("state", flat=True))
 
 
 def settlements_in(using: str) -> list[str]:
@@ -139,6 +158,38 @@ class TestAReport:
             storing.store(source(), [other, report_message(event)])
 
         assert not Received.objects.exists()
+
+    def test_that_is_corrected_settles_an_event_of_another_database(self, shard: str):
+        """Failed: it was recorded in the database of the message only, which has no such event."""
+        event = published_in(shard)
+
+        correct_report(event)
+        deliver_in("default")
+
+        assert settlements_in(shard) == ["settled"]
+        assert owed_in("default") == []
+
+    def test_that_is_corrected_settles_an_event_of_its_own_database(self, shard: str):
+        event = published_in("default")
+
+        correct_report(event)
+        deliver_in("default")
+
+        assert settlements_in("default") == ["settled"]
+        assert settlements_in(shard) == []
+
+    def test_that_is_corrected_waits_for_the_database_of_its_event(self, shard: str):
+        event = published_in(shard)
+        correct_report(event)
+
+        with unreachable(shard):
+            [result] = deliver_in("default")
+
+        assert isinstance(result.error, ReportsNotRecorded)
+        assert owed_in("default") == ["pending"]
+        Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
+        deliver_in("default")
+        assert settlements_in(shard) == ["settled"]
 
 
 class TestAnHttpSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from outbox.models import Attempt, Delivery, Subscription
 from outbox.sinks import configuration, deadline, publishing
 from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.configuration import configured, sink_of
-from outbox.sinks.publishing import register_sinks
+from outbox.sinks.publishing import SinkBusy, register_sinks
 from outbox.testing import Outbox
 from tests.outbox.drive import (
     expire_leases_and_backoffs,
@@ -265,6 +266,27 @@ class TestACall:
         assert sink.timeouts == [30, 16]
 
 
+@contextmanager
+def busy(sink: ScriptedSink) -> Iterator[None]:
+    """Let another thread publish until the end of the block."""
+    is_called, may_return = Event(), Event()
+
+    def answer_late(message: SinkMessage) -> None:
+        is_called.set()
+        may_return.wait(60)
+
+    sink.result_of = answer_late
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(call_handler, new_deliveries(1))
+        assert is_called.wait(60)
+        try:
+            yield
+        finally:
+            may_return.set()
+            sink.result_of = None
+        call.result()
+
+
 class TestASinkThatIsBusy:
     @pytest.fixture
     def sink(self, with_sinks: Callable[..., None]) -> ScriptedSink:
@@ -287,7 +309,7 @@ class TestASinkThatIsBusy:
             call = pool.submit(call_handler, [first])
             assert is_called.wait(60)
             try:
-                with pytest.raises(SinkUnavailable, match=r'"log" has been busy .* for 0.05 s'):
+                with pytest.raises(SinkBusy, match=r'"log" has been busy .* for 0.05 s'):
                     call_handler([second])
             finally:
                 may_return.set()
@@ -296,6 +318,38 @@ class TestASinkThatIsBusy:
         assert first.is_done
         assert not second.is_settled
         assert sink.calls == [1]
+
+    def test_uses_up_no_attempt_and_opens_no_breaker(self, sink: ScriptedSink):
+        emit_orders(1)
+
+        with busy(sink):
+            run_messages(run_pass())
+
+        assert [(one.state, one.attempts) for one in Delivery.objects.all()] == [("pending", 0)]
+        assert Attempt.objects.get().exception == "SinkBusy"
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at) == (0, None)
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
+        assert states() == ["done"]
+
+    def test_does_not_close_its_breaker_when_it_is_probed(self, sink: ScriptedSink):
+        sink.error = SinkUnavailable("no route to host")
+        emit_orders(5)
+        run_messages(run_pass())  # one call
+        expire_leases_and_backoffs()
+        run_messages(run_pass())  # one call for each event
+        expire_leases_and_backoffs()
+        sink.error = None
+        Subscription.objects.update(breaker_probe_at=timezone.now() - timedelta(seconds=1))
+
+        with busy(sink):
+            [probe] = run_pass()
+            run_message(probe)
+
+        row = Subscription.objects.get()
+        assert (row.breaker_failures, row.breaker_opened_at is None) == (5, False)
+        assert states() == ["pending"] * 5
 
     def test_is_free_after_a_call_that_failed(self, sink: ScriptedSink):
         sink.error = SinkUnavailable("no route to host")

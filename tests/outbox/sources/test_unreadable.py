@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pydantic import field_validator
 
 from outbox import operations
 from outbox.models import Attempt, Delivery, Event, Received
 from outbox.operations.corrections import correct
-from outbox.sources import ExternalEvent, ExternalMessage, NotReadable
+from outbox.sources import ExternalEvent, ExternalMessage, NotReadable, reading_again, storing
+from outbox.sources.forgetting import forget_received
 from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
 from outbox.sources.unreadable import HANDLER
@@ -61,6 +64,11 @@ def outbox(billing) -> Outbox:
 
 def dead_letter() -> Delivery:
     return Delivery.objects.select_related("event").get(state="dead")
+
+
+def correct_body(row: Delivery, body: dict[str, Any]) -> Event:
+    changed = {**row.event.payload, "body": json.dumps(body)}
+    return correct(row.pk, changed, by="ann", reason="typo")
 
 
 class TestAnUnreadableMessage:
@@ -144,6 +152,53 @@ class TestAnUnreadableMessage:
 
         assert Event.objects.filter(name="billing.InvoicePaid").count() == 1
 
+    def test_whose_correction_has_the_id_of_a_pruned_event_is_dropped(self, billing, outbox):
+        """Failed: the id was taken as not stored, and the handlers ran a second time."""
+        store(billing, [message(9), message(body=b"{")])
+        outbox.deliver_all(raise_errors=False)
+        row = dead_letter()
+        operations.prune(older_than=timedelta(0))
+        assert [event.name for event in Event.objects.all()] == [UNREADABLE]
+
+        correct_body(row, cloudevent(9))
+        outbox.deliver_all()
+
+        assert not Event.objects.filter(name="billing.InvoicePaid").exists()
+        assert not Delivery.objects.filter(state="dead").exists()
+
+    def test_is_corrected_although_it_was_pruned_meanwhile(self, billing, outbox):
+        store(billing, [message(data={"order_id": "seven", "amount": "3"})])
+        outbox.deliver_all(raise_errors=False)
+        row = dead_letter()
+        corrected = correct_body(row, cloudevent(1))
+        operations.prune(older_than=timedelta(0))
+        assert [event.id for event in Event.objects.all()] == [corrected.id]
+
+        outbox.deliver_all()
+
+        assert Event.objects.get(name="billing.InvoicePaid").causation_id == corrected.id
+
+    def test_whose_id_is_forgotten_while_it_is_read_is_stored(
+        self, billing, outbox, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: the handler raised ValueError, and ran again later."""
+        store(billing, [message(data={"order_id": "seven", "amount": "3"})])
+        outbox.deliver_all(raise_errors=False)
+        correct_body(dead_letter(), cloudevent(1))
+        Received.objects.update(received_at=timezone.now() - timedelta(days=400))
+
+        def claim_and_forget(*args: Any, **options: Any) -> set[str]:
+            new = storing.claim(*args, **options)
+            if not new:
+                forget_received(at_most=timedelta(seconds=60))
+            return new
+
+        monkeypatch.setattr(reading_again, "claim", claim_and_forget)
+        outbox.deliver_all()
+
+        event = Event.objects.get(name="billing.InvoicePaid")
+        assert Received.objects.get().event == event.id
+
     def test_is_discarded_by_staff(self, billing, outbox):
         store(billing, [message(body=b"{")])
         outbox.deliver_all(raise_errors=False)
@@ -223,6 +278,24 @@ class TestAMessageOfAnUnknownType:
         outbox.deliver_all()
 
         assert Event.objects.filter(name="billing.InvoiceSent").count() == 1
+
+    def test_becomes_its_event_once_although_that_was_pruned(self, billing, outbox):
+        """Failed: the handlers of the event ran again."""
+        store(billing, [message(type="com.example.invoice.sent")])
+        outbox.deliver_all()
+        _declare_sent()
+        choice = operations.Choice(handler=HANDLER)
+        operations.replay(choice, by="ann", reason="the type is known now")
+        outbox.deliver_all()
+        sent = Event.objects.filter(name="billing.InvoiceSent")
+        assert sent.update(emitted_at=timezone.now() - timedelta(days=30)) == 1
+        operations.prune(older_than=timedelta(days=7))
+        assert [event.name for event in Event.objects.all()] == [UNKNOWN]
+
+        operations.replay(choice, by="ann", reason="once more")
+        outbox.deliver_all()
+
+        assert not sent.exists()
 
     def test_is_dropped_if_so_configured(self, settings, billing):
         dropping = configure(settings, UNKNOWN="drop")
