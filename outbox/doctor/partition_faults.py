@@ -46,7 +46,10 @@ def _of_rights(using: str) -> Iterator[Finding]:
         for role, sequence in lacking_numbering(table, using=using):
             yield error(
                 _PART,
-                _("The role %(role)s may store rows of %(table)s, and may not number them.")
+                _(
+                    "The role %(role)s has INSERT on %(table)s, but no USAGE on its sequence, so "
+                    "each insert fails."
+                )
                 % {"role": role, "table": table},
                 _("Run GRANT USAGE ON SEQUENCE %(sequence)s TO %(role)s.")
                 % {"sequence": sequence, "role": role},
@@ -64,12 +67,14 @@ def _of_ranges(today: date, using: str) -> Iterator[Finding]:
             % {"low": differing[0][0]},
             _("A relay creates a missing one within a minute. Detach one that has another range."),
         )
-    elif any(low and high - low != PER_DAY for low, high in ranges[0]):
-        yield error(
-            _PART,
-            _("A partition of coming days does not have the range of one day."),
-            _("Detach it from both tables while it is empty. A relay creates those of days."),
-        )
+    for one in (one for one in known[0] if one.high > first and not differing):
+        if one.low and one.high - one.low != PER_DAY:
+            yield error(
+                _PART,
+                _("The partition %(name)s covers %(days)s days instead of one.")
+                % {"name": one.name, "days": f"{(one.high - one.low) / PER_DAY:g}"},
+                _("Detach it and that of deliveries while empty. A relay creates those of days."),
+            )
 
 
 def _of_removal(table: str, using: str) -> Iterator[Finding]:

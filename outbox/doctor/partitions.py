@@ -87,10 +87,13 @@ def _behind(now: datetime, using: str) -> Iterator[Finding]:
     elif is_behind(day_at(now - _JUMPS_WITHIN), using=using):
         yield warning(
             _PART,
-            _("Events of today are stored in the partition of an earlier day."),
             _(
-                "Check that a relay runs, and that its role may UPDATE the sequence "
-                "outbox_event_seq_seq. Or run `manage.py outbox partition`."
+                "Events of today are stored in the partition of an earlier day. They are safe. "
+                "That partition is removed later, since it has events of several days."
+            ),
+            _(
+                "Check that a relay runs, and run GRANT USAGE, UPDATE ON SEQUENCE "
+                "outbox_event_seq_seq TO its role. Or run `manage.py outbox partition`."
             ),
         )
 

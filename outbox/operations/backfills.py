@@ -215,7 +215,7 @@ class Backfill:
         if day := closed_day(using=self.using):
             for _row, events in missing(self.choice, using=self.using):
                 if day.of_events(events).exists():
-                    raise CannotBackfill(str(day.refuse()))
+                    raise CannotBackfill(str(day.refuse(using=self.using)))
 
     def refuse_disorder(self) -> None:
         """Raise `CannotBackfill` if an ordered handler has handled a later event of a key."""

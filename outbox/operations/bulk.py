@@ -95,7 +95,7 @@ def replay(
     if (day := closed_day(using=using)) and day.of_deliveries(
         chosen(Action.REPLAY, choice, using=using)
     ).exists():
-        raise day.refuse()
+        raise day.refuse(using=using)
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -17,14 +18,16 @@ from django.utils.translation import gettext as _
 from outbox.conf import conf
 from outbox.models import Delivery, Event, Operation
 
-from .days import day_of
+from .days import day_of, start_of
 
 #: Keys of the operation's choice. Only a removal of a day has the first one.
 LOW, HIGH, KEPT = "low", "high", "kept"
+#: Events at the end of a day that are read to find the latest time.
+_LAST_EVENTS = 1000
 
 
 class DayIsClosed(ValueError):
-    """The events are being removed, so their deliveries cannot become owed again."""
+    """The events are being removed, so they cannot be replayed or backfilled now."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,30 @@ class ClosedDay:
         inside = rows.filter(seq__gte=self.low, seq__lt=self.high)
         return inside.exclude(seq__in=self.kept) if self.kept else inside
 
-    def refuse(self) -> DayIsClosed:
-        """Return the error for an operation on closed events."""
+    def refuse(self, *, using: str) -> DayIsClosed:
+        """Return the error for an operation on closed events, with a time that leaves them out."""
         text = _(
-            "The events of %(day)s are being removed by operation %(number)d, so none of their "
-            "deliveries can become owed again. Leave them out with --since %(next)s. Or wait until "
-            "`manage.py outbox log` shows that the operation has ended."
+            "The events of %(day)s are being removed by operation %(number)d, so they cannot be "
+            "replayed or backfilled now. Leave them out with --since %(since)s. Or wait until "
+            "`manage.py outbox log` shows that the operation has ended. Or end it, and pruning "
+            "begins it again later: `manage.py outbox continue %(number)d --give-up`."
         )
         facts = {"day": label(self.low, self.high), "number": self.operation}
-        return DayIsClosed(text % {**facts, "next": day_of(self.high)})
+        return DayIsClosed(text % {**facts, "since": self._end(using=using)})
+
+    def _end(self, *, using: str) -> str:
+        """Return a time (UTC) from which on none of its events was emitted.
+
+        It has events of the next day, since the sequence jumps some time after midnight. `seq`
+        follows the time of emission nearly, so the latest one is among the last events.
+        """
+        inside = Event.objects.using(using).filter(seq__gte=self.low, seq__lt=self.high)
+        times = inside.order_by("-seq").values_list("emitted_at", flat=True)[:_LAST_EVENTS]
+        second = timedelta(seconds=1)
+        seconds = [(at.astimezone(UTC) + second).replace(microsecond=0) for at in times]
+        midnight = start_of(self.high)
+        end = max([*seconds, midnight])
+        return end.strftime("%Y-%m-%d" if end == midnight else "%Y-%m-%dT%H:%M:%S")
 
 
 def label(low: int, high: int) -> str:

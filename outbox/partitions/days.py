@@ -6,7 +6,7 @@ a day is counted from 1970-01-01. All numbers stay below 2**53 until the year 22
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 #: Numbers of `seq` that belong to one day.
 PER_DAY = 10**11
@@ -27,6 +27,11 @@ def day_of(seq: int) -> date | None:
     """
     number = seq // PER_DAY
     return _EPOCH + timedelta(days=number) if number > 0 else None
+
+
+def start_of(seq: int) -> datetime:
+    """Return the midnight (UTC) at which the day begins whose range contains a `seq`."""
+    return datetime.combine(_EPOCH + timedelta(days=seq // PER_DAY), time(), tzinfo=UTC)
 
 
 def day_at(moment: datetime) -> date:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, connections
+from django.utils.translation import gettext as _
 
 from outbox.deliveries import failpoints
 from outbox.deliveries.locks import in_short_tries, is_lock_timeout, limited_waits, lock_table
@@ -35,7 +36,10 @@ _MAINTENANCE_SECONDS = 1.5
 
 
 class TooManyStay(Exception):
-    """More rows of a day have to stay than may be copied under its lock."""
+    """More rows of a day have to stay than may be copied under its lock.
+
+    Its text says which, as a part of a sentence.
+    """
 
 
 class IsBusy(Exception):
@@ -143,21 +147,24 @@ def owed_in(day: Day, *, using: str, further: Sequence[str] = ()) -> set[int]:
     rows = " UNION ALL ".join(f"({one} {limit})" for one in (*owed, waiting, *further))
     found = read(f"{rows} {limit}", using=using)
     if len(found) > MOST_DELIVERIES:  # some may be missing
-        raise TooManyStay
+        text = _("it has more than %(most)s deliveries, settlements, reports or fan-outs to finish")
+        raise TooManyStay(text % {"most": f"{MOST_DELIVERIES:,}"})
     return {seq for (seq,) in found}
 
 
 def refuse_many(day: Day, seqs: Collection[int], *, using: str) -> None:
     """Raise `TooManyStay` if these events and their deliveries are too many to stay."""
     if len(seqs) > MOST_EVENTS:
-        raise TooManyStay
+        text = _("more than %(most)s of its events have to stay")
+        raise TooManyStay(text % {"most": f"{MOST_EVENTS:,}"})
     rows = (
         f'SELECT 1 FROM "{day.deliveries.name}" '  # noqa: S608  ours
         f"WHERE event_id IN ({numbers(seqs)}) LIMIT {MOST_DELIVERIES + 1}"
     )
     [[number]] = read(f"SELECT count(*) FROM ({rows}) found", using=using)  # noqa: S608  ours
     if number > MOST_DELIVERIES:
-        raise TooManyStay
+        text = _("its events that have to stay have more than %(most)s deliveries")
+        raise TooManyStay(text % {"most": f"{MOST_DELIVERIES:,}"})
 
 
 def _ids(leaf: str, *, using: str) -> tuple[Any, Any] | None:

@@ -64,10 +64,10 @@ def has_no_writers(day: Day, *, until: float, using: str) -> bool:
     """Wait for the end of each transaction that may store an event of a past day.
 
     A transaction may have taken a number of a past day, and commit later. It has locked the table
-    of events before it took the number. So all transactions that hold this lock at the first call
-    are waited for, as `DETACH PARTITION ... CONCURRENTLY` does, without a lock of its own. Later
-    ones take later numbers. This process remembers the transactions, so that a later call waits
-    for the rest of them only.
+    of events before it took the number. This function waits for all transactions that hold this
+    lock at the first call, as `DETACH PARTITION ... CONCURRENTLY` does, without a lock of its own.
+    Later ones take later numbers. This process remembers the transactions, so that a later call
+    waits for the rest of them only.
 
     Args:
         day: a past day.
@@ -117,13 +117,17 @@ def obstacle(day: Day, *, using: str) -> str:
 
 
 def holders(table: str, *, using: str) -> list[int]:
-    """Return the process ids of other sessions that have locked a table."""
+    """Return the process ids of other sessions that have locked a table.
+
+    Maintenance is left out, and a run that empties the day: it takes the same lock first.
+    """
     return [pid for (pid,) in read(_HOLDERS, [table], using=using)]
 
 
-# COPY, by which rows are stored again, refuses a table with policies for this role.
+# COPY, by which rows are stored again, refuses a table with policies for this role. A day without
+# partitions was removed by another process meanwhile.
 _MAY = """
-SELECT bool_and(pg_has_role(relowner, 'USAGE') AND NOT row_security_active(oid))
+SELECT coalesce(bool_and(pg_has_role(relowner, 'USAGE') AND NOT row_security_active(oid)), true)
 FROM pg_class WHERE oid IN (to_regclass(quote_ident(%s)), to_regclass(quote_ident(%s)))"""
 # The partition by its number: other schemas, and a restored database, have the same names.
 _SERVER = """
@@ -139,5 +143,5 @@ _OF_WRITERS = f"""
 _WRITERS = f"SELECT DISTINCT virtualtransaction {_OF_WRITERS}"
 _WRITING = f"SELECT DISTINCT pid {_OF_WRITERS} AND pid IS NOT NULL ORDER BY pid"
 _HOLDERS = f"""
-SELECT DISTINCT pid {_OF_TABLE} AND granted AND relation = to_regclass(%s) AND pid IS NOT NULL
-ORDER BY pid"""
+SELECT pid {_OF_TABLE} AND granted AND relation = to_regclass(%s) AND pid IS NOT NULL
+GROUP BY pid HAVING NOT bool_or(mode = 'ShareUpdateExclusiveLock') ORDER BY pid"""

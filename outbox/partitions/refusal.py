@@ -22,11 +22,15 @@ class Refusal:
 
 
 class CannotPartition(Exception):
-    """The tables cannot be converted. They are as before."""
+    """The tables cannot be converted. This run has not changed them."""
 
     def __init__(self, reasons: Sequence[Refusal]) -> None:
         super().__init__("\n".join(f"{one.cause} {one.step}" for one in reasons))
         self.reasons = reasons
+
+
+class NotYetPartitioned(CannotPartition):
+    """The tables cannot be converted now. Their new indexes and checks stay for the next run."""
 
 
 def run(statement: str) -> str:

@@ -73,7 +73,7 @@ def _of_session(using: str) -> Iterator[Refusal]:
             % {"name": name, "value": value},
             _(
                 'Run this command with PGOPTIONS="-c %(name)s=0", and without %(name)s in the '
-                "OPTIONS of DATABASES."
+                "OPTIONS of DATABASES. Behind PgBouncer, connect to PostgreSQL directly for it."
             )
             % {"name": name},
         )
@@ -123,7 +123,10 @@ def _of_sequence(table: str, using: str) -> Iterator[Refusal]:
         )
     elif cache > 1:
         yield Refusal(
-            _("Sessions keep %(cache)s numbers of %(table)s.%(column)s, perhaps for days.")
+            _(
+                "The sequence of %(table)s.%(column)s has CACHE %(cache)s, so a session may use an "
+                "old number days later."
+            )
             % {"cache": cache, "table": table, "column": column},
             run(f"ALTER TABLE {table} ALTER {column} SET CACHE 1"),
         )

@@ -35,7 +35,7 @@ from .in_use import users, wait_for_users
 from .indexes import LONGEST_NAME
 from .preparation import DELIVERY_KEY, INDEXES, first_partition, is_prepared, range_check
 from .publications import publications
-from .refusal import CannotPartition, Refusal
+from .refusal import NotYetPartitioned, Refusal
 from .refusals import refusals
 
 #: The tables with a foreign key to or from partitioned ones, which is dropped, and these. Events
@@ -67,7 +67,7 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
         report: called with the transactions that have not ended, every ten seconds.
 
     Raises:
-        CannotPartition: there is a reason against it by now, or transactions have used the tables
+        NotYetPartitioned: there is a reason against it by now, or transactions have used the tables
             during all tries.
         NotPrepared: an index or a check of the range is missing.
     """
@@ -77,7 +77,7 @@ def swap(high: int, *, using: str, report: Callable[[str], object] = lambda text
         if not left and _is_swapped(high, until=until, report=report, using=using):
             return
         if time.monotonic() >= until:
-            raise CannotPartition([_in_use(left or users(_LOCKED, using=using))])
+            raise NotYetPartitioned([_in_use(left or users(_LOCKED, using=using))])
         time.sleep(random.uniform(0, _PAUSE))
 
 
@@ -97,7 +97,7 @@ def _is_swapped(high: int, *, until: float, report: Callable[[str], object], usi
 
 def _in_use(users: Mapping[str, str]) -> Refusal:
     return Refusal(
-        _("The tables were in use for %(seconds)s seconds, at last by: %(users)s.")
+        _("Other transactions have used the tables for %(seconds)s seconds. The last: %(users)s.")
         % {"seconds": f"{LONGEST_SECONDS:g}", "users": ", ".join(users.values()) or "-"},
         _("Wait until these have ended, or end them. Then run this command again: it continues."),
     )
@@ -116,7 +116,7 @@ def _swap(high: int, using: str, seconds: float) -> None:
         raise NotPrepared
     # A foreign key or trigger that was created since the first look would be lost.
     if reasons := refusals(using=using):
-        raise CannotPartition(reasons)
+        raise NotYetPartitioned(reasons)
     statements = [f"SET LOCAL statement_timeout = {_STATEMENT_LIMIT}"]
     statements += _statements(high, using=using)
     lock_table(*_LOCKED, mode="ACCESS EXCLUSIVE", using=using, tries=1)

@@ -98,6 +98,10 @@ def _prune(
         days = Removal(ages, archive=archive, pace=pace, until=end, by=by, using=using)
         removed += days.run()
         until = max(until, time.monotonic() + share / 2)
+    else:  # the setting may have been removed meanwhile
+        end = time.monotonic() + share
+        rest = Removal({}, archive=archive, pace=pace, until=end, by=by, using=using)
+        rest.finish_emptied()
     removed += _prune_rows(older_than, archive=archive, pace=pace, until=until, using=using)
     if days is not None:
         days.drop_empty(until=until)

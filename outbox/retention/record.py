@@ -18,7 +18,7 @@ from django.db import transaction
 
 from outbox import clock
 from outbox.deliveries.statements import bound_transaction
-from outbox.models import Operation
+from outbox.models import Event, Operation
 from outbox.partitions import closing
 from outbox.partitions.past import Day
 
@@ -81,12 +81,20 @@ class Policy:
         of_these = {name: at for name, at in self.horizons.items() if name in names}
         return Policy(of_these, self.archive)
 
-    def covers(self, other: Policy) -> bool:
-        """Return whether it removes all events that another one removes, and archives alike."""
+    def covers(self, other: Policy, *, using: str) -> bool:
+        """Return whether it removes all events that another one removes, and archives alike.
+
+        A type of which no event is left needs no age.
+        """
         return self.archive == other.archive and all(
             name in self.horizons and at <= self.horizons[name]
             for name, at in other.horizons.items()
+            if name in self.horizons or _is_left(name, using=using)
         )
+
+
+def _is_left(name: str, *, using: str) -> bool:
+    return Event.objects.using(using).filter(name=name).exists()
 
 
 class Record:
@@ -182,12 +190,14 @@ class Record:
         unseen = abs(clock.now(using=self._using) - self.operation.seen_at)  # it may be put back
         if self.choice[RUN] and unseen < LEASE:
             return False
-        may = self.step == SWEEPING or policy.covers(Policy.of(self.choice))
+        may = self.step == SWEEPING or policy.covers(Policy.of(self.choice), using=self._using)
         if may:
             self.choice[RUN] = self._run
             self.save()
         elif unseen > STALE:
-            self._give_up("no run with its ages and its archive has continued it")
+            self._give_up(
+                "no later run had a retention and an archive folder that allow it to continue"
+            )
             self.save()
         return may
 

@@ -91,6 +91,11 @@ def slice_of(day: Day, after: int, horizons: Horizons, *, number: int, using: st
     return Slice(found, last, young or []) if found else None
 
 
+def has_events(day: Day, *, using: str) -> bool:
+    """Return whether a day has an event."""
+    return bool(read(f'SELECT 1 FROM "{day.events.name}" LIMIT 1', using=using))  # noqa: S608  ours
+
+
 def names_in(day: Day, *, using: str) -> Iterator[str]:
     """Yield the names of a day's events, by one look-up in an index for each."""
     name = ""

@@ -30,7 +30,7 @@ from outbox.partitions import closing
 from outbox.partitions.ahead import may_read_last
 from outbox.partitions.catalogue import UnknownPartition, is_missing_table, is_partitioned
 from outbox.partitions.dropping import drop_empty, may_drop
-from outbox.partitions.emptying import MOST_EVENTS, TooManyStay
+from outbox.partitions.emptying import TooManyStay
 from outbox.partitions.past import Day, has_no_writers, obstacle, past_days, writers
 
 from . import record as records
@@ -39,7 +39,7 @@ from .batches import pruning_transaction
 from .one_day import DayRemoval
 from .pace import Pace
 from .record import Policy, Record
-from .staying import Horizons, is_removable, names_in
+from .staying import Horizons, has_events, is_removable, names_in
 
 logger = logging.getLogger("outbox.operations")
 
@@ -110,14 +110,22 @@ class Removal:
                 if time.monotonic() > self._until:
                     break
                 if (other := closing.removal(using=self._using)) is not None:
-                    text = "No other day is removed before %s, by operation %d."
-                    logger.info(text, other.choice[records.DAY], other.pk)
+                    text = "Operation %d is still removing %s. Other days are removed after it."
+                    logger.info(text, other.pk, other.choice[records.DAY])
                     break
                 if self._is_removable(day) and (new := self._close(day)) is not None:
                     removed += self._remove(new, day)
         except UnknownPartition as error:
             logger.warning("No whole days are removed. %s", error)
         return removed
+
+    def finish_emptied(self) -> None:
+        """Delete what is left of a day that was emptied. It needs no partitions and no setting."""
+        found = closing.removal(using=self._using) if may_drop(using=self._using) else None
+        if found is None or found.choice[records.STEP] != records.SWEEPING:
+            return
+        if record := records.continued(self._policy, self._run, using=self._using):
+            self._remove(record, None)
 
     def drop_empty(self, *, until: float) -> None:
         """Drop the partitions of past days that have no rows, if no long transaction delays it."""
@@ -182,21 +190,31 @@ class Removal:
             level = logging.INFO if self._is_limited else logging.WARNING
             logger.log(level, text, day.label, writers(using=self._using))
             return None
-        with pruning_transaction(self._using):
-            policy = self._policy.of_types(set(names_in(day, using=self._using)))
         try:
-            with transaction.atomic(using=self._using):
-                bound_transaction(_IDLE_SECONDS, using=self._using)
-                lock_subscriptions(using=self._using, tries=self._tries)
-                if closing.removal(using=self._using) is not None:
-                    return None  # another process was faster
-                record = records.stored(day, policy, self._run, by=self._by, using=self._using)
+            record = self._stored(day)
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise
             return None
-        failpoints.reach(failpoints.AFTER_CLOSE)
+        except ProgrammingError as error:
+            if not is_missing_table(error):
+                raise
+            return None  # another process has dropped it
+        if record is not None:
+            failpoints.reach(failpoints.AFTER_CLOSE)
         return record
+
+    def _stored(self, day: Day) -> Record | None:
+        """Store that a day is closed. None: another process removes it, or has removed it."""
+        with pruning_transaction(self._using):
+            policy = self._policy.of_types(set(names_in(day, using=self._using)))
+        with transaction.atomic(using=self._using):
+            bound_transaction(_IDLE_SECONDS, using=self._using)
+            lock_subscriptions(using=self._using, tries=self._tries)
+            is_other = closing.removal(using=self._using) is not None
+            if is_other or not has_events(day, using=self._using):
+                return None
+            return records.stored(day, policy, self._run, by=self._by, using=self._using)
 
     def _remove(self, record: Record, day: Day | None) -> int:
         removal = DayRemoval(
@@ -210,8 +228,8 @@ class Removal:
         )
         try:
             return removal.carry_out(by=self._by)
-        except TooManyStay:
-            record.give_up(f"more than {MOST_EVENTS:,} of its events have to stay")
+        except TooManyStay as error:
+            record.give_up(str(error))
             if day is not None:
                 self._examine_later(day)
             return 0

@@ -58,7 +58,7 @@ PAST_DAYS: list[Mutant] = [
         "a day is closed while a replay of its deliveries is in progress",
         Edit(
             DAYS,
-            "                lock_subscriptions(using=self._using, tries=self._tries)\n",
+            "            lock_subscriptions(using=self._using, tries=self._tries)\n",
             "",
         ),
         f"{BESIDE}TestAReplay::test_that_has_begun_before_is_waited_for_and_its_event_stays",

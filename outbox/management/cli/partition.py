@@ -8,7 +8,9 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from outbox import databases
+from outbox.partitions.catalogue import UnknownPartition
 from outbox.partitions.conversion import CannotPartition, convert, steps
+from outbox.partitions.refusal import NotYetPartitioned
 
 from .common import Options, Write
 
@@ -26,7 +28,7 @@ class Partition:
         """Convert the tables, or list the steps.
 
         Raises:
-            CommandError: the tables cannot be converted.
+            CommandError: the tables cannot be converted, or have a partition of somebody else.
         """
         using = databases.alias()
         try:
@@ -35,7 +37,12 @@ class Partition:
                 return
             convert(using=using, report=write)
         except CannotPartition as refused:
-            raise CommandError(_("The tables were not changed.") + f"\n{refused}") from refused
+            text = _("The tables were not changed.")
+            if isinstance(refused, NotYetPartitioned):
+                text = _("The tables are not partitioned yet. Their new indexes and checks stay.")
+            raise CommandError(f"{text}\n{refused}") from refused
+        except UnknownPartition as unknown:
+            raise CommandError(str(unknown)) from unknown
         write(_("Events and deliveries are in partitions of a day."))
 
 

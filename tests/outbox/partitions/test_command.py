@@ -7,7 +7,12 @@ import pytest
 from outbox.partitions.ahead import DAYS_AHEAD
 from outbox.partitions.catalogue import EVENT, is_partitioned, partitions
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.converted import acting_as_visitor, days_later, rows
+from tests.outbox.converted import (
+    acting_as_visitor,
+    days_later,
+    in_another_transaction,
+    rows,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 
@@ -86,3 +91,20 @@ class TestTheCommand:
         rows("CREATE VIEW names AS SELECT name FROM outbox_event")
 
         assert "outbox_event is used by: rule" in refused("partition", "--dry-run")
+
+    @pytest.mark.usefixtures("converted")
+    @pytest.mark.parametrize("options", [[], ["--dry-run"]])
+    def test_names_a_partition_that_the_outbox_did_not_create(self, options: list[str]):
+        rows("CREATE TABLE strays PARTITION OF outbox_event DEFAULT")
+
+        assert "which the outbox did not create. Detach" in refused("partition", *options)
+
+    @pytest.mark.usefixtures("plain")
+    def test_says_that_a_conversion_was_begun_if_it_gives_up(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("outbox.partitions.swap.LONGEST_SECONDS", 0.5)
+        with in_another_transaction("SELECT count(*) FROM outbox_attempt"):
+            text = refused("partition")
+
+        assert "The tables were not changed." not in text
+        assert "The tables are not partitioned yet. Their new indexes and checks stay." in text
+        assert rows("SELECT 1 FROM pg_class WHERE relname = 'outbox_event_before_id'") == [(1,)]

@@ -378,7 +378,7 @@ class TestTheSwap:
         ):
             convert_all()
 
-        assert "for 0.5 seconds, at last by: process " in str(caught.value)
+        assert "for 0.5 seconds. The last: process " in str(caught.value)
         assert "SELECT count(*) FROM outbox_attempt" in str(caught.value)
         assert not is_partitioned(using="default")
         convert_all()

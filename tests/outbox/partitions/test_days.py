@@ -6,7 +6,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from outbox.partitions.days import PER_DAY, day_at, day_of, first_seq, partition_name
+from outbox.partitions.days import (
+    PER_DAY,
+    day_at,
+    day_of,
+    first_seq,
+    partition_name,
+    start_of,
+)
 
 DAY = date(2026, 11, 29)
 
@@ -28,6 +35,12 @@ class TestTheDayOfANumber:
     @pytest.mark.parametrize("seq", [0, 1, PER_DAY - 1])
     def test_is_unknown_before_the_sequence_has_jumped(self, seq: int):
         assert day_of(seq) is None
+
+
+class TestTheStartOfADay:
+    @pytest.mark.parametrize("seq", [first_seq(DAY), first_seq(DAY + timedelta(days=1)) - 1])
+    def test_is_midnight(self, seq: int):
+        assert start_of(seq) == datetime(2026, 11, 29, tzinfo=UTC)
 
 
 class TestTheDayOfATime:

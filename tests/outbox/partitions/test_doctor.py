@@ -69,7 +69,8 @@ class TestConvertedTables:
         with days_later(1.5):
             assert (
                 "warning",
-                "Events of today are stored in the partition of an earlier day.",
+                "Events of today are stored in the partition of an earlier day. They are safe. "
+                "That partition is removed later, since it has events of several days.",
             ) in findings()
 
             keep_ahead(using="default")
@@ -98,7 +99,8 @@ class TestConvertedTables:
 
         assert findings()[0] == (
             "error",
-            "The role PUBLIC may store rows of outbox_event, and may not number them.",
+            "The role PUBLIC has INSERT on outbox_event, but no USAGE on its sequence, so each "
+            "insert fails.",
         )
         rows("GRANT USAGE ON SEQUENCE outbox_event_seq_seq TO PUBLIC")
         assert findings()[0][0] == "ok"
@@ -163,7 +165,7 @@ class TestConvertedTables:
 
         assert findings()[0] == (
             "error",
-            "A partition of coming days does not have the range of one day.",
+            "The partition outbox_event_week covers 7 days instead of one.",
         )
 
     def test_with_many_more_days_than_the_retention_are_a_warning(self, settings: Settings):

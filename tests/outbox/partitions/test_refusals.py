@@ -208,7 +208,7 @@ class TestAConversionIsRefused:
         assert text == (
             f"The session has {limit} = 20000 ms, and building an index takes minutes. Run this "
             f'command with PGOPTIONS="-c {limit}=0", and without {limit} in the OPTIONS of '
-            "DATABASES."
+            "DATABASES. Behind PgBouncer, connect to PostgreSQL directly for it."
         )
 
     @pytest.mark.parametrize("table", ["outbox_attempt", "outbox_settlement"])
@@ -263,7 +263,7 @@ class TestAConversionIsRefused:
         """A session would insert into a partition of a day that is gone."""
         text = refusal_after("ALTER TABLE outbox_event ALTER seq SET CACHE 20")
 
-        assert "Sessions keep 20 numbers of outbox_event.seq, perhaps for days." in text
+        assert "The sequence of outbox_event.seq has CACHE 20, so a session may use an old" in text
 
     def test_with_a_column_that_has_no_identity(self):
         text = refusal_after("ALTER TABLE outbox_delivery ALTER id DROP IDENTITY")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from django.utils import timezone
 from outbox import operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.locks import share_subscriptions
+from outbox.management.cli.filters import parse_time
 from outbox.models import Attempt, Delivery, Event, Operation, Settlement, Subscription
 from outbox.operations import Choice, DayIsClosed
 from outbox.operations.backfills import Backfill
@@ -82,6 +84,23 @@ class TestAReplay:
         assert "are being removed by operation" in str(refused[0])
         assert "--since" in str(refused[0])
         assert not Operation.objects.filter(action="replay").exists()
+
+    def test_is_carried_out_with_the_time_that_the_refusal_names(self):
+        """The sequence jumps some time after midnight, so a day has events of the next one."""
+        late, *_others = settled(4)
+        midnight = datetime.combine(yesterday() + timedelta(days=1), time(), tzinfo=UTC)
+        Event.objects.filter(pk=late.pk).update(emitted_at=midnight)
+
+        def replay() -> object:
+            with pytest.raises(DayIsClosed) as refused:
+                operations.replay(Choice(), **BY)
+            [named] = re.findall(r"--since (\S+)\.", str(refused.value))
+            return operations.replay(Choice(since=parse_time(named)), **BY).touched
+
+        with once_at(failpoints.AFTER_CLOSE, beside(replay)) as touched:
+            prune(older_than=timedelta(0))
+
+        assert touched == [0]
 
     def test_of_other_days_is_carried_out(self):
         settled(4)

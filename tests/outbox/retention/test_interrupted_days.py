@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db import transaction
+from pytest_django import Settings
 
 from outbox import operations, subscribe
 from outbox.deliveries import failpoints
@@ -122,6 +124,29 @@ class TestARemovalThatIsKilled:
 
         prune()
         assert not Attempt.objects.exists()
+
+    def test_that_has_emptied_the_day_is_finished_without_the_setting(self, settings: Settings):
+        settled(4)
+        killed_and_given_up_at(failpoints.AFTER_EMPTYING)
+        assert Attempt.objects.count() == 4
+        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": ""}
+
+        prune()
+
+        assert removal().state == "finished"
+        assert not Attempt.objects.exists()
+
+    def test_that_has_not_emptied_the_day_is_not_continued_without_the_setting(
+        self, settings: Settings
+    ):
+        events = settled(4)
+        killed_and_given_up_at(failpoints.AFTER_SLICE)
+        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": ""}
+
+        assert prune(older_than=timedelta(days=30)) == 0
+
+        assert removal().state == "running"
+        assert stored() == seqs(*events)
 
     def test_that_has_not_emptied_the_day_can_be_given_up(self):
         settled(4)

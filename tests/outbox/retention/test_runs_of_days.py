@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,7 +21,8 @@ from outbox.deliveries.failpoints import armed
 from outbox.models import Attempt, DedupeKey, Event, Operation
 from outbox.partitions.ahead import keep_ahead
 from outbox.partitions.dropping import drop_empty
-from outbox.retention import one_day, record
+from outbox.partitions.past import Day, has_no_writers
+from outbox.retention import one_day, record, whole_days
 from outbox.retention.batches import prune_some
 from outbox.retention.record import LEASE, STALE
 from outbox.testing import Outbox
@@ -36,6 +38,7 @@ from .past import (
     age,
     emit_in_the_past,
     handle,
+    has_partition,
     in_the_past,
     killed_and_given_up_at,
     killed_at,
@@ -194,6 +197,29 @@ class TestARunAfterTheLastEventOfATypeWasPruned:
 
         assert removal().state == "finished"
 
+    def test_continues_the_removal_of_a_day_in_which_the_last_one_had_stayed(self):
+        [stayed] = emit_in_the_past(1, name=LOST)
+        settled(6)
+        Event.objects.filter(pk=stayed.pk).update(fanned_out_at=None)
+        killed_and_given_up_at(failpoints.AFTER_SLICE)
+        assert removal().choice["kept"] == [stayed.seq]
+        Event.objects.filter(name=LOST).delete()
+
+        assert prune() == 6
+
+        assert removal().state == "finished"
+
+    def test_continues_nothing_while_a_type_without_an_age_is_left(self, settings: Settings):
+        [stays] = emit_in_the_past(1, name=LOST)
+        settled(6)
+        Event.objects.filter(pk=stays.pk).update(fanned_out_at=None)
+        killed_and_given_up_at(failpoints.AFTER_SLICE)
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": {NAME: 1}}
+
+        assert beat() == 0
+
+        assert removal().state == "running"
+
 
 class TestARunWhoseClockWasAhead:
     def test_keeps_no_day_closed_until_that_time(self):
@@ -248,6 +274,22 @@ class TestADayThatAnotherRunDrops:
         assert isinstance(names, list)
         assert len(names) == 1
         assert removal().state == "finished"
+
+    def test_while_this_one_waits_for_writers_ends_no_run(self, monkeypatch: pytest.MonkeyPatch):
+        settled(6)
+        wait = has_no_writers
+        removed: list[object] = []
+
+        def waits(day: Day, **options: Any) -> bool:
+            monkeypatch.setattr(whole_days, "has_no_writers", wait)
+            removed.append(in_thread(prune)())
+            assert not has_partition()
+            return wait(day, **options)
+
+        monkeypatch.setattr(whole_days, "has_no_writers", waits)
+
+        assert prune() == 0
+        assert removed == [6]
 
 
 class TestARemovalThatIsGivenUp:
