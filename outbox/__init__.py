@@ -27,7 +27,7 @@ from .deliveries.time_limit import TimeLimitExceeded
 from .emission import NotInTransaction, emit
 from .events import DomainEvent, EventRecord
 from .monitor.timeline import timeline_of
-from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
+from .policy import Breaker, Dead, Discard, NotCalled, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
 from .privacy.subjects import declare_subject
 from .receipt import BulkDelivery, LeaseLost, PermanentFailure, Receipt, Target
@@ -42,6 +42,7 @@ __all__ = [
     "DomainEvent",
     "EventRecord",
     "LeaseLost",
+    "NotCalled",
     "NotInTransaction",
     "Pause",
     "PermanentFailure",

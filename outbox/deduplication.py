@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,13 @@ def forget(events: Sequence[UUID], *, using: str) -> None:
     keys.filter(event__in=events).delete()
 
 
-def forget_unused(*, before: datetime, until: float, using: str) -> int:
+def forget_unused(
+    *,
+    before: datetime,
+    until: float,
+    after_page: Callable[[], object] = lambda: None,
+    using: str,
+) -> int:
     """Delete the keys of events that an earlier release has removed; return how many.
 
     It reads the keys whose event was emitted before a time: such an id begins with its time. A key
@@ -92,6 +98,7 @@ def forget_unused(*, before: datetime, until: float, using: str) -> int:
     Args:
         before: only keys of events that were emitted before it.
         until: time of `time.monotonic` at which it ends. The next call in this process continues.
+        after_page: called after each page of keys.
         using: the database alias.
     """
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
@@ -106,6 +113,7 @@ def forget_unused(*, before: datetime, until: float, using: str) -> int:
         if len(page) < _PAGE:
             break
         _read_until[using] = page[-1]
+        after_page()
     return deleted
 
 

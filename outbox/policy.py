@@ -155,10 +155,19 @@ class RetryAfter(Exception):
 
 
 class NotCalled(Exception):
-    """A handler of an external system has not called it, so nothing is known about that system.
+    """Raise it if a handler has not called its external system, so nothing is known about it.
 
     The failure uses up no attempt, and neither opens nor closes the handler's breaker.
+
+    Attributes:
+        retry_after: seconds or a timedelta until the next attempt, at most a week; None: by the
+            handler's backoff.
     """
+
+    def __init__(self, message: str, *, retry_after: Wait | None = None) -> None:
+        super().__init__(message)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 def action_for(error: BaseException, rules: Rules) -> Action:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from outbox import RetryAfter
+from outbox import NotCalled
 from payments import gateway, services
 from payments.gateway import (
     Authorization,
@@ -103,9 +103,11 @@ def _find_if_key_is_old(
     # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
-        # Not `OutcomeUnknown`: nothing was asked now, so it must not count against the bank.
-        left = last_asked_at + bank.processing_time - timezone.now()
-        raise RetryAfter(left, "The bank may still be processing an earlier request.")
+        # Not `OutcomeUnknown`: nothing is asked now, so it must not count against the bank.
+        raise NotCalled(
+            "The bank may still be processing an earlier request.",
+            retry_after=last_asked_at + bank.processing_time - timezone.now(),
+        )
     services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 

@@ -275,9 +275,10 @@ def _judge(
     is_final = isinstance(action, Dead | Discard)
     remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, failure, using=using)
     held_until = None
+    wait = wait_of(error, action) if isinstance(action, Retry) else None
     if isinstance(error, NotCalled):  # as a probe, it closes no breaker
-        again_at = now + _backoff(row, Outcome.FAILED, using=using)
-        held_until = row.subscription.breaker_probe_at or again_at
+        held_until = now + (wait or _backoff(row, Outcome.FAILED, using=using))
+        breaker.probe_again(row, using=using)
     elif handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = row.subscription.breaker_probe_at
         if for_breaker:
@@ -292,7 +293,7 @@ def _judge(
         retries=_retries(row.subscription),
         now=now,
         rng=_rng,
-        wait=wait_of(error, action) if isinstance(action, Retry) else None,
+        wait=wait,
         held_until=held_until,
     )
     if isinstance(action, Pause):

@@ -106,7 +106,7 @@ def _prune(
     if days is not None:
         days.drop_empty(until=until)
     if latest := _latest_horizon(older_than, using=using):
-        forget_unused(before=latest, until=until, using=using)
+        forget_unused(before=latest, until=until, after_page=pace.after_batch, using=using)
     return removed
 
 

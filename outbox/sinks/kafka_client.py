@@ -74,7 +74,7 @@ def max_bytes(owner: str, options: Mapping[str, Any]) -> int:
     """Return `message.max.bytes` of these options, or librdkafka's default."""
     try:
         return int(options.get("message.max.bytes", DEFAULT_MAX_BYTES))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ImproperlyConfigured(
             f"OPTIONS of {owner}: message.max.bytes must be a number of bytes."
         ) from None

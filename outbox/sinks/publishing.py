@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from outbox import subscriptions, tenants
@@ -55,17 +56,23 @@ def register_sinks() -> None:
 
 
 def _handler(config: SinkConfig) -> Callable[[Sequence[BulkDelivery]], None]:
-    lock = threading.Lock()  # a sink has one caller at a time
+    lock, began_at = threading.Lock(), [0.0]  # a sink has one caller at a time
 
     @tenants.of_all_tenants
     def publish_events(deliveries: Sequence[BulkDelivery]) -> None:
         limit = Deadline(config.lease * _END)
         # Threads cannot be interrupted, so the wait must end before the lease.
         if not lock.acquire(timeout=config.timeout):
+            if time.monotonic() - began_at[0] > config.lease:
+                raise SinkUnavailable(
+                    f'A call of the sink "{config.name}" has not returned within its lease of '
+                    f"{config.lease:g} s. Nothing was sent. If this persists, restart the process."
+                )
             raise SinkBusy(
                 f'The sink "{config.name}" has been busy with other events for '
                 f"{config.timeout:g} s. Nothing was sent; these events are sent later."
             )
+        began_at[0] = time.monotonic()
         try:
             publish(config, deliveries, limit=limit)
         finally:

@@ -107,7 +107,7 @@ class Receiver:
         """Store the batch in hand; return false if the receiver was stopped before it could.
 
         Raises:
-            django.db.Error: the database could not be reached, or refuses for a passing reason.
+            django.db.Error: the database could not be reached.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -121,7 +121,7 @@ class Receiver:
                 return True
             except Exception as error:
                 # Without a source there was an outage, and others have the messages.
-                if self._source is None or is_transient(error, using=self._using):
+                if self._source is None:
                     raise
                 self._note_failure(error)
             if not self._hold(source, pause * random.uniform(0.5, 1)):

@@ -57,7 +57,8 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
     # for each new tenant and after each rollback, so no other delivery inherits it.
     if getattr(connection, "_setting_search_path", False):
         return Scope.NONE
-    ends_true = isinstance(params, (list, tuple)) and list(params[-1:]) == [True]
+    # By identity: a parameter may be an array, whose `==` is no truth value.
+    ends_true = isinstance(params, (list, tuple)) and bool(params) and params[-1] is True
     if len(text) > _LONGEST_CACHED:
         return _scope_of_text(text, ends_true)
     return _cached_scope(text, ends_true)

@@ -14,7 +14,15 @@ from django.urls import reverse
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from outbox import Breaker, BulkDelivery, PermanentFailure, Receipt, operations, subscribe
+from outbox import (
+    Breaker,
+    BulkDelivery,
+    NotCalled,
+    PermanentFailure,
+    Receipt,
+    operations,
+    subscribe,
+)
 from outbox.deliveries.decisions import Circuit, after_call_failed
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Operation, Subscription
@@ -88,6 +96,25 @@ class TestAnUnavailableBank:
         assert sum(attempts for _, attempts in states) == 5, "those that opened it"
         assert 24 * 3 <= bank.asked <= 5 + 24 * 5
         assert Attempt.objects.count() == bank.asked, "each is remembered"
+
+    def test_stays_unavailable_after_a_probe_that_did_not_call_it(self, bank):
+        """Seen to close the breaker, or to delay the next probe until the end of the lease."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(6)
+            run_messages(run_pass())
+            opened_at, later = row().breaker_opened_at, NOW + timedelta(minutes=5)
+            clock.move_to(later)
+            bank.error = NotCalled("Asked recently.", retry_after=600)
+            [probe] = run_pass()
+            run_message(probe)
+
+            assert row().breaker_opened_at == opened_at is not None
+            assert row().breaker_probe_at == later
+            probed = Attempt.objects.filter(exception="NotCalled").get().delivery
+            assert probed.attempts == 0
+            assert probed.due_at == later + timedelta(minutes=10)
+            bank.error = None
+            assert len(run_pass()) == 1, "another delivery is the next probe"
 
     def test_gets_one_probe_at_a_time_at_growing_intervals(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:

@@ -90,9 +90,10 @@ class TestARefusedOption:
             assert SECRET not in text
         assert caught.value.__suppress_context__
 
-    def test_is_found_at_creation_if_it_is_the_size(self):
+    @pytest.mark.parametrize("size", ["large", float("inf")])
+    def test_is_found_at_creation_if_it_is_the_size(self, size: object):
         with pytest.raises(ImproperlyConfigured, match=r"message\.max\.bytes"):
-            sink(**{"message.max.bytes": "large"})
+            sink(**{"message.max.bytes": size})
 
 
 class TestTheSizeLimit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -332,6 +333,20 @@ class TestASinkThatIsBusy:
         expire_leases_and_backoffs()
         run_messages(run_pass())
         assert states() == ["done"]
+
+    def test_is_unavailable_if_a_call_has_not_returned_within_its_lease(
+        self, sink: ScriptedSink, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to be waited for by all threads of the process, with no attempt used up."""
+        emit_orders(1)
+        monotonic = time.monotonic
+
+        with busy(sink):
+            later = "outbox.sinks.publishing.time.monotonic"
+            monkeypatch.setattr(later, lambda: monotonic() + 3600)
+            with pytest.raises(SinkUnavailable, match="has not returned within its lease"):
+                call_handler(new_deliveries(1))
+            monkeypatch.undo()
 
     def test_does_not_close_its_breaker_when_it_is_probed(self, sink: ScriptedSink):
         sink.error = SinkUnavailable("no route to host")

@@ -304,7 +304,7 @@ class TestAReceiver:
         eventually(lambda: stored() == 8, "8 events")
 
     @pytest.mark.once
-    def test_shows_that_the_broker_is_down_until_it_is_back(self, kafka, run, settings):
+    def test_shows_that_the_broker_is_down_until_it_is_back(self, kafka, topic, run, settings):
         settings.OUTBOX = {**settings.OUTBOX, "HEARTBEAT_SECONDS": 0.1}
         run()
         failing = SourceState.objects.exclude(failing_at=None)
@@ -312,6 +312,7 @@ class TestAReceiver:
 
         with kafka.down():
             eventually(failing.exists, "the failure")
+        send(kafka, topic, 1)  # creates the topic, which the emulator loses when it is killed
 
         eventually(lambda: not failing.exists(), "the end of the failure")
 

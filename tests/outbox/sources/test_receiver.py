@@ -10,12 +10,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
 
+from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Event, Heartbeat, SourceState
 from outbox.settlements.recording import ReportsNotRecorded
 from outbox.sources import SourceUnavailable, receiver, state
 from outbox.sources.base import ReceivedMessage
 from outbox.sources.receiver import Receiver
-from outbox.sources.storing import store
+from outbox.sources.storing import Retry, store
 
 from .messages import NoSource, configure, declare_invoice_paid, message
 
@@ -105,9 +106,24 @@ class TestAReceiver:
     def test_acknowledges_what_is_stored(self, run):
         assert run() == ["receive", "acknowledge 2 of 2 stored", "receive", "close"]
 
-    def test_releases_what_it_could_not_store(self, run, fail):
-        """After an outage of the database. A new source receives the messages again."""
-        fail(OperationalError("database is locked"))
+    def test_releases_what_it_could_not_store_in_an_outage(self, run, monkeypatch):
+        """Other processes may reach the database. A new source receives the messages again."""
+        failures = [OperationalError("database is locked")]
+
+        def fail_once(*args: Any, retry: Retry, **options: Any) -> Any:
+            def action() -> Any:
+                if failures:
+                    raise failures.pop()
+                return store(*args, **options)
+
+            return retry(action)
+
+        def wait(access: DatabaseAccess) -> bool:
+            access._sleep(0)
+            return True
+
+        monkeypatch.setattr(receiver, "store", fail_once)
+        monkeypatch.setattr(DatabaseAccess, "recover", wait)
 
         assert run() == [
             "receive",
@@ -121,7 +137,12 @@ class TestAReceiver:
 
     @pytest.mark.parametrize(
         "error",
-        [ReportsNotRecorded("Down."), ValueError("bug"), ImproperlyConfigured("CAPTURE")],
+        [
+            ReportsNotRecorded("Down."),
+            ValueError("bug"),
+            ImproperlyConfigured("CAPTURE"),
+            OperationalError("database is locked"),
+        ],
         ids=lambda error: type(error).__name__,
     )
     def test_holds_what_it_cannot_store(self, run, fail, error):

@@ -81,6 +81,22 @@ class TestAStatement:
         assert scope(statement) == "NONE"
 
 
+class Array:
+    """A parameter whose `==` has no truth value, as numpy's arrays."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("The truth value of an array is ambiguous.")
+
+    __hash__ = None  # type: ignore[assignment]  # it is not hashable
+
+
+class TestAParameter:
+    def test_is_not_compared(self):
+        statement = "UPDATE documents SET embedding = %s"
+
+        assert scope_of(statement, [Array()], connection) is Scope.NONE
+
+
 class TestAScope:
     def test_that_lasts_longer_is_greater(self):
         assert Scope.NONE < Scope.TRANSACTION < Scope.SESSION
