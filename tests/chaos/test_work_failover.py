@@ -83,6 +83,7 @@ class TestAFailover:
     def test_is_survived_by_processes_that_listen_and_deliver(self, stack: tuple[Stack, Cluster]):
         """Without the listener's second session: the processes never listen again."""
         ground, cluster = stack
+        ground.wait_until(lambda: len(ground.children("worker")) == PROCESSES, "both run")
         before = set(ground.children("worker"))
         strike(ground, 20)
         settle(ground)
@@ -101,6 +102,7 @@ class TestAFailover:
     def test_in_the_middle_of_deliveries_repeats_no_effect(self, stack: tuple[Stack, Cluster]):
         """What the standby has not received is lost, effects and receipts alike."""
         ground, cluster = stack
+        ground.wait_until(lambda: len(ground.children("worker")) == PROCESSES, "both run")
         before = set(ground.children("worker"))
         strike(ground, 60)
         ground.wait_until(lambda: any_delivery(ground), "a pass has begun")

@@ -40,6 +40,7 @@ class TestALostPrimary:
     def test_is_followed_by_processes_to_its_standby(self, site: tuple[Stack, Pair]):
         """With `target_session_attrs=any` in the URL: each write of a later process fails."""
         stack, pair = site
+        stack.wait_until(lambda: len(stack.children("worker")) == 2, "both processes run")
         before = stack.children("worker")
         strike(stack, 20)
         settle(stack)
