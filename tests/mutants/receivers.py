@@ -20,7 +20,7 @@ RECEIVERS = [
             ),
         ),
         noticed_by=(
-            f"{HERE}test_receiver.py::TestAReceiver::test_releases_what_it_could_not_store",
+            f"{HERE}test_receiver.py::TestAReceiver::test_releases_what_it_could_not_store_in_an_outage",
         ),
     ),
     Mutant(
