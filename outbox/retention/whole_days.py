@@ -120,7 +120,7 @@ class Removal:
         return removed
 
     def finish_emptied(self) -> None:
-        """Delete what is left of a day that was emptied. It needs no partitions and no setting."""
+        """Delete the remaining rows of an emptied day. It needs no partitions and no setting."""
         found = closing.removal(using=self._using) if may_drop(using=self._using) else None
         if found is None or found.choice[records.STEP] != records.SWEEPING:
             return

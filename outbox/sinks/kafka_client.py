@@ -11,6 +11,8 @@ from weakref import WeakSet
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.options import number
+
 #: librdkafka's default of message.max.bytes.
 DEFAULT_MAX_BYTES = 1_000_000
 
@@ -72,12 +74,7 @@ def refuse_bad_options(owner: str, options: Mapping[str, Any]) -> None:
 
 def max_bytes(owner: str, options: Mapping[str, Any]) -> int:
     """Return `message.max.bytes` of these options, or librdkafka's default."""
-    try:
-        return int(options.get("message.max.bytes", DEFAULT_MAX_BYTES))
-    except (TypeError, ValueError, OverflowError):
-        raise ImproperlyConfigured(
-            f"OPTIONS of {owner}: message.max.bytes must be a number of bytes."
-        ) from None
+    return number(owner, options, "message.max.bytes", DEFAULT_MAX_BYTES)
 
 
 def refused_options(owner: str, error: Exception) -> ImproperlyConfigured:

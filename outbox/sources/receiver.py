@@ -123,7 +123,7 @@ class Receiver:
                 # Without a source there was an outage, and others have the messages.
                 if self._source is None:
                     raise
-                self._note_failure(error)
+                self._note_failure(error, held=len(self._in_hand))
             if not self._hold(source, pause * random.uniform(0.5, 1)):
                 return False
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -185,14 +185,18 @@ class Receiver:
         else:
             self._note_failure(error)
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception, *, held: int = 0) -> None:
+        """Log and store a failure; `held` is the number of messages that it keeps meanwhile."""
         name, self._may_be_failing = self._config.name, True
+        what = f"cannot store {held} messages, keeps them" if held else "cannot receive"
         if isinstance(error, SourceUnavailable | ReportsNotRecorded):
             text = str(error)
-            logger.warning("%s cannot receive, and tries again: %s", name, text)
+            logger.warning("%s %s, and tries again: %s", name, what, text)
         else:
             text = f"{type(error).__name__}. See the log of the receiver."
-            logger.exception("%s cannot receive, and tries again.", name)
+            logger.exception("%s %s, and tries again.", name, what)
+        if held:
+            text = f"{held} messages cannot be stored, and are kept. {text}"
         with suppress(Exception):  # the database may be the cause
             state.note_failure(name, text, using=self._using)
 

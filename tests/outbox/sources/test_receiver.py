@@ -205,7 +205,8 @@ class TestAReceiver:
         run()
 
         (first, since), (second, still_since), (last, end) = notes
-        assert (first, second, last) == ("Down.", "Down.", "")
+        assert first == second == "2 messages cannot be stored, and are kept. Down."
+        assert last == ""
         assert since == still_since is not None
         assert end is None
 
