@@ -51,8 +51,11 @@ SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
 #: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries.
 SIZES = """
 SELECT pg_database_size(current_database()), sum(pg_relation_size(indexrelid))
-FROM pg_index
-WHERE indpred IS NOT NULL AND indrelid IN ('outbox_event'::regclass, 'outbox_delivery'::regclass)
+FROM pg_index JOIN (
+    SELECT relid FROM pg_partition_tree('outbox_event')
+    UNION ALL SELECT relid FROM pg_partition_tree('outbox_delivery')
+) AS part ON relid = indrelid
+WHERE indpred IS NOT NULL
 """
 
 
@@ -75,9 +78,15 @@ class Sample:
     work: float
 
 
-def highest_rate(ground: Ground, side: Side, *, count: int) -> float:
-    """Return the events per second of one producer at full speed, with two worker processes."""
+def highest_rate(ground: Ground, side: Side, *, count: int, partitions: bool = False) -> float:
+    """Return the events per second of one producer at full speed, with two worker processes.
+
+    Args:
+        partitions: convert the tables into partitions before.
+    """
     with ground.stage(side) as stage:
+        if partitions:
+            stage.partition()
         stage.start_consumers()
         stage.emit(count)
         _wait(stage)
@@ -85,7 +94,13 @@ def highest_rate(ground: Ground, side: Side, *, count: int) -> float:
 
 
 def run(
-    ground: Ground, side: Side, *, history: int, minutes: int, per_second: float = 0.0
+    ground: Ground,
+    side: Side,
+    *,
+    history: int,
+    minutes: int,
+    per_second: float = 0.0,
+    partitions: bool = False,
 ) -> Result:
     """Emit for some minutes beside a history; return the figures of each minute.
 
@@ -93,12 +108,17 @@ def run(
         history: settled events in the tables before, each with one delivery.
         minutes: the duration; a part of a minute at the end is left out.
         per_second: events per second of the producer; 0: as fast as it can.
+        partitions: convert the tables into partitions after the history is filled in. The events
+            of the run are in a partition of their own.
 
     Raises:
         WrongEffects: an event had no delivery, or two, or one that is not done.
     """
     with ground.stage(side) as stage:
-        stage.call("benchmarks.probes.filling", history, ceiling=CEILING * (1 + history / 1e6))
+        ceiling = CEILING * (1 + history / 1e6)
+        stage.call("benchmarks.probes.filling", history, ceiling=ceiling)
+        if partitions:
+            stage.partition(ceiling=ceiling)
         ground.settle()
         before = int(stage.value("SELECT max(seq) FROM outbox_event"))
         stage.start_consumers()

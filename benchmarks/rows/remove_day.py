@@ -12,10 +12,6 @@ from benchmarks.steady import emit, emit_beside
 #: Seconds without the other program.
 SECONDS = 5
 
-#: As if the days of the first partition were over.
-JUMP = """
-SELECT setval('outbox_event_seq_seq', (current_date - date '1970-01-01' + 3) * 100000000000)
-"""
 OLD = "SELECT count(*) FROM outbox_event WHERE emitted_at < now() - interval '30 days'"
 
 
@@ -25,8 +21,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     ceiling = CEILING * max(1, events / 10**6)
     with ground.stage(ours(NUDGE=False, PARTITION="day")) as stage:
         stage.call("benchmarks.probes.filling", events, ceiling=ceiling)
-        stage.call("benchmarks.probes.partitioning", ceiling=ceiling)
-        stage.query(JUMP)
+        stage.partition(ceiling=ceiling)
         ground.settle()
         before = emit(stage, SECONDS)
         beside, done = emit_beside(stage, "benchmarks.probes.removing", ceiling=ceiling)
