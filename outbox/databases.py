@@ -69,6 +69,11 @@ def replica_of(using: str) -> str:
     return known.get(using, "")
 
 
+def primary_of(using: str) -> str:
+    """Return the listed database of a replica, or the database itself."""
+    return next((one for one in listed() if replica_of(one) == using), using)
+
+
 def serving(using: str) -> AbstractContextManager[None]:
     """Let a relay, a worker or a job work on a database. Without the setting the router decides."""
     return working_on(using if listed() else None)

@@ -117,12 +117,7 @@ def choices() -> Iterator[Choice]:
     known = databases.listed()
     url = reverse("admin:outbox_minute_changelist")
     for using in known if len(known) > 1 else ():
-        yield Choice(using, f"{url}?{NAME}={using}", using == _named_of(databases.alias()))
-
-
-def _named_of(using: str) -> str:
-    """Return the listed database of a replica, or the database itself."""
-    return next((one for one in databases.listed() if databases.replica_of(one) == using), using)
+        yield Choice(using, f"{url}?{NAME}={using}", using == databases.primary_of(databases.alias()))
 
 
 def _take_name(request: HttpRequest) -> str:

@@ -25,6 +25,7 @@ _TEMPLATE = "admin/outbox/event/sources.html"
 #: The delivery state whose colour a condition has, and the word for it.
 _CONDITIONS: Mapping[Condition, tuple[str, str | Promise]] = {
     "absent": ("dead", gettext_lazy("not received")),
+    "elsewhere": ("discarded", gettext_lazy("in another database")),
     "failing": ("dead", gettext_lazy("failing")),
     "paused": ("parked", gettext_lazy("paused")),
     "running": ("done", gettext_lazy("running")),
@@ -105,5 +106,5 @@ def _rows() -> list[SourceRow]:
             dead=dead[status.name],
             events=sorted((one.event_name, one.event_type) for one in declared_by(status.name)),
         )
-        for status in source_statuses()
+        for status in source_statuses(has_others=True)
     ]

@@ -37,7 +37,7 @@ _OUTAGE_NOTICED_WITHIN = timedelta(seconds=15)
 #: Number of missed heartbeats after which a process counts as silent.
 _MISSED = 3
 #: Age at which a heartbeat row is deleted.
-_KEPT_FOR = timedelta(days=1)
+KEPT_FOR = timedelta(days=1)
 #: A time that is further in the future was stored before the clock went back.
 CLOCK_TOLERANCE = timedelta(seconds=60)
 
@@ -190,7 +190,7 @@ def _write(place: _Place, queues: Sequence[str], *, failure: str) -> None:
     now = clock.now(using=using)
     rows = Heartbeat.objects.using(using)
     if place not in _started:
-        rows.filter(seen_at__lt=now - _KEPT_FOR).delete()
+        rows.filter(seen_at__lt=now - KEPT_FOR).delete()
     began = _started.setdefault(place, now)
     _upsert(
         Heartbeat(

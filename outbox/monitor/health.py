@@ -13,10 +13,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock, databases
-from outbox.deliveries.heartbeat import CLOCK_TOLERANCE, stale_after
+from outbox.deliveries.heartbeat import CLOCK_TOLERANCE, KEPT_FOR, stale_after
 from outbox.formatting import listing, span
 from outbox.models import Heartbeat, Subscription
 from outbox.sources.configuration import received_sources
+from outbox.sources.state import received_in
 from outbox.transports import names
 from outbox.transports.base import QUEUE
 
@@ -67,6 +68,7 @@ class Heartbeats:
 
     def __init__(self, *, using: str | None = None) -> None:
         using = using or databases.alias()
+        self._using = using
         self.now = clock.now(using=using)
         rows = Heartbeat.objects.using(using).exclude(kind__in=(Kind.CANARY, Kind.OUTAGE))
         # Periodic jobs of `outbox work` have rows of the kind, too.
@@ -126,6 +128,22 @@ class Heartbeats:
         """
         mine = (row for row in self._rows if row.kind == kind and queue in row.queues)
         return sum(map(self._is_fresh, mine))
+
+    def is_expected(self, source: str) -> bool:
+        """Return whether a process has to receive a source into this database.
+
+        Of several databases it has to be received into those where it was received within a day,
+        and into the first one if it was received into no other one.
+        """
+        listed = databases.listed()
+        if len(listed) < 2 or self.latest(Kind.RECEIVER, queue=source).at is not None:
+            return True
+        if databases.primary_of(self._using) != listed[0]:
+            return False
+        others = {received_in(source, one) for one in listed}
+        rows = (row for row in self._rows if row.kind == Kind.RECEIVER)
+        recent = (row for row in rows if self.now - row.seen_at < KEPT_FOR)
+        return not any(others & {*row.queues} for row in recent)
 
     def silent_beside_others(self, *, within: timedelta) -> list[LastSeen]:
         """Return the silent relays and workers beside which another one does the same work.
@@ -261,7 +279,7 @@ def health_of_parts(
         *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *_queues(queues, found, has_failures=has_failures, using=using),
-        *(_source(name, found) for name in received_sources()),
+        *(_source(name, found) for name in received_sources() if found.is_expected(name)),
         *_consumers(active, using=using),
         *([] if failing is None else [_handlers(failing)]),
     ]

@@ -18,7 +18,7 @@ from outbox.sources.unreadable import HANDLER
 
 from .health import Heartbeats, LastSeen
 
-Condition = Literal["absent", "failing", "paused", "running"]
+Condition = Literal["absent", "elsewhere", "failing", "paused", "running"]
 
 _COUNTED = 1000
 
@@ -30,6 +30,7 @@ class SourceStatus:
     Attributes:
         name: its name in `OUTBOX["SOURCES"]`.
         is_pulled: whether a process has to receive its messages.
+        is_expected: whether a process has to receive them into this database, if it is pulled.
         processes: number of processes with a recent heartbeat that receive it.
         seen: the latest heartbeat of such a process.
         lag: messages that wait in the external system; None: unknown.
@@ -43,6 +44,7 @@ class SourceStatus:
 
     name: str
     is_pulled: bool
+    is_expected: bool = True
     processes: int = 0
     seen: LastSeen = field(default_factory=LastSeen)
     lag: int | None = None
@@ -55,18 +57,22 @@ class SourceStatus:
 
     @property
     def condition(self) -> Condition:
-        """Whether it receives."""
+        """Whether it receives; "elsewhere": it does not, and has to only in another database."""
         if self.is_pulled and not self.processes:
-            return "absent"
+            return "absent" if self.is_expected else "elsewhere"
         if self.failing_at:
             return "failing"
         return "paused" if self.paused_at else "running"
 
 
-def source_statuses(*, using: str | None = None) -> list[SourceStatus]:
+def source_statuses(*, using: str | None = None, has_others: bool = False) -> list[SourceStatus]:
     """Return the condition of the configured sources by name; cost: two small queries.
 
     Without sources, and if the setting is invalid, there is none and nothing is read.
+
+    Args:
+        using: the outbox's database alias.
+        has_others: also those that are received in another database only.
     """
     using = using or databases.alias()
     try:
@@ -77,7 +83,8 @@ def source_statuses(*, using: str | None = None) -> list[SourceStatus]:
         return []
     found = Heartbeats(using=using)
     rows = {row.source: row for row in SourceState.objects.using(using).filter(source__in=sources)}
-    return [_status(one, rows.get(name), found) for name, one in sorted(sources.items())]
+    statuses = [_status(one, rows.get(name), found) for name, one in sorted(sources.items())]
+    return [one for one in statuses if has_others or one.condition != "elsewhere"]
 
 
 def _status(source: SourceConfig, row: SourceState | None, found: Heartbeats) -> SourceStatus:
@@ -86,6 +93,7 @@ def _status(source: SourceConfig, row: SourceState | None, found: Heartbeats) ->
     return SourceStatus(
         name=source.name,
         is_pulled=source.is_pulled,
+        is_expected=found.is_expected(source.name),
         processes=found.running(kind, source.name),
         seen=found.latest(kind, queue=source.name),
         lag=state.lag,

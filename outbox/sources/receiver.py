@@ -65,7 +65,10 @@ class Receiver:
             ImproperlyConfigured: the client library is missing, or an option is invalid.
         """
         pause = _FIRST_PAUSE
+        notice = self._notice()
         try:
+            if notice is not None:
+                notice.start()
             while not self._stopping.is_set():
                 try:
                     self._step()
@@ -79,8 +82,24 @@ class Receiver:
         except WaitGivenUp as error:
             logger.info("%s", error)
         finally:
+            if notice is not None:
+                notice.stop()
             self._give_up_source()
             connections.close_all()
+
+    def _notice(self) -> heartbeat.HeartbeatThread | None:
+        """Return the thread that records in the first database that this one receives the source.
+
+        Otherwise the monitor would expect a process that receives it there. It is a thread, so that
+        a first database that does not answer delays no message of this one.
+        """
+        first = databases.aliases()[0]
+        if self._using == first:
+            return None
+        queues = [state.received_in(self._config.name, self._using)]
+        return heartbeat.HeartbeatThread(
+            self._name, lambda: queues, kind=heartbeat.Kind.RECEIVER, using=first
+        )
 
     def _step(self) -> None:
         """Receive and store one batch, or wait."""

@@ -23,6 +23,14 @@ OUTCOMES = (
 )
 
 
+def received_in(source: str, using: str) -> str:
+    """Return the queue of a receiver's heartbeat in the first database if it stores in `using`.
+
+    Names of sources are identifiers, so it is the queue of no source.
+    """
+    return f"{source}@{using}"
+
+
 def count(source: str, outcomes: Mapping[str, int]) -> None:
     """Count messages by outcome. Return at once; a thread stores the counts every ten seconds."""
     found = Counter({name: number for name, number in outcomes.items() if number})

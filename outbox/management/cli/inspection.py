@@ -209,6 +209,7 @@ def _relay_failure(beats: Heartbeats) -> str:
 def _source_as_json(one: SourceStatus) -> dict[str, Any]:
     columns = asdict(one)
     seen = columns.pop("seen")
+    del columns["is_expected"]  # it is: others are left out
     return {**columns, "seen_at": seen["at"]}
 
 
