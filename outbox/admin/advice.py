@@ -14,12 +14,14 @@ from outbox.models import Subscription
 from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
+from outbox.monitor.stops import UNKNOWN
+from outbox.monitor.unserved import waiting_since
 from outbox.templatetags.outbox_display import span
 from outbox.transports import names
 
 from .links import dead_url, events_url, handlers_url, operation_url, settlements_url
 
-#: An owed delivery older than this needs attention.
+#: A delivery that waits for a worker for longer needs attention.
 _LONG = timedelta(minutes=1)
 
 
@@ -134,7 +136,8 @@ def _on_overtaken(group: Group) -> Advice:
 
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
-    for row in Subscription.objects.filter(breaker_opened_at__isnull=False).order_by("handler"):
+    held = Subscription.objects.filter(active=True, breaker_opened_at__isnull=False)
+    for row in held.order_by("handler"):
         text = _(
             "The breaker of %(handler)s is open. Check the external system. The next probe is due "
             "at %(probe)s. Closing the breaker sends all its deliveries again at once."
@@ -162,13 +165,17 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
             )
             values = {"handler": one.handler, "parked": one.parked}
             yield Advice(text % values, handlers_url(), _("Handlers"), is_bad=False)
+        elif one.parked and one.stop is not None and one.stop.kind == UNKNOWN:
+            yield Advice(one.stop.text, handlers_url(), _("Handlers"), is_bad=False)
 
 
 def _of_age(status: Status) -> Iterator[Advice]:
-    ages = [(status.age(one.oldest), one.handler) for one in status.handlers if one.oldest]
+    ages = [(status.age(since), handler) for handler, since in waiting_since().items()]
     late = [(age, handler) for age, handler in ages if age is not None and age > _LONG]
     if late:
         age, handler = max(late)
-        text = _("%(handler)s is behind: its oldest delivery waits for %(age)s. Find the cause.")
+        text = _(
+            "%(handler)s is behind: a delivery has waited for a worker for %(age)s. Find the cause."
+        )
         facts = {"handler": handler, "age": span(age)}
         yield Advice(text % facts, events_url(state="owed"), _("Events"), is_bad=False)

@@ -67,8 +67,8 @@ class HandlerRow:
 
     @property
     def has_open_breaker(self) -> bool:
-        """Whether one of its breakers is open."""
-        return any(row.breaker_opened_at for row in self.subscriptions)
+        """Whether a breaker of an active subscription is open."""
+        return any(row.active and row.breaker_opened_at for row in self.subscriptions)
 
     @property
     def status(self) -> tuple[str, str]:
@@ -123,7 +123,12 @@ class HandlerRow:
 
     @property
     def button(self) -> str:
-        """Its button: "pause", "resume", or "" if it is held by a backfill and paused otherwise."""
+        """Its button: "pause", "resume" or "".
+
+        It has none if it has ended, or if a backfill holds it and another pause is set, too.
+        """
+        if self.owed.stop is not None and self.owed.stop.kind == END:
+            return ""
         if self.owed.backfill:
             # A pause by a person outlasts the backfill.
             is_its = self.owed.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)

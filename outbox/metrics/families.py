@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import accumulate
 from typing import Literal
 
@@ -17,6 +18,7 @@ from outbox.monitor.demand import QueueDemand, queue_demands
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
+from outbox.monitor.unserved import first_waiting, waits_since
 from outbox.transports import names
 from outbox.transports.base import QUEUE
 
@@ -190,11 +192,11 @@ def of_queues_alone(only: Collection[str]) -> bool:
 
 def _all(*, using: str) -> list[Family]:
     found = status(using=using)
-    rows = list(Subscription.objects.using(using).filter(active=True).order_by("handler"))
+    rows = list(first_waiting(using=using).order_by("handler"))
     return [
         *_of_handlers(found),
         *_of_failing(found),
-        *_of_subscriptions(rows),
+        *_of_subscriptions(rows, found.at),
         *_of_events(found),
         *_of_queues(using=using),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
@@ -248,8 +250,13 @@ def _of_failing(found: Status) -> Iterator[Family]:
     yield from (failing, seconds)
 
 
-def _of_subscriptions(rows: Sequence[Subscription]) -> Iterator[Family]:
-    """Yield the condition and the policy of each handler, and the breaker of each subscription."""
+def _of_subscriptions(rows: Sequence[Subscription], now: datetime) -> Iterator[Family]:
+    """Yield wait, condition and policy of each handler, and the breaker of each subscription.
+
+    Args:
+        rows: those of `first_waiting`.
+        now: the time of the read.
+    """
     by_handler: dict[str, list[Subscription]] = {}
     for row in rows:
         by_handler.setdefault(row.handler, []).append(row)
@@ -257,6 +264,16 @@ def _of_subscriptions(rows: Sequence[Subscription]) -> Iterator[Family]:
         family = Family(name, "gauge", text, ("handler",))
         family.samples += [((handler,), value(mine)) for handler, mine in by_handler.items()]
         yield family
+    yield Family(
+        "outbox_longest_due_seconds",
+        "gauge",
+        "Seconds for which a due delivery of the handler has waited for a worker; 0: none waits.",
+        ("handler",),
+        [
+            ((handler,), max((now - waits_since(row, now)).total_seconds() for row in mine))
+            for handler, mine in by_handler.items()
+        ],
+    )
     yield Family(
         "outbox_breaker_open",
         "gauge",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import Case, F, IntegerField, OuterRef, QuerySet, Subquery, Value, When
 
 from outbox import clock, databases
 from outbox.deliveries.breaker import circuit_of
@@ -75,11 +75,28 @@ def overdue_queues(*, using: str | None = None) -> set[str]:
     """
     using = using or databases.alias()
     now = clock.now(using=using)
-    rows = _first_waiting(using=using)
-    return {row.queue for row in rows if now - _waits_since(row, now) > OVERDUE_AFTER}
+    rows = first_waiting(using=using)
+    return {row.queue for row in rows if now - waits_since(row, now) > OVERDUE_AFTER}
 
 
-def _first_waiting(*, using: str) -> QuerySet[Any]:
+def waiting_since(*, using: str | None = None) -> dict[str, datetime]:
+    """Return since when a delivery has waited for a worker, by the active handlers that have one.
+
+    Cost: one query, which reads a delivery of each subscription and state.
+
+    Args:
+        using: the outbox's database alias.
+    """
+    using = using or databases.alias()
+    now = clock.now(using=using)
+    found: dict[str, datetime] = {}
+    for row in first_waiting(using=using):
+        if (since := waits_since(row, now)) < now:
+            found[row.handler] = min(since, found.get(row.handler, since))
+    return found
+
+
+def first_waiting(*, using: str) -> QuerySet[Any]:
     """Return the active subscriptions with the delivery of each state that has waited longest.
 
     A message that no worker starts is sent again after each lease. So the deliveries in flight that
@@ -87,7 +104,11 @@ def _first_waiting(*, using: str) -> QuerySet[Any]:
     """
     mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
     pending = mine.filter(state=State.PENDING).order_by("due_at")
-    sent = mine.filter(state=State.SENT).annotate(unstarted=F("token") - F("started_token"))
+    # A replay sets the started token to 0. Of the messages since, at least one was not started.
+    replayed = When(started_token=0, started_at__isnull=False, then=Value(1))
+    unstarted = F("token") - F("started_token")
+    messages = Case(replayed, default=unstarted, output_field=IntegerField())
+    sent = mine.filter(state=State.SENT).annotate(unstarted=messages)
     longest = sent.order_by(F("unstarted").desc(), "due_at")
     return (
         Subscription.objects.using(using)
@@ -100,10 +121,15 @@ def _first_waiting(*, using: str) -> QuerySet[Any]:
     )
 
 
-def _waits_since(row: Any, now: datetime) -> datetime:
+def waits_since(row: Any, now: datetime) -> datetime:
     """Return since when a delivery of a subscription has waited for a worker; `now` if none does.
 
-    A delivery that is running waits from the end of its lease on.
+    A delivery that is running waits from the end of its lease on. Those that wait for a time, a
+    person, a probe or an earlier event of their key do not wait for a worker.
+
+    Args:
+        row: a subscription of `first_waiting`.
+        now: the time of the read.
     """
     found = [now]
     if row.sent_due_at is not None:

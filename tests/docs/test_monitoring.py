@@ -36,11 +36,17 @@ UNIT_TESTS = ROOT / "tests/docs/alerts.test.yaml"
 
 #: Labels that Prometheus adds to each series of a target.
 OF_THE_TARGET = {"job", "instance"}
+#: The label that metrics of the outbox have besides, if the project has several databases.
+OF_SEVERAL_DATABASES = {"database"}
 GRID_WIDTH = 24
 
 SELECTOR = re.compile(r"\b((?:outbox|shop)_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!=|!~|=)\s*"([^"]*)"')
 GROUPING = re.compile(r"\bby \(([^)]*)\)")
+#: The aggregation of a metric or of its rate: operator, labels and metric.
+INNERMOST = re.compile(r"\b(max|min|sum)(?: by \(([^)]*)\) )?\((?:rate\()?(outbox_\w+)")
+#: The longest time of all databases: no number is lost.
+LONGEST = re.compile(r"max outbox_\w+_seconds")
 COMMAND = re.compile(r"`manage\.py outbox ([\w-]+)")
 
 Sample = tuple[str, dict[str, str], float]
@@ -123,7 +129,7 @@ def faults(query: str, samples: list[Sample]) -> Iterator[str]:
         if not series:
             yield f"{name} is not on the page"
             continue
-        for label in grouping - OF_THE_TARGET:
+        for label in grouping - OF_THE_TARGET - OF_SEVERAL_DATABASES:
             if label not in series[0]:
                 yield f"{name} has no label {label}"
         for label, value in MATCHER.findall(matchers):
@@ -156,7 +162,8 @@ class TestTheMetrics:
         } == {}
 
     def test_of_the_unit_tests_are_on_the_page(self, samples: list[Sample]):
-        labels = {name: {*labels, *OF_THE_TARGET} for name, labels, _value in samples}
+        added = OF_THE_TARGET | OF_SEVERAL_DATABASES
+        labels = {name: {*labels, *added} for name, labels, _value in samples}
 
         for series in input_series():
             ((name, matchers),) = SELECTOR.findall(series)
@@ -203,6 +210,16 @@ class TestTheBoard:
 
         assert used - {"__rate_interval", "__all"} == declared
         assert {panel["repeat"] for panel in panels() if "repeat" in panel} == {"handler"}
+
+    def test_adds_up_the_numbers_of_several_databases(self):
+        """Failed: the maximum over the instances was one over the databases, too."""
+        for query in board_queries():
+            aggregations = INNERMOST.findall(query)
+
+            assert aggregations, query
+            for operator, labels, metric in aggregations:
+                keeps = "database" in labels.split(", ")
+                assert keeps or LONGEST.fullmatch(f"{operator} {metric}"), query
 
     def test_has_panels_with_an_id_a_data_source_and_queries(self):
         found = [panel for panel in panels() if panel["type"] != "row"]
@@ -274,6 +291,13 @@ class TestTheRules:
                 groups = GROUPING.findall(rule["expr"])
                 assert groups
                 assert all("job" in group.split(", ") for group in groups), rule["alert"]
+
+    def test_keep_the_databases_apart(self):
+        """Failed: the heartbeat of one database hid that another one had none."""
+        for rule in rules():
+            if "outbox_" in rule["expr"] and not rule["expr"].startswith("absent("):
+                groups = GROUPING.findall(rule["expr"])
+                assert all("database" in group.split(", ") for group in groups), rule["alert"]
 
     def test_advise_commands_that_exist(self):
         texts = [text for rule in rules() for text in rule["annotations"].values()]

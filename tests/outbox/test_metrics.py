@@ -94,6 +94,30 @@ class TestTheGauges:
         assert oldest["tests.announce", "pending"] == pytest.approx(3600, abs=100)
         assert oldest["tests.announce", "dead"] == 0
 
+    def test_have_the_longest_wait_of_a_due_delivery(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all(only="tests.count")
+        Delivery.objects.exclude(state="done").update(due_at=F("due_at") - timedelta(minutes=10))
+
+        waits = scrape()["outbox_longest_due_seconds"]
+
+        assert waits["tests.announce",] == pytest.approx(600, abs=100)
+        assert waits["tests.count",] == 0
+
+    def test_have_no_long_wait_during_a_replay_of_an_old_event(self):
+        """Failed: the rule of overdue deliveries read the age of the event, and raised a page."""
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all()
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=20))
+        operations.replay(operations.Choice(handler="tests.count"), by="ann", reason="a test")
+
+        found = scrape()
+
+        assert found["outbox_oldest_owed_seconds"]["tests.count", "pending"] > 1_700_000
+        assert found["outbox_longest_due_seconds"]["tests.count",] == pytest.approx(0, abs=100)
+
     def test_count_events_that_wait_for_the_relay(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)

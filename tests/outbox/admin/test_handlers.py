@@ -7,9 +7,11 @@ import re
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from outbox import operations, subscribe
 from outbox.counting import minutes
+from outbox.models import Subscription
 from outbox.testing import Outbox
 from tests.outbox.drive import emit_orders, run_messages, run_pass
 from tests.outbox.parcels import client_with, text_of
@@ -54,6 +56,18 @@ class TestTheLivePart:
 
         assert buttons == {"outbox-pause"}
         assert forms == {"outbox-pause", "outbox-resume", "outbox-close_breaker"}
+
+
+class TestAnEndedHandler:
+    def test_has_no_button(self, outbox: Outbox, admin_client: Client):
+        """Failed: it had buttons that pause it and close its breaker, although it never runs."""
+        Subscription.objects.update(breaker_opened_at=timezone.now())
+        operations.end(HANDLER, by="ann", reason="its system is gone")
+
+        page = admin_client.get(PAGE).content.decode()
+
+        assert "ended" in page
+        assert re.findall(r'<button [^>]*form="([^"]+)"', page) == []
 
 
 class TestTheGroups:

@@ -179,6 +179,44 @@ class TestTheNextStep:
 
         assert "The breaker of tests.label_parcel is open" in advice(admin_client)
 
+    def test_leaves_out_the_breaker_of_an_ended_handler(self, outbox, alive, admin_client):
+        """Failed: it named a breaker that no probe closes, for ever."""
+        Subscription.objects.filter(handler="tests.label_parcel").update(
+            breaker_opened_at=timezone.now(), breaker_reason="ConnectionRefusedError"
+        )
+        operations.end("tests.label_parcel", by="ann", reason="its system is gone")
+
+        assert "None. All deliveries are done or in progress." in advice(admin_client)
+
+    def test_names_a_handler_whose_delivery_waits_for_a_worker(
+        self, outbox, alive, admin_client
+    ):
+        Subscription.objects.filter(handler="tests.weigh_parcel").update(active=False)
+        emit_and_deliver(outbox)
+        let_wait(queue="labels")
+
+        assert "tests.label_parcel is behind: a delivery has waited for a worker for 2 min" in (
+            advice(admin_client)
+        )
+
+    def test_is_none_during_a_replay_of_an_old_event(self, outbox, alive, admin_client):
+        """Failed: the handler was "behind" by the age of the event."""
+        Subscription.objects.filter(handler="tests.weigh_parcel").update(active=False)
+        emit_and_deliver(outbox)
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=20))
+        operations.replay(operations.Choice(handler="tests.label_parcel"), by="ann", reason="a test")
+
+        assert Delivery.objects.get().state == "pending"
+        assert "None. All deliveries are done or in progress." in advice(admin_client)
+
+    def test_names_a_handler_that_the_deployed_code_lacks(self, outbox, alive, admin_client):
+        Subscription.objects.filter(handler="tests.weigh_parcel").update(active=False)
+        Subscription.objects.filter(handler="tests.label_parcel").update(known=False)
+        emit_and_deliver(outbox)
+
+        assert Delivery.objects.get().state == "parked"
+        assert "does not subscribe tests.label_parcel to tests.Sent" in advice(admin_client)
+
 
 class TestTheLivePart:
     def test_is_not_sent_again_if_it_is_unchanged(self, outbox, alive, admin_client):

@@ -15,9 +15,10 @@ from outbox import doctor, operations, subscribe
 from outbox.alerts import problems
 from outbox.deliveries import heartbeat
 from outbox.models import Delivery, Heartbeat, Subscription
+from outbox.monitor.conditions import OVERDUE_AFTER
 from outbox.monitor.health import health_of_parts
 from outbox.monitor.light import light
-from outbox.monitor.unserved import overdue_queues
+from outbox.monitor.unserved import overdue_queues, waiting_since
 from outbox.testing import Outbox
 from tests.outbox.celery_settings import set_celery
 from tests.outbox.drive import create_deliveries, emit_orders, run_message, run_pass
@@ -82,6 +83,19 @@ class TestADeliveryThatWaitsForAWorker:
 
         assert Delivery.objects.get().due_at > timezone.now()
         assert overdue_queues() == {"mail"}
+
+    def test_waits_from_its_replay_on(self):
+        """Failed: each message before the replay counted as a lease without a worker."""
+        owe()
+        run_pass()
+        Delivery.objects.update(token=20, started_token=20, started_at=timezone.now(), state="done")
+        operations.replay(operations.Choice(handler="tests.announce"), by="ann", reason="a test")
+
+        run_pass()
+
+        assert Delivery.objects.get().state == "sent"
+        assert overdue_queues() == set()
+        assert waiting_since()["tests.announce"] > timezone.now() - OVERDUE_AFTER
 
     def test_has_not_waited_while_a_worker_ran_it(self):
         owe()
