@@ -14,7 +14,7 @@ from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils.functional import Promise, cached_property
@@ -175,6 +175,15 @@ class ReadOnlyAdmin(StrictAdminMixin):
         """Raise `PermissionDenied` if the user may not view these rows."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """Raise `Http404` for a row that the replica lacks: `in_database` then reads the primary."""
+        found = super().get_object(request, object_id, from_field)
+        if found is None and getattr(request, "outbox_replica", ""):
+            raise Http404
+        return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that does not count the whole table."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.db.models import Max
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import escape
 from django.utils.translation import gettext as _
@@ -63,11 +63,30 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
 def _answer(
     view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any
 ) -> HttpResponse:
-    """Answer a request, and render its page. A page that only shows rows reads a replica."""
+    """Answer a request, and render its page. A page that only shows rows reads a replica.
+
+    If the replica does not have the row of the page, perhaps not yet, it reads the primary. An
+    action redirects to such rows.
+    """
     is_read = request.method in ("GET", "HEAD") and not request.path.endswith(_ON_PRIMARY)
     replica = databases.replica_of(databases.alias()) if is_read else ""
     if not replica and not databases.listed():
         return view(request, *args, **kwargs)
+    try:
+        return _rendered(view, request, replica, *args, **kwargs)
+    except Http404:
+        if not replica:
+            raise
+    return _rendered(view, request, "", *args, **kwargs)
+
+
+def _rendered(
+    view: Callable[..., HttpResponse],
+    request: HttpRequest,
+    replica: str,
+    *args: Any,
+    **kwargs: Any,
+) -> HttpResponse:
     request.outbox_replica = replica  # type: ignore[attr-defined]  # for the navigation
     with databases.working_on(replica or None):
         response = view(request, *args, **kwargs)

@@ -13,14 +13,15 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.db import connections, transaction
+from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, emit, subscribe
-from outbox.models import Delivery, Heartbeat
+from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe
+from outbox.models import Delivery, Event, Heartbeat, Operation
 from outbox.testing import Outbox
 from tests.outbox.two_databases import BOTH, sync_both
 
@@ -97,6 +98,35 @@ class TestAPage:
 
         assert Delivery.objects.using("default").get().state == "pending"
         assert Delivery.objects.using(shard).get().state == "dead"
+
+    @pytest.mark.parametrize("page", ["change", "part"])
+    def test_of_an_operation_that_the_replica_does_not_have_yet(self, staff: Client, page: str):
+        """Failed: the page to which an action redirects said that the operation does not exist."""
+        choice = operations.Choice(handler="tests.refuse")
+        operations.retry(choice, by="ann", reason="no paper", using="default")
+        pk = Operation.objects.using("default").get().pk
+
+        response = staff.get(reverse(f"admin:outbox_operation_{page}", args=[pk]))
+
+        assert response.status_code == 200
+        assert "Read from the replica" not in response.content.decode()
+
+    @pytest.mark.parametrize("model", [Event, Delivery])
+    def test_of_a_row_that_the_replica_does_not_have_yet(
+        self, staff: Client, keys: dict[str, str], shard: str, model: type[Model]
+    ):
+        Delivery.objects.using(shard).all().delete()
+        Event.objects.using(shard).all().delete()
+        name = f"admin:outbox_{model._meta.model_name}_change"
+        row = model._default_manager.using("default").get()
+
+        response = staff.get(reverse(name, args=[row.pk]))
+
+        assert response.status_code == 200
+        assert keys["default"] in response.content.decode()
+
+    def test_of_a_row_that_does_not_exist_leads_to_the_index(self, staff: Client):
+        assert staff.get(reverse("admin:outbox_delivery_change", args=[987])).status_code == 302
 
     def test_reads_the_primary_without_the_setting(
         self, staff: Client, keys: dict[str, str], settings: Settings
