@@ -148,7 +148,7 @@ class HandlerRow:
     @property
     def rate(self) -> str:
         """Deliveries done per minute."""
-        return rate_text(self.recent.done / (_RECENT.total_seconds() / 60))
+        return rate_text(self.recent.done / (self.recent.length / timedelta(minutes=1)))
 
     @property
     def median(self) -> str:

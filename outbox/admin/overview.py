@@ -145,7 +145,7 @@ class Overview:
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
             *self._late(),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
-            Tile(_("events per second"), _rate(recent.events / _RECENT.total_seconds())),
+            Tile(_("events per second"), _rate(recent.events / recent.length.total_seconds())),
             Tile(_("median time to done"), span_of_seconds(recent.lag(0.5))),
             Tile(_("95th percentile to done"), span_of_seconds(recent.lag(0.95))),
         ]

@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from outbox import clock
+from outbox.formatting import one_line
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.templatetags.outbox_display import span
 from outbox.transports.celery_app import beat_schedule
@@ -42,6 +43,7 @@ class PeriodicTaskRow:
         last: time of its last start, or None if it was never started or this is unknown.
         next: time of its next start, or None if there is none.
         url: the page that changes it, or "".
+        fault: why beat cannot compute its next start, or "".
     """
 
     name: str
@@ -52,6 +54,7 @@ class PeriodicTaskRow:
     last: datetime | None = None
     next: datetime | None = None
     url: str = ""
+    fault: str = ""
 
     @property
     def late(self) -> timedelta:
@@ -66,6 +69,8 @@ class PeriodicTaskRow:
         """Its condition: the delivery state whose colour it has, and the words."""
         if not self.is_enabled:
             return "parked", _("off")
+        if self.fault:
+            return "dead", _("invalid schedule: %s") % self.fault
         if self.late:
             return "dead", _("late by %s") % span(self.late)
         return "done", _("on")
@@ -88,28 +93,36 @@ def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def periodic_tasks(*, may_change: bool = False) -> Sequence[PeriodicTaskRow]:
-    """Return all entries: late ones first, disabled ones last."""
+    """Return all entries: invalid and late ones first, disabled ones last."""
     found = _of_rows(may_change=may_change) if apps.is_installed(_BEAT) else _of_settings()
-    return sorted(found, key=lambda one: (not one.is_enabled, -one.late, one.name))
+    return sorted(found, key=lambda one: (not one.is_enabled, not one.fault, -one.late, one.name))
 
 
 def _of_rows(*, may_change: bool) -> list[PeriodicTaskRow]:
     model = apps.get_model(_BEAT, "PeriodicTask")
     rows = model._default_manager.exclude(name="celery.backend_cleanup")
     kinds = ("interval", "crontab", "solar", "clocked")
-    return [
-        PeriodicTaskRow(
-            name=row.name,
-            task=row.task,
-            queue=row.queue or "",
-            schedule=_in_words(row.schedule) if row.interval else str(row.scheduler),
-            is_enabled=row.enabled,
-            last=row.last_run_at,
-            next=_next(row) if row.enabled else None,
-            url=_url(row.pk) if may_change else "",
-        )
-        for row in rows.select_related(*kinds)
-    ]
+    return [_of_row(row, may_change=may_change) for row in rows.select_related(*kinds)]
+
+
+def _of_row(row: Any, *, may_change: bool) -> PeriodicTaskRow:
+    due: datetime | None = None
+    fault = ""
+    try:
+        due = _next(row) if row.enabled else None
+    except Exception as error:  # of a schedule that has no date, such as 30 February
+        fault = one_line(f"{type(error).__name__}: {error}")
+    return PeriodicTaskRow(
+        name=row.name,
+        task=row.task,
+        queue=row.queue or "",
+        schedule=_in_words(row.schedule) if row.interval else str(row.scheduler),
+        is_enabled=row.enabled,
+        last=row.last_run_at,
+        next=due,
+        url=_url(row.pk) if may_change else "",
+        fault=fault,
+    )
 
 
 def _next(row: Any) -> datetime:

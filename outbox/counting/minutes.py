@@ -46,7 +46,7 @@ _READ = (*_SUMMED, "few_lags")
 
 #: Most done deliveries of a minute whose times are stored one by one.
 _FEW = 20
-#: Prefix of a time in a tally: "=0.25" counts the deliveries that were done after 0.25 s.
+#: Prefix of a time among the counts: "=0.25" counts the deliveries that were done after 0.25 s.
 _EXACT = "="
 
 #: A minute and a handler; "" for the sum of all handlers.
@@ -72,6 +72,7 @@ class Totals:
 
     Attributes:
         start: the start of the period.
+        length: its length, up to a minute more than was asked for: a period begins with a minute.
         events: the number of events that were fanned out.
         done: the number of deliveries that were done.
         failed: the number of attempts that raised.
@@ -82,6 +83,7 @@ class Totals:
     """
 
     start: datetime
+    length: timedelta = _MINUTE
     events: int = 0
     done: int = 0
     failed: int = 0
@@ -151,24 +153,26 @@ def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]
     rows = Minute.objects.filter(handler="", minute__gte=first, minute__lt=first + step * steps)
     for row in rows.values("minute", *_READ):
         found[int((row["minute"] - first) / step)].append(row)
-    return [_totals(first + step * number, mine) for number, mine in enumerate(found)]
+    return [_totals(first + step * number, step, mine) for number, mine in enumerate(found)]
 
 
 def recent(length: timedelta) -> Totals:
     """Return the recent throughput of all handlers."""
-    since = clock.now() - length
-    rows = Minute.objects.filter(handler="", minute__gte=_floor(since))
-    return _totals(since, rows.values(*_READ))
+    now = clock.now()
+    since = _floor(now - length)
+    rows = Minute.objects.filter(handler="", minute__gte=since)
+    return _totals(since, now - since, rows.values(*_READ))
 
 
 def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
     """Return the recent throughput of each handler."""
-    since = clock.now() - length
-    rows = Minute.objects.filter(handler__in=handlers, minute__gte=_floor(since))
+    now = clock.now()
+    since = _floor(now - length)
+    rows = Minute.objects.filter(handler__in=handlers, minute__gte=since)
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows.values("handler", *_READ):
         found.setdefault(row["handler"], []).append(row)
-    return {handler: _totals(since, found.get(handler, ())) for handler in handlers}
+    return {handler: _totals(since, now - since, found.get(handler, ())) for handler in handlers}
 
 
 def mean_seconds(
@@ -252,7 +256,7 @@ def emitter_shares(*, using: str | None = None) -> dict[tuple[str, str], float]:
     return {(handler, name): count / totals[name] for handler, name, count in rows if handler}
 
 
-def _totals(start: datetime, rows: Iterable[Mapping[str, Any]]) -> Totals:
+def _totals(start: datetime, length: timedelta, rows: Iterable[Mapping[str, Any]]) -> Totals:
     sums: dict[str, Any] = dict.fromkeys(_READ, 0)
     few: list[float] = []
     for row in rows:
@@ -261,6 +265,7 @@ def _totals(start: datetime, rows: Iterable[Mapping[str, Any]]) -> Totals:
             sums[name] += row[name]
     return Totals(
         start=start,
+        length=length,
         seconds=float(sums["seconds"]),
         lags=[sums[name] for name in _COLUMNS],
         few_lags=few,
@@ -303,7 +308,7 @@ def _store(tallies: Mapping[Place, Counter[str]]) -> None:
 
 
 def _add_few(own: QuerySet[Minute], tally: Counter[str]) -> None:
-    """Add the single times of a tally to its row, which the transaction has locked by an update."""
+    """Add the single times among the counts to their row, which an update has locked."""
     times = [
         float(name[1:])
         for name, number in tally.items()

@@ -94,12 +94,7 @@ def _isolation(level: str) -> Finding:
 
 
 def _long_transactions(*, using: str) -> Iterator[Finding]:
-    long = _rows(
-        "SELECT pid, state, round(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND xact_start < now() - interval '5 minutes' ORDER BY xact_start LIMIT 3",
-        using=using,
-    )
+    long = _rows(_LONG, using=using)
     for pid, state, seconds in long:
         yield warning(
             _PART,
@@ -141,6 +136,13 @@ def _rows(statement: str, *, using: str) -> list[tuple[Any, ...]]:
         cursor.execute(statement)
         return list(cursor.fetchall())
 
+
+#: Transactions that are open for long. Other vacuums do not wait for a VACUUM, except a full one.
+_LONG = r"""
+SELECT pid, state, round(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+AND xact_start < now() - interval '5 minutes'
+AND coalesce(query, '') !~* '^\s*(autovacuum: )?vacuum\M(?!.*\mfull\M)' ORDER BY xact_start LIMIT 3"""
 
 _LEVEL_AND_WAITING = """
 SELECT current_setting('transaction_isolation'), count(*) FROM pg_stat_activity

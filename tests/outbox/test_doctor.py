@@ -397,6 +397,33 @@ class TestTheDatabase:
 
         assert [one for one in found if "is open for" in one.text and one.severity == "warning"]
 
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize(
+        ("query", "severity"),
+        [
+            ("autovacuum: VACUUM public.outbox_event (to prevent wraparound)", "ok"),
+            ("vacuum (analyze) outbox_event", "ok"),
+            ("VACUUM FULL outbox_event", "warning"),
+            ("CREATE INDEX CONCURRENTLY ON outbox_event (key)", "warning"),
+            ("SELECT count(*) FROM vacuum_cleaners", "warning"),
+        ],
+    )
+    def test_may_have_a_long_vacuum(self, query: str, severity: str):
+        """Failed: a vacuum of a large table was a transaction that prevents vacuum."""
+        with connection.cursor() as cursor:
+            # A temporary table is found before the view of its name.
+            view = "CREATE TEMPORARY TABLE pg_stat_activity AS SELECT * FROM pg_stat_activity"
+            cursor.execute(f"{view} WHERE false")
+            cursor.execute(
+                "INSERT INTO pg_stat_activity (datname, pid, state, xact_start, query) "
+                "VALUES (current_database(), 0, 'active', now() - interval '20 minutes', %s)",
+                [query],
+            )
+
+        [found] = database._long_transactions(using="default")
+
+        assert found.severity == severity
+
 
 QUEUES = {"outbox", "tests"}
 

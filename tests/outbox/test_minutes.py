@@ -61,6 +61,22 @@ class TestCounting:
         assert found["tests.other"].error_share is None
         assert minutes.recent(HOUR).done == 3
 
+    def test_has_the_rate_of_a_constant_load_at_any_second(self):
+        """Failed: six minutes of counts were divided by five, at the end of a minute."""
+        now = datetime(2030, 1, 1, 12, 5, 59, tzinfo=UTC)
+        for minute in range(10):
+            at = now.replace(second=0) - minute * MINUTE
+            share = 59 / 60 if minute == 0 else 1
+            Minute.objects.create(minute=at, events=round(600 * share))
+            Minute.objects.create(minute=at, handler=HANDLER, done=round(600 * share))
+
+        with time_machine.travel(now, tick=False):
+            every = minutes.recent(5 * MINUTE)
+            own = minutes.by_handler([HANDLER], length=5 * MINUTE)[HANDLER]
+
+        assert every.events / every.length.total_seconds() == pytest.approx(10)
+        assert own.done / own.length.total_seconds() == pytest.approx(10)
+
     def test_leaves_out_a_run_that_lost_its_lease(self):
         """Another run of the same delivery counts. Otherwise one delivery is done and failed."""
         minutes.note(HANDLER, [failed(error=LeaseLost("late"))])

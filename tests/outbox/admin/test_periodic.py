@@ -80,6 +80,20 @@ class TestAPeriodicTask:
         assert (work.next.hour, work.next.minute) == (3, 0)
         assert not work.late
 
+    def test_of_a_crontab_without_a_date_is_invalid(self):
+        """Failed: the page was an error, and showed no task."""
+        never = CrontabSchedule.objects.create(
+            minute="0", hour="0", day_of_month="31", month_of_year="2", timezone="UTC"
+        )
+        PeriodicTask.objects.create(crontab=never, task="t", name="never")
+        every(60, last=timedelta(days=1), name="sweep")
+
+        first, second = periodic.periodic_tasks()
+
+        assert (first.name, first.status[0], first.next) == ("never", "dead", None)
+        assert first.status[1].startswith("invalid schedule: RuntimeError: unable to rollover")
+        assert second.status[1].startswith("late by")
+
     def test_before_its_start_time_is_not_late(self):
         tomorrow = timezone.now() + timedelta(days=1)
         every(60, last=timedelta(days=3), name="sweep", start_time=tomorrow)
@@ -118,6 +132,15 @@ class TestThePage:
 
         assert "No task is scheduled." in page
         assert "outbox-stack" not in page
+
+    def test_shows_an_invalid_schedule(self, admin_client: Client):
+        never = CrontabSchedule.objects.create(day_of_month="30", month_of_year="2")
+        PeriodicTask.objects.create(crontab=never, task="t", name="never")
+
+        page = admin_client.get(URL).content.decode()
+
+        assert "never" in page
+        assert "invalid schedule" in page
 
     def test_marks_late_tasks_and_a_silent_beat(self, admin_client: Client):
         row = every(60, last=timedelta(days=1, seconds=30), name="sweep")
