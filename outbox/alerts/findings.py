@@ -20,8 +20,8 @@ from outbox import databases
 
 logger = logging.getLogger("outbox.alerts")
 
-#: Width of the column.
-_LONGEST_KEY = 200
+#: Widths of the columns.
+_LONGEST_KEY, _LONGEST_PATH = 200, 500
 #: A command for one database. A process of `work` or `relay` serves all.
 _COMMAND = re.compile(r"`(manage\.py outbox (?!work\b|relay\b)[^`]+)`")
 
@@ -82,7 +82,7 @@ def of_database(problem: Problem, using: str) -> Problem:
 
 
 def page(name: str, **query: str) -> str:
-    """Return the path of a page of the admin, or "" if the project has none.
+    """Return the path of a page of the admin, or "" if the project has none, or it is too long.
 
     If there are several databases, it names the one that the running code works on.
 
@@ -98,4 +98,5 @@ def page(name: str, **query: str) -> str:
         return ""
     if len(databases.listed()) > 1:
         query["database"] = databases.alias()
-    return f"{url}?{urlencode(query)}" if query else url
+    found = f"{url}?{urlencode(query)}" if query else url
+    return found if len(found) <= _LONGEST_PATH else ""

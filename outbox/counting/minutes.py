@@ -105,7 +105,7 @@ class Totals:
         return self.failed / runs if runs else None
 
     def lag(self, share: float) -> float | None:
-        """Return the seconds after the commit within which this share was done; None without any.
+        """Return the seconds after emission within which this share was done; None without any.
 
         It is exact if each value is known: the nearest rank. Otherwise it is as exact as the
         histogram: values are interpolated within a column.

@@ -198,9 +198,15 @@ def _queued(delivery: Delivery, now: datetime) -> str:
     if not before and in_flight < row.window_now:
         return ""
     text = _(
-        "Waits for the window: %(in_flight)d of at most %(window)d deliveries of %(handler)s are "
-        "in flight, and %(before)s are due before this one."
+        "Waits because the handler's window is full: %(in_flight)d of at most %(window)d "
+        "deliveries of %(handler)s are with the broker or a worker, and %(before)s are due before "
+        "this one."
     )
+    if in_flight < row.window_now:
+        text = _(
+            "Waits for deliveries of %(handler)s that are due before this one: %(before)s. With "
+            "the broker or a worker are %(in_flight)d of at most %(window)d."
+        )
     return text % {
         "in_flight": in_flight,
         "window": row.window_now,

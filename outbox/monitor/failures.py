@@ -77,9 +77,9 @@ class FailureGroup:
 
     @property
     def number_text(self) -> str:
-        """Its size: "1 delivery", "3 deliveries of 2 keys", "200 or more deliveries"."""
+        """Its size: "1 delivery", "3 deliveries of 2 keys", "at least 200 deliveries (...)"."""
         if self.is_least:
-            return _("%d or more deliveries") % self.number
+            return _("at least %d deliveries (a sample was read)") % self.number
         text = ngettext("%d delivery", "%d deliveries", self.number) % self.number
         if self.keys in (0, self.number):
             return text

@@ -82,7 +82,7 @@ def _named(using: str) -> Light:
 
 def _troubles(using: str) -> Iterator[Light]:
     if silent := [part for part in health_of_parts(using=using) if not part.is_on]:
-        text = ngettext("%d part silent", "%d parts silent", len(silent)) % len(silent)
+        text = ngettext("%d part does not work", "%d parts do not work", len(silent)) % len(silent)
         if len(silent) == 1:
             text = _("%s failing") if silent[0].is_failing else _("%s silent")
             text %= silent[0].name

@@ -47,6 +47,15 @@ def weigh(number: int = 1) -> Outbox:
     return outbox
 
 
+class TestALink:
+    def test_is_left_out_if_it_does_not_fit_its_column(self):
+        """Failed: PostgreSQL refused the row, so no alert at all was stored."""
+        short, long = "荷物." + "送" * 40, "荷物." + "送" * 60
+
+        assert page("outbox_delivery_dead", handler=short).endswith("%E9%80%81")
+        assert page("outbox_delivery_dead", handler=long) == ""
+
+
 class TestDeadDeliveries:
     def test_are_one_problem_for_each_cause(self):
         outbox = weigh(3)

@@ -173,8 +173,19 @@ class TestWhyADeliveryIsPending:
 
     def test_waits_while_the_window_is_full(self):
         assert sentence() == (
-            "Waits for the window: 2 of at most 2 deliveries of tests.invoice are in flight, and "
-            "0 are due before this one."
+            "Waits because the handler's window is full: 2 of at most 2 deliveries of "
+            "tests.invoice are with the broker or a worker, and 0 are due before this one."
+        )
+
+    def test_waits_for_those_that_are_due_before(self):
+        last = Delivery.objects.filter(state=State.SENT).latest("pk")
+        Delivery.objects.filter(pk=last.pk).update(
+            state=State.PENDING, due_at=NOON - timedelta(minutes=1)
+        )
+
+        assert sentence() == (
+            "Waits for deliveries of tests.invoice that are due before this one: 1. With the "
+            "broker or a worker are 1 of at most 2."
         )
 
     def test_is_sent_next_when_there_is_room(self):
