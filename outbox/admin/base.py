@@ -179,7 +179,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Raise `Http404` for a row that the replica lacks: `in_database` then reads the primary."""
+        """Raise `Http404` for a row that the replica lacks: `in_database` reads the primary."""
         found = super().get_object(request, object_id, from_field)
         if found is None and getattr(request, "outbox_replica", ""):
             raise Http404

@@ -135,8 +135,9 @@ def choices() -> Iterator[Choice]:
     """Yield the databases, if there are several, with the overview of each."""
     known = databases.listed()
     url = reverse("admin:outbox_minute_changelist")
+    shown = databases.primary_of(databases.alias())
     for using in known if len(known) > 1 else ():
-        yield Choice(using, f"{url}?{NAME}={using}", using == databases.primary_of(databases.alias()))
+        yield Choice(using, f"{url}?{NAME}={using}", using == shown)
 
 
 def _take_name(request: HttpRequest) -> str:

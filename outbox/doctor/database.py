@@ -142,7 +142,8 @@ _LONG = r"""
 SELECT pid, state, round(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND xact_start < now() - interval '5 minutes'
-AND coalesce(query, '') !~* '^\s*(autovacuum: )?vacuum\M(?!.*\mfull\M)' ORDER BY xact_start LIMIT 3"""
+AND coalesce(query, '') !~* '^\s*(autovacuum: )?vacuum\M(?!.*\mfull\M)'
+ORDER BY xact_start LIMIT 3"""
 
 _LEVEL_AND_WAITING = """
 SELECT current_setting('transaction_isolation'), count(*) FROM pg_stat_activity

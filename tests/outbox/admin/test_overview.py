@@ -188,9 +188,7 @@ class TestTheNextStep:
 
         assert "None. All deliveries are done or in progress." in advice(admin_client)
 
-    def test_names_a_handler_whose_delivery_waits_for_a_worker(
-        self, outbox, alive, admin_client
-    ):
+    def test_names_a_handler_whose_delivery_waits_for_a_worker(self, outbox, alive, admin_client):
         Subscription.objects.filter(handler="tests.weigh_parcel").update(active=False)
         emit_and_deliver(outbox)
         let_wait(queue="labels")
@@ -204,7 +202,8 @@ class TestTheNextStep:
         Subscription.objects.filter(handler="tests.weigh_parcel").update(active=False)
         emit_and_deliver(outbox)
         Event.objects.update(emitted_at=timezone.now() - timedelta(days=20))
-        operations.replay(operations.Choice(handler="tests.label_parcel"), by="ann", reason="a test")
+        choice = operations.Choice(handler="tests.label_parcel")
+        operations.replay(choice, by="ann", reason="a test")
 
         assert Delivery.objects.get().state == "pending"
         assert "None. All deliveries are done or in progress." in advice(admin_client)
