@@ -144,6 +144,13 @@ class TestAGroupAction:
         assert Operation.objects.get().touched == 1
         assert dead_ones() == 2
 
+    def test_is_chosen_again_after_a_login_has_interrupted_it(self, outbox, admin_client):
+        """The login leads back by a GET request, without the form."""
+        text = admin_client.get(ACT, follow=True).content.decode()
+
+        assert "The form was not sent. Choose the group again." in text
+        assert "You do not have the permission" not in text
+
     def test_applies_to_all_that_match_the_filter(self, outbox, admin_client):
         weighed(outbox, 3)
         die_with_the_worker(1)
