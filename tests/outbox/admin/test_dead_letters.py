@@ -226,7 +226,7 @@ class TestALongOperation:
         before = text_of(admin_client, page_of(left))
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
-        assert "The operation has stopped." in before
+        assert "The process that ran this operation has stopped." in before
         assert f"<code>manage.py outbox continue {left.pk}</code>" in before
         assert "no handler runs again because of it" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
