@@ -26,6 +26,8 @@ from outbox.templatetags.outbox_display import NOTHING, condition_badge
 from .timeline import TimelineMixin
 
 COLUMN = "outbox_condition"
+#: Values of the widest integer column. SQLite refuses a parameter beyond them.
+_INTEGERS = range(-(2**63), 2**63)
 
 
 class ConditionFilter(admin.SimpleListFilter):
@@ -92,9 +94,11 @@ class ConditionMixin(TimelineMixin):
         column, found = self.opts.pk, []
         for key in keys:
             try:
-                found.append(column.to_python(key))
+                value = column.to_python(key)
             except (ValidationError, ValueError, OverflowError):
                 continue  # the key of another model's events
+            if not isinstance(value, int) or value in _INTEGERS:
+                found.append(value)
         return found
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:

@@ -74,8 +74,7 @@ class MessageForm(ReasonForm):
         """Decode the body."""
         cleaned = super().clean() or {}
         text = cleaned.get("body") or ""
-        # A browser sends the line breaks of a form as CR LF.
-        cleaned["bytes"] = text.replace("\r\n", "\n").encode()
+        cleaned["bytes"] = _as_sent(text)
         if cleaned.get("is_base64"):
             try:
                 cleaned["bytes"] = b64decode("".join(text.split()), validate=True)
@@ -85,14 +84,22 @@ class MessageForm(ReasonForm):
 
     def correct(self, row: Delivery, *, by: str) -> Event:
         """Store the corrected message."""
-        given = self.cleaned_data
+        given, stored = self.cleaned_data, row.event.payload
+        # With other line breaks, the stored body would have another length and signature.
+        is_text = stored["encoding"] == "text" and not given["is_base64"]
+        is_unchanged = is_text and given["bytes"] == _as_sent(stored["body"])
         return operations.correct_message(
             row.pk,
-            body=given["bytes"] or None,
+            body=None if is_unchanged else given["bytes"] or None,
             headers=given["headers"] or None,
             by=by,
             reason=given["reason"],
         )
+
+
+def _as_sent(text: str) -> bytes:
+    """Return a text of a form with LF: a browser sends each line break of it as CR LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").encode()
 
 
 def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:

@@ -105,6 +105,8 @@ def _latest_actions() -> QuerySet[Operation]:
 def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Preview an action on one group or all that match, ask for a reason, and carry it out."""
     page.require_view(request)
+    if request.method != "POST":  # after a login that interrupted the form
+        return _refused(page, request, _("The form was not sent. Choose the group again."))
     action = request.POST.get("action", "")
     if action not in _ACTIONS or not may(request, action):
         return _refused(page, request, _("You do not have the permission for this action."))

@@ -98,7 +98,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         (gettext_lazy("Times"), {"fields": ["due", "started", "settled", "run_time", "worker"]}),
         (
             gettext_lazy("Record"),
-            {"fields": ["id", "token", "started_token", "note"], "classes": ["collapse"]},
+            {"fields": ["number", "token", "started_token", "note"], "classes": ["collapse"]},
         ),
     ]
 
@@ -170,9 +170,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return tenant_link(delivery.event.tenant)
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
-    def number(self, delivery: Delivery) -> int:
+    def number(self, delivery: Delivery) -> str:
         """Show the id as `manage.py outbox` takes it, without thousands separators."""
-        return delivery.pk
+        return str(delivery.pk)
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, delivery: Delivery) -> str:

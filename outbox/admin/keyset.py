@@ -23,15 +23,10 @@ class KeysetChangeList(BoundedChangeList):
         is_keyset: True; the number of pages is unknown.
         newer_url: URL of the previous page; empty on the first.
         older_url: URL of the next page; empty on the last.
-        newest_url: URL of the first page.
+        newest_url: URL of the first page; empty on the first.
     """
 
     is_keyset = True
-
-    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leave out the page's start, which is no filter."""
-        found = super().get_filters_params(params)
-        return {name: value for name, value in found.items() if name not in (OLDER, NEWER)}
 
     def get_results(self, request: HttpRequest) -> None:
         """Read one page, and one row more to know whether it is the last page."""
@@ -46,9 +41,10 @@ class KeysetChangeList(BoundedChangeList):
         self.show_admin_actions = True
         self.can_show_all = False
         self.multi_page = not is_all
-        self.newer_url = self._url({NEWER: rows[0].pk}, OLDER) if rows and has_newer else ""
-        self.older_url = self._url({OLDER: rows[-1].pk}, NEWER) if rows and has_older else ""
-        self.newest_url = self._url({}, OLDER, NEWER)
+        self.newer_url = self.get_query_string({NEWER: rows[0].pk}) if rows and has_newer else ""
+        self.older_url = self.get_query_string({OLDER: rows[-1].pk}) if rows and has_older else ""
+        is_first = is_all or bool(rows and not has_newer)
+        self.newest_url = "" if is_first else self.get_query_string()
 
     def _read(self, request: HttpRequest) -> tuple[list[Any], bool, bool]:
         older, newer = (_number(request.GET.get(name, "")) for name in (OLDER, NEWER))
@@ -68,11 +64,13 @@ class KeysetChangeList(BoundedChangeList):
         rows = self.queryset if older is None else self.queryset.filter(pk__lt=older)
         return list(rows.order_by("-pk")[:number])
 
-    def _url(self, new: dict[str, Any], *removed: str) -> str:
-        return self.get_query_string(new, list(removed))
-
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         """Keep the order by key, whatever the URL requests."""
+        # A page's start is no filter. Filters and searches begin at the first page, so their links
+        # leave it out, as Django does with its number of a page.
+        for name in (OLDER, NEWER):
+            self.params.pop(name, None)
+            self.filter_params.pop(name, None)
         return super().get_queryset(*args, **kwargs).order_by("-pk")
 
 

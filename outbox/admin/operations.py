@@ -101,9 +101,9 @@ class OperationAdmin(ReadOnlyAdmin):
         }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
-    def number(self, row: Operation) -> int:
-        """Show the id as `manage.py outbox continue` takes it."""
-        return row.pk
+    def number(self, row: Operation) -> str:
+        """Show the id as `manage.py outbox continue` takes it, without thousands separators."""
+        return str(row.pk)
 
     @admin.display(description=gettext_lazy("by"))
     def by_shown(self, row: Operation) -> str:

@@ -69,9 +69,9 @@ def chart(
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 5, 10, 20, ... whose halves are easy to read."""
+    """Return the next of 1, 2, 4, 6, 10, 20, ...: from 2 on, the half of each is an integer."""
     unit = 10.0 ** (ceil(log10(value)) - 1)
-    return next((unit * step for step in (1, 2, 5) if unit * step >= value), unit * 10)
+    return next((unit * step for step in (1, 2, 4, 6) if unit * step >= value), unit * 10)
 
 
 @dataclass(frozen=True)

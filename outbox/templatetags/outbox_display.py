@@ -182,12 +182,16 @@ def live(address: str, *, seconds: int, **query: str) -> str:
     """Return htmx attributes that replace an element by the response of `address`.
 
     It is requested every `seconds`, and when the page becomes visible. monitor.js suppresses
-    requests while the page is hidden.
+    requests while the page is hidden. If a request fails, it shows the text of the last attribute.
     """
+    # monitor.js inserts the time.
+    text = _("This shows the state of %(time)s. It cannot be refreshed at present.")
     return format_html(
-        'hx-get="{}" hx-trigger="every {}s, visibilitychange from:document" hx-swap="outerHTML"',
+        'hx-get="{}" hx-trigger="every {}s, visibilitychange from:document" hx-swap="outerHTML"'
+        ' data-outbox-unrefreshed="{}"',
         f"{address}?{urlencode(query)}" if query else address,
         seconds,
+        text % {"time": "{time}"},
     )
 
 

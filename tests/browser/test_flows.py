@@ -200,3 +200,14 @@ class TestTheMermaidText:
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied.startswith("sequenceDiagram")
+
+    def test_is_copied_and_selected_over_plain_http(self, page: Page, scene: Scene):
+        # The address of the tests is that of this machine, which browsers trust also over HTTP.
+        page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        page.goto(f"/admin/outbox/event/timeline/?q={scene.well.id}")
+        page.locator("details#outbox-mermaid > summary").click()
+
+        page.get_by_role("button", name="Copy").click()
+
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("getSelection().toString()").startswith("sequenceDiagram")

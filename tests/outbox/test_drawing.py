@@ -311,6 +311,14 @@ class TestAMap:
 
 
 class TestTheAxisOfAChart:
+    def test_has_counts_at_their_height(self):
+        for most in range(100):
+            picture = parsed(chart([Series("dead", [most])], times=["10:00"], label="Failures"))
+
+            zero, half, top = texts(picture)[:3]
+            assert (int(zero), int(half) * 2) == (0, int(top))
+            assert int(top) >= most
+
     def test_has_room_for_a_time_of_two_units(self):
         """Seen to fail with a margin of 48: "1 min 40 s" began outside of the picture."""
         rows = [Series("median", [100.0, 90.0], shape="line", tone="plain")]

@@ -6,6 +6,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Q
 from django.test import Client
@@ -14,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import DomainEvent, subscribe
+from outbox.admin import ConditionMixin
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor import conditions
 from outbox.testing import Outbox
@@ -105,6 +108,17 @@ class TestTheList:
         outbox.deliver_all(raise_errors=False)
 
         assert listed(admin_client, f"{PARCELS}?condition=failing") == [failing.pk]
+
+    def test_ignores_keys_beyond_the_integers_of_its_column(self, db: None) -> None:
+        class UserPages(ConditionMixin):
+            """Rows with an integer as their key."""
+
+        user = User.objects.create_user("ann")
+        keys = [str(user.pk), str(10**20), str(-(10**20))]
+
+        found = UserPages(User, AdminSite()).rows_of_keys(keys)
+
+        assert list(User.objects.filter(pk__in=found)) == [user]
 
     def test_says_that_it_is_incomplete_if_too_many_deliveries_are_owed(
         self, failing: Parcel, outbox: Outbox, admin_client: Client, monkeypatch: pytest.MonkeyPatch

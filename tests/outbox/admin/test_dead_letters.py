@@ -144,6 +144,13 @@ class TestAGroupAction:
         assert Operation.objects.get().touched == 1
         assert dead_ones() == 2
 
+    def test_is_chosen_again_after_a_login_has_interrupted_it(self, outbox, admin_client):
+        """The login leads back by a GET request, without the form."""
+        text = admin_client.get(ACT, follow=True).content.decode()
+
+        assert "The form was not sent. Choose the group again." in text
+        assert "You do not have the permission" not in text
+
     def test_applies_to_all_that_match_the_filter(self, outbox, admin_client):
         weighed(outbox, 3)
         die_with_the_worker(1)
@@ -219,7 +226,7 @@ class TestALongOperation:
         before = text_of(admin_client, page_of(left))
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
-        assert "The operation has stopped." in before
+        assert "The process that ran this operation has stopped." in before
         assert f"<code>manage.py outbox continue {left.pk}</code>" in before
         assert "no handler runs again because of it" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)

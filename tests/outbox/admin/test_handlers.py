@@ -48,6 +48,12 @@ class TestTheLivePart:
         assert again.status_code == 200
         assert "Out of ink" in again.content.decode()
 
+    def test_has_the_notice_for_a_refresh_that_fails(self, outbox: Outbox, admin_client: Client):
+        for url in (PAGE, PART):
+            text = text_of(admin_client, url)
+
+            assert 'data-outbox-unrefreshed="This shows the state of {time}. It cannot' in text
+
     def test_has_buttons_of_the_forms_of_the_page(self, outbox: Outbox, admin_client: Client):
         page = admin_client.get(PAGE).content.decode()
 

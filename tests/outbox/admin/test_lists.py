@@ -172,6 +172,38 @@ class TestTheEventList:
         names = [Event.objects.get(pk=pk).name for page in found for pk in page["rows"]]
         assert names == ["tests.Packed", "tests.Packed"]
 
+    @pytest.mark.parametrize("start", ["older", "newer"])
+    def test_begins_a_filter_and_a_search_at_the_first_page(self, outbox, admin_client, start):
+        event = packed(outbox)
+        number = event.pk + 2 if start == "older" else event.pk - 1
+
+        response = admin_client.get(f"{EVENTS}?name=tests.Packed&{start}={number}")
+
+        cl, text = response.context["cl"], response.content.decode()
+        links = [one["query_string"] for spec in cl.filter_specs for one in spec.choices(cl)]
+        assert [row.pk for row in cl.result_list] == [event.pk]
+        assert "?name=tests.Packed&state=dead" in links
+        assert not [one for one in (*links, cl.clear_all_filters_qs) if start in one]
+        assert '<input type="hidden" name="name" value="tests.Packed">' in text
+        assert f'name="{start}"' not in text
+
+    @pytest.mark.parametrize("query", ["older=1", f"newer={10**12}"])
+    def test_leads_back_from_a_page_without_rows(self, outbox, admin_client, query):
+        packed(outbox)
+
+        text = text_of(admin_client, f"{EVENTS}?name=tests.Packed&{query}")
+
+        assert "This page has no rows." in text
+        assert '<a href="?name=tests.Packed">Newest</a>' in text
+
+    def test_shows_no_first_steps_on_a_later_page(self, outbox, admin_client):
+        packed(outbox)
+
+        response = admin_client.get(f"{EVENTS}?older=1")
+
+        assert "when a transaction that calls emit() commits" not in response.content.decode()
+        assert "outbox/getting_started.html" not in [one.name for one in response.templates]
+
     @pytest.mark.parametrize("page", ["0", "-1", "x", "99", "9" * 30])
     @pytest.mark.parametrize("name", ["p", "older", "newer"])
     def test_survives_a_page_that_does_not_exist(self, outbox, admin_client, name, page):

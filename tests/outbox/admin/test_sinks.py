@@ -55,7 +55,7 @@ class TestThePage:
 
         text = text_of(admin_client, PAGE)
 
-        assert '<a href="?name=analytics">analytics</a>' in text
+        assert f'<a href="{PAGE}?name=analytics">analytics</a>' in text
         assert "parcels.{app}" in text
         assert "running" in text
         assert PASSWORD not in text
@@ -136,6 +136,7 @@ class TestASinkThatSendsSensitiveFields:
         assert SECRET not in before
         assert "This sink sends sensitive fields. The access is logged." in before
         assert SECRET in answer.content.decode()
+        assert f'<a href="{PAGE}?name=analytics">' in answer.content.decode()
         entry = LogEntry.objects.get()
         assert entry.user == User.objects.get(username="keeper")
         assert entry.object_id == str(event.pk)

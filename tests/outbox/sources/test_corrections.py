@@ -346,6 +346,22 @@ class TestTheForm:
         assert answer.status_code == 302
         assert invoices() == 1
 
+    def test_keeps_the_line_breaks_of_a_body_that_is_not_corrected(
+        self, billing, admin_client: Client
+    ):
+        """A browser sends each line break of a form as CR LF."""
+        stored = f'{{"order_id":\r\n"{ORDER}",\n"amount":\r"3"}}'
+        receive(billing, message(body=stored.encode()))
+        event = cloudevent()
+        headers = {f"ce-{name}": event[name] for name in ("specversion", "id", "source", "type")}
+        sent = "\r\n".join(stored.splitlines())
+
+        form = {"body": sent, "headers": json.dumps(headers), "reason": "no headers"}
+        answer = admin_client.post(self.url(), form)
+
+        assert answer.status_code == 302
+        assert Event.objects.get(corrects__isnull=False).payload["body"] == stored
+
     def test_names_the_error_and_keeps_the_text(self, billing, admin_client: Client):
         receive(billing, message(data=WRONG))
         still_wrong = body(order_id="eight")
