@@ -86,7 +86,7 @@ def emit(
     if not event.event_name:
         raise TypeError(
             f"{type(event).__name__} is abstract and cannot be emitted. Declare its key: "
-            f'class {type(event).__name__}(DomainEvent, key="...").'
+            f'class {type(event).__name__}({type(event).__bases__[0].__name__}, key="...").'
         )
     if event.event_source:
         raise TypeError(

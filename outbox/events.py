@@ -99,7 +99,8 @@ class DomainEvent(BaseModel):
     person that they belong to, by fields that hold an id. `manage.py outbox redact` uses it.
 
     The class statement raises `TypeError` if `key` is not a field, if `share` or `subject` names
-    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...).
+    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...)
+    or of an attribute of this class (`event_name`, `in_words`, ...).
     """
 
     # With another value pydantic stores NaN of an untyped field as null, without an error.
@@ -129,6 +130,8 @@ class DomainEvent(BaseModel):
         """Name the event and register it."""
         super().__pydantic_init_subclass__(**kwargs)
         if not key:
+            if cls.__pydantic_generic_metadata__["origin"] is None:  # `Changed[int]` is `Changed`
+                cls.event_name = ""  # abstract, also as a subclass of an event with a key
             return
         _refuse_bad_fields(cls, key=key)
         cls.event_subject, cls.event_share = subject, share
@@ -191,6 +194,10 @@ class DomainEvent(BaseModel):
         contain anything that they may not see.
         """
         return words_of_name(self.event_name)
+
+
+#: Attributes by which the outbox reads an event. A field of one of these names would replace it.
+_OWN = frozenset(name for name in vars(DomainEvent) if not name.startswith("_")) - FACTS
 
 
 def register(event: type[DomainEvent]) -> None:
@@ -269,6 +276,12 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
         raise TypeError(
             f"{cls.__name__}: {', '.join(sorted(taken))} is the name of a fact that every event "
             "has. Rename the field."
+        )
+    if own := _OWN & set(cls.model_fields):
+        raise TypeError(
+            f"{cls.__name__}: {', '.join(sorted(own))} is the name of an attribute that every "
+            "event has. Rename the field. In an ExternalEvent, Field(alias=...) names it as the "
+            "message does."
         )
 
 

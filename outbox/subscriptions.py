@@ -331,8 +331,8 @@ def _event_name(event: object) -> str:
         if not event.event_name:
             raise TypeError(
                 f"@subscribe({event.__name__}): {event.__name__} is abstract and is never emitted. "
-                f'Declare its key: class {event.__name__}(DomainEvent, key="..."), or subscribe to '
-                "its subclasses."
+                f"Declare its key: class {event.__name__}({event.__bases__[0].__name__}, "
+                'key="..."), or subscribe to its subclasses.'
             )
         return event.event_name
     if inspect.isroutine(event):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test import TestCase
+from pydantic import create_model
 from pydantic_core import PydanticSerializationError
 from uuid_utils.compat import uuid7
 
@@ -25,6 +26,13 @@ class ParcelSent(DomainEvent, key="parcel_id"):
 
 class Unkeyed(DomainEvent):
     parcel_id: UUID
+
+
+class ExpressParcelSent(ParcelSent):
+    driver: str = ""
+
+
+T = TypeVar("T")
 
 
 class TestEmit:
@@ -103,11 +111,55 @@ class TestDomainEvent:
                 parcel_id: UUID
                 correlation_id: UUID
 
+    @pytest.mark.parametrize(
+        "name", ["event_name", "event_version", "event_key", "subject_name", "in_words"]
+    )
+    @pytest.mark.filterwarnings("ignore:Field name")
+    def test_refuses_a_field_that_hides_an_attribute_of_its_class(
+        self, own_registry: None, name: str
+    ):
+        """Failed: an event with a field `event_name` was stored under the name in that field."""
+        fields: dict[str, Any] = {"parcel_id": (UUID, ...), name: (str, "")}
+
+        with pytest.raises(TypeError, match=f"{name} is the name of an attribute that every event"):
+            create_model(
+                "Lost", __base__=DomainEvent, __cls_kwargs__={"key": "parcel_id"}, **fields
+            )
+
     def test_is_frozen(self):
         event = ParcelSent(parcel_id=uuid4())
 
         with pytest.raises(ValueError, match="frozen"):
             event.note = "other"  # type: ignore[misc]
+
+
+class TestASubclassOfAnEventWithoutAKey:
+    """Failed: it was emitted under its parent's name, and its own fields were never masked."""
+
+    @pytest.mark.django_db
+    def test_cannot_be_emitted(self):
+        with (
+            transaction.atomic(),
+            pytest.raises(TypeError, match=r"class ExpressParcelSent\(ParcelSent, key="),
+        ):
+            emit(ExpressParcelSent(parcel_id=uuid4(), driver="Ann"))
+
+        assert not Event.objects.exists()
+
+    def test_cannot_be_subscribed_to(self):
+        with pytest.raises(TypeError, match="ExpressParcelSent is abstract and is never emitted"):
+            subscribe(ExpressParcelSent)
+
+    @pytest.mark.django_db
+    def test_is_an_event_if_it_only_has_type_arguments(self, own_registry: None):
+        class Changed(DomainEvent, Generic[T], key="parcel_id"):
+            parcel_id: str
+            to: T
+
+        with transaction.atomic():
+            emit(Changed[int](parcel_id="1", to=2))
+
+        assert Event.objects.get().name == "tests.Changed"
 
 
 class TestAnObjectThatIsNoEvent:
