@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 from uuid_utils.compat import uuid7
 
 from outbox import DomainEvent, NotInTransaction, acting_as, emit, subscribe
-from outbox.models import Delivery, Event
+from outbox.models import DelayedEvent, Delivery, Event
 from outbox.storable import UnstorableValue
 from outbox.testing import Outbox
 
@@ -30,6 +31,10 @@ class Unkeyed(DomainEvent):
 
 class ExpressParcelSent(ParcelSent):
     driver: str = ""
+
+
+class Kind(Enum):
+    PARCEL = "parcel"
 
 
 T = TypeVar("T")
@@ -125,6 +130,17 @@ class TestDomainEvent:
             create_model(
                 "Lost", __base__=DomainEvent, __cls_kwargs__={"key": "parcel_id"}, **fields
             )
+
+    def test_takes_the_value_of_an_enum_as_the_payload_has_it(self, own_registry: None):
+        """Failed: the key was "Kind.PARCEL", and no search for "parcel" found it."""
+
+        class Sorted(DomainEvent, key="kind", subject="kind:{kind}", share="kind:{kind}"):
+            kind: Kind
+
+        event = Sorted(kind=Kind.PARCEL)
+
+        assert event.model_dump(mode="json") == {"kind": event.key}
+        assert (event.subject_name(), event.share_name()) == ("kind:parcel", "kind:parcel")
 
     def test_is_frozen(self):
         event = ParcelSent(parcel_id=uuid4())
@@ -246,6 +262,20 @@ class TestAValueThatNoDatabaseStores:
             pytest.raises(UnstorableValue, match="key has 101 characters, and 100 at most"),
         ):
             emit(Noted(parcel_id="1" * 101))
+
+    @pytest.mark.parametrize("delay", [None, timedelta(days=1)])
+    @pytest.mark.django_db
+    def test_includes_a_key_that_is_none(self, own_registry: None, delay: timedelta | None):
+        """Failed: all such events had the key "None", so an ordered handler ran them in a line."""
+
+        class Kept(DomainEvent, key="parcel_id"):
+            parcel_id: int | None
+
+        with transaction.atomic(), pytest.raises(UnstorableValue, match="parcel_id, is None"):
+            emit(Kept(parcel_id=None), delay=delay)
+
+        assert not Event.objects.exists()
+        assert not DelayedEvent.objects.exists()
 
     @pytest.mark.django_db
     def test_is_refused_in_a_delayed_event(self):
