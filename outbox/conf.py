@@ -19,7 +19,10 @@ class Conf:
     WINDOW: int = 2000
     """Most deliveries of one handler that are with the broker and the workers at the same time."""
     FIRST_WINDOW: int = 500
-    """Initial window, and the window while no backlog waits. It grows for a quick handler."""
+    """Window of a new handler, and of each handler without a backlog.
+
+    With a backlog, the window of a fast handler grows up to `WINDOW`.
+    """
     BATCH: int = 200
     """Most deliveries in one message of an atomic handler; 50 in a window of 500. Others: one."""
     ATTEMPTS: int = 45
@@ -58,7 +61,10 @@ class Conf:
     ARCHIVE: str = ""
     """Folder to which events are written before they are pruned. Empty: no archive."""
     ARCHIVE_SENSITIVE: bool = False
-    """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
+    """Write sensitive fields to the archive, which redaction does not reach.
+
+    Off: they are written as blanks.
+    """
     PARTITION: str = ""
     """"day": events and deliveries are in partitions of a day (PostgreSQL). Empty: none."""
 

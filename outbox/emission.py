@@ -21,7 +21,7 @@ from .deduplication import claim
 from .deliveries.key_locks import LOCKED_KEY, has_key_locks, key_number
 from .events import DomainEvent
 from .ids import uuid7
-from .storable import storable_payload
+from .storable import UnstorableValue, storable_payload
 from .subscriptions import is_ordered_event
 from .transports.nudge import nudge_of
 
@@ -58,8 +58,8 @@ def emit(
 
     Args:
         event: an instance of a `DomainEvent` subclass that has a `key`.
-        delay: emit the event that much later. Until then it is no fact: it has no `seq` and no
-            deliveries, and `cancel_delayed` removes it.
+        delay: emit the event that much later. Until then no handler receives it, `is_owed` does
+            not count it, and `cancel_delayed` can cancel it.
         dedupe_key: store one event of this name for this key, while that event exists. A second
             `emit` stores nothing. It waits for a transaction that has emitted with the key and is
             not over. A hash of the key is stored.
@@ -76,7 +76,8 @@ def emit(
             has no `key`), a source stores its events, or the `dedupe_key` is no text.
         ValueError: the delay is negative or too long, or the `dedupe_key` is empty.
         DedupeKeyReused: the first event with the `dedupe_key` has another `key`.
-        UnstorableValue: a text is too long, or a value cannot be stored in every database.
+        UnstorableValue: the key is None, a text is too long, or a value cannot be stored in every
+            database.
         UnlistedDatabase: the database of `using` has no outbox.
         SeveralTransactions: several databases with an outbox have an open transaction.
         WrittenBesideReceipt: the running handler's receipt is in another database.
@@ -86,7 +87,7 @@ def emit(
     if not event.event_name:
         raise TypeError(
             f"{type(event).__name__} is abstract and cannot be emitted. Declare its key: "
-            f'class {type(event).__name__}(DomainEvent, key="...").'
+            f'class {type(event).__name__}({type(event).__bases__[0].__name__}, key="...").'
         )
     if event.event_source:
         raise TypeError(
@@ -228,10 +229,20 @@ def _facts(
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
+    if not facts["key"]:
+        _refuse_no_key(event)
     if conf().TENANT:  # otherwise the INSERT has no such column
         facts["tenant"] = tenants.capture() if tenant == tenants.CAPTURED else tenant
         facts["share"] = facts["share"] or facts["tenant"]
     return facts, storable_payload(facts, lengths=_lengths())
+
+
+def _refuse_no_key(event: DomainEvent) -> None:
+    if getattr(event, event.event_key) is None:
+        raise UnstorableValue(
+            f"{event.stored_name()} cannot be stored: its key, {event.event_key}, is None. An "
+            "event is about one aggregate. Emit it after the aggregate has an id."
+        )
 
 
 @cache

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from functools import lru_cache
 from string import Formatter
 from typing import Any, ClassVar
@@ -93,13 +94,15 @@ class DomainEvent(BaseModel):
     A subclass without `key` is abstract: a base class that is never emitted.
 
     `share="owner:{owner_id}"` names the owner of the work. A handler with a `share_window` has at
-    most that many deliveries of one share in flight.
+    most that many deliveries of one share in flight. An event whose `owner_id` is None has no
+    share. The same applies to `subject`.
 
     Fields with personal data are `Sensitive[...]`. `subject="customer:{customer_id}"` names the
     person that they belong to, by fields that hold an id. `manage.py outbox redact` uses it.
 
     The class statement raises `TypeError` if `key` is not a field, if `share` or `subject` names
-    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...).
+    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...)
+    or of an attribute of this class (`event_name`, `in_words`, ...).
     """
 
     # With another value pydantic stores NaN of an untyped field as null, without an error.
@@ -129,6 +132,8 @@ class DomainEvent(BaseModel):
         """Name the event and register it."""
         super().__pydantic_init_subclass__(**kwargs)
         if not key:
+            if cls.__pydantic_generic_metadata__["origin"] is None:  # `Changed[int]` is `Changed`
+                cls.event_name = ""  # abstract, also as a subclass of an event with a key
             return
         _refuse_bad_fields(cls, key=key)
         cls.event_subject, cls.event_share = subject, share
@@ -154,19 +159,20 @@ class DomainEvent(BaseModel):
 
     @property
     def key(self) -> str:
-        """The id of the aggregate that the event is about, as text."""
-        return str(getattr(self, self.event_key))
+        """The id of the aggregate that the event is about, as text. "" if it is None."""
+        value = _in_payload(getattr(self, self.event_key))
+        return "" if value is None else str(value)
 
     def stored_name(self) -> str:
         """Return the name to store it with: that of its class, and for tasks their queue's."""
         return self.event_name
 
     def subject_name(self) -> str:
-        """Return the person of its data, "customer:7", or "" if its class has no subject."""
+        """Return the person of its data, "customer:7". "": its class names none, or it is None."""
         return self._filled(self.event_subject)
 
     def share_name(self) -> str:
-        """Return the owner of the work, "owner:7", or "" if its class has no share."""
+        """Return the owner of the work, "owner:7". "": its class names none, or it is None."""
         return self._filled(self.event_share)
 
     @classmethod
@@ -177,7 +183,8 @@ class DomainEvent(BaseModel):
     def _filled(self, template: str) -> str:
         if not template:
             return ""
-        return template.format(**{name: getattr(self, name) for name in _fields_of(template)})
+        values = {name: _in_payload(getattr(self, name)) for name in _fields_of(template)}
+        return "" if any(one is None for one in values.values()) else template.format(**values)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Mask sensitive fields, because logs and tracebacks contain the repr."""
@@ -193,6 +200,10 @@ class DomainEvent(BaseModel):
         return words_of_name(self.event_name)
 
 
+#: Attributes by which the outbox reads an event. A field of one of these names would replace it.
+_OWN = frozenset(name for name in vars(DomainEvent) if not name.startswith("_")) - FACTS
+
+
 def register(event: type[DomainEvent]) -> None:
     """Register an event class. A module that is loaded again replaces its own earlier class."""
     known = registry.setdefault(event.event_name, [])
@@ -203,8 +214,9 @@ def register(event: type[DomainEvent]) -> None:
 def find(name: str) -> type[DomainEvent] | None:
     """Return the event class with this name, or None.
 
-    A name may have more parts than its class's, for subscriptions of their own: the events of
-    `outbox.TaskEnqueued` are named "outbox.TaskEnqueued.default.mail".
+    The name of a stored event may have more parts than that of its class, so that a handler can
+    subscribe to some of them only: the events of `outbox.TaskEnqueued` are named
+    "outbox.TaskEnqueued.default.mail".
     """
     known = registry.get(name) or registry.get(class_name_of(name))
     return known[-1] if known else None
@@ -270,6 +282,17 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
             f"{cls.__name__}: {', '.join(sorted(taken))} is the name of a fact that every event "
             "has. Rename the field."
         )
+    if own := _OWN & set(cls.model_fields):
+        raise TypeError(
+            f"{cls.__name__}: {', '.join(sorted(own))} is the name of an attribute that every "
+            "event has. Rename the field. In an ExternalEvent, Field(alias=...) names it as the "
+            "message does."
+        )
+
+
+def _in_payload(value: Any) -> Any:
+    """Return a value as the payload has it: that of an enum's member, others as they are."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def _fields_of(template: str) -> list[str]:

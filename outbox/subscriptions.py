@@ -198,8 +198,8 @@ def subscribe(
         shared_transaction: let deliveries of one message share a transaction of about 20 ms, if
             the handler is atomic. False for contended rows: they are then unlocked sooner.
         inline: run a delivery that would be alone in its message at once, in a thread of the
-            relay's process, without the broker. For an atomic handler that is quick, and awaited.
-            All other deliveries still go to the workers of its queue.
+            relay's process, without the broker. For an atomic handler that is fast, and for whose
+            effect a user waits. All other deliveries still go to the workers of its queue.
         queue: the Celery queue; default the app's label.
         batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic). More
             than 50 only as the window grows.
@@ -331,8 +331,8 @@ def _event_name(event: object) -> str:
         if not event.event_name:
             raise TypeError(
                 f"@subscribe({event.__name__}): {event.__name__} is abstract and is never emitted. "
-                f'Declare its key: class {event.__name__}(DomainEvent, key="..."), or subscribe to '
-                "its subclasses."
+                f"Declare its key: class {event.__name__}({event.__bases__[0].__name__}, "
+                'key="..."), or subscribe to its subclasses.'
             )
         return event.event_name
     if inspect.isroutine(event):
@@ -416,7 +416,8 @@ def _refuse_bad_policy(handler: Handler) -> None:
         )
     if handler.inline and handler.ordered:
         raise TypeError(
-            f"{handler.name}: inline deliveries keep no order. Remove inline=True or ordered=True."
+            f"{handler.name}: inline deliveries may run out of order. Remove inline=True or "
+            "ordered=True."
         )
     if not 0 < handler.time_limit < handler.lease:
         raise ValueError(

@@ -3,7 +3,8 @@
 Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
 other modules check one handler and its policy (handlers.py), its parameters against its events
 (contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sources
-(X
+(sources.py), settlements (settlements.py), several databases (databases.py), Celery (celery.py,
+sqs.py), and lost hosts (broker_hosts.py, database_hosts.py). The messages of this module:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler

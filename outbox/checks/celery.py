@@ -82,8 +82,9 @@ def _visibility(app: Any) -> Iterator[CheckMessage]:
     if scheme in ("redis", "rediss", "sentinel") and timeout <= least:
         yield Warning(
             f'broker_transport_options["visibility_timeout"] is {timeout:g} s. A worker '
-            f"acknowledges a running message after at most {least:g} s. Redis sends it again "
-            "before, and a second worker receives it. The worker ignores it because of its token.",
+            f"acknowledges a running message after at most {least:g} s. With this "
+            "visibility_timeout Redis redelivers the message while it still runs, and a second "
+            "worker receives it. That worker ignores it because of its token.",
             hint=f"Raise visibility_timeout above {least:g}.",
             obj="settings",
             id="outbox.W072",

@@ -5,13 +5,14 @@ E020 a step of its chain of upcasters is missing
 E021 an upcaster is for an event or version that does not exist, or two are for one step
 E022 it changed other than by an optional field (contracts/lock.py), or its lock is invalid
 E024 its key, or a field of its subject, is sensitive
-E025 a sensitive field's type takes no blank value
+E025 a sensitive field's type does not accept the value that redaction would store
+E031 a field is a secret of pydantic, which is stored as asterisks
 W020 events.lock.json lacks something that the code declares
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -35,7 +36,7 @@ from .handlers import first_line
 
 
 def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Check that the event's fields have a JSON form."""
+    """Check that the event's fields have a JSON form, and that it contains their values."""
     try:
         written_schema(event)
     except NO_SCHEMA as error:
@@ -46,6 +47,71 @@ def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
             obj=place(event),
             id="outbox.E011",
         )
+        return
+    core: Any = event.__pydantic_core_schema__
+    defs = {one["ref"]: one for one in core.get("definitions", ())}
+    for name in dict.fromkeys(_secrets(core, "", defs)):
+        yield _stored_as_asterisks(event, name)
+
+
+def _secrets(schema: Any, field: str, defs: dict[str, Any]) -> Iterator[str]:
+    """Yield the fields of a core schema that pydantic writes as asterisks, as "guest.token".
+
+    The JSON Schema does not name them: that of `Secret[date]` is a date's, and that of a field with
+    an unannotated serializer is still a secret's. Each of the definitions is visited once.
+    """
+    if isinstance(schema, (list, tuple)):
+        for one in schema:
+            yield from _secrets(one, field, defs)
+    elif isinstance(schema, Mapping) and schema.get("serialization_exclude") is not True:
+        kind, function = _writer(schema)
+        if function.startswith("pydantic.types._serialize_secret"):
+            yield field
+        # The project's own serializer decides what is stored.
+        elif kind != "function-plain" and (not function or function.startswith("pydantic.")):
+            for part, its_field in _parts(schema, field, defs):
+                yield from _secrets(part, its_field, defs)
+
+
+def _writer(schema: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the kind of a core schema's serializer, and the dotted name of its function or ""."""
+    found = schema.get("serialization")
+    if not isinstance(found, Mapping):
+        return "", ""
+    function = found.get("function")
+    names = (getattr(function, name, "") for name in ("__module__", "__qualname__"))
+    return str(found.get("type")), ".".join(names) if function else ""
+
+
+def _parts(
+    schema: Mapping[str, Any], field: str, defs: dict[str, Any]
+) -> Iterator[tuple[Any, str]]:
+    """Yield the schemas in a core schema, each with the path of its field."""
+    kind = schema.get("type")
+    if kind == "definition-ref":
+        yield defs.pop(schema["schema_ref"], None), field
+    elif kind == "computed-field":
+        field = _path(field, schema["property_name"])
+    for key, part in schema.items():
+        if key == "fields" and isinstance(part, Mapping):
+            yield from ((one, _path(field, name)) for name, one in part.items())
+        elif key != "definitions":
+            yield part, field
+
+
+def _path(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name
+
+
+def _stored_as_asterisks(event: type[DomainEvent], name: str) -> CheckMessage:
+    return Error(
+        f"The field {name} of {event.event_name} is a secret of pydantic (SecretStr, SecretBytes "
+        "or Secret), which is stored as asterisks. Handlers would not get its value.",
+        hint="Use Sensitive[str]: logs and pages show ***, and handlers get the value. Or add a "
+        "field_serializer that returns the value.",
+        obj=place(event),
+        id="outbox.E031",
+    )
 
 
 def check_sensitive(event: type[DomainEvent]) -> Iterator[CheckMessage]:
@@ -102,7 +168,8 @@ def _not_hidden(event: type[DomainEvent], name: str) -> CheckMessage:
 
 def _not_blank(event: type[DomainEvent], name: str, message: str) -> CheckMessage:
     return Error(
-        f"The field {name} of {event.event_name} is sensitive, but accepts no blank: {message}.",
+        f"The field {name} of {event.event_name} is sensitive, but does not accept the value that "
+        f"redaction would store (an empty text, 0, 1970-01-01): {message}.",
         hint="Allow null, Sensitive[... | None], or validate the value before the event is made.",
         obj=place(event),
         id="outbox.E025",

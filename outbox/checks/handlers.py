@@ -153,7 +153,8 @@ def _counted_and_final(handler: Handler) -> Iterator[CheckMessage]:
         if not isinstance(action, Retry):
             yield Error(
                 f"The breaker of {handler.name} counts {kind.__name__}, but the handler's rules "
-                f"make it {type(action).__name__}. An outage would end all deliveries so.",
+                f"make it {type(action).__name__}. So an outage would make every delivery dead "
+                "(or discarded, or paused).",
                 hint="Let the breaker count only exceptions that are retried.",
                 obj=place(handler),
                 id="outbox.E013",

@@ -4,6 +4,8 @@ E012 OUTBOX has an unknown key or a value of the wrong type
 E026 a setting needs a package that is not installed
 E027 transactions read an old snapshot on PostgreSQL
 E097 OUTBOX["PARTITION"] is set, and a database is not PostgreSQL
+E098 USE_TZ is False
+E099 a database is neither PostgreSQL nor SQLite 3.35 or later
 W002 SQLite takes its write lock late
 W021 OUTBOX["RETENTION"] names an event that no app declares
 """
@@ -203,11 +205,46 @@ def _unknown_events() -> Iterator[CheckMessage]:
 
 
 def _database() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False. The outbox compares times that have a time zone with those that it "
+            "reads from the database. On PostgreSQL, workers fail after each delivery.",
+            hint="Set USE_TZ = True, the default. Django's page about time zones has a migration "
+            "guide for existing code.",
+            obj="settings",
+            id="outbox.E098",
+        )
     for using in usable():
-        if connections[using].vendor == "postgresql":
+        vendor = connections[using].vendor
+        if vendor == "postgresql":
             yield from _old_snapshots(using)
-        elif connections[using].vendor == "sqlite":
+        elif vendor == "sqlite":
+            yield from _old_sqlite()
             yield from _late_write_lock(using)
+        elif vendor != "unknown":  # that of a project without DATABASES, for example in a build
+            yield _unsupported(
+                f'DATABASES["{using}"] has the engine {connections[using].settings_dict["ENGINE"]}',
+                "Store the events, and the rows that change with them, in a PostgreSQL database.",
+            )
+
+
+def _old_sqlite() -> Iterator[CheckMessage]:
+    import sqlite3  # a Python for PostgreSQL alone may lack it
+
+    if sqlite3.sqlite_version_info < (3, 35):
+        yield _unsupported(
+            f"SQLite {sqlite3.sqlite_version} has no RETURNING, so relays fail",
+            "Use a Python with SQLite 3.35 or later, or PostgreSQL.",
+        )
+
+
+def _unsupported(problem: str, hint: str) -> CheckMessage:
+    return Error(
+        f"{problem}. The outbox needs PostgreSQL, or SQLite 3.35 or later.",
+        hint=hint,
+        obj="settings",
+        id="outbox.E099",
+    )
 
 
 def _old_snapshots(using: str) -> Iterator[CheckMessage]:

@@ -49,7 +49,8 @@ class ExternalEvent(DomainEvent):
                 f'{cls.__name__}(ExternalEvent, source="billing", type="com.example.paid", '
                 f"key={key!r})."
             )
-        cls.event_source, cls.event_type = source, type
+        if key:  # `InvoicePaid[int]` keeps those of `InvoicePaid`
+            cls.event_source, cls.event_type = source, type
         super().__pydantic_init_subclass__(key=key, **kwargs)
 
     def __init_subclass__(cls, *, source: str = "", type: str = "", **kwargs: Any) -> None:

@@ -1,6 +1,7 @@
 # No `from __future__ import annotations`: pydantic and the checks see the local classes of tests.
 
 import inspect
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +15,12 @@ from uuid import UUID
 import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.dummy.base import DatabaseWrapper as DummyWrapper
 from psycopg import IsolationLevel
 from pydantic import BaseModel, Field
 
@@ -534,6 +537,38 @@ class TestTheSetting:
         assert "Traceback" not in result.stderr
 
 
+class TestTimeZones:
+    def test_must_be_on(self, monkeypatch: pytest.MonkeyPatch):
+        # The fixture `settings` would also change the time zone of open connections.
+        monkeypatch.setattr(django_settings, "USE_TZ", False)
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E098"
+        assert complaint.is_serious()
+        assert "Set USE_TZ = True" in str(complaint.hint)
+
+
+class TestADatabase:
+    def test_must_be_one_that_the_outbox_supports(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: only `migrate` did, and left the second migration half applied."""
+        monkeypatch.setattr(connection, "vendor", "mysql")
+        monkeypatch.setitem(connection.settings_dict, "ENGINE", "django.db.backends.mysql")
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E099"
+        assert complaint.msg == (
+            'DATABASES["default"] has the engine django.db.backends.mysql. The outbox needs '
+            "PostgreSQL, or SQLite 3.35 or later."
+        )
+
+    def test_may_be_left_out_where_the_project_is_only_built(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(connection, "vendor", DummyWrapper.vendor)
+
+        assert complaints() == []
+
+
 @pytest.mark.postgresql
 class TestPostgresql:
     @pytest.mark.parametrize(
@@ -578,6 +613,16 @@ class TestSqlite:
         assert complaint.hint == (
             'Set DATABASES["default"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".'
         )
+
+    def test_must_have_returning(self, monkeypatch):
+        """Failed: each pass of a relay ended with a syntax error, and no check named the cause."""
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E099"
+        assert complaint.msg.startswith("SQLite 3.34.1 has no RETURNING")
 
     def test_may_spell_the_mode_in_any_case(self, monkeypatch):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})

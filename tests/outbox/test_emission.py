@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from enum import Enum
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test import TestCase
+from pydantic import create_model
 from pydantic_core import PydanticSerializationError
 from uuid_utils.compat import uuid7
 
 from outbox import DomainEvent, NotInTransaction, acting_as, emit, subscribe
-from outbox.models import Delivery, Event
+from outbox.models import DelayedEvent, Delivery, Event
 from outbox.storable import UnstorableValue
 from outbox.testing import Outbox
 
@@ -25,6 +27,17 @@ class ParcelSent(DomainEvent, key="parcel_id"):
 
 class Unkeyed(DomainEvent):
     parcel_id: UUID
+
+
+class ExpressParcelSent(ParcelSent):
+    driver: str = ""
+
+
+class Kind(Enum):
+    PARCEL = "parcel"
+
+
+T = TypeVar("T")
 
 
 class TestEmit:
@@ -103,11 +116,66 @@ class TestDomainEvent:
                 parcel_id: UUID
                 correlation_id: UUID
 
+    @pytest.mark.parametrize(
+        "name", ["event_name", "event_version", "event_key", "subject_name", "in_words"]
+    )
+    @pytest.mark.filterwarnings("ignore:Field name")
+    def test_refuses_a_field_that_hides_an_attribute_of_its_class(
+        self, own_registry: None, name: str
+    ):
+        """Failed: an event with a field `event_name` was stored under the name in that field."""
+        fields: dict[str, Any] = {"parcel_id": (UUID, ...), name: (str, "")}
+
+        with pytest.raises(TypeError, match=f"{name} is the name of an attribute that every event"):
+            create_model(
+                "Lost", __base__=DomainEvent, __cls_kwargs__={"key": "parcel_id"}, **fields
+            )
+
+    def test_takes_the_value_of_an_enum_as_the_payload_has_it(self, own_registry: None):
+        """Failed: the key was "Kind.PARCEL", and no search for "parcel" found it."""
+
+        class Sorted(DomainEvent, key="kind", subject="kind:{kind}", share="kind:{kind}"):
+            kind: Kind
+
+        event = Sorted(kind=Kind.PARCEL)
+
+        assert event.model_dump(mode="json") == {"kind": event.key}
+        assert (event.subject_name(), event.share_name()) == ("kind:parcel", "kind:parcel")
+
     def test_is_frozen(self):
         event = ParcelSent(parcel_id=uuid4())
 
         with pytest.raises(ValueError, match="frozen"):
             event.note = "other"  # type: ignore[misc]
+
+
+class TestASubclassOfAnEventWithoutAKey:
+    """Failed: it was emitted under its parent's name, and its own fields were never masked."""
+
+    @pytest.mark.django_db
+    def test_cannot_be_emitted(self):
+        with (
+            transaction.atomic(),
+            pytest.raises(TypeError, match=r"class ExpressParcelSent\(ParcelSent, key="),
+        ):
+            emit(ExpressParcelSent(parcel_id=uuid4(), driver="Ann"))
+
+        assert not Event.objects.exists()
+
+    def test_cannot_be_subscribed_to(self):
+        with pytest.raises(TypeError, match="ExpressParcelSent is abstract and is never emitted"):
+            subscribe(ExpressParcelSent)
+
+    @pytest.mark.django_db
+    def test_is_an_event_if_it_only_has_type_arguments(self, own_registry: None):
+        class Changed(DomainEvent, Generic[T], key="parcel_id"):
+            parcel_id: str
+            to: T
+
+        with transaction.atomic():
+            emit(Changed[int](parcel_id="1", to=2))
+
+        assert Event.objects.get().name == "tests.Changed"
 
 
 class TestAnObjectThatIsNoEvent:
@@ -194,6 +262,20 @@ class TestAValueThatNoDatabaseStores:
             pytest.raises(UnstorableValue, match="key has 101 characters, and 100 at most"),
         ):
             emit(Noted(parcel_id="1" * 101))
+
+    @pytest.mark.parametrize("delay", [None, timedelta(days=1)])
+    @pytest.mark.django_db
+    def test_includes_a_key_that_is_none(self, own_registry: None, delay: timedelta | None):
+        """Failed: all such events had the key "None", so an ordered handler ran them in a line."""
+
+        class Kept(DomainEvent, key="parcel_id"):
+            parcel_id: int | None
+
+        with transaction.atomic(), pytest.raises(UnstorableValue, match="parcel_id, is None"):
+            emit(Kept(parcel_id=None), delay=delay)
+
+        assert not Event.objects.exists()
+        assert not DelayedEvent.objects.exists()
 
     @pytest.mark.django_db
     def test_is_refused_in_a_delayed_event(self):

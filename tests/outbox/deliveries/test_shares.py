@@ -28,6 +28,12 @@ class Written(DomainEvent, key="message_id", share="owner:{owner}"):
     owner: int
 
 
+class Noted(DomainEvent, key="message_id", share="shop:{shop}/owner:{owner}"):
+    message_id: str
+    shop: int = 1
+    owner: int | None = None
+
+
 @pytest.fixture(autouse=True)
 def _from_the_first_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "_stopped_at", {})
@@ -242,6 +248,12 @@ class TestTheShareOfAnEvent:
 
             class Bad(DomainEvent, key="message_id", share=share):
                 message_id: str
+
+    def test_is_none_if_one_of_its_fields_is_none(self):
+        """Failed: all events without an owner had one share, "owner:None", and one window."""
+        Outbox().given("tests.Noted", message_id="1")
+
+        assert Event.objects.get().share is None
 
     def test_is_not_stored_with_deliveries_of_other_handlers(self):
         subscribe_sender(share_window=None)

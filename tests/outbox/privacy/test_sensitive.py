@@ -618,7 +618,10 @@ class TestTheChecks:
         [(number, message)] = self.complaints()
 
         assert number == "outbox.E025"
-        assert message.startswith("The field phone of tests.Bad is sensitive, but accepts no blank")
+        assert message.startswith(
+            "The field phone of tests.Bad is sensitive, but does not accept the value that "
+            "redaction would store"
+        )
 
     def test_refuse_a_subject_with_an_unknown_field(self):
         with pytest.raises(TypeError, match="names an unknown field, 'nobody'"):

@@ -21,7 +21,7 @@ from outbox import (
     operations,
     subscribe,
 )
-from outbox.models import Attempt, Delivery, Subscription
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.privacy import subjects
 from outbox.privacy.cleaning import Cleaner
 from outbox.privacy.masking import masked_patterns, masked_values
@@ -55,6 +55,11 @@ class ParcelNoted(DomainEvent, key="order", subject="customer:{customer}"):
     order: str
     customer: int
     email: Sensitive[str]
+
+
+class GuestNoted(DomainEvent, key="order", subject="customer:{customer}"):
+    order: str
+    customer: int | None = None
 
 
 def declare() -> None:
@@ -352,6 +357,23 @@ class TestADeclaredValue:
         with pytest.raises(ValueError, match="a word without a colon"):
             declare_subject(kind, values=lambda part: [])
         assert subjects.registry == []
+
+
+class TestAnEventWhoseSubjectIsNone:
+    def test_has_no_subject_so_its_failure_is_shown(self):
+        """Failed: the subject was "customer:None", and no function could read its values."""
+        declare_subject("customer", values=lambda part: [CUSTOMERS[str(int(part))][0]])
+
+        @subscribe("tests.GuestNoted")
+        def write(order: str) -> None:
+            raise PermanentFailure("no stock")
+
+        outbox = Outbox()
+        outbox.given("tests.GuestNoted", order="order-1")
+        outbox.deliver_all(raise_errors=False)
+
+        assert Event.objects.get().subject is None
+        assert Attempt.objects.get().message == "no stock"
 
 
 def line_of_this() -> int:

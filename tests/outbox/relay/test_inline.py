@@ -531,7 +531,7 @@ class TestAHandlerThatCallsAnExternalSystem:
 @pytest.mark.usefixtures("own_registry")
 class TestAnOrderedHandler:
     def test_cannot_be_inline(self):
-        with pytest.raises(TypeError, match="inline deliveries keep no order"):
+        with pytest.raises(TypeError, match="inline deliveries may run out of order"):
 
             @subscribe("shops.Ordered", ordered=True, inline=True)
             def count() -> None: ...

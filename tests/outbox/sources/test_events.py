@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from django.core.checks import CheckMessage
@@ -21,6 +21,9 @@ from outbox.sources.storing import store
 from outbox.testing import Outbox
 
 from .messages import ORDER, PAID, configure, declare_invoice_paid, message, new_order
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,35 @@ class TestAnExternalEvent:
 
         with pytest.raises(TypeError, match="only the source billing"), transaction.atomic():
             emit(event)
+
+    def test_cannot_be_emitted_as_a_subclass(self):
+        """Failed: a subclass without `source` had the name of its parent, and `emit` stored it."""
+
+        class Sent(ExternalEvent, source="billing", type="sent", key="number"):
+            number: int
+
+        class SentTwice(Sent):
+            pass
+
+        with pytest.raises(TypeError, match="SentTwice is abstract"), transaction.atomic():
+            emit(SentTwice(number=7))
+
+    def test_cannot_be_emitted_with_type_arguments(self):
+        """Failed: likewise."""
+
+        class Sent(ExternalEvent, Generic[T], source="billing", type="sent", key="number"):
+            number: T
+
+        with pytest.raises(TypeError, match="only the source billing"), transaction.atomic():
+            emit(Sent[int](number=7))
+
+    def test_becomes_a_dead_letter_if_its_key_is_none(self, billing):
+        class Sent(ExternalEvent, source="billing", type="sent", key="number"):
+            number: int | None = None
+
+        store(billing, [message(type="sent", data={})])
+
+        assert Event.objects.get().name == "outbox.UnreadableMessageReceived"
 
     @pytest.mark.parametrize("given", [{}, {"source": "billing"}, {"type": "x"}])
     def test_needs_source_and_type(self, given: dict[str, Any]):

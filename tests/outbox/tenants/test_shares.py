@@ -27,6 +27,11 @@ class Moved(DomainEvent, key="box"):
     box: str
 
 
+class Noted(DomainEvent, key="box", share="owner:{owner}"):
+    box: str
+    owner: int | None
+
+
 @pytest.fixture
 def from_the_first_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "_stopped_at", {})
@@ -81,6 +86,14 @@ class TestABacklogOfOneTenant:
 
         assert order[:3] == [{"acme": 2, "bolt": 2}] * 3
         assert order[3:] == [{"acme": 2}] * 12
+
+    def test_has_the_events_whose_class_names_an_owner_that_is_none(self, configure: Configure):
+        """Failed: such events of all tenants had one share, "owner:None"."""
+        configure(SHARE_WINDOW=3)
+        with hooks.restore("acme"), transaction.atomic():
+            emit(Noted(box="1", owner=None))
+
+        assert Event.objects.get().share == "acme"
 
     def test_waits_for_nobody_without_a_limit(self, configure: Configure):
         configure(SHARE_WINDOW=None)
