@@ -59,12 +59,15 @@ class _RequestCause:
 
     def resolve(self) -> Cause:
         user = getattr(self.request, "user", None)
-        actor = f"user:{user.pk}" if user is not None and user.is_authenticated else ""
+        # Token authentication may set an object that is no row: a service has no `pk`.
+        pk = getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
+        actor = "" if pk is None else f"user:{pk}"
         return Cause(correlation_id=self.correlation_id, actor=actor, request=self)
 
     def may_join_any(self) -> bool:
         user = getattr(self.request, "user", None)
-        return user is not None and user.has_perm("outbox.view_event")
+        has_perm = getattr(user, "has_perm", None)  # a model without PermissionsMixin has none
+        return has_perm is not None and has_perm("outbox.view_event")
 
 
 _current: ContextVar[Cause | _RequestCause | None] = ContextVar("outbox_cause", default=None)

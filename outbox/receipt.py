@@ -23,7 +23,7 @@ class LeaseLost(Exception):
     """The delivery was given to another worker meanwhile; nothing of this run is kept.
 
     Either the handler ran longer than its lease (raise `lease=` in its `@subscribe`), or this
-    process stood still.
+    process was suspended for longer than the lease.
     """
 
 

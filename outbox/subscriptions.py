@@ -138,7 +138,8 @@ class Handler:
     def _read(self, adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
         try:
             # The stored value is JSON. Read as JSON, it also fits strict types of the consumer.
-            return adapter.validate_json(to_json(value))
+            # It is stored by the names of fields: a model with aliases may be the event's own.
+            return adapter.validate_json(to_json(value), by_name=True)
         except ValidationError as error:
             raise PermanentFailure(f"{self.name} cannot read {name}: {error}") from error
 

@@ -327,7 +327,4 @@ def _as_object(row: Event | DelayedEvent) -> Any:
     known = events.find(row.name)
     if known is None:
         return SimpleNamespace(**row.payload)
-    # The payload also contains computed fields, which the class does not accept.
-    payload = upcasting.current_payload(row)
-    fields = {name: payload[name] for name in known.model_fields if name in payload}
-    return known.model_validate(fields, by_name=True)
+    return upcasting.as_event(known, upcasting.current_payload(row))

@@ -64,13 +64,22 @@ def tenant_after(parent: Any, parent_id: object) -> str | None:
 
     Args:
         parent: the task that this thread runs, or None.
-        parent_id: the option of the call. Celery sets it for `link=`, `link_error=` and chains.
+        parent_id: the option of the call.
     """
     request: Any = getattr(parent, "request", None)
-    if not getattr(request, "outbox_has_run", False) or parent_id != request.id:
+    if not (getattr(request, "outbox_has_run", False) and follows(parent, parent_id)):
         return tenants.CAPTURED
     sent = request.headers or {}
     return str(sent.get(_TENANT, "")) or None if _CAUSATION in sent else tenants.CAPTURED
+
+
+def follows(parent: Any, parent_id: object) -> bool:
+    """Return whether Celery sends a call after the body of the task that this thread runs.
+
+    Celery sets the option `parent_id` of such a call: for `link=`, `link_error=` and chains.
+    """
+    request: Any = getattr(parent, "request", None)
+    return parent_id is not None and parent_id == getattr(request, "id", None)
 
 
 def _cause(headers: dict[str, Any]) -> Cause | None:

@@ -10,9 +10,10 @@ with transaction.atomic():
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import uuid
@@ -23,9 +24,10 @@ from django.db import connections, transaction
 from outbox import clock, databases, tenants
 from outbox.databases import is_open
 from outbox.deliveries.subscribed import has_subscription
+from outbox.deliveries.transient_errors import retry_transient
 from outbox.emission import emit
 
-from .context import tenant_after, tenant_of
+from .context import follows, tenant_after, tenant_of
 from .options import refuse_large, stored_arguments, stored_options
 
 if TYPE_CHECKING:
@@ -117,9 +119,15 @@ class OutboxTask(_Task):
         given = {**of_task, "ignore_result": self.ignore_result}
         given |= {**options, "link": link, "link_error": link_error, "shadow": shadow}
         task_id = str(task_id or uuid())
-        tenant = tenant_after(app.current_worker_task, given.get("parent_id"))
+        parent: Any = app.current_worker_task
+        parent_id = given.get("parent_id")
         options = {**_ancestors(app), **given}
-        self._store(task_id, args or (), kwargs or {}, options, tenant=tenant)
+        tenant = tenant_after(parent, parent_id)
+        store = partial(self._store, task_id, args or (), kwargs or {}, options, tenant=tenant)
+        if follows(parent, parent_id) and not parent.request.is_eager:
+            _run_with_retries(store)
+        else:
+            store()
         return self._result(task_id, is_ignored=bool(given["ignore_result"]))
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -175,6 +183,19 @@ class OutboxTask(_Task):
         if parent is not None:
             parent.add_trail(result)
         return result
+
+
+def _run_with_retries(store: Callable[[], None]) -> None:
+    """Store a call that Celery makes after a task's body: nobody would repeat it.
+
+    During an outage of the database it waits, as the outbox's workers do. A call whose commit got
+    no answer may be stored twice, with the same task id.
+    """
+    using = databases.for_emit()
+    if is_open(connections[using]):  # the code that opened it repeats it
+        store()
+    else:
+        retry_transient(store, using=using)
 
 
 def _emit(event: DomainEvent, *, delay: timedelta | None, tenant: str | None) -> None:

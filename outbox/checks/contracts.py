@@ -109,6 +109,9 @@ def _mismatches(
 ) -> list[str]:
     field = {**written["properties"][name], "$defs": written.get("$defs", {})}
     found = mismatches(field, read, path=name)
+    if found:  # a model is also read by the names of its fields
+        by_name = read_schema(handler.fields[name], by_alias=False)
+        found = found if mismatches(field, by_name, path=name) else []
     if name not in written.get("required", ()) and not _has_default(handler, name):
         found.append(f"{name}: the event may omit it, the handler requires it")
     return found

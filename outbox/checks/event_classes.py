@@ -149,9 +149,8 @@ def _example(schema: Any, defs: Schema, path: tuple[str, ...], marked: set[Any])
 
 
 def _mismatches(event: type[DomainEvent], example: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    fields = {name: example[name] for name in event.model_fields if name in example}
     try:
-        event.model_validate(fields, by_name=True)
+        upcasting.as_event(event, example)
     except ValidationError as error:
         for one in error.errors(include_input=False):
             yield tuple(map(str, one["loc"])), one["msg"]

@@ -57,9 +57,14 @@ def published_schema(model: type[BaseModel]) -> dict[str, Any]:
     return published
 
 
-def read_schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a parameter of type `kind`. Raises as `written_schema`."""
-    return TypeAdapter(kind).json_schema(mode="validation", schema_generator=ContractSchema)
+def read_schema(kind: Any, *, by_alias: bool = True) -> dict[str, Any]:
+    """Return the JSON Schema of a parameter of type `kind`. Raises as `written_schema`.
+
+    Its properties have the aliases of fields; with `by_alias=False` their names.
+    """
+    return TypeAdapter(kind).json_schema(
+        by_alias=by_alias, mode="validation", schema_generator=ContractSchema
+    )
 
 
 class ContractSchema(GenerateJsonSchema):

@@ -6,16 +6,18 @@ and the steps form a chain up to the version of the event's class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from outbox import events
 from outbox.receipt import PermanentFailure
 
 if TYPE_CHECKING:
-    from outbox.models import DelayedEvent, Event
+    from outbox.privacy.sensitive import StoredEvent
 
 #: Converts the payload of one version to the next. Pure: it reads only its argument.
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -71,13 +73,13 @@ def steps_of(event: str) -> dict[int, Upcaster]:
     return {one.from_version: one for one in registry if one.event == event}
 
 
-def is_newer(event: Event | DelayedEvent) -> bool:
+def is_newer(event: StoredEvent) -> bool:
     """Return whether a stored event is of a version that only a later release can read."""
     known = events.find(event.name)
     return known is not None and event.version > known.event_version
 
 
-def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
+def current_payload(event: StoredEvent) -> dict[str, Any]:
     """Return a stored event's payload in the current version. The stored one does not change.
 
     The payload of an event that this code does not declare is returned as it was stored.
@@ -97,6 +99,18 @@ def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
             )
         payload = _take(steps[version], payload)
     return payload
+
+
+def as_event(known: type[events.DomainEvent], payload: Mapping[str, Any]) -> events.DomainEvent:
+    """Return a payload of the current version, as JSON values, as an instance of its class.
+
+    Its computed fields are left out. Raises pydantic's `ValidationError` if it does not fit.
+    """
+    computed = known.model_computed_fields
+    fields = {name: value for name, value in payload.items() if name not in computed}
+    # As JSON, like the arguments of a handler: a value also fits a strict type, and bytes that are
+    # stored as Base64 are decoded.
+    return known.model_validate_json(to_json(fields), by_name=True)
 
 
 def _take(step: Upcaster, payload: dict[str, Any]) -> dict[str, Any]:

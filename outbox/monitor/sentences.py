@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,10 +12,13 @@ from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
-from outbox.events import find, words_of_name
+from outbox.contracts.upcasting import NotUpcast, as_event, current_payload, is_newer
+from outbox.events import DomainEvent, find, words_of_name
 from outbox.privacy.sensitive import masked_text
 
 from .timeline import TimelineDelivery, TimelineEvent
+
+logger = logging.getLogger("outbox.monitor")
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,30 @@ def _sentence(parts: Iterable[str]) -> str:
 def words_of(event: TimelineEvent) -> str:
     """Return the event's `in_words`, or the words of its name: "Stock reserved".
 
-    The name is used if this code does not declare the event, or cannot read its payload.
+    The name is used if this code does not declare the event or its version, cannot read its
+    payload, or fails to describe it.
     """
     declared = find(event.name)
-    if declared is not None:
+    if declared is not None and not is_newer(event):
         try:
-            return masked_text(declared.model_validate(event.payload).in_words(), event)
-        except ValidationError:  # of an older version, or redacted
+            return _own_words(declared, event)
+        except (NotUpcast, ValidationError):  # of an older version, or redacted
             pass
+        except Exception as error:  # `in_words` and validators are code of the project
+            logger.warning(
+                "The timeline cannot describe the event %s (%s) by its in_words(): %s.",
+                event.name,
+                event.id,
+                type(error).__name__,
+            )
     return words_of_name(event.name)
+
+
+def _own_words(declared: type[DomainEvent], event: TimelineEvent) -> str:
+    payload = current_payload(event)
+    text = as_event(declared, payload).in_words()
+    current = replace(event, payload=payload, version=declared.event_version)
+    return masked_text(masked_text(text, current), event)  # an upcaster may rewrite a value
 
 
 def _inner(event: TimelineEvent) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from outbox import clock, databases, emission, events
 from outbox.context import Cause, caused_by
+from outbox.contracts.upcasting import as_event
 from outbox.deliveries.locks import share_subscriptions
 from outbox.events import DomainEvent
 from outbox.models import Delivery, Event, Operation
@@ -20,7 +21,7 @@ from outbox.privacy.sensitive import masked
 from outbox.receipt import PermanentFailure
 from outbox.sources.reading_again import require_readable
 from outbox.sources.unreadable import STORED_MESSAGES, StoredMessage, body_fields
-from outbox.storable import UnstorableValue
+from outbox.storable import UnstorableValue, refuse_unstorable
 from outbox.transports.nudge import nudge
 
 from .bulk import discard_locked
@@ -45,7 +46,8 @@ def correct(
 
     Args:
         delivery_id: the id of a dead delivery.
-        payload: all fields; a field that is still masked ("***") keeps its stored value.
+        payload: all fields, as JSON values; a field that is still masked ("***") keeps its stored
+            value.
         by: the person who corrects it.
         reason: the reason, for the log and the discarded delivery.
         using: the outbox's database alias.
@@ -129,11 +131,7 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
         raise CannotCorrect(
             _("This code does not declare the event %s. Use a release that does.") % event.name
         )
-    whole = _with_stored(payload, masked(event), event.payload)
-    try:
-        fact = known.model_validate(whole, by_name=True)
-    except ValidationError as error:
-        raise CannotCorrect(_without_values(error)) from None  # str(error) quotes the values
+    fact = _read(known, event, _with_stored(payload, masked(event), event.payload))
     if fact.key != event.key:
         raise CannotCorrect(_("The key must stay %s.") % event.key)
     if isinstance(fact, StoredMessage):
@@ -142,6 +140,17 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
         except PermanentFailure as error:
             raise CannotCorrect(str(error)) from error
     return fact
+
+
+def _read(known: type[DomainEvent], event: Event, payload: Mapping[str, Any]) -> DomainEvent:
+    try:
+        # First: half of a surrogate pair, for example, cannot even be written as JSON.
+        refuse_unstorable({"name": event.name, "payload": payload})
+        return as_event(known, payload)
+    except UnstorableValue as error:
+        raise CannotCorrect(str(error)) from None
+    except ValidationError as error:
+        raise CannotCorrect(_without_values(error)) from None  # str(error) quotes the values
 
 
 def _without_values(error: ValidationError) -> str:

@@ -87,7 +87,7 @@ class OutboxBackend(BaseTaskBackend):
 
         Raises:
             TaskResultDoesNotExist: no task has this id, or it was removed by retention.
-            InvalidTask: this code has no such task any more.
+            InvalidTask: this code has no such task any more, or TASKS has no such backend.
             django.db.Error: a database of the outbox that may have it cannot be read.
         """
         from .results import stored_result  # it imports models

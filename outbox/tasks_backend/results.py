@@ -15,6 +15,7 @@ from outbox.models import Attempt, DelayedEvent, Delivery, Event
 
 from .api import (
     InvalidTask,
+    InvalidTaskBackend,
     Task,
     TaskError,
     TaskResult,
@@ -38,7 +39,7 @@ def stored_result(result_id: str) -> TaskResult[Any, Any]:
 
     Raises:
         TaskResultDoesNotExist: no task has this id, or it was removed with its event.
-        InvalidTask: this code has no such task any more.
+        InvalidTask: this code has no such task any more, or TASKS has no such backend.
     """
     stored, using = _stored(result_id)
     fact = TaskEnqueued.model_validate(stored.payload)
@@ -83,7 +84,7 @@ def task_of(fact: TaskEnqueued) -> Task[Any, Any]:
     """Return the task of this code, with the options that it was enqueued with.
 
     Raises:
-        InvalidTask: this code has no such task.
+        InvalidTask: this code has no such task, or TASKS no such backend or queue.
     """
     try:
         found = import_string(fact.task)
@@ -92,12 +93,22 @@ def task_of(fact: TaskEnqueued) -> Task[Any, Any]:
         raise InvalidTask(_missing(fact, problem)) from error
     if not isinstance(found, Task):
         raise InvalidTask(_missing(fact, f"is a {type(found).__name__} and not a task"))
-    return found.using(
-        priority=fact.priority,
-        queue_name=fact.queue,
-        run_after=fact.run_after,
-        backend=fact.backend,
-    )
+    return _as_enqueued(found, fact)
+
+
+def _as_enqueued(task: Task[Any, Any], fact: TaskEnqueued) -> Task[Any, Any]:
+    try:
+        return task.using(
+            priority=fact.priority,
+            queue_name=fact.queue,
+            run_after=fact.run_after,
+            backend=fact.backend,
+        )
+    except InvalidTaskBackend as error:
+        raise InvalidTask(
+            f"{fact.task} was enqueued to the backend {fact.backend!r}, which TASKS cannot create "
+            f"({error}). Keep a backend of this name until the results of its tasks are removed."
+        ) from error
 
 
 def _missing(fact: TaskEnqueued, problem: str) -> str:

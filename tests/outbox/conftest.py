@@ -17,7 +17,7 @@ from tests.outbox.converted import (
     template_of_converted,
     template_of_plain,
 )
-from tests.outbox.outages import link, lost_answer, outage, short_waits
+from tests.outbox.outages import link, lost_answer, no_health_check, outage, short_waits
 from tests.outbox.two_databases import migrated_shard, shard
 from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
 
@@ -30,6 +30,7 @@ __all__ = [
     "lost_answer",
     "migrated_shard",
     "nats",
+    "no_health_check",
     "outage",
     "plain",
     "rabbitmq",

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection, connections
 from django.db.models import F
@@ -21,6 +22,8 @@ from outbox.testing import Outbox
 from outbox.transports.base import Message
 from tests.link import Link
 from tests.outbox.drive import run_pass
+
+_GONE = "SELECT pg_terminate_backend(%s, 10000)"  # ms: it waits until the backend is gone
 
 
 class Counted(DomainEvent, key="order_id"):
@@ -44,6 +47,25 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a worker check often whether it can reach the database again."""
     monkeypatch.setattr(transient_errors, "_LONGEST_WAIT", 0.1)
+
+
+@pytest.fixture
+def no_health_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a project whose settings do not ask for CONN_HEALTH_CHECKS."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", False)
+    connection.close()
+    yield
+    connection.close()
+
+
+def cut_connection() -> None:
+    """End this thread's connection to PostgreSQL from another one."""
+    connection.ensure_connection()
+    parameters = connection.get_connection_params()
+    names = {"host", "port", "user", "password", "dbname"} & parameters.keys()
+    wanted = {name: parameters[name] for name in names}
+    with psycopg.connect(**wanted) as other:
+        other.execute(_GONE, [connection.connection.info.backend_pid])
 
 
 def new_message(number: int = 1) -> Message:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -62,9 +63,13 @@ class TestARequest:
 
         assert set(Event.objects.values_list("actor", flat=True)) == {f"user:{user.pk}"}
 
-    def test_names_no_actor_without_a_user(self):
+    @pytest.mark.parametrize(
+        "user", [AnonymousUser(), SimpleNamespace(is_authenticated=True), None]
+    )
+    def test_names_no_actor_without_a_user(self, user: Any):
+        """Failed for a user that is no row, as token authentication may set for a service."""
         request = RequestFactory().get("/")
-        request.user = AnonymousUser()
+        request.user = user
 
         RequestContextMiddleware(answer)(request)
 
@@ -80,7 +85,7 @@ class TestARequest:
         assert current_cause().correlation_id != current_cause().correlation_id
 
 
-def asked_by(user: User | None, correlation_id: UUID) -> str:
+def asked_by(user: Any, correlation_id: UUID) -> str:
     """Have a user send a request under a correlation id; return the id of the answer."""
 
     def view(request: HttpRequest) -> HttpResponse:
@@ -122,6 +127,16 @@ class TestACorrelationIdOfAnotherUser:
 
         assert asked_by(None, given) != str(given)
         assert actors_under(given) == {f"user:{anna.pk}"}
+
+    def test_is_replaced_for_a_user_whose_model_has_no_permissions(self):
+        """Failed: `emit()` raised, since only `PermissionsMixin` has `has_perm`."""
+        given, customer = uuid4(), SimpleNamespace(pk=7, is_authenticated=True)
+        asked_by(None, given)
+
+        answered = asked_by(customer, given)
+
+        assert answered != str(given)
+        assert actors_under(UUID(answered)) == {"user:7"}
 
     def test_is_kept_if_it_is_from_an_earlier_request_of_the_user(self, anna: User):
         given = uuid4()

@@ -4,6 +4,7 @@ import re
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, subscribe, subscriptions
 from outbox.checks import check_contracts
@@ -57,6 +58,68 @@ class TestSubscribeWithTheClassOfAnEvent:
             subscribe(Unkeyed)
 
         assert 'class Unkeyed(DomainEvent, key="...")' in str(refused.value)
+
+
+class Line(BaseModel):
+    price: int = Field(alias="unitPrice")
+    discount: int = Field(0, alias="unitDiscount")
+
+
+class TestAModelWithAliases:
+    """A payload is stored by the names of fields."""
+
+    @pytest.fixture(autouse=True)
+    def billed(self, own_registry: None) -> type[DomainEvent]:
+        class Billed(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+            lines: list[Line]
+            totals: dict[str, int]
+
+        return Billed
+
+    def deliver(self) -> None:
+        outbox = Outbox()
+        lines = [{"unitPrice": 5, "unitDiscount": 2}]
+        totals = {"net": 3, "amountDue": 4}
+        outbox.given("tests.Billed", parcel_id=uuid4(), lines=lines, totals=totals)
+        outbox.deliver_all()
+
+    def test_is_read_if_it_is_the_one_of_the_event(self):
+        """Failed: "unitPrice: the event does not carry it"; without it the discount was 0."""
+        seen: list[Line] = []
+
+        @subscribe("tests.Billed")
+        def note_lines(lines: list[Line]):
+            seen.extend(lines)
+
+        assert check_contracts() == []
+        self.deliver()
+        assert seen == [Line(unitPrice=5, unitDiscount=2)]
+
+    def test_is_read_by_its_alias_if_the_event_has_both_names(self):
+        class Totals(BaseModel):
+            net: int = Field(alias="amountDue")
+
+        seen: list[int] = []
+
+        @subscribe("tests.Billed")
+        def note_net(totals: Totals):
+            seen.append(totals.net)
+
+        self.deliver()
+        assert seen == [4]
+
+    def test_is_reported_if_the_event_has_neither_name(self):
+        class HeavyLine(BaseModel):
+            weight: int = Field(alias="unitWeight")
+
+        @subscribe("tests.Billed")
+        def weigh(lines: list[HeavyLine]): ...
+
+        [found] = check_contracts()
+
+        assert found.id == "outbox.E003"
+        assert "lines[].unitWeight: the event does not carry it" in found.msg
 
 
 class TestSubscribeWithoutAnEvent:

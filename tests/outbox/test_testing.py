@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.test import TestCase
+from pydantic import ConfigDict
 
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.counting import buffer, minutes
@@ -199,6 +200,24 @@ class TestEmitted:
 
         with pytest.raises(AssertionError, match=r"Emitted in this order: tests\.Answered"):
             outbox.emitted("tests.Called")
+
+    def test_reads_strict_fields_and_base64_as_handlers_do(self):
+        """Failed: "Input should be an instance of UUID"; with a lax type the bytes were Base64."""
+
+        class Signed(DomainEvent, key="thing_id"):
+            model_config = ConfigDict(strict=True, ser_json_bytes="base64", val_json_bytes="base64")
+            thing_id: UUID
+            seal: bytes
+
+        @subscribe("tests.Called")
+        def sign(thing_id: UUID) -> None:
+            emit(Signed(thing_id=thing_id, seal=b"hello"))
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=(thing_id := uuid4()))
+        outbox.deliver_all()
+
+        assert outbox.emitted("tests.Signed") == Signed(thing_id=thing_id, seal=b"hello")
 
 
 def timers() -> list[threading.Thread]:

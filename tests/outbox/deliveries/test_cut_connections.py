@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery
 from outbox.testing import Outbox
 from tests.outbox.drive import run_message, run_pass
+from tests.outbox.outages import cut_connection
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -24,20 +23,8 @@ pytestmark = [
 ]
 
 
-_GONE = "SELECT pg_terminate_backend(%s, 10000)"  # ms: it waits until the backend is gone
-
-
 class Counted(DomainEvent, key="order_id"):
     order_id: UUID
-
-
-@pytest.fixture
-def no_health_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a project whose settings do not ask for CONN_HEALTH_CHECKS."""
-    monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", False)
-    connection.close()
-    yield
-    connection.close()
 
 
 class Cut:
@@ -50,15 +37,6 @@ class Cut:
         if not self.is_done:
             self.is_done = True
             cut_connection()
-
-
-def cut_connection() -> None:
-    connection.ensure_connection()
-    parameters = connection.get_connection_params()
-    names = {"host", "port", "user", "password", "dbname"} & parameters.keys()
-    wanted = {name: parameters[name] for name in names}
-    with psycopg.connect(**wanted) as other:
-        other.execute(_GONE, [connection.connection.info.backend_pid])
 
 
 def assert_counted_once(outbox: Outbox) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.utils import timezone
+from pydantic import ConfigDict, computed_field
 
-from outbox import PermanentFailure, operations, subscribe
+from outbox import DomainEvent, PermanentFailure, operations, subscribe
 from outbox.models import Delivery, Event, Subscription
 from outbox.operations import progress
 from outbox.reconciliation import duplicate_event_keys
@@ -138,3 +140,86 @@ class TestReconciliation:
 
         walks.deliver(3)
         assert list(duplicate_event_keys(WALKED)) == [str(A)]
+
+
+def refused(name: str, **fields: Any) -> Delivery:
+    """Deliver an event to a handler that refuses it; return the dead delivery."""
+
+    @subscribe(name)
+    def refuse() -> None:
+        raise PermanentFailure("no such parcel")
+
+    outbox = Outbox()
+    outbox.given(name, **fields)
+    outbox.deliver_all(raise_errors=False)
+    return Delivery.objects.select_related("event").get(state="dead")
+
+
+def corrected(dead: Delivery, **changes: Any) -> dict[str, Any]:
+    """Correct fields of the stored payload, as the form of the admin shows it."""
+    payload = {**dead.event.payload, **changes}
+    event = operations.correct(dead.pk, payload, by="ann", reason="a typo")
+    stored: dict[str, Any] = Event.objects.get(id=event.id).payload
+    return stored
+
+
+class TestThePayload:
+    def test_may_be_of_an_event_with_strict_fields(self):
+        """Failed: "Input should be an instance of UUID", whatever the person wrote."""
+
+        class Weighed(DomainEvent, key="parcel_id"):
+            model_config = ConfigDict(strict=True)
+            parcel_id: UUID
+            grams: int
+
+        dead = refused("tests.Weighed", parcel_id=A, grams=1)
+
+        assert corrected(dead, grams=2) == {"parcel_id": str(A), "grams": 2}
+
+    def test_keeps_bytes_that_are_stored_as_base64(self):
+        """Failed: the other fields of bytes were encoded again."""
+
+        class Labelled(DomainEvent, key="parcel_id"):
+            model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+            parcel_id: UUID
+            grams: int
+            label: bytes
+
+        dead = refused("tests.Labelled", parcel_id=A, grams=1, label=b"hello")
+
+        assert corrected(dead, grams=2)["label"] == dead.event.payload["label"] == "aGVsbG8="
+
+    def test_may_have_the_computed_fields_of_the_form(self):
+        """Failed: "Extra inputs are not permitted"."""
+
+        class Priced(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+            price: int
+
+            @computed_field  # type: ignore[prop-decorator]  # pydantic's own pattern
+            @property
+            def total(self) -> int:
+                return self.price + 1
+
+        dead = refused("tests.Priced", parcel_id=A, price=1)
+
+        assert corrected(dead, price=5)["total"] == 6
+
+    def test_has_no_field_that_the_event_lacks(self):
+        class Moved(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+
+        dead = refused("tests.Moved", parcel_id=A)
+
+        with pytest.raises(operations.CannotCorrect, match="plcae: Extra inputs"):
+            corrected(dead, plcae="here")
+
+    def test_has_no_text_that_cannot_be_stored(self):
+        class Noted(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+            note: str = ""
+
+        dead = refused("tests.Noted", parcel_id=A)
+
+        with pytest.raises(operations.CannotCorrect, match=r"note contains U\+D800, half of a"):
+            corrected(dead, note="\ud800")

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from django.core.checks import run_checks
 from django.db import transaction
 from django.test import Client
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from outbox import (
     Breaker,
@@ -622,6 +622,16 @@ class TestTheChecks:
             "The field phone of tests.Bad is sensitive, but does not accept the value that "
             "redaction would store"
         )
+
+    def test_accept_strict_types(self):
+        """Failed: the blank, a text in JSON, is no instance of a date."""
+
+        class Born(DomainEvent, key="id"):
+            model_config = ConfigDict(strict=True)
+            id: UUID
+            born: Sensitive[date]
+
+        assert self.complaints() == []
 
     def test_refuse_a_subject_with_an_unknown_field(self):
         with pytest.raises(TypeError, match="names an unknown field, 'nobody'"):

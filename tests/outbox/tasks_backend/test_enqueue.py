@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from pytest_django import Settings
 
 from outbox import cancel_delayed
 from outbox.models import DelayedEvent, Event, Subscription
@@ -217,6 +218,17 @@ class TestAResult:
 
         with pytest.raises(api.TaskResultDoesNotExist):
             jobs.note.get_result(result_id)
+
+    def test_of_a_backend_that_was_renamed_names_the_next_step(
+        self, configure: Configure, settings: Settings
+    ):
+        """Failed with an error of the settings, which no page of results expects."""
+        configure()
+        result = jobs.note.enqueue()
+        settings.TASKS = {"renamed": settings.TASKS["default"]}
+
+        with pytest.raises(api.InvalidTask, match=r"jobs\.note was .* to the backend 'default'"):
+            api.task_backends["renamed"].get_result(result.id)
 
     def test_of_an_event_that_is_no_task_does_not_exist(self, configure: Configure):
         outbox = configure()
