@@ -43,6 +43,10 @@ class StoredAnswer(models.Model):
         return f"{self.user_id}:{self.path}"
 
 
+#: Maximum characters of the label of a token.
+LONGEST_LABEL = 100
+
+
 class ApiToken(models.Model):
     """A token of a user. Only its hash is stored. Deleting the row revokes it."""
 
@@ -52,7 +56,9 @@ class ApiToken(models.Model):
         related_name="api_tokens",
         verbose_name=_("user"),
     )
-    label = models.CharField(_("label"), max_length=100, help_text=_("The purpose of the token."))
+    label = models.CharField(
+        _("label"), max_length=LONGEST_LABEL, help_text=_("The purpose of the token.")
+    )
     digest = models.CharField(_("SHA-256"), max_length=64, unique=True, editable=False)
     start = models.CharField(
         _("first characters"), max_length=4, editable=False, help_text=_("To identify the token.")

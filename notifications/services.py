@@ -156,9 +156,10 @@ def send_email(email: Email) -> None:
 
 @transaction.atomic
 def forget_recipient(*, subject: str, waits: bool) -> None:
-    """Blank address and text of all e-mails to a customer. Keep the times of sending.
+    """Blank address and text of the e-mails to a forgotten customer. Keep the times of sending.
 
     An e-mail whose delivery waits for another attempt, or is dead, is blanked and no longer sent.
+    E-mails of an order that has an address stay: it was placed after the erasure of the others.
 
     Args:
         subject: "user:7".
@@ -167,7 +168,8 @@ def forget_recipient(*, subject: str, waits: bool) -> None:
     Raises:
         EmailNotSentYet: a worker has one of the e-mails; nothing is blanked.
     """
-    emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
+    forgotten = orders.forgotten(orders.order_ids_of(subject))
+    emails = Email.objects.filter(order_id__in=forgotten)
     unsent = {email.order_id for email in emails.select_for_update() if email.is_under_way}
     if waits:
         _require_no_unsent(subject, unsent)

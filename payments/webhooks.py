@@ -80,12 +80,10 @@ def _record(order_id: UUID, found: BankRecord) -> None:
 
 def _record_refunds(order_id: UUID, done: Iterable[Refund]) -> None:
     """Record the refunds that we requested; the idempotency key identifies them."""
-    statement_of_shop = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
+    ours = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
     for refund in done:
-        if refund.key in statement_of_shop:
-            services.record_refund(
-                order_id=order_id, refund_id=statement_of_shop[refund.key], answer=refund
-            )
+        if refund.key in ours:
+            services.record_refund(order_id=order_id, refund_id=ours[refund.key], answer=refund)
 
 
 def _order_id(reference: str) -> UUID | None:

@@ -16,5 +16,5 @@ def reconcile() -> None:
 
 @shared_task(name="shop.delete_old_sessions", ignore_result=True)
 def delete_old_sessions() -> None:
-    """Delete expired sessions. Each visitor with a basket has one."""
+    """Delete expired sessions. Django leaves their rows."""
     Session.objects.filter(expire_date__lt=timezone.now()).delete()

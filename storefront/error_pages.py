@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 TEXTS: dict[int, tuple[str | Promise, str | Promise]] = {
     HTTPStatus.BAD_REQUEST: (
         gettext_lazy("Bad request"),
-        gettext_lazy("The shop does not understand this request. Begin again at the products."),
+        gettext_lazy("This request is not valid. Start again from the list of products."),
     ),
     HTTPStatus.FORBIDDEN: (
         gettext_lazy("Not allowed"),
@@ -33,8 +33,8 @@ TEXTS: dict[int, tuple[str | Promise, str | Promise]] = {
         ),
     ),
     HTTPStatus.METHOD_NOT_ALLOWED: (
-        gettext_lazy("This address is no page"),
-        gettext_lazy("It only takes a form of the shop. Nothing was changed."),
+        gettext_lazy("This address cannot be opened directly"),
+        gettext_lazy("It is only for forms of the shop. Nothing was changed."),
     ),
     HTTPStatus.TOO_MANY_REQUESTS: (
         gettext_lazy("Please wait"),

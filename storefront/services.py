@@ -22,8 +22,10 @@ from shared.mail import mailbox_of
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
 
+#: Code of the API for a request that was processed before, and whose answer is not stored any more.
+ANSWER_GONE = "idempotency_answer_gone"
 #: Codes of the API for a key that has placed an order already.
-PLACED_BEFORE = {"idempotency_key_reused", "idempotency_answer_gone"}
+PLACED_BEFORE = {"idempotency_key_reused", ANSWER_GONE}
 #: Seconds in which requests for the same address send one e-mail.
 ONE_EMAIL_IN = 300
 #: Accounts of an address to which one e-mail has links. Anybody may create accounts with it.
@@ -70,7 +72,12 @@ def cancel_order(request: HttpRequest, *, order_id: UUID) -> None:
         RefusedByApi: the order is shipped, or is not the user's.
     """
     # One key for each order: a second click is the same request.
-    api_client.post(request, "orders:cancellation", order_id, key=f"cancel-{order_id}", body={})
+    key = f"cancel-{order_id}"
+    try:
+        api_client.post(request, "orders:cancellation", order_id, key=key, body={})
+    except api_client.RefusedByApi as refusal:
+        if refusal.code != ANSWER_GONE:  # it was cancelled before
+            raise
 
 
 @transaction.atomic

@@ -87,7 +87,9 @@ def change_basket(request: HttpRequest) -> HttpResponse:
 
 def _why_unfit(is_in_basket: bool, name: str) -> str:
     if is_in_basket:
-        text = _("%(product)s: an order has at most %(most)d units, which your basket has now.")
+        text = _(
+            "%(product)s: an order may have at most %(most)d units. Your basket now has that many."
+        )
         return text % {"most": MOST_UNITS, "product": name}
     text = _("Your basket is full. %(product)s was not added. Place this order first.")
     return text % {"product": name}

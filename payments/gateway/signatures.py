@@ -1,7 +1,7 @@
 """Signatures of webhooks: HMAC-SHA256 over the time and the raw body.
 
 The header is "t=UNIX_SECONDS,v1=HEX". It has several `v1` while the sender changes its secret. We
-accept several secrets while we change statement_of_shop.
+accept several secrets while we change ours.
 """
 
 from __future__ import annotations

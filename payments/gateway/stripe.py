@@ -2,7 +2,7 @@
 
 Imported only if the setting GATEWAY is "stripe"; `pip install 'shop[stripe]'` installs the SDK.
 
-    statement_of_shop                 Stripe's
+    ours                 Stripe's
     -------------------  --------------------------------------------------------------
     authorize            a PaymentIntent, capture_method "manual", confirmed at once
     authorization_id     the PaymentIntent's id

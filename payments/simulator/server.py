@@ -32,7 +32,7 @@ class BankServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], bank: Bank, *, api_key: str) -> None:
         self.bank = bank
         self.api_key = api_key
-        super().__init__(address, Counter)
+        super().__init__(address, Connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log the failure of a connection, unless the caller closed it."""
@@ -45,7 +45,7 @@ class BankServer(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
 
-class Counter(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler):
     """One connection, kept open between requests for a minute."""
 
     server: BankServer

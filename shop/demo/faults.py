@@ -70,10 +70,10 @@ class Faults:
         with redis.Redis.from_url(self._broker_url) as client:
             names = ["outbox", *set().union(*queues().values())]
             self._waiter.until(
-                lambda: sum(_duration(client, name) for name in names),
+                lambda: sum(_length(client, name) for name in names),
                 "no message waits in the broker; see the log of the relay",
             )
-            lost = sum(_duration(client, name) for name in names)
+            lost = sum(_length(client, name) for name in names)
             client.flushall()
         self._report(
             f"BREAK: wiped the broker (FLUSHALL): {lost} messages deleted. Their deliveries are in "
@@ -128,7 +128,7 @@ def children_of(pid: int) -> list[int]:
     return [child for child, parent in pairs if parent == pid]
 
 
-def _duration(client: redis.Redis, name: str) -> int:
+def _length(client: redis.Redis, name: str) -> int:
     return int(client.llen(name))
 
 

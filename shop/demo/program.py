@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shop.up.processes import Program
     from shop.up.stack import Running
 
-#: Variables that a developer's shell may have set for `up`; here they would evaluate real servers.
+#: Variables that a developer's shell may have set for `up`. The demo would use these servers.
 NOT_OURS = (
     "REDIS_URL",
     "AMQP_URL",

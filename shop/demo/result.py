@@ -65,7 +65,7 @@ class DemoResult(ABC):
         if self.unsettled:
             return (
                 f"{self.unsettled} deliveries or events are still owed. The lines above give the "
-                "reasons. Run the demo with --keep, then `manage.py outbox why`."
+                f"reasons. {_inspect('outbox why')}"
             )
         return self.problem
 
@@ -125,8 +125,8 @@ class Result(DemoResult):
         """The problem and the next step; "" if there is none."""
         if not self.books.balanced:
             return (
-                "Reconciliation found differences. The lines above list them. Run the demo with "
-                "--keep, then `manage.py reconcile`."
+                "Reconciliation found differences. The lines above list them. "
+                f"{_inspect('reconcile')}"
             )
         if self.shippable + self.cancelled != ORDERS:
             return (
@@ -200,6 +200,11 @@ def parse_output(exit_code: int, out: str, err: str) -> ReconcileResult:
     return ReconcileResult(
         balanced=exit_code == 0 and is_balanced is True, report=(out + err).strip()
     )
+
+
+def _inspect(command: str) -> str:
+    """Return the next step: without the variables the command would use another database."""
+    return f"Run the demo with --keep, then `manage.py {command}` with the variables it prints."
 
 
 def _listed(count: Counter[str]) -> str:

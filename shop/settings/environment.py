@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 import environ
 
@@ -46,6 +48,10 @@ def local_secret_key() -> str:
 
 class Environment(environ.Env):  # type: ignore[misc]  # django-environ is untyped
     ENVIRON = dict(os.environ) if FOR_REAL else {**run_file(), **os.environ}
+
+    def list(self, *args: Any, **options: Any) -> builtins.list[str]:
+        """Return the texts between the commas of a variable, without the spaces around them."""
+        return [text for part in super().list(*args, **options) if (text := part.strip())]
 
 
 env = Environment(interpolate=False)

@@ -19,6 +19,11 @@ if SECOND_FACTOR not in {"off", "optional", "required"}:
     )
 
 if SECOND_FACTOR != "off":
+    if not ALLOWED_HOSTS:
+        raise ImproperlyConfigured(
+            f"SECOND_FACTOR is {SECOND_FACTOR!r}, and ALLOWED_HOSTS is empty. Set ALLOWED_HOSTS "
+            "to the host names of this site: authenticator apps show the first one."
+        )
     for _package, _module in (("django-otp", "django_otp"), ("segno", "segno")):
         if find_spec(_module) is None:
             raise ImproperlyConfigured(

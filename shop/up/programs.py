@@ -20,8 +20,11 @@ ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
 #: Requests by which the supervisor and open pages ask every second.
 POLLS = r"GET (/livez|/development/story/\S*|/orders/\S+/status/\S*) 20[04]"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
-CELERY_IS_READY = r" ready\.$"
-WEB_IS_READY = r"Serving requests\.$"  # gunicorn.conf.py
+# The end of a log message. With LOG_FORMAT=json its quotation mark and other fields follow.
+_END = r"\.(\"|$)"
+CELERY_IS_READY = rf" ready{_END}"
+WEB_IS_READY = rf"Serving requests{_END}"  # gunicorn.conf.py
+RECEIVER_IS_READY = "Receiving: "
 # Celery's lines about the outbox's tasks and the shop's periodic ones; `chatter` adds the latter.
 # The outbox itself logs each delivery.
 CELERY_CHATTER = r"Task ({tasks})\[\S+\] (received|succeeded)|Sending due task ({tasks}) "
@@ -85,8 +88,14 @@ class Project:
 
     def receiver(self) -> Program:
         """Return the process that receives the sources of `OUTBOX["SOURCES"]`."""
-        command = ("manage.py", "outbox", "receive")
-        return self._python("receive", *command, stage=WORKERS, ready=prints("Receiving: "))
+        return self._python(
+            "receive",
+            *("manage.py", "outbox", "receive"),
+            ready=prints(RECEIVER_IS_READY),
+            stage=WORKERS,
+            # Its lines are translated, and the probe reads one. It stores no translated text.
+            environment={**self.environment, "LANGUAGE_CODE": "en"},
+        )
 
     def beat(self) -> Program:
         return self._celery("beat", "beat", ready=prints("beat: Starting"), hidden=self._chatter)

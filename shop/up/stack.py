@@ -150,7 +150,7 @@ def _servers(options: Options, project: Project, chosen: Broker, bank_port: int)
             ["--webhook-url", webhooks, *options.bank],
             port=bank_port,
             data=options.data / "bank",
-            webhook_secret=project.environment["BANK_WEBHOOK_SECRETS"].split(",")[0],
+            webhook_secret=project.environment["BANK_WEBHOOK_SECRETS"].split(",")[0].strip(),
         )
         programs.append(bank)
     return programs

@@ -61,9 +61,9 @@ class Supervisor:
 
     def pid_of(self, name: str) -> int | None:
         """Return the process id of a program; None while it is dead."""
-        return next(
-            (slot.process.pid for slot in self._slots if slot.name == name and slot.process), None
-        )
+        # Other threads call this. So each process is read once: it may become None at any time.
+        processes = [slot.process for slot in self._slots if slot.name == name]
+        return next((one.pid for one in processes if one is not None), None)
 
     def interrupt(self, name: str, *, seconds: float) -> None:
         """Kill a program with its children, and start it again later. It counts as no crash."""

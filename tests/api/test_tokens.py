@@ -78,6 +78,25 @@ class TestAToken:
         with pytest.raises(CommandError, match="no user 'nobody'"):
             call_command("create_api_token", "nobody")
 
+    def test_is_not_created_for_an_inactive_user(self):
+        """Failed: the command printed a token that every request refused as invalid."""
+        customer("taro", is_active=False)
+
+        with pytest.raises(CommandError, match="The user 'taro' is not active"):
+            call_command("create_api_token", "taro")
+
+        assert not ApiToken.objects.exists()
+
+    def test_has_a_label_of_at_most_100_characters(self):
+        """Failed: a traceback on PostgreSQL, and on SQLite a label longer than its column."""
+        customer("taro")
+        call_command("create_api_token", "taro", label="x" * 100, stdout=StringIO())
+
+        with pytest.raises(CommandError, match="has 101 characters. Give at most 100"):
+            call_command("create_api_token", "taro", label="x" * 101)
+
+        assert ApiToken.objects.get().label == "x" * 100
+
 
 class TestTheAdminPage:
     def test_lists_tokens_and_revokes_them(self, client: Any):

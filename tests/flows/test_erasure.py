@@ -91,6 +91,28 @@ class TestAForgottenCustomer:
         assert Order.objects.get(pk=order.pk).email == ""
         assert Order.objects.get(pk=placed[0].pk).email == "hanako@example.com"
 
+    def test_keeps_the_emails_of_an_order_that_is_placed_before_they_are_blanked(
+        self, outbox: Outbox, order: Order
+    ):
+        """Seen to blank them: they were never sent, and reconciliation missed them for ever."""
+        receive(order)
+        outbox.deliver_all()
+        subject = f"user:{order.customer_id}"
+        services.forget_customer(subject=subject)
+        fresh = place()
+        notifications.write_email(order_id=fresh.id, kind=Email.Kind.ACKNOWLEDGEMENT, facts={})
+
+        notifications.forget_recipient(subject=subject, waits=False)
+        outbox.deliver_all()
+
+        assert owed() == 0
+        blanked = Email.objects.filter(order_id=order.id)
+        assert set(blanked.values_list("recipient")) == {("",)}
+        fresh_ones = Email.objects.filter(order_id=fresh.id)
+        assert set(fresh_ones.values_list("recipient")) == {(fresh.email,)}
+        assert not fresh_ones.filter(sent_at=None).exists()
+        assert reconcile().is_balanced
+
     def test_is_in_no_order_and_no_email(self, outbox: Outbox, order: Order):
         receive(order)
         outbox.deliver_all()
@@ -196,6 +218,7 @@ class TestAForgottenCustomer:
         receive(order)  # the e-mails about it are owed, and none is written
         Email.objects.filter(order_id=order.pk, kind=Email.Kind.PAYMENT).update(sent_at=None)
         subject = f"user:{order.customer_id}"
+        services.forget_customer(subject=subject)
 
         with pytest.raises(notifications.EmailNotSentYet) as caught:
             notifications.forget_recipient(subject=subject, waits=True)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -68,6 +69,34 @@ class TestItsDatabase:
         assert name not in databases()
 
     @pytest.mark.postgresql
+    def test_that_is_kept_is_named_before_the_commands_that_need_it(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        """Failed: the printed commands used, and changed, the database of DATABASE_URL."""
+        with own_database({"DATABASE_URL": postgresql_url()}, tmp_path, keeps=True) as url:
+            name = urlsplit(url).path.removeprefix("/")
+
+        try:
+            said = " ".join(capsys.readouterr().err.split())
+            assert name in databases()
+            assert f"export DATABASE_URL with {name} as the name of the database" in said
+        finally:
+            drop(name)
+
+    @pytest.mark.postgresql
+    def test_that_cannot_be_dropped_is_named(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        """Failed: a traceback, in words about the creation."""
+        with own_database({"DATABASE_URL": postgresql_url()}, tmp_path, keeps=False) as url:
+            name = urlsplit(url).path.removeprefix("/")
+            drop(name)  # so that the server refuses to do it again
+
+        said = capsys.readouterr().err
+        assert said.startswith(f"Cannot drop the database {name} of the demo: ")
+        assert said.count("\n") == 1
+
+    @pytest.mark.postgresql
     def test_reports_in_one_line_that_it_cannot_be_created(self, tmp_path: Path):
         given = {"DATABASE_URL": "postgres://nobody:wrong@127.0.0.1:1/shop"}
 
@@ -111,6 +140,11 @@ class TestAStoppedDemo:
         assert "Traceback" not in demo.output
         assert list(tmp_path.glob("shop-demo-*")) == []
         eventually(lambda: not any(map(is_alive, everything)), "all programs gone")
+
+
+def drop(name: str) -> None:
+    with psycopg.connect(postgresql_url(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}"'.encode())
 
 
 def databases() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from gunicorn.glogging import Logger, SafeAtoms  # type: ignore[import-untyped] 
 from outbox.context import CorrelationFilter, RequestContextMiddleware
 from shop.logs import without_links
 from shop.up.ports import free_port
-from shop.up.programs import ACCESS_LOG
+from shop.up.programs import ACCESS_LOG, WEB_IS_READY
 from tests.shop.test_settings import PRODUCTION, manage
 
 WARN = """
@@ -192,6 +193,11 @@ class TestTheWebServersLine:
         finally:
             program.terminate()
             program.wait(60)
+
+    def test_shows_make_up_that_the_process_is_ready(self, server: tuple[str, Path]):
+        _url, log = server
+
+        _until(lambda: any(re.search(WEB_IS_READY, one) for one in log.read_text().splitlines()))
 
     def test_has_its_fields_and_the_correlation_id_of_the_answer(self, server: tuple[str, Path]):
         url, log = server

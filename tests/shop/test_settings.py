@@ -67,6 +67,15 @@ class TestAFreshClone:
         former = setting(tmp_path, "SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="former,older")
         assert former == "['former', 'older']"
 
+    @pytest.mark.parametrize(
+        "name", ["SECRET_KEY_FALLBACKS", "CSRF_TRUSTED_ORIGINS", "BANK_WEBHOOK_SECRETS"]
+    )
+    def test_ignores_spaces_around_the_parts_of_a_list(self, tmp_path, name):
+        """Failed: the second secret began with a space, so no signature was valid."""
+        value = setting(tmp_path, name, **{name: "https://one, https://two ,"})
+
+        assert value == "['https://one', 'https://two']"
+
     def test_keeps_debug_off(self, tmp_path):
         assert setting(tmp_path, "DEBUG") == "False"
 
@@ -269,6 +278,18 @@ class TestProduction:
 
         assert answer.returncode == 1
         assert answer.stderr.startswith("SECRET_KEY is not set. Give it at least 50 random")
+        assert answer.stderr.count("\n") == 1
+
+    def test_with_a_second_factor_needs_a_host_name(self, tmp_path):
+        """Failed: an IndexError with a traceback."""
+        given = {**PRODUCTION, "DEBUG": "false", "ALLOWED_HOSTS": "", "SECOND_FACTOR": "optional"}
+
+        answer = manage(tmp_path, "check", **given)
+
+        assert answer.returncode == 1
+        assert answer.stderr.startswith(
+            "SECOND_FACTOR is 'optional', and ALLOWED_HOSTS is empty. Set ALLOWED_HOSTS"
+        )
         assert answer.stderr.count("\n") == 1
 
     @pytest.mark.skipif(find_spec("pycurl") is None, reason="Celery over SQS needs pycurl.")

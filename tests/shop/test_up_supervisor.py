@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,9 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
+from shop.up.console import Console
+from shop.up.processes import Process, Program
+from shop.up.slots import Slot
+from shop.up.supervisor import Supervisor
 from tests.processes import Running, children, eventually, is_alive
 
 
@@ -336,6 +342,32 @@ class TestChangedCode:
 
         up.says("The old code keeps running until the next change: SyntaxError, line 1")
         eventually(lambda: {pid for pid in stack.pids() if is_alive(pid)} == {old}, "one web")
+
+
+class SlotThatIsEmptied(Slot):
+    """The main thread takes its process away as soon as another thread has read it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "process":
+            self.process = None
+        return value
+
+
+class TestThePidOfAProgram:
+    def test_is_none_or_complete_while_the_program_ends(self) -> None:
+        """Failed with an AttributeError in the thread of the demo."""
+        console = Console(io.StringIO())
+        program = Program(name="relay", command=[sys.executable, "-c", ""])
+        process = Process(program, console)
+        supervisor = Supervisor(console)
+        supervisor._slots = [SlotThatIsEmptied(program, process)]
+
+        try:
+            assert supervisor.pid_of("relay") == process.pid
+            assert supervisor.pid_of("relay") is None
+        finally:
+            process.clear()
 
 
 class TestConsole:

@@ -176,7 +176,7 @@ class TestAnAddressThatOnlyTakesAForm:
 
         page = answer.content.decode()
         assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
-        assert "<h1>This address is no page</h1>" in page
+        assert "<h1>This address cannot be opened directly</h1>" in page
         assert '<a class="button" href="/">' in page
 
     def test_shows_it_in_japanese(self, browser):

@@ -13,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from api import erase_answers_of
 from orders import services
 from orders.models import Order
 from outbox.models import Event
@@ -320,6 +321,17 @@ class TestACancellation:
 
         assert Order.objects.get().cancel_reason == "requested"
         assert Event.objects.filter(name="orders.OrderCancelled").count() == 1
+
+    def test_is_shown_again_after_its_answer_was_erased(self, browser, alice, order):
+        """Failed: the page showed an error about an Idempotency-Key."""
+        browser.post(f"/orders/{order.pk}/cancel/")
+        erase_answers_of(alice.pk)
+
+        answer = browser.post(f"/orders/{order.pk}/cancel/", follow=True)
+
+        page = answer.content.decode()
+        assert "Cancelled, as you asked." in page
+        assert "Idempotency-Key" not in page
 
     def test_of_a_shipped_order_is_refused_with_the_reason(self, browser, order):
         Order.objects.filter(pk=order.pk).update(status="shipped")

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from api.models import LONGEST_LABEL
 from api.tokens import add_token, new_token
 
 
@@ -33,6 +34,20 @@ class Command(BaseCommand):
                 _("There is no user %(user)s. Add the user in the admin first.")
                 % {"user": repr(user)}
             )
+        _require_usable(owner, label)
         token = new_token()
         add_token(user=owner, label=label, token=token)
         self.stdout.write(token)
+
+
+def _require_usable(owner: User, label: str) -> None:
+    """Raise `CommandError` if the API would refuse the token, or the label is too long."""
+    if not owner.is_active:
+        text = _(
+            "The user %(user)s is not active, so the API would refuse the token. Activate the user "
+            "in the admin first."
+        )
+        raise CommandError(text % {"user": repr(owner.get_username())})
+    if len(label) > LONGEST_LABEL:
+        text = _("The label has %(length)d characters. Give at most %(most)d.")
+        raise CommandError(text % {"length": len(label), "most": LONGEST_LABEL})
