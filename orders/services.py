@@ -209,7 +209,7 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
         Order.InvalidTransition: it is not ready to ship.
     """
     order = Order.objects.locked(order_id)
-    if order.status == Status.SHIPPED:
+    if order.status in {Status.SHIPPED, Status.RECEIVED}:
         return order
     if order.status == Status.READY_TO_SHIP and not has_units_to_ship(order):
         raise NothingToShip(NothingToShip.__doc__)

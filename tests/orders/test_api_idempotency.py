@@ -241,6 +241,16 @@ class TestARepeatedShipment:
         assert "Idempotent-Replayed" not in second
         assert len(outbox.all_emitted("orders.OrderShipped")) == 1
 
+    def test_under_another_key_after_the_receipt_changes_nothing(self, outbox: Outbox):
+        order = ready_to_ship()
+        move(order, "ship", key="k1")
+        services.receive_order(order_id=order.id, by="shipper")
+
+        answer = move(order, "ship", OTHERWISE["ship"], key="k2")
+
+        assert (answer.status_code, answer.json()["status"]) == (200, "received")
+        assert answer.json()["carrier"] == "Yamato"
+        assert len(outbox.all_emitted("orders.OrderShipped")) == 1
 
 
 class TestEveryPost:
