@@ -101,7 +101,7 @@ class OrderShipping(GenericAPIView[Order]):
     @extend_schema(
         operation_id="ship_order",
         summary="Mark an order as shipped",
-        description="For staff. A repetition changes nothing and gets the same answer.",
+        description="For staff. A repetition changes nothing and gets the order as it is now.",
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},

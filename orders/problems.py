@@ -7,6 +7,13 @@ from django.utils.translation import gettext_lazy as _
 from api import Conflict
 
 
+class TotalChanged(Conflict):
+    """The total of the order differs from the expected one."""
+
+    default_code = "total_changed"
+    default_detail = _("The total of the order differs from the expected total.")
+
+
 class OrderNotShippable(Conflict):
     """The order is not ready to ship, or was cancelled."""
 

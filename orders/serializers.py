@@ -33,6 +33,11 @@ class WantedLineSerializer(StrictSerializer):
     quantity = StrictIntegerField(min_value=1, max_value=MOST_UNITS)
 
 
+class AmountSerializer(StrictSerializer):
+    amount = StrictIntegerField(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
+    currency = serializers.RegexField(r"^[A-Z]{3}$")
+
+
 @extend_schema_field({"type": "string", "format": "email", "maxLength": LONGEST_ADDRESS})
 class Address(StrictCharField):
     """An e-mail address on the internet."""
@@ -71,6 +76,11 @@ class PlaceOrderSerializer(StrictSerializer):
         required=False,
         help_text="The language of e-mails. Default: the language of `Accept-Language`.",
     )
+    expected_total = AmountSerializer(
+        required=False,
+        help_text="The total that the customer has seen. If the total of the order differs, the "
+        "order is refused: 409, `total_changed`.",
+    )
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         times = Counter(line["sku"] for line in lines)
@@ -86,11 +96,6 @@ class PlaceOrderSerializer(StrictSerializer):
 class ShipOrderSerializer(StrictSerializer):
     carrier = StrictCharField(max_length=100)
     tracking_number = StrictCharField(max_length=100)
-
-
-class AmountSerializer(StrictSerializer):
-    amount = StrictIntegerField(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
-    currency = serializers.RegexField(r"^[A-Z]{3}$")
 
 
 class RefundOrderSerializer(StrictSerializer):

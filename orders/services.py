@@ -34,7 +34,7 @@ from orders.refunds import WantedLine as WantedLine
 from orders.refunds import has_units_to_ship
 from orders.refunds import request_refund as request_refund
 from outbox import acting_as, emit
-from shared.money import add_up
+from shared.money import Money, add_up
 
 Status = Order.Status
 CancelReason = Order.CancelReason
@@ -58,6 +58,14 @@ class TotalTooLarge(Exception):
     """The total of an order exceeds what the database can hold."""
 
 
+class TotalChanged(Exception):
+    """The total of an order differs from the one that the customer has seen."""
+
+    def __init__(self, *, total: Money, expected: Money) -> None:
+        self.total, self.expected = total, expected
+        super().__init__(f"The total is {total.format()}. Expected: {expected.format()}.")
+
+
 # The largest bigint, in minor units.
 LARGEST_TOTAL = 2**63 - 1
 
@@ -71,16 +79,19 @@ def place_order(
     email: str,
     language: str,
     key_digest: str | None = None,
+    expected_total: Money | None = None,
 ) -> Order:
     """Store an order at the current prices and emit `OrderPlaced`, for stock and payment.
 
     Args:
         key_digest: of the idempotency key of the request. A key places one order for good.
+        expected_total: the total that the customer has seen. It is only compared.
 
     Raises:
         PlacedBefore: the customer has placed an order with the key.
         NotForSale: a SKU is unknown, or not on sale now.
         TotalTooLarge: the total exceeds what the database can hold.
+        TotalChanged: the total differs from the expected one, in amount or currency.
         CurrencyMismatch: the products have prices in several currencies.
     """
     if key_digest and customer.orders.filter(placed_with=key_digest).exists():
@@ -93,6 +104,8 @@ def place_order(
     total = add_up(line.total for line in sold)
     if total.amount > LARGEST_TOTAL:
         raise TotalTooLarge(f"The total {total.amount} exceeds {LARGEST_TOTAL}.")
+    if expected_total is not None and total != expected_total:
+        raise TotalChanged(total=total, expected=expected_total)
     order = Order(
         customer=customer,
         email=email,
@@ -196,7 +209,7 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
         Order.InvalidTransition: it is not ready to ship.
     """
     order = Order.objects.locked(order_id)
-    if order.status == Status.SHIPPED:
+    if order.status in {Status.SHIPPED, Status.RECEIVED}:
         return order
     if order.status == Status.READY_TO_SHIP and not has_units_to_ship(order):
         raise NothingToShip(NothingToShip.__doc__)

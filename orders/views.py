@@ -38,6 +38,7 @@ from api import (
 )
 from orders import queries, services
 from orders.models import Order
+from orders.problems import TotalChanged
 from orders.serializers import (
     OrderSerializer,
     PlaceOrderSerializer,
@@ -45,9 +46,13 @@ from orders.serializers import (
 )
 from outbox import timeline_of
 from shared.mail import is_sendable
-from shared.money import CurrencyMismatch
+from shared.money import CurrencyMismatch, Money
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
+NOT_PLACED = OpenApiResponse(
+    description="The total differs from `expected_total`, or a request with this "
+    "`Idempotency-Key` was processed before, and its answer is no longer stored."
+)
 LOCATION = OpenApiParameter(
     "Location",
     OpenApiTypes.URI,
@@ -93,7 +98,7 @@ class OrderList(ListAPIView[Order]):
         tags=["orders"],
         request=PlaceOrderSerializer,
         parameters=[IDEMPOTENCY_KEY, LOCATION],
-        responses={201: OrderSerializer},
+        responses={201: OrderSerializer, 409: NOT_PLACED},
         examples=[PLACING],
         extensions=links(
             link("get_order", id=ITS_ID),
@@ -183,6 +188,7 @@ def _place(
     payment_method: str,
     email: str = "",
     language: str = "",
+    expected_total: dict[str, Any] | None = None,
 ) -> Order:
     assert request.user.is_authenticated
     try:
@@ -193,6 +199,7 @@ def _place(
             email=email or _own_address(request),
             language=language or get_language_from_request(request),
             key_digest=digest_of_key(request),
+            expected_total=Money(**expected_total) if expected_total else None,
         )
     except services.PlacedBefore as refusal:
         raise AnswerGone from refusal
@@ -201,6 +208,8 @@ def _place(
     except services.TotalTooLarge as refusal:
         text = gettext("The total of the order is too large. Order fewer units.")
         raise ValidationError({"lines": [ErrorDetail(text, "total_too_large")]}) from refusal
+    except services.TotalChanged as refusal:
+        raise TotalChanged(_totals(refusal)) from refusal
     except CurrencyMismatch as refusal:
         text = gettext("The products have prices in several currencies. Order them separately.")
         raise ValidationError({"lines": [ErrorDetail(text, "mixed_currencies")]}) from refusal
@@ -213,6 +222,11 @@ def _not_for_sale(
         return {}
     text = gettext("Not for sale: %(sku)s.") % {"sku": line["sku"]}
     return {"sku": [ErrorDetail(text, "not_for_sale")]}
+
+
+def _totals(refusal: services.TotalChanged) -> str:
+    text = gettext("The total of the order is %(total)s. The request expects %(expected)s.")
+    return text % {"total": refusal.total, "expected": refusal.expected}
 
 
 def _own_address(request: Request) -> str:

@@ -16,11 +16,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
+from shared.money import Money
 from shared.sign_in import ShortNameMixin
 from storefront import services, verification
 from storefront.account_email import site_origin
 from storefront.baskets import LONGEST_SKU, MOST_PRODUCTS, MOST_UNITS
 from storefront.cards import cards_in_use
+
+PRICE_CHANGED = _("A price has changed. Check the new total, then place the order again.")
 
 
 def _address_field(**options: Any) -> forms.EmailField:
@@ -42,9 +45,16 @@ class BasketForm(forms.Form):
 
 
 class CheckoutForm(forms.Form):
-    """The card and the address of an order, with its idempotency key."""
+    """The card and the address of an order, with its idempotency key and the total shown."""
 
     key = forms.UUIDField(widget=forms.HiddenInput)
+    # Not required: the page of an earlier release, which may be open during a deploy, has none.
+    expected_total = forms.RegexField(
+        r"\A[0-9]{1,30} [A-Z]{3}\Z",
+        required=False,
+        error_messages={"invalid": PRICE_CHANGED},
+        widget=forms.HiddenInput,
+    )
     email = _address_field(help_text=_("For messages about this order."))
     card = forms.ChoiceField(label=_("Card"), widget=forms.RadioSelect)
 
@@ -54,6 +64,12 @@ class CheckoutForm(forms.Form):
         self.fields["card"].choices = [(card.token, card.name) for card in cards]  # type: ignore[attr-defined]  # a ChoiceField
         self.fields["card"].initial = cards[0].token
         self.cards = cards
+
+
+def total_of(text: str) -> Money | None:
+    """Return the total that the checkout showed, such as "2560 JPY"; None for ""."""
+    amount, _space, currency = text.partition(" ")
+    return Money(amount=int(amount), currency=currency) if text else None
 
 
 def lines_of(texts: list[str]) -> dict[str, int]:

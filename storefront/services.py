@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -19,6 +20,7 @@ from orders import queries as orders
 from outbox import emit
 from outbox.ids import uuid7
 from shared.mail import mailbox_of
+from shared.money import Money
 from storefront import api_client, verification
 from storefront.events import PasswordResetRequested, VerificationRequested
 
@@ -36,8 +38,18 @@ class PlacedBefore(Exception):
     """The key has placed an order before, with another card or another basket."""
 
 
+class TotalChanged(Exception):
+    """The total of the order is not the one that the page showed."""
+
+
 def place_order(
-    request: HttpRequest, *, key: str, lines: Mapping[str, int], card: str, email: str
+    request: HttpRequest,
+    *,
+    key: str,
+    lines: Mapping[str, int],
+    card: str,
+    email: str,
+    expected_total: Money | None = None,
 ) -> UUID:
     """Place an order and return its id. A repetition with the same key returns the same id.
 
@@ -45,22 +57,28 @@ def place_order(
         key: the idempotency key of the basket.
         lines: units by SKU.
         card: the bank's token of a payment method.
+        expected_total: the total that the customer has seen. None: any total is accepted.
 
     Raises:
         PlacedBefore: the key was used for other values.
+        TotalChanged: the order would have another total than the expected one.
         RefusedByApi: the API refused the order.
     """
-    body = {
+    body: dict[str, Any] = {
         "payment_method": card,
         "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines.items()],
         "email": email,
         "language": get_language() or "en",
     }
+    if expected_total is not None:
+        body["expected_total"] = expected_total.model_dump()
     try:
         answer = api_client.post(request, "orders:orders", key=key, body=body)
     except api_client.RefusedByApi as refusal:
         if refusal.code in PLACED_BEFORE:
             raise PlacedBefore(PlacedBefore.__doc__) from refusal
+        if refusal.code == "total_changed":
+            raise TotalChanged(TotalChanged.__doc__) from refusal
         raise
     return UUID(str(answer["id"]))
 

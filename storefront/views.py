@@ -20,7 +20,7 @@ from storefront import services
 from storefront.api_client import RefusedByApi
 from storefront.baskets import MOST_UNITS, basket_of
 from storefront.error_pages import error_page, post_only
-from storefront.forms import BasketForm, CheckoutForm, lines_of
+from storefront.forms import PRICE_CHANGED, BasketForm, CheckoutForm, lines_of, total_of
 
 PRODUCTS_ON_A_PAGE = 24
 #: Fewer units than this are shown as a number.
@@ -134,11 +134,15 @@ def _place(request: HttpRequest) -> HttpResponse:
             lines=lines,
             card=form.cleaned_data["card"],
             email=form.cleaned_data["email"],
+            expected_total=total_of(form.cleaned_data["expected_total"]),
         )
     except services.PlacedBefore:
         basket_of(request).take(lines, key=key)  # the browser may have missed the first answer
         messages.info(request, _("You have placed this order before. This list shows it."))
         return redirect("storefront:orders")
+    except services.TotalChanged:
+        form.add_error("expected_total", PRICE_CHANGED)
+        return _show_again(request, form)
     except RefusedByApi as refusal:
         if refusal.wait is not None:
             back = (reverse("storefront:checkout"), _("To the checkout"))

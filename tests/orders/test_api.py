@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from api.models import StoredAnswer
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
@@ -82,6 +83,44 @@ class TestPostOrder:
         answer = APIClient().post("/api/orders/", body(), format="json")
 
         assert answer.status_code == 401
+
+
+class TestAnExpectedTotal:
+    """Of two bags of tea for 500 yen each."""
+
+    @pytest.fixture(autouse=True)
+    def tea(self) -> None:
+        put_on_sale("TEA", price=500)
+
+    def test_that_is_the_total_places_the_order(self, outbox: Outbox):
+        answer = post(body(expected_total={"amount": 1000, "currency": "JPY"}))
+
+        assert (answer.status_code, Order.objects.get().total_amount) == (201, 1000)
+
+    @pytest.mark.parametrize(
+        ("amount", "currency", "shown"),
+        [(1001, "JPY", "¥1,001"), (999, "JPY", "¥999"), (1000, "USD", "$10.00")],
+    )
+    def test_that_differs_is_refused_with_both_totals_and_stores_nothing(
+        self, outbox: Outbox, amount: int, currency: str, shown: str
+    ):
+        answer = post(body(expected_total={"amount": amount, "currency": currency}))
+
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (409, "total_changed")
+        assert problem["detail"] == (
+            f"The total of the order is ¥1,000. The request expects {shown}."
+        )
+        assert not Order.objects.exists()
+        assert not StoredAnswer.objects.exists()
+        assert outbox.all_emitted() == []
+
+    def test_is_compared_after_the_lines_are_checked(self):
+        expected = {"amount": 1, "currency": "JPY"}
+
+        answer = post(body(lines=[{"sku": "GONE", "quantity": 1}], expected_total=expected))
+
+        assert [fault["code"] for fault in answer.json()["errors"]] == ["not_for_sale"]
 
 
 class TestGetOrder:

@@ -94,6 +94,28 @@ BAD = {
     "an address that is a number": (body(email=1), "#/email", "invalid"),
     "an unknown language": (body(language="xx"), "#/language", "invalid_choice"),
     "a language that is none": (body(language=["en"]), "#/language", "invalid_choice"),
+    "a text for an expected total": (body(expected_total="500 JPY"), "#/expected_total", "invalid"),
+    "a null for an expected total": (body(expected_total=None), "#/expected_total", "null"),
+    "an expected total without a currency": (
+        body(expected_total={"amount": 500}),
+        "#/expected_total/currency",
+        "required",
+    ),
+    "an expected total that is a float": (
+        body(expected_total={"amount": 500.0, "currency": "JPY"}),
+        "#/expected_total/amount",
+        "invalid",
+    ),
+    "an expected total of nothing": (
+        body(expected_total={"amount": 0, "currency": "JPY"}),
+        "#/expected_total/amount",
+        "min_value",
+    ),
+    "an expected total with a tax": (
+        body(expected_total={"amount": 500, "currency": "JPY", "tax": 1}),
+        "#/expected_total/tax",
+        "unknown_field",
+    ),
     "a list for an order": ([TEA], "#", "invalid"),
     "a text for an order": ("TEA", "#", "invalid"),
     "more than the database can hold": (

@@ -25,6 +25,7 @@ from tests.threads import run_together
 pytestmark = pytest.mark.django_db
 
 ONE = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 1}]}
+SEEN = {**ONE, "expected_total": {"amount": 500, "currency": "JPY"}}
 TWO = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 2}]}
 
 
@@ -89,6 +90,16 @@ class TestARepetition:
 
         assert second.content == first.content
 
+    def test_gets_the_first_answer_after_a_change_of_the_total(self, outbox: Outbox):
+        put_on_sale("TEA", price=500)
+        first = post(SEEN)
+        Product.objects.update(price=9990)
+
+        second = post(SEEN)
+
+        assert first.status_code == 201
+        assert second.content == first.content
+
     def test_may_have_other_spaces_and_another_order_of_fields(self, outbox: Outbox):
         put_on_sale("TEA")
         first = post()
@@ -117,6 +128,16 @@ class TestARepetition:
         assert not StoredAnswer.objects.exists()
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
         assert Order.objects.count() == 1
+
+    def test_is_known_after_the_answer_is_deleted_and_the_total_has_changed(self, outbox: Outbox):
+        put_on_sale("TEA", price=500)
+        post(SEEN)
+        StoredAnswer.objects.all().delete()
+        Product.objects.update(price=9990)
+
+        answer = post(SEEN)
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
 
     def test_of_another_user_is_a_new_request(self, outbox: Outbox):
         put_on_sale("TEA")
@@ -220,6 +241,17 @@ class TestARepeatedShipment:
         assert "Idempotent-Replayed" not in second
         assert len(outbox.all_emitted("orders.OrderShipped")) == 1
 
+    def test_under_another_key_after_the_receipt_changes_nothing(self, outbox: Outbox):
+        order = ready_to_ship()
+        move(order, "ship", key="k1")
+        services.receive_order(order_id=order.id, by="shipper")
+
+        answer = move(order, "ship", OTHERWISE["ship"], key="k2")
+
+        assert (answer.status_code, answer.json()["status"]) == (200, "received")
+        assert answer.json()["carrier"] == "Yamato"
+        assert len(outbox.all_emitted("orders.OrderShipped")) == 1
+
 
 class TestEveryPost:
     """Of the schema, so that the next one is held to it unlisted."""
@@ -248,6 +280,14 @@ class TestARefusal:
         assert refused.status_code == 400
         assert accepted.status_code == 201
         assert "Idempotent-Replayed" not in accepted
+
+    def test_of_a_total_leaves_its_key_for_the_present_one(self, outbox: Outbox):
+        put_on_sale("TEA", price=9990)
+
+        refused = post(SEEN)
+        accepted = post({**ONE, "expected_total": {"amount": 9990, "currency": "JPY"}})
+
+        assert (refused.status_code, accepted.status_code) == (409, 201)
 
     def test_by_a_bug_is_not_stored(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
         put_on_sale("TEA")

@@ -53,9 +53,14 @@ def basket_of(client: Client) -> dict[str, int]:
 
 def checkout_form(client: Client, **changed: Any) -> dict[str, Any]:
     """Return the fields of the checkout's form as a browser sends them, with some changed."""
-    html = client.get("/checkout/").content.decode()
+    return checkout_fields(client.get("/checkout/").content.decode()) | changed
+
+
+def checkout_fields(html: str) -> dict[str, Any]:
+    """Return the fields of the form on a page of the checkout, with the card `tok_success`."""
     fields: dict[str, Any] = {"card": "tok_success"}
-    for name, value in re.findall(r'<input[^>]* name="(key|email)" value="([^"]*)"', html):
+    single = r'<input[^>]* name="(key|expected_total|email)" value="([^"]*)"'
+    for name, value in re.findall(single, html):
         fields[name] = value
     fields["line"] = re.findall(r'name="line" value="([^"]*)"', html)
-    return fields | changed
+    return fields

@@ -20,6 +20,7 @@ from outbox.models import Event
 from storefront.baskets import COOKIE, LONGEST_VALUE, MOST_PRODUCTS
 from tests.storefront.factories import (
     basket_of,
+    checkout_fields,
     checkout_form,
     customer,
     product,
@@ -312,6 +313,96 @@ class TestARefusedOrder:
 
         assert answer.status_code == 403
         assert not Order.objects.exists()
+
+
+class TestATotalThatHasChanged:
+    """Staff change a price while a page of the checkout is open."""
+
+    TEXT = "A price has changed. Check the new total, then place the order again."
+
+    @pytest.fixture
+    def form(self, alice: Client, tea: str) -> dict[str, Any]:
+        """The form of a page that showed ¥2,560. The total is now ¥19,980."""
+        form = checkout_form(alice)
+        Product.objects.filter(pk=tea).update(price=9990)
+        return form
+
+    def test_is_shown_instead_of_an_order(self, alice, form, tea):
+        answer = alice.post("/checkout/", form)
+
+        page = answer.content.decode()
+        assert answer.status_code == 422
+        assert self.TEXT in page
+        assert "¥19,980" in page
+        assert basket_of(alice) == {tea: 2}
+        nothing_is_stored()
+
+    @pytest.mark.parametrize("change", [{"price": 1}, {"currency": "USD"}])
+    def test_is_refused_if_it_is_lower_or_in_another_currency(self, alice, tea, change):
+        form = checkout_form(alice)
+        Product.objects.filter(pk=tea).update(**change)
+
+        answer = alice.post("/checkout/", form)
+
+        assert self.TEXT in answer.content.decode()
+        nothing_is_stored()
+
+    def test_is_paid_by_the_form_of_the_page_that_shows_it(self, alice, form):
+        page = alice.post("/checkout/", form).content.decode()
+
+        alice.post("/checkout/", checkout_fields(page))
+
+        assert Order.objects.get().total_amount == 19980
+
+    def test_is_that_of_the_present_basket(self, alice, form):
+        put_into_basket(alice, product("WHISK", price=20), 1)
+
+        page = alice.post("/checkout/", form).content.decode()
+        alice.post("/checkout/", checkout_fields(page))
+
+        assert "¥20,000" in page
+        assert Order.objects.get().total_amount == 20000
+
+    def test_is_in_the_form_that_a_wrong_field_shows_again(self, alice, form):
+        page = alice.post("/checkout/", {**form, "email": "nobody"}).content.decode()
+
+        assert "¥19,980" in page
+        assert checkout_fields(page)["expected_total"] == "19980 JPY"
+
+    def test_does_not_matter_for_an_order_that_is_placed(self, alice, tea):
+        form = checkout_form(alice)
+        first = alice.post("/checkout/", form)
+        Product.objects.filter(pk=tea).update(price=9990)
+
+        second = alice.post("/checkout/", form)
+
+        assert second.headers["Location"] == first.headers["Location"]
+        assert Order.objects.get().total_amount == 2560
+
+    def test_is_not_compared_with_a_form_of_an_earlier_release(self, alice, form):
+        """Its page is open during the deploy."""
+        del form["expected_total"]
+
+        alice.post("/checkout/", form)
+
+        assert Order.objects.get().total_amount == 19980
+
+    @pytest.mark.parametrize(
+        "text",
+        ["19980", "JPY", "19,980 JPY", "-1 JPY", "19980 JPY\n", "\u0661 JPY", "9" * 31 + " JPY"],
+    )
+    def test_is_not_that_of_a_malformed_form(self, alice, form, text):
+        answer = alice.post("/checkout/", {**form, "expected_total": text})
+
+        assert answer.status_code == 422
+        assert self.TEXT in answer.content.decode()
+        nothing_is_stored()
+
+
+def nothing_is_stored() -> None:
+    assert not Order.objects.exists()
+    assert not Event.objects.exists()
+    assert not StoredAnswer.objects.exists()
 
 
 class TestTooManyOrders:
