@@ -16,16 +16,19 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe, subscriptions
-from outbox.deliveries import failpoints, ordering
+from outbox.deliveries import failpoints, ordering, settlement
 from outbox.deliveries.sync import sync_subscriptions
+from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.operations import progress
 from outbox.relay.passes import relay_pass
+from outbox.subscriptions import find
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
-from tests.outbox.drive import Died, die, run_messages, run_pass, states
+from outbox.worker.start import start
+from tests.outbox.drive import Died, create_deliveries, die, run_messages, run_pass, states
 from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers, start_beside_replay
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
@@ -227,6 +230,26 @@ class TestTheCheckBeforeAStart:
         assert not Delivery.objects.filter(attempts__gt=1).exists()
         Outbox().deliver_all()
         assert [number for _, number in listener.received] == [1, 2]
+
+
+class TestADeliveryThatIsHandedBackAfterItsStart:
+    def test_releases_a_replay_that_waited_for_its_end(self, listener):
+        """Failed: the replay waited until a relay checked it again, after minutes."""
+        listener.subscribe()
+        emit_numbers(1)
+        run_messages(run_pass())
+        emit_numbers(2)
+        [message] = run_pass()
+        handler, access = find("tests.note"), DatabaseAccess("default")
+        assert handler is not None
+        [started] = start(handler, message.pairs, worker="w1", access=access)
+        operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
+        run_messages(run_pass())
+        assert states() == ["blocked", "sent"]
+
+        settlement.hand_back_started(started, note="no thread ran it", using="default")
+
+        assert states() == ["pending", "pending"]
 
 
 class TestAPausedHandler:
