@@ -213,6 +213,54 @@ class TestADeadHead:
         looked_at_next = Delivery.objects.get(state="blocked").due_at
         assert before + (before - blocked_at) <= looked_at_next <= after + (after - blocked_at)
 
+    def test_does_not_delay_the_recheck_of_another_key(self, listener, monkeypatch):
+        """Failed: those that had been due for longest came first, in vain, at every pass."""
+        monkeypatch.setattr(ordering, "_RECHECKED_AT_ONCE", 4)
+        listener.subscribe()
+        listener.failing[0] = PermanentFailure("no")
+        emit_numbers(*range(10))
+        Outbox().deliver_all(raise_errors=False)
+        emit_numbers(20, key=B)
+        create_deliveries()
+        long_ago = timezone.now() - timedelta(hours=1)
+        Delivery.objects.filter(state="blocked").update(due_at=long_ago)
+        of_another_key = Delivery.objects.filter(event__key=str(B))
+        of_another_key.update(state="blocked", due_at=timezone.now())  # as the race leaves it
+
+        run_pass()
+
+        assert of_another_key.get().state == "sent"
+
+    def test_is_checked_less_often_while_more_are_due_than_a_pass_checks(
+        self, listener, monkeypatch
+    ):
+        """Failed: a long queue was due again before the last of it was checked."""
+        monkeypatch.setattr(ordering, "_RECHECKED_AT_ONCE", 2)
+        listener.subscribe()
+        listener.failing[0] = PermanentFailure("no")
+        emit_numbers(*range(4))
+        Outbox().deliver_all(raise_errors=False)
+        age = timedelta(hours=2)
+        Event.objects.update(fanned_out_at=timezone.now() - age)
+        recheck()
+        before = timezone.now()
+
+        run_pass()
+
+        assert Delivery.objects.filter(state="blocked", due_at__gte=before + age).count() == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_that_is_discarded_releases_the_next_delivery(self, listener):
+        """Failed: a relay had to check the whole queue of the key."""
+        listener.subscribe()
+        listener.failing[1] = PermanentFailure("no")
+        emit_numbers(1, 2, 3)
+        Outbox().deliver_all(raise_errors=False)
+
+        operations.discard(operations.Choice(states=("dead",)), by="ann", reason="a test")
+
+        assert states() == ["discarded", "pending", "blocked"]
+
 
 class TestTheCheckBeforeAStart:
     def test_blocks_a_delivery_that_is_out_of_turn(self, listener):
