@@ -217,8 +217,7 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
     """
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     if row.ordered:
-        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
-        owed.update(order_key=Subquery(key))
+        owed.update(order_key=_key_of_event(using=using))
     if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
         unordered = owed.filter(state=State.DEAD) if row.ordered else owed
         unordered.update(order_key=None)
@@ -226,3 +225,17 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
     blocked.update(due_at=clock.now(using=using))  # the relay rechecks them
     if not row.ordered:
         blocked.update(state=State.PENDING, note="")
+
+
+def set_missing_order_keys(row: Subscription, *, using: str) -> None:
+    """Set the order key of those owed deliveries of an ordered handler that have none."""
+    passes = row.on_dead == Subscription.OnDead.PASS
+    # By state, since the indexes of owed deliveries have one each.
+    for state in Delivery.OWED if row.ordered else ():
+        if not (passes and state == State.DEAD):
+            mine = Delivery.objects.using(using).filter(subscription=row, state=state)
+            mine.filter(order_key=None).update(order_key=_key_of_event(using=using))
+
+
+def _key_of_event(*, using: str) -> Subquery:
+    return Subquery(Event.objects.using(using).filter(pk=OuterRef("event")).values("key"))

@@ -339,12 +339,21 @@ def _save_and_release(row: Delivery, *, using: str) -> None:
     A delivery that keeps its order key may be of a later event than a blocked one: a replay is.
     """
     ordered_key = (row.subscription.handler, row.order_key) if row.order_key is not None else None
-    passes = row.subscription.on_dead == Subscription.OnDead.PASS
-    if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
+    if ordered_key and (row.state == State.DISCARDED or _is_passed(row, using=using)):
         row.order_key = None
     event_ranges.save(row, *_SETTLED, using=using)
     if ordered_key:
         ordering.release(ordered_key, using=using)
+
+
+def _is_passed(row: Delivery, *, using: str) -> bool:
+    """Return whether a delivery is dead and later ones of its key pass it."""
+    if row.state != State.DEAD:
+        return False
+    # Read again: `row.subscription` may be from before a wait for the delivery's lock, during which
+    # `migrate` has changed it.
+    mine = Subscription.objects.using(using).filter(pk=row.subscription_id)
+    return mine.filter(on_dead=Subscription.OnDead.PASS).exists()
 
 
 def _retries(row: Subscription) -> Retries:
