@@ -7,10 +7,12 @@ succeed, and the relay when it sends a probe.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from outbox import clock
 from outbox.models import Delivery, Subscription
@@ -91,6 +93,18 @@ def probe_again(delivery: Delivery, *, using: str) -> None:
     """Make the next probe due: this one was done without a call of the external system."""
     mine = Subscription.objects.using(using).filter(breaker_probe=delivery.pk)
     mine.update(breaker_probe_at=clock.now(using=using))
+
+
+def probe_at(ids: Collection[int] | QuerySet[Delivery], at: datetime, *, using: str) -> None:
+    """Let the next probe be due at a time, if the current one was handed back, and not later.
+
+    Args:
+        ids: deliveries that were handed back without a call of the external system.
+        at: the time when they are due again.
+        using: the outbox's database alias.
+    """
+    mine = Subscription.objects.using(using).filter(breaker_probe__in=ids, breaker_probe_at__gt=at)
+    mine.update(breaker_probe_at=at)
 
 
 def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:

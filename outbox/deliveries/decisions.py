@@ -197,8 +197,8 @@ def message_size(*, window_now: int, batch: int, is_bulk: bool = False) -> int:
 def free_slots(*, window: int, in_flight: int, batch: int) -> int:
     """Return how many more deliveries may be sent: the free part of the window, or 0 for now.
 
-    While a whole message is in flight, it is 0 until a quarter of the window is free. To fill each
-    gap at once would cost a relay pass and a message for every few deliveries.
+    While a whole message is in flight, it is 0 until a quarter of the window is free. Otherwise
+    each free place would cost a pass and a message of its own.
     """
     room = max(0, window - in_flight)
     return 0 if in_flight >= batch and room < max(batch, window // 4) else room

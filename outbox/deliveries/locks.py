@@ -52,6 +52,17 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     lock_table("outbox_subscription", mode="EXCLUSIVE", using=using, tries=tries)
 
 
+def wait_for_passes(*, using: str) -> None:
+    """Wait for every transaction that acts on subscriptions as they were before.
+
+    A pass of a relay reads the subscriptions, and stores its deliveries later. After this call, the
+    passes that may not have seen the caller's last commit have ended. Call it outside of a
+    transaction, which would keep the lock.
+    """
+    with transaction.atomic(using=using):
+        lock_subscriptions(using=using)
+
+
 def lock_table(*tables: str, mode: str, using: str, tries: int | None = None) -> None:
     """Lock tables on PostgreSQL, in short tries between which others continue.
 

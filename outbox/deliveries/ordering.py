@@ -30,6 +30,9 @@ State = Delivery.State
 NOTE = "an earlier event of its key is owed to this handler"
 
 _RECHECK_AFTER = (timedelta(seconds=1), timedelta(minutes=5))
+#: Longest interval between two rechecks while more deliveries are due for one than a pass checks.
+_LONGEST_RECHECK = timedelta(days=1)
+#: Most blocked deliveries of a subscription that one pass checks.
 _RECHECKED_AT_ONCE = 200
 _CHANGED_AT_ONCE = 1000
 
@@ -128,14 +131,15 @@ def recheck(
 ) -> int:
     """Release deliveries that are blocked without need and due for a recheck; return how many.
 
-    Each is rechecked at an age of 1 s, 2 s, 4 s, ..., then every five minutes. So a long queue
-    behind a dead delivery costs next to nothing. The caller holds the subscription's lock. With
-    `events`, those of a range of events.
+    Each is rechecked at an age of 1 s, 2 s, 4 s, ..., then every five minutes. While more are due
+    than a pass checks, the intervals go on growing, up to a day. So a long queue behind a dead
+    delivery costs next to nothing, and delays the recheck of no other key for long. The caller
+    holds the subscription's lock. With `events`, those of a range of events.
     """
     rows = _due_for_recheck(subscription, now=now, events=events, using=using)
     if not rows:
         return 0
-    handler = subscription.handler
+    handler, are_many = subscription.handler, len(rows) >= _RECHECKED_AT_ONCE
     found = read_all({row.event.key for row in rows}, handler=handler, using=using)
     firsts, running = found.firsts(), found.running_ids()
     free: list[Delivery] = []
@@ -144,7 +148,8 @@ def recheck(
         ordered_key = (handler, row.event.key)
         waits = is_behind(row.event_id, firsts, ordered_key=ordered_key) or ordered_key in running
         (still if waits else free).append(row)
-        row.due_at = now + _until_next_recheck(now - (row.event.fanned_out_at or now))
+        age = now - (row.event.fanned_out_at or now)
+        row.due_at = now + _until_next_recheck(age, are_many=are_many)
     mine = Delivery.objects.using(using).filter(**only(range_of(row.event_id for row in rows)))
     mine.bulk_update(still, ["due_at"])
     freed = mine.filter(pk__in=[row.pk for row in free])
@@ -156,13 +161,20 @@ def _due_for_recheck(
 ) -> list[Delivery]:
     mine = Delivery.objects.using(using).filter(subscription=row, **only(events))
     blocked = mine.filter(state=State.BLOCKED)
-    due = blocked.filter(due_at__lte=now).order_by("due_at").select_related("event")
-    return list(due.select_for_update(of=("self",), skip_locked=True)[:_RECHECKED_AT_ONCE])
+    due = blocked.filter(due_at__lte=now).select_related("event")
+    due = due.select_for_update(of=("self",), skip_locked=True)
+    half = _RECHECKED_AT_ONCE // 2
+    oldest = list(due.order_by("due_at")[:half])
+    if len(oldest) < half:
+        return oldest
+    # Also the newest: a long queue of one key must not delay a delivery that was blocked just now.
+    others = due.exclude(pk__in=[row.pk for row in oldest])
+    return [*oldest, *others.order_by("-due_at")[:half]]
 
 
-def _until_next_recheck(waited: timedelta) -> timedelta:
+def _until_next_recheck(age: timedelta, *, are_many: bool) -> timedelta:
     shortest, longest = _RECHECK_AFTER
-    return min(max(waited, shortest), longest)
+    return min(max(age, shortest), _LONGEST_RECHECK if are_many else longest)
 
 
 def first_check(now: datetime) -> datetime:
@@ -171,26 +183,31 @@ def first_check(now: datetime) -> datetime:
 
 
 def recheck_soon(keys: Collection[str], *, using: str) -> None:
-    """Have the relay recheck the blocked deliveries of these keys in its next pass.
+    """Release the next deliveries of these keys after the caller's commit.
 
-    Deliveries that another transaction has locked follow after the caller's commit. Otherwise two
-    transactions that discard deliveries of one key would wait for each other.
+    Not before it: two transactions that discard deliveries of one key would wait for each other.
+    If the process ends with its commit, the relay rechecks the keys in its next pass.
     """
     if keys:
-        _make_due(keys, skip_locked=True, using=using)
-        transaction.on_commit(partial(_make_due, keys, using=using), using=using, robust=True)
+        _make_due(keys, using=using)
+        transaction.on_commit(partial(_release_each, keys, using=using), using=using, robust=True)
 
 
-def _make_due(keys: Collection[str], *, skip_locked: bool = False, using: str) -> None:
+def _release_each(keys: Collection[str], *, using: str) -> None:
+    """Release one key after the other: who waits for a lock then holds no other one."""
+    for ordered_key in first_of(keys, using=using):
+        release(ordered_key, using=using)
+
+
+def _make_due(keys: Collection[str], *, using: str) -> None:
     now = clock.now(using=using)
     deliveries = Delivery.objects.using(using)
     blocked = deliveries.filter(order_key__in=keys, state=State.BLOCKED, due_at__gt=now)
-    with transaction.atomic(using=using):
-        locked = blocked.order_by("pk").select_for_update(skip_locked=skip_locked)
-        pks = list(locked.values_list("pk", flat=True))
-        for start in range(0, len(pks), _CHANGED_AT_ONCE):
-            some = pks[start : start + _CHANGED_AT_ONCE]
-            deliveries.filter(pk__in=some).update(due_at=now)
+    locked = blocked.order_by("pk").select_for_update(skip_locked=True)
+    pks = list(locked.values_list("pk", flat=True))
+    for start in range(0, len(pks), _CHANGED_AT_ONCE):
+        some = pks[start : start + _CHANGED_AT_ONCE]
+        deliveries.filter(pk__in=some).update(due_at=now)
 
 
 def set_order_keys(row: Subscription, *, using: str) -> None:
@@ -200,8 +217,7 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
     """
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     if row.ordered:
-        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
-        owed.update(order_key=Subquery(key))
+        owed.update(order_key=_key_of_event(using=using))
     if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
         unordered = owed.filter(state=State.DEAD) if row.ordered else owed
         unordered.update(order_key=None)
@@ -209,3 +225,17 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
     blocked.update(due_at=clock.now(using=using))  # the relay rechecks them
     if not row.ordered:
         blocked.update(state=State.PENDING, note="")
+
+
+def set_missing_order_keys(row: Subscription, *, using: str) -> None:
+    """Set the order key of those owed deliveries of an ordered handler that have none."""
+    passes = row.on_dead == Subscription.OnDead.PASS
+    # By state, since the indexes of owed deliveries have one each.
+    for state in Delivery.OWED if row.ordered else ():
+        if not (passes and state == State.DEAD):
+            mine = Delivery.objects.using(using).filter(subscription=row, state=state)
+            mine.filter(order_key=None).update(order_key=_key_of_event(using=using))
+
+
+def _key_of_event(*, using: str) -> Subquery:
+    return Subquery(Event.objects.using(using).filter(pk=OuterRef("event")).values("key"))

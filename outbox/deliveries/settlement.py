@@ -155,7 +155,8 @@ def hand_back(
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
     With a subscription, only its deliveries: after a crash, an id may be another delivery's. With
-    `events`, their range, it reads only its partitions. They are due again after `wait` seconds.
+    `events`, their range, it reads only its partitions. They are due again after `wait` seconds,
+    and with a probe the next probe is.
     """
     mine = only(events)
     if subscription is not None:
@@ -168,16 +169,25 @@ def hand_back(
         with transaction.atomic(using=using) if events is not None else nullcontext():
             if events is not None:  # see `event_ranges.in_order`
                 list(rows.order_by("id").select_for_update(no_key=True).values_list("id"))
-            rows.update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
+            number = rows.update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
+        if number:
+            back = Delivery.objects.using(using).filter(
+                id__in=ids, token=token, started_token__lt=token, state=State.PENDING, **mine
+            )
+            breaker.probe_at(back.values("pk"), due_at, using=using)
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Hand back a delivery that has started but done nothing; this uses up no attempt."""
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     mine = _same_start(row, using=using)
-    mine.update(
+    number = mine.update(
         state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:NOTE_LENGTH]
     )
+    if number and row.subscription.breaker_probe == row.pk:
+        breaker.probe_at([row.pk], due_at, using=using)
+    if number and row.order_key is not None:  # an earlier one may have waited for its end
+        ordering.release((row.subscription.handler, row.order_key), using=using)
 
 
 def hold_back(rows: Sequence[Delivery], *, using: str) -> None:
@@ -329,12 +339,21 @@ def _save_and_release(row: Delivery, *, using: str) -> None:
     A delivery that keeps its order key may be of a later event than a blocked one: a replay is.
     """
     ordered_key = (row.subscription.handler, row.order_key) if row.order_key is not None else None
-    passes = row.subscription.on_dead == Subscription.OnDead.PASS
-    if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
+    if ordered_key and (row.state == State.DISCARDED or _is_passed(row, using=using)):
         row.order_key = None
     event_ranges.save(row, *_SETTLED, using=using)
     if ordered_key:
         ordering.release(ordered_key, using=using)
+
+
+def _is_passed(row: Delivery, *, using: str) -> bool:
+    """Return whether a delivery is dead and later ones of its key pass it."""
+    if row.state != State.DEAD:
+        return False
+    # Read again: `row.subscription` may be from before a wait for the delivery's lock, during which
+    # `migrate` has changed it.
+    mine = Subscription.objects.using(using).filter(pk=row.subscription_id)
+    return mine.filter(on_dead=Subscription.OnDead.PASS).exists()
 
 
 def _retries(row: Subscription) -> Retries:
@@ -358,5 +377,7 @@ def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, usi
     row.due_at = clock.now(using=using) + _backoff(row, outcome, using=using)
     row.attempts -= 1
     row.note = f"{outcome.label}: {failure.summary}"[:NOTE_LENGTH]
+    if row.subscription.breaker_probe == row.pk:
+        breaker.probe_at([row.pk], row.due_at, using=using)
     _save_and_release(row, using=using)
     return State.PENDING

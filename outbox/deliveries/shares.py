@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import OuterRef, Subquery
-from django.db.models.functions import Coalesce
 
 from outbox.models import Delivery, Event, Subscription
 
@@ -96,7 +95,10 @@ def set_shares(row: Subscription, *, using: str) -> None:
     """
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     of_event = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
-    owed.update(share=Coalesce("share", Subquery(of_event)) if row.share_window else None)
+    if row.share_window:
+        owed.filter(share=None).update(share=Subquery(of_event))
+    else:
+        owed.update(share=None)
 
 
 def _levels(most: int) -> list[int]:

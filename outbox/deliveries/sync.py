@@ -15,7 +15,8 @@ from outbox.subscriptions import Handler, registry
 
 from . import breaker
 from .joining import join_names, names_of, rows_of, split_rows
-from .ordering import set_order_keys
+from .locks import wait_for_passes
+from .ordering import set_missing_order_keys, set_order_keys
 from .shares import set_shares
 from .transient_errors import retry_transient
 
@@ -37,6 +38,7 @@ def sync_subscriptions(*, using: str | None = None) -> list[Subscription]:
     for handler in registry:
         if _changes_owed_deliveries(handler, using=using):
             retry_transient(partial(_sync_alone, handler, using=using), using=using)
+            retry_transient(partial(_complete, handler, using=using), using=using)
     marked = retry_transient(partial(_sync, using=using), using=using)
     retry_transient(partial(split_rows, using=using), using=using)
     unknown = Subscription.objects.using(using).filter(pk__in=marked, known=False)
@@ -59,6 +61,19 @@ def _sync_alone(handler: Handler, *, using: str) -> None:
         rows = _locked(_rows_of(handler, using=using))
         for selector in handler.selectors:
             _sync_one(rows, handler, selector, using=using)
+
+
+def _complete(handler: Handler, *, using: str) -> None:
+    """Set the order key and share of deliveries that were stored by the policy from before.
+
+    Relays do not wait for `_sync_alone`: meanwhile they go by the rows as they were committed.
+    """
+    wait_for_passes(using=using)
+    with transaction.atomic(using=using):
+        for row in _locked(_rows_of(handler, using=using)).values():
+            set_missing_order_keys(row, using=using)
+            if row.share_window:
+                set_shares(row, using=using)
 
 
 def _sync(*, using: str) -> list[int]:

@@ -14,7 +14,7 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
-from outbox.deliveries.locks import share_subscriptions
+from outbox.deliveries.locks import share_subscriptions, wait_for_passes
 from outbox.deliveries.pauses import holder
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.partitions.closing import closed_day
@@ -135,6 +135,8 @@ class Backfill:
 
     def begin(self, *, by: str, reason: str, rate: float | None) -> Operation:
         """Store the operation and pause an ordered handler, in one transaction."""
+        # A pass that has not read the handler's subscriptions may not have stored its events yet.
+        wait_for_passes(using=self.using)
         rows = missing(self.choice, using=self.using)
         with transaction.atomic(using=self.using):
             operation = begin(
@@ -172,10 +174,12 @@ class Backfill:
             pks = [*takewhile(lambda seq: not day.covers(seq), pks)]
             if not pks:
                 return Touched(0, None)
+        # In one order for all subscriptions, since others lock events of several names in it.
+        every = Event.objects.using(self.using).filter(seq__in=pks).order_by("seq")
+        list(every.select_for_update().values_list("seq"))
         for row, events in missing(self.choice, using=self.using):
             if not row.active:
                 continue
-            locked = events.filter(seq__in=pks).order_by("seq").select_for_update(of=("self",))
             created = [
                 Delivery(
                     event=event,
@@ -185,7 +189,7 @@ class Backfill:
                     order_key=event.key if row.ordered else None,
                     share=event.share if row.share_window else None,
                 )
-                for event in locked
+                for event in events.filter(seq__in=pks).order_by("seq")
             ]
             # A relay or another backfill may have created the delivery first.
             Delivery.objects.using(self.using).bulk_create(created, ignore_conflicts=True)

@@ -20,6 +20,7 @@ from outbox import clock
 from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.statements import bound_transaction
+from outbox.deliveries.transient_errors import retry_transient
 from outbox.formatting import format_time
 from outbox.models import Operation
 from outbox.transports.nudge import nudge
@@ -143,7 +144,8 @@ def carry_out(
     while operation.state == State.RUNNING:
         wait_while(task.reason_to_wait, operation, report=report, using=using)
         at = operation.cursor
-        _step(operation, task, using=using)
+        # One transaction, which begins at the cursor: so it may be repeated.
+        retry_transient(partial(_step, operation, task, using=using), using=using)
         if operation.state == State.RUNNING and operation.cursor == at:
             # Not within the step: its lock of the subscriptions table delays relays.
             text = _(

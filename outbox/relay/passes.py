@@ -141,7 +141,7 @@ class Pace:
         return False
 
     def rest_after(self, done: Plan) -> bool:
-        """Rest after a small pass; return whether a nudge arrived or is assumed."""
+        """Rest after a small pass; return whether the next one may begin as after a nudge."""
         if not done.is_small:
             return False
         if done.fanned_out < _FEW:

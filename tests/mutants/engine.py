@@ -808,8 +808,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/settlement.py",
-                "passes = row.subscription.on_dead == Subscription.OnDead.PASS",
-                "passes = False",
+                "return mine.filter(on_dead=Subscription.OnDead.PASS).exists()",
+                "return False",
             ),
         ),
         noticed_by=(

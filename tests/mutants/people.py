@@ -419,8 +419,8 @@ LOCKS = [
         edits=(
             Edit(
                 ORDERING,
-                "        _make_due(keys, skip_locked=True, using=using)\n",
-                "        _make_due(keys, using=using)\n",
+                'blocked.order_by("pk").select_for_update(skip_locked=True)',
+                'blocked.order_by("pk").select_for_update()',
             ),
         ),
         noticed_by=(
@@ -435,8 +435,8 @@ LOCKS = [
         edits=(
             Edit(
                 ORDERING,
-                "        transaction.on_commit(partial(_make_due, keys, using=using), using=using, "
-                "robust=True)\n",
+                "        transaction.on_commit(partial(_release_each, keys, using=using), "
+                "using=using, robust=True)\n",
                 "",
             ),
         ),

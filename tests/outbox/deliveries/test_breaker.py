@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import time_machine
+from django.db import OperationalError
 from django.db.models import F
 from django.urls import reverse
 from hypothesis import given as for_all
@@ -23,11 +24,15 @@ from outbox import (
     operations,
     subscribe,
 )
+from outbox.deliveries import settlement
 from outbox.deliveries.decisions import Circuit, after_call_failed
 from outbox.deliveries.sync import sync_subscriptions
+from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
+from outbox.subscriptions import find
 from outbox.transports.base import Message
+from outbox.worker.start import start
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.drive import emit_orders, run_message, run_messages, run_pass
 from tests.threads import run_together
@@ -77,6 +82,14 @@ def bank(db: None) -> Bank:
 
 def row() -> Subscription:
     return Subscription.objects.get()
+
+
+def started(message: Message) -> Delivery:
+    """Start the only delivery of a message, as its worker does."""
+    handler, access = find(message.handler), DatabaseAccess("default")
+    assert handler is not None
+    [found] = start(handler, message.pairs, worker="w1", access=access)
+    return found
 
 
 class TestAnUnavailableBank:
@@ -173,6 +186,61 @@ class TestAnUnavailableBank:
 
         assert row().breaker_opened_at is None
         assert Delivery.objects.filter(state="done").count() == 1
+
+    def test_gets_another_probe_soon_if_one_is_handed_back(self, bank):
+        """Failed: the next one was sent when the lease of the first had passed."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [message] = run_pass()
+
+            settlement.hand_back(
+                message.pairs,
+                note="no thread of its worker was idle",
+                subscription=message.subscription,
+                wait=0,
+                using="default",
+            )
+
+            assert [len(one.pairs) for one in run_pass()] == [1]
+
+    def test_gets_another_probe_soon_if_one_is_handed_back_after_its_start(self, bank):
+        """Failed as before a start."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [message] = run_pass()
+
+            settlement.hand_back_started(started(message), note="not run", using="default")
+
+            assert row().breaker_probe_at == NOW + timedelta(minutes=10, seconds=5)
+
+    def test_gets_another_probe_soon_if_the_database_failed_during_one(self, bank):
+        """Failed as before a start."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [message] = run_pass()
+            bank.error = OperationalError("database is locked")
+
+            run_message(message)
+
+        probe = Delivery.objects.get(pk=message.pairs[0][0])
+        assert (probe.state, probe.attempts) == ("pending", 0)
+        assert row().breaker_opened_at is not None
+        assert row().breaker_probe_at == probe.due_at
+
+    def test_gets_no_other_probe_while_one_runs(self, bank):
+        """The broker has refused its message, and has passed it on all the same."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [message] = run_pass()
+            started(message)
+
+            settlement.hand_back(message.pairs, note="refused", wait=0, using="default")
+
+            assert run_pass() == []
 
     def test_gets_another_probe_if_the_worker_of_one_died(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:

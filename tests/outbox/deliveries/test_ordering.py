@@ -16,16 +16,19 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe, subscriptions
-from outbox.deliveries import failpoints, ordering
+from outbox.deliveries import failpoints, ordering, settlement
 from outbox.deliveries.sync import sync_subscriptions
+from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.operations import progress
 from outbox.relay.passes import relay_pass
+from outbox.subscriptions import find
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
-from tests.outbox.drive import Died, die, run_messages, run_pass, states
+from outbox.worker.start import start
+from tests.outbox.drive import Died, create_deliveries, die, run_messages, run_pass, states
 from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers, start_beside_replay
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
@@ -210,6 +213,54 @@ class TestADeadHead:
         looked_at_next = Delivery.objects.get(state="blocked").due_at
         assert before + (before - blocked_at) <= looked_at_next <= after + (after - blocked_at)
 
+    def test_does_not_delay_the_recheck_of_another_key(self, listener, monkeypatch):
+        """Failed: those that had been due for longest came first, in vain, at every pass."""
+        monkeypatch.setattr(ordering, "_RECHECKED_AT_ONCE", 4)
+        listener.subscribe()
+        listener.failing[0] = PermanentFailure("no")
+        emit_numbers(*range(10))
+        Outbox().deliver_all(raise_errors=False)
+        emit_numbers(20, key=B)
+        create_deliveries()
+        long_ago = timezone.now() - timedelta(hours=1)
+        Delivery.objects.filter(state="blocked").update(due_at=long_ago)
+        of_another_key = Delivery.objects.filter(event__key=str(B))
+        of_another_key.update(state="blocked", due_at=timezone.now())  # as the race leaves it
+
+        run_pass()
+
+        assert of_another_key.get().state == "sent"
+
+    def test_is_checked_less_often_while_more_are_due_than_a_pass_checks(
+        self, listener, monkeypatch
+    ):
+        """Failed: a long queue was due again before the last of it was checked."""
+        monkeypatch.setattr(ordering, "_RECHECKED_AT_ONCE", 2)
+        listener.subscribe()
+        listener.failing[0] = PermanentFailure("no")
+        emit_numbers(*range(4))
+        Outbox().deliver_all(raise_errors=False)
+        age = timedelta(hours=2)
+        Event.objects.update(fanned_out_at=timezone.now() - age)
+        recheck()
+        before = timezone.now()
+
+        run_pass()
+
+        assert Delivery.objects.filter(state="blocked", due_at__gte=before + age).count() == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_that_is_discarded_releases_the_next_delivery(self, listener):
+        """Failed: a relay had to check the whole queue of the key."""
+        listener.subscribe()
+        listener.failing[1] = PermanentFailure("no")
+        emit_numbers(1, 2, 3)
+        Outbox().deliver_all(raise_errors=False)
+
+        operations.discard(operations.Choice(states=("dead",)), by="ann", reason="a test")
+
+        assert states() == ["discarded", "pending", "blocked"]
+
 
 class TestTheCheckBeforeAStart:
     def test_blocks_a_delivery_that_is_out_of_turn(self, listener):
@@ -227,6 +278,26 @@ class TestTheCheckBeforeAStart:
         assert not Delivery.objects.filter(attempts__gt=1).exists()
         Outbox().deliver_all()
         assert [number for _, number in listener.received] == [1, 2]
+
+
+class TestADeliveryThatIsHandedBackAfterItsStart:
+    def test_releases_a_replay_that_waited_for_its_end(self, listener):
+        """Failed: the replay waited until a relay checked it again, after minutes."""
+        listener.subscribe()
+        emit_numbers(1)
+        run_messages(run_pass())
+        emit_numbers(2)
+        [message] = run_pass()
+        handler, access = find("tests.note"), DatabaseAccess("default")
+        assert handler is not None
+        [started] = start(handler, message.pairs, worker="w1", access=access)
+        operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
+        run_messages(run_pass())
+        assert states() == ["blocked", "sent"]
+
+        settlement.hand_back_started(started, note="no thread ran it", using="default")
+
+        assert states() == ["pending", "pending"]
 
 
 class TestAPausedHandler:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from outbox import operations
+from outbox import operations, subscribe
 from outbox.deliveries import failpoints, settlement
-from outbox.models import Delivery, Operation, Subscription
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.operations import backfills, progress
+from outbox.operations.backfills import Backfill
 from outbox.policy import Pause
+from outbox.relay import passes
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from tests.outbox.drive import Died, die, run_messages, run_pass
 from tests.outbox.ordered import B, Listener, emit_numbers
-from tests.threads import in_thread
+from tests.processes import eventually
+from tests.threads import count_blocked, in_thread
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
 CHOICE = operations.Choice(handler="tests.note")
+NAMES = ("one", "other")
 
 
 @pytest.fixture
@@ -43,6 +50,9 @@ def backfill(**options: Any) -> Operation:
 
 def handled(listener: Listener) -> list[int]:
     return [number for _key, number in listener.received]
+
+
+def _do_nothing() -> None: ...
 
 
 def after_the_first_step(action: Callable[[], object]) -> Callable[[Operation, str], None]:
@@ -255,6 +265,91 @@ class TestABackfillThatIsKilled:
 
         assert the_backfill().by == "ann"
         assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
+
+
+class TestAStep:
+    def test_is_repeated_after_an_error_that_is_the_fault_of_the_database(
+        self, listener: Listener
+    ):
+        """Failed: the command ended, and the handler stayed paused."""
+        given_before_it_subscribed(listener, 1, 2)
+        errors = [OperationalError("database is locked")]
+
+        def fail_once() -> None:
+            if errors:
+                raise errors.pop()
+
+        with failpoints.armed(failpoints.IN_STEP, fail_once):
+            done = backfill()
+        Outbox().deliver_all()
+
+        assert (done.state, done.touched, handled(listener)) == ("finished", 2, [1, 2])
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+class TestTwoBackfillsOfTheSameEvents:
+    def test_do_not_wait_for_each_other(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed with a deadlock: each locked the events of its first subscription first."""
+        emit_numbers(1)
+        emit_numbers(2, name="tests.Turned")
+        run_pass()
+        subscribe("tests.Walked", "tests.Turned", name="tests.one")(_do_nothing)
+        subscribe("tests.Turned", "tests.Walked", name="tests.other")(_do_nothing)
+        sync_subscriptions()
+        tasks = [Backfill(operations.Choice(handler=f"tests.{one}"), "default") for one in NAMES]
+        begun = [task.begin(by="ann", reason="a test", rate=None) for task in tasks]
+        reached: list[str] = []
+        of = backfills.missing
+
+        def missing_slowly(choice: operations.Choice, *, using: str | None = None) -> Any:
+            first, second = of(choice, using=using)
+            yield first
+            reached.append(choice.handler)
+            eventually(lambda: len(reached) == 2 or count_blocked(), "both are there, or one waits")
+            yield second
+
+        def touch(task: Backfill, operation: Operation) -> int:
+            with transaction.atomic():
+                seqs = list(Event.objects.order_by("seq").values_list("seq", flat=True))
+                return task.touch(seqs, operation).number
+
+        monkeypatch.setattr(backfills, "missing", missing_slowly)
+        ends = [in_thread(partial(touch, *one)) for one in zip(tasks, begun, strict=True)]
+
+        assert [end() for end in ends] == [2, 2]
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+class TestAPassThatBeganBeforeTheHandlerWasNew:
+    def test_is_waited_for(self, listener: Listener, monkeypatch: pytest.MonkeyPatch):
+        """Failed: nobody delivered the events of that pass."""
+        emit_numbers(1)
+        has_read, may_store, is_over = threading.Event(), threading.Event(), threading.Event()
+        fan_out: Any = passes.fan_out
+
+        def fan_out_late(*args: Any, **options: Any) -> None:
+            has_read.set()
+            assert may_store.wait(60)
+            fan_out(*args, **options)
+
+        def backfill_it() -> None:
+            try:
+                backfill()
+            finally:
+                is_over.set()
+
+        monkeypatch.setattr(passes, "fan_out", fan_out_late)
+        relay = in_thread(run_pass)
+        assert has_read.wait(60)
+        listener.subscribe()
+        begun = in_thread(backfill_it)
+        eventually(lambda: is_over.is_set() or count_blocked(), "it waits, or is over")
+        may_store.set()
+
+        assert (relay(), begun()) == ([], None)
+        assert Delivery.objects.count() == 1
 
 
 @pytest.mark.usefixtures("small_steps")
