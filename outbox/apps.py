@@ -108,19 +108,21 @@ def _has_columns(model: type[Model], *, using: str) -> bool:
 
 
 def _unknown_text(row: Subscription, *, using: str) -> str:
+    from .formatting import end_command
     from .models import Delivery
     from .subscriptions import find
 
     mine = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     cause = f"This code has no handler {row.handler}"
-    step = f"end it: `manage.py outbox end {row.handler} --reason TEXT`"
+    step = end_command(row.handler)
     if find(row.handler) is not None:
         cause = f"The handler {row.handler} no longer subscribes to {row.event}"
-        step = f"discard them: `manage.py outbox discard --handler {row.handler} --event EVENT`"
+        step = end_command(row.handler, row.event)
     return (
         f"outbox: {cause}. Its subscription to {row.event} is marked unknown, and its owed "
         f"deliveries ({mine.count():,}) are parked. If it should be there, correct the code or "
-        f"OUTBOX, and run migrate again. Otherwise {step}."
+        f"OUTBOX, and run migrate again. Otherwise end it: {step}. Until then, each new event gets "
+        "a parked delivery."
     )
 
 

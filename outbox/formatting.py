@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from shlex import quote
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
@@ -52,6 +53,12 @@ def is_zero(length: timedelta) -> bool:
 def one_line(text: str) -> str:
     """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")
+
+
+def end_command(handler: str, event: str = "") -> str:
+    """Return the command that ends a handler's subscriptions, or one of them, in backticks."""
+    chosen = f" --event {quote(event)}" if event else ""
+    return f"`manage.py outbox end {handler}{chosen} --reason TEXT`"
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -92,11 +92,17 @@ def remember(
 
 
 def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> int:
-    """Count the attempts with the outcome `wanted` since staff last retried the delivery.
+    """Count the attempts with the outcome `wanted` since the delivery was last retried or replayed.
 
-    A retry restarts the attempt numbers at one. A number occurs twice if a failure used up no
-    attempt. Lost leases are left out, because the relay has already recorded a death for them.
+    Both restart the attempt numbers at one. A number occurs twice if a failure used up no attempt.
+    So a number alone does not show a retry of a delivery that ended at its first attempt. Lost
+    leases are left out, because the relay has already recorded a death for them.
     """
+    last = {*Attempt.PUBLISHED_BEFORE, Attempt.Outcome.REFUSED}  # only a retry or replay follows
+    if wanted in Attempt.EXCUSED and row.subscription.attempts == 1:
+        # Here, too, unless the failure used up no attempt, as while a breaker is open. After such a
+        # one the database may fail a few times more.
+        last.add(Attempt.Outcome.FAILED)
     attempts = (
         Attempt.objects.using(using)
         .filter(delivery=row)
@@ -104,7 +110,7 @@ def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> 
     )
     found, latest = 0, row.attempts
     for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
-        if number > latest:
+        if number > latest or outcome in last:
             break
         latest, found = number, found + (outcome == wanted)
     return found

@@ -38,6 +38,8 @@ logger = logging.getLogger("outbox.settlement")
 _HAND_BACK_SECONDS = 5
 #: End of the note of a delivery that a worker hands back, since only a later release can run it.
 OLDER_RELEASE = "is its release older?"
+#: Start of the note of one whose event was removed from the list of its handler.
+REMOVED = "its handler no longer subscribes to "
 
 State = Delivery.State
 Outcome = Attempt.Outcome

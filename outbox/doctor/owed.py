@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import events
-from outbox.formatting import format_time, listing, span
+from outbox.formatting import end_command, format_time, listing, span
 from outbox.models import Delivery, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import FailureGroup, unexamined_text
@@ -53,7 +53,8 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
         *_unexamined(now.unexamined),
         *_dead(handlers),
         *_paused(handlers),
-        *_parked_as_unknown(handlers),
+        *_parked_as_unknown(owed, using=using),
+        *_ended_in_part(using=using),
         *_open_breakers(handlers, using=using),
         *_unknown_handlers(owed),
         *_unknown_events(owed),
@@ -113,19 +114,48 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
             )
 
 
-def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
-    """Find parked deliveries of a handler that this code has: another release was migrated last."""
-    for one in handlers:
-        if one.parked and not one.is_known and find(one.handler) is not None:
+def _parked_as_unknown(owed: Sequence[Subscription], *, using: str) -> Iterator[Finding]:
+    """Find parked deliveries of an event that a handler of this code no longer subscribes to.
+
+    Or another release was migrated last.
+    """
+    parked = Delivery.objects.using(using).filter(state=Delivery.State.PARKED)
+    for row in owed:
+        if row.known or not row.active or find(row.handler) is None:
+            continue
+        if number := parked.filter(subscription=row).count():
             yield warning(
                 _PART,
                 _(
-                    "%(deliveries)s parked: the code that was last migrated does not "
-                    "subscribe it to all of its events."
+                    "%(deliveries)s parked: the release that was migrated last no longer "
+                    "subscribes it to %(event)s."
                 )
-                % {"deliveries": _deliveries(one.parked, of=one.handler)},
-                _("Run `manage.py migrate` with a release that does."),
+                % {"deliveries": _deliveries(number, of=row.handler), "event": row.event},
+                _("Run `manage.py migrate` with a release that does. Or end it: %(end)s.")
+                % {"end": end_command(row.handler, row.event)},
             )
+
+
+def _ended_in_part(*, using: str) -> Iterator[Finding]:
+    """Find ended subscriptions of this code's handlers that have other, active ones.
+
+    A later release may subscribe a handler again to an event that a person has ended.
+    """
+    rows = Subscription.objects.using(using)
+    others = rows.filter(handler=OuterRef("handler"), active=True)
+    ended = rows.filter(Exists(others), active=False, known=True)
+    for row in ended.order_by("handler", "event"):
+        yield warning(
+            _PART,
+            _("%(handler)s gets no new %(event)s: this subscription has ended.")
+            % {"handler": row.handler, "event": row.event},
+            _(
+                "Remove the event from its `@subscribe`. Or make it active again: `manage.py "
+                "outbox resume %(handler)s`, then create the missed deliveries: `manage.py "
+                "outbox backfill %(handler)s --event %(event)s --reason TEXT`."
+            )
+            % {"handler": row.handler, "event": row.event},
+        )
 
 
 def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
@@ -200,10 +230,12 @@ def _unknown_handlers(owed: Sequence[Subscription]) -> Iterator[Finding]:
             % {"handler": row.handler, "why": why},
             _(
                 "Deploy a release that has %(handler)s, or name it in the "
-                "`formerly=` of its successor, or discard the deliveries: "
-                "`manage.py outbox end %(handler)s`."
+                "`formerly=` of its successor, or discard the deliveries: %(end)s."
             )
-            % {"handler": row.handler},
+            % {
+                "handler": row.handler,
+                "end": end_command(row.handler, "" if is_unknown else row.event),
+            },
         )
 
 
@@ -239,11 +271,24 @@ def _waiting_events(now: Status) -> Iterator[Finding]:
 
 
 def _handed_back(now: Status, *, using: str) -> Iterator[Finding]:
-    """Find deliveries that only a later release can run, for longer than a deploy should take."""
+    """Find deliveries that workers cannot run, for longer than a deploy should take."""
     for one in handed_back(using=using):
         age = now.age(one.since)
-        if age is not None and age.total_seconds() > _LONG:
-            facts = {"handler": one.handler, "age": span(age), "note": one.note}
+        if age is None or age.total_seconds() <= _LONG:
+            continue
+        facts = {"handler": one.handler, "age": span(age), "note": one.note}
+        if one.removed_event:
+            yield warning(
+                _PART,
+                _(
+                    "Workers hand deliveries of %(handler)s back, the oldest for %(age)s: it no "
+                    "longer subscribes to %(event)s."
+                )
+                % {**facts, "event": one.removed_event},
+                _("Run `manage.py migrate` with a release that does. Or end it: %(end)s.")
+                % {"end": end_command(one.handler, one.removed_event)},
+            )
+        else:
             yield error(
                 _PART,
                 _(

@@ -39,7 +39,8 @@ class HandlerStatus:
         parked: number that wait until the handler is resumed or deployed.
         blocked: number that wait for an earlier event of their key.
         oldest_in: by state, the emission time of the oldest event owed in that state.
-        is_known: whether the code that was last migrated has it, for all of its events.
+        is_known: whether the code that was last migrated has it, for all of its events that have
+            not ended.
         done_in_a_minute: deliveries done in the last minute, as counted by workers. They store
             their counts every ten seconds.
         paused_at: start of its pause, or None.
@@ -210,7 +211,7 @@ def _add_condition(
     if row.backfill is not None:
         backfill = Operation(pk=row.backfill, seen_at=row.backfill_seen_at)
     one.stops.append(stop_of(row, backfill, has_failures=has_failures, names=names))
-    one.is_known = one.is_known and row.known
+    one.is_known = one.is_known and (row.known or not row.active)
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
         one.pause_reason = row.pause_reason if has_failures else public_pause_reason(row)

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from outbox.formatting import format_time, one_line
+from outbox.formatting import end_command, format_time, one_line
 from outbox.models import Operation, Subscription
+from outbox.subscriptions import find
 
 from .people import names_of
 
@@ -162,6 +163,11 @@ def _no_reason() -> str:
 def _ended(row: Subscription) -> Stop:
     cause = _("the subscription of %(handler)s to %(event)s has ended")
     step = _("To make it active again: `manage.py outbox resume %(handler)s`.")
+    if not row.known:
+        step = _(
+            "To make it active again: migrate a release that has it, then `manage.py outbox resume "
+            "%(handler)s`."
+        )
     facts = {"handler": row.handler, "event": row.event}
     return Stop(kind=END, cause=cause % facts, next_step=step % facts)
 
@@ -170,9 +176,11 @@ def _unknown(row: Subscription) -> Stop:
     cause = _("the code that was last migrated does not subscribe %(handler)s to %(event)s")
     step = _(
         "Deploy and migrate a release that does, or name %(handler)s in the `formerly=` of its "
-        "successor."
+        "successor. Or end it: %(end)s."
     )
-    facts = {"handler": row.handler, "event": row.event}
+    # Of a handler that this code has, only this event was removed.
+    event = row.event if find(row.handler) is not None else ""
+    facts = {"handler": row.handler, "event": row.event, "end": end_command(row.handler, event)}
     return Stop(kind=UNKNOWN, cause=cause % facts, next_step=step % facts)
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, F, IntegerField, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models import Case, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import clock, databases
 from outbox.deliveries.breaker import circuit_of
-from outbox.deliveries.settlement import OLDER_RELEASE
+from outbox.deliveries.settlement import OLDER_RELEASE, REMOVED
 from outbox.models import Delivery, Subscription
 from outbox.transports import names
 from outbox.transports.base import QUEUE
@@ -29,7 +29,7 @@ _HANDED_BACK_WITHIN = timedelta(seconds=10)
 
 @dataclass(frozen=True, kw_only=True)
 class HandedBack:
-    """A delivery that running workers hand back, since only a later release can run it.
+    """A delivery that running workers hand back, since another release has to run it.
 
     Attributes:
         delivery: its id.
@@ -37,6 +37,8 @@ class HandedBack:
         queue: the queue of the workers.
         since: since when it has waited: its event's emission, or the start of its subscription.
         note: the worker that handed it back last, and why.
+        removed_event: its event, if its subscription does not select it any more; "": only a later
+            release can run it.
     """
 
     delivery: int
@@ -44,6 +46,7 @@ class HandedBack:
     queue: str
     since: datetime
     note: str
+    removed_event: str = ""
 
 
 def idle_queues(queues: Collection[str], workers: Callable[[str], int], *, using: str) -> set[str]:
@@ -156,11 +159,11 @@ def handed_back(*, using: str | None = None) -> list[HandedBack]:
     using = using or databases.alias()
     now = clock.now(using=using)
     mine = Delivery.objects.using(using).filter(
+        Q(note__endswith=OLDER_RELEASE) | Q(note__startswith=REMOVED),
         subscription=OuterRef("pk"),
         state=State.PENDING,
         due_at__gt=now - _HANDED_BACK_WITHIN,
         due_at__lte=now + _HANDED_BACK_WITHIN,
-        note__endswith=OLDER_RELEASE,
     )
     first = mine.order_by("id")
     rows = (
@@ -169,6 +172,7 @@ def handed_back(*, using: str | None = None) -> list[HandedBack]:
         .annotate(
             first=Subquery(first.values("pk")[:1]),
             emitted_at=Subquery(first.values("event__emitted_at")[:1]),
+            first_event=Subquery(first.values("event__name")[:1]),
             first_note=Subquery(first.values("note")[:1]),
         )
     )
@@ -180,5 +184,6 @@ def handed_back(*, using: str | None = None) -> list[HandedBack]:
             queue=row.queue,
             since=max(row.emitted_at, row.since),
             note=row.first_note,
+            removed_event="" if row.selects(row.first_event) else row.first_event,
         )
     return list(found.values())

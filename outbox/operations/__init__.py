@@ -12,16 +12,8 @@ from .backfills import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .corrections import CannotCorrect, correct, correct_message
 from .dry_run import Preview, preview
-from .handlers import (
-    HeldByBackfill,
-    UnknownHandler,
-    close_breaker,
-    end,
-    held_by,
-    pause,
-    resume,
-    subscriptions_of,
-)
+from .handler_rows import UnknownHandler, UnknownSubscription, subscriptions_of
+from .handlers import HeldByBackfill, close_breaker, end, held_by, pause, resume
 from .holds import CannotBackfill
 from .progress import RATE, StillRunning
 from .removal import prune, redact
@@ -48,6 +40,7 @@ __all__ = [
     "Preview",
     "StillRunning",
     "UnknownHandler",
+    "UnknownSubscription",
     "backfill",
     "chosen",
     "close_breaker",

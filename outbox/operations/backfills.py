@@ -19,7 +19,7 @@ from outbox.deliveries.pauses import holder
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.partitions.closing import closed_day
 
-from .handlers import subscriptions_of
+from .handler_rows import subscriptions_of, without_removed
 from .holds import CannotBackfill, Hold
 from .progress import Report, Touched, begin, carry_out, give_up, wait_while
 from .selection import Choice
@@ -91,7 +91,8 @@ def missing(
     Corrected events are left out, since each belongs to the handler that it was corrected for.
     """
     using = using or databases.alias()
-    rows = list(subscriptions_of(choice.handler, using=using).order_by("id"))
+    stored = without_removed(subscriptions_of(choice.handler, using=using))
+    rows = list(stored.order_by("id"))
     if choice.event:
         rows = [row for row in rows if row.selects(choice.event)]
     return [(row, _missing(row, choice, using=using)) for row in rows]

@@ -120,16 +120,19 @@ def retryable(
 
 
 def discardable(
-    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
+    rows: QuerySet[Delivery] | None = None, *, subscription: str = "", using: str | None = None
 ) -> QuerySet[Delivery]:
     """Return the deliveries that `discard` would change: owed ones that are not sent.
 
-    Sent deliveries of an ended subscription are included: no worker runs them.
+    Sent deliveries of an ended subscription are included: no worker runs them. With the
+    `subscription` of a choice, so are those of other subscriptions, which no longer select them.
     """
     using = using or databases.alias()
     owed = _of(rows, using=using).filter(state__in=Delivery.OWED)
-    active = _pks(Subscription.objects.using(using).filter(active=True))
-    return owed.exclude(state=State.SENT, subscription__in=active)
+    active = Subscription.objects.using(using).filter(active=True)
+    if subscription:
+        active = active.filter(event=subscription)
+    return owed.exclude(state=State.SENT, subscription__in=_pks(active))
 
 
 def replayable(
@@ -153,7 +156,15 @@ ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
 def chosen(action: str, choice: Choice, *, using: str | None = None) -> QuerySet[Delivery]:
     """Return the deliveries of a choice that are eligible for an action."""
     using = using or databases.alias()
-    return ELIGIBLE[action](choice.deliveries(using=using), using=using)
+    return _eligible(action, choice, choice.deliveries(using=using), using=using)
+
+
+def _eligible(
+    action: str, choice: Choice, rows: QuerySet[Delivery] | None = None, *, using: str
+) -> QuerySet[Delivery]:
+    if action == Action.DISCARD:
+        return discardable(rows, subscription=choice.subscription, using=using)
+    return ELIGIBLE[action](rows, using=using)
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,8 @@ class BulkTask:
         day that is being removed.
         """
         share_subscriptions(using=self.using)  # so that none of them ends
-        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
+        rows = _eligible(self.action, self.choice, using=self.using)
+        rows = rows.filter(pk__in=pks).order_by("pk")
         locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
         found = set(locked)
         closed = self._closed(rows)

@@ -25,7 +25,8 @@ from outbox.worker.delivery import deliver
 
 from . import backfills
 from .bulk import ELIGIBLE, chosen
-from .handlers import HeldByBackfill, held_by, subscriptions_of
+from .handler_rows import subscriptions_to
+from .handlers import HeldByBackfill, held_by
 from .selection import Choice
 
 Action = Operation.Action
@@ -86,6 +87,7 @@ def preview(
 
     Raises:
         UnknownHandler: no subscription has the chosen handler.
+        UnknownSubscription: `end` would raise it.
         HeldByBackfill: the resumption would be refused.
     """
     using = using or databases.alias()
@@ -98,7 +100,7 @@ def preview(
     if action in ELIGIBLE:
         rows = chosen(action, choice, using=using)
     else:
-        subscriptions_of(choice.handler, using=using)
+        subscriptions_to(choice.subscription, choice.handler, using=using)
         rows = choice.deliveries(using=using).filter(state__in=_STATES[Action(action)])
     found = rows.order_by().values_list("subscription", "state").annotate(number=Count("pk"))
     names = dict(Subscription.objects.using(using).values_list("pk", "handler"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from difflib import get_close_matches
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -16,10 +14,10 @@ from outbox.deliveries.locks import lock_subscriptions
 from outbox.deliveries.pauses import holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
 from outbox.monitor.stops import backfill_stop
-from outbox.subscriptions import find
 from outbox.transports.nudge import nudge
 
 from .bulk import discard
+from .handler_rows import end_choice, subscriptions_of, subscriptions_to, without_removed
 from .progress import Report, heartbeat, recorded
 from .selection import Choice
 
@@ -64,6 +62,8 @@ def resume(
 ) -> int:
     """Resume a paused handler, oldest deliveries first, or an ended one, for events from now on.
 
+    Ended subscriptions to events that the code has removed from the handler stay ended.
+
     Args:
         handler: its pinned name.
         by: the person or process that resumes it.
@@ -87,8 +87,11 @@ def resume(
         backfill = holding_backfill(locked, using=using)
         if backfill is not None and not force:
             raise HeldByBackfill(handler, backfill)
-        rows.filter(active=False).update(since=clock.now(using=using))
-        stopped = rows.exclude(paused_at=None, active=True)
+        present = without_removed(rows)
+        present.filter(active=False).update(since=clock.now(using=using))
+        # Otherwise `migrate` copies this pause to each new subscription of the handler.
+        rows.filter(active=False, known=False).update(**_NO_PAUSE)
+        stopped = present.exclude(paused_at=None, active=True)
         changed = _store(
             Action.RESUME, handler, stopped, by, reason, using, {**_NO_PAUSE, "active": True}
         )
@@ -150,18 +153,22 @@ def close_breaker(handler: str, *, by: str, reason: str, using: str | None = Non
 def end(
     handler: str,
     *,
+    event: str = "",
     by: str,
     reason: str,
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """End a handler's subscriptions and discard its owed deliveries.
+    """End a handler's subscriptions, or one of them, and discard their owed deliveries.
 
     A worker that runs one of them loses its lease, and its run commits nothing. `resume` makes the
     subscriptions active again, and `backfill` creates the deliveries that were missed.
 
     Args:
         handler: its pinned name.
+        event: end only the subscription to this event, or to this list of events. If the handler
+            had one subscription for several events, and this one was removed from its list, only
+            discard the deliveries of this event. "": end all subscriptions.
         by: the person or process that ends it.
         reason: the reason, for the log and each discarded delivery.
         report: called after each step of the discard.
@@ -172,10 +179,14 @@ def end(
 
     Raises:
         UnknownHandler: no subscription has this handler.
+        UnknownSubscription: the handler has no such subscription, and owes no delivery of the event
+            that a list has lost. Or it still subscribes to the event and to others by one
+            subscription.
     """
     using = using or databases.alias()
-    rows = subscriptions_of(handler, using=using)
-    with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
+    rows = subscriptions_to(event, handler, using=using)
+    chosen = end_choice(handler, event)
+    with recorded(Action.END, chosen, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):
             lock_subscriptions(using=using)  # a fan-out may have read them
             rows.update(active=False)
@@ -186,39 +197,12 @@ def end(
             if report is not None:
                 report(step, waits_for)
 
-        choice = Choice(handler=handler)
+        choice = Choice(handler=handler, subscription=event)
         discarded = discard(choice, by=by, reason=reason, report=after_step, using=using)
         done.touched = discarded.touched
-    logger.info("%s ended %s: %s", by, handler, reason)
+    ended = f"{handler} ({event})" if event else handler
+    logger.info("%s ended %s: %s", by, ended, reason)
     return done
-
-
-def subscriptions_of(handler: str, *, using: str | None = None) -> QuerySet[Subscription]:
-    """Return a handler's subscriptions by its pinned name; raise `UnknownHandler` if none."""
-    using = using or databases.alias()
-    every = Subscription.objects.using(using)
-    rows = every.filter(handler=handler)
-    if not rows.exists():
-        raise UnknownHandler(handler, known=set(every.values_list("handler", flat=True)))
-    return rows
-
-
-class UnknownHandler(LookupError):
-    """No subscription has a handler of this name."""
-
-    def __init__(self, handler: str, *, known: Iterable[str]) -> None:
-        close = get_close_matches(handler, sorted(known), n=3)
-        hint = (
-            (" " + _("Did you mean %(names)s?") % {"names": (" " + _("or") + " ").join(close)})
-            if close
-            else ""
-        )
-        if find(handler):
-            hint = " " + _("The code has it, but its subscriptions are not stored: run migrate.")
-        super().__init__(
-            _("No subscription has the handler %(handler)s.%(hint)s")
-            % {"handler": handler, "hint": hint}
-        )
 
 
 class HeldByBackfill(ValueError):

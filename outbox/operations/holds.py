@@ -14,7 +14,8 @@ from outbox.formatting import format_time
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.stops import stop_of
 
-from .handlers import end_pause, subscriptions_of
+from .handler_rows import subscriptions_of, without_removed
+from .handlers import end_pause
 
 State = Delivery.State
 
@@ -117,7 +118,7 @@ class Hold:
         return _("a worker runs deliveries of %(handler)s") % {"handler": self.handler}
 
     def _rows(self) -> QuerySet[Subscription]:
-        return subscriptions_of(self.handler, using=self.using)
+        return without_removed(subscriptions_of(self.handler, using=self.using))
 
     def _unfinished(self) -> Operation | None:
         """Return an unfinished backfill that has paused the handler."""

@@ -72,8 +72,8 @@ def continue_operation(
     operation = _running(number, using=using)
     logger.info("%s continues operation %d", by, number)
     if operation.action == Action.END:
-        handler = operation.choice["handler"]
-        return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
+        own = {"by": operation.by, "reason": operation.reason}
+        return end(**operation.choice, **own, report=report, using=using)
     if operation.action == Action.REDACT:  # `recorded` continues the same row
         redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
         operation.refresh_from_db(using=using)

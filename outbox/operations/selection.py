@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -27,6 +27,9 @@ class Choice:
         ids: ids of deliveries; empty: none. None: any.
         handler: a handler's pinned name.
         event: an event's name, "app.ClassName".
+        subscription: of the handler, the subscription to this event or list of events: all its
+            deliveries. Also those of this event that other subscriptions of the handler have kept,
+            although they no longer select it. `end` sets it.
         key: the event's key.
         states: delivery states.
         since: the event was emitted at this time or later.
@@ -42,6 +45,7 @@ class Choice:
     ids: tuple[int, ...] | None = None
     handler: str = ""
     event: str = ""
+    subscription: str = ""
     key: str = ""
     states: tuple[str, ...] = ()
     since: datetime | None = None
@@ -64,7 +68,7 @@ class Choice:
             rows = rows.filter(pk__in=self.ids)
         if self.handler:  # by ids, the first column of the indexes
             subscriptions = Subscription.objects.using(using).filter(handler=self.handler)
-            rows = rows.filter(subscription__in=list(subscriptions.values_list("pk", flat=True)))
+            rows = self._of_subscriptions(rows, list(subscriptions))
         if self.states:
             rows = rows.filter(state__in=self.states)
         if self._is_about_events:
@@ -109,6 +113,17 @@ class Choice:
     @property
     def _is_about_events(self) -> bool:
         return bool(self.event or self.key or self.since or self.until)
+
+    def _of_subscriptions(
+        self, rows: QuerySet[Delivery], stored: Sequence[Subscription]
+    ) -> QuerySet[Delivery]:
+        rows = rows.filter(subscription__in=[row.pk for row in stored])
+        if not self.subscription:
+            return rows
+        own = [row.pk for row in stored if row.event == self.subscription]
+        others = [row.pk for row in stored if not row.selects(self.subscription)]
+        kept = Q(subscription__in=others, event__name=self.subscription)
+        return rows.filter(Q(subscription__in=own) | kept)
 
     def _of_group(self, rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery]:
         """Keep the deliveries whose latest failed attempt belongs to the group."""

@@ -55,6 +55,8 @@ from outbox.deliveries.statements import (
 )
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.deliveries.withdrawal import withdraw_deaths_later
+from outbox.events import selects
+from outbox.formatting import end_command
 from outbox.models import Delivery, Subscription
 from outbox.subscriptions import Handler
 
@@ -70,8 +72,8 @@ class _Start:
     """One start. Its rows contain its identity, so a second try finds the result of the first.
 
     `subscription`: start only its deliveries. `events`: the range of the message's events.
-    `is_doubtful`: a try has failed that may be stored in part: the database's answer was lost, or
-    "locked" was raised after half of its statements.
+    `is_doubtful`: a try has failed, and its transaction may have been committed: the database's
+    answer was lost, or "locked" was raised after half of its statements.
     """
 
     worker: str
@@ -226,8 +228,8 @@ def _without_held(
 
 
 def hand_back_unfit(handler: Handler, row: Delivery, *, access: DatabaseAccess) -> bool:
-    """Hand back a started delivery that only a later release can run; return if so."""
-    note = _reason_against(handler, row, row.worker)
+    """Hand back a started delivery that only another release can run; return if so."""
+    note = access.run(lambda: _reason_against(handler, row, row.worker, using=access.using))
     if note:
         access.run(partial(settlement.hand_back_started, row, note=note, using=access.using))
     return bool(note)
@@ -307,8 +309,8 @@ JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names o
 def _without_unfit(
     rows: Sequence[Delivery], handler: Handler, this: _Start, *, using: str
 ) -> list[Delivery]:
-    """Hand back deliveries that only a later release can run; return the others."""
-    notes = {row.pk: _reason_against(handler, row, this.worker) for row in rows}
+    """Hand back deliveries that only another release can run; return the others."""
+    notes = {row.pk: _reason_against(handler, row, this.worker, using=using) for row in rows}
     for row in rows:
         note = notes[row.pk]
         if note and this.has(row):
@@ -319,21 +321,31 @@ def _without_unfit(
     return [row for row in rows if not notes[row.pk]]
 
 
-def _reason_against(handler: Handler, row: Delivery, worker: str) -> str:
-    """Return why only a later release can run a delivery, or "".
+def _reason_against(handler: Handler, row: Delivery, worker: str, *, using: str) -> str:
+    """Return why only another release can run a delivery, or "".
 
-    During a deploy, rows of the later release may select events that this one does not handle.
+    During a deploy, rows of the later release may select events that this one does not handle. A
+    row of several events keeps its deliveries of an event that is removed from its list.
     """
     event = row.event
     if upcasting.is_newer(event):
         problem = f"cannot read version {event.version} of {event.name}"
     elif not handler.handles(event.name):
+        if not _is_selected(row, using=using):
+            end = end_command(handler.name, event.name)
+            return f"{settlement.REMOVED}{event.name}; to end it: {end}"
         problem = f"does not handle {event.name} by {handler.name}"
     elif row.target and not handler.targets:
         problem = f"has {handler.name} without targets"
     else:
         return ""
     return f"{worker} {problem}; {settlement.OLDER_RELEASE}"
+
+
+def _is_selected(row: Delivery, *, using: str) -> bool:
+    """Return whether its subscription selects its event, by the release that was migrated last."""
+    its = Subscription.objects.using(using).filter(pk=row.subscription_id)
+    return any(selects(one, row.event.name) for one in its.values_list("event", flat=True))
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:

@@ -232,8 +232,8 @@ SEVERAL_DATABASES = [
         edits=(
             Edit(
                 "outbox/monitor/unserved.py",
-                "        note__endswith=OLDER_RELEASE,\n",
-                '        note="",\n',
+                "        Q(note__endswith=OLDER_RELEASE) | Q(note__startswith=REMOVED),\n",
+                '        Q(note=""),\n',
             ),
         ),
         noticed_by=(

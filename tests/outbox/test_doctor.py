@@ -564,7 +564,10 @@ class TestOwedDeliveriesOfAStoppedHandler:
 
         [finding] = self.found().values()
 
-        assert finding.text.startswith("1 delivery of tests.invoice is parked: the code that was")
+        assert finding.text == (
+            "1 delivery of tests.invoice is parked: the release that was migrated last no longer "
+            "subscribes it to parcels.ParcelSent."
+        )
         assert "`manage.py migrate`" in finding.advice
 
     def test_name_an_open_breaker_and_its_waiting_deliveries(self, outbox: Outbox):

@@ -400,7 +400,8 @@ class TestABackfillThatIsRefused:
         assert self.refusal().endswith(
             "the code that was last migrated does not subscribe tests.note to tests.Walked. Deploy "
             "and migrate a release that does, or name tests.note in the `formerly=` of its "
-            "successor."
+            "successor. Or end it: `manage.py outbox end tests.note --event tests.Walked --reason "
+            "TEXT`."
         )
 
 

@@ -14,6 +14,7 @@ from outbox.models import Delivery
 from outbox.monitor.stops import backfill_stop
 from outbox.operations import backfills
 from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
+from outbox.operations.handler_rows import end_choice
 
 from .common import Options, Write, count, operator
 from .errors import explained_interrupt
@@ -294,17 +295,47 @@ class CloseBreaker(HandlerSubcommand):
 
 
 class End(HandlerSubcommand):
-    """End a handler's subscriptions and discard its owed deliveries."""
+    """End a handler's subscriptions, or one of them, and discard their owed deliveries."""
 
     action = "end"
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the handler, --event, the reason and --dry-run."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--event",
+            default="",
+            metavar="EVENT",
+            help=_("only its subscription to this event, or to this list of events"),
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """End the subscriptions, or preview that."""
+        try:
+            super().run(options, write)
+        except operations.UnknownSubscription as error:
+            raise CommandError(str(error)) from error
+
+    def preview(self, options: Options, write: Write) -> None:
+        """Write the deliveries that would be discarded."""
+        choice = operations.Choice(handler=options["handler"], subscription=options["event"])
+        write_preview(operations.preview("end", choice), write)
+
     def change(self, handler: str, options: Options, write: Write) -> None:
         """End the subscriptions."""
-        reason = reason_of(options)
-        with explained_interrupt("end", {"handler": handler}):
-            done = operations.end(handler, by=operator(), reason=reason, report=Progress(write))
-        discarded = count(done.touched, "delivery", "deliveries")
-        write(
-            _("The subscriptions of %(handler)s have ended. %(discarded)s discarded. %(summary)s")
-            % {"handler": handler, "discarded": discarded, "summary": summary(done)}
+        reason, event = reason_of(options), options["event"]
+        with explained_interrupt("end", end_choice(handler, event)):
+            done = operations.end(
+                handler, event=event, by=operator(), reason=reason, report=Progress(write)
+            )
+        text = _(
+            "The subscriptions of %(handler)s have ended. %(discarded)s discarded. %(summary)s"
         )
+        if event:
+            text = _(
+                "The subscription of %(handler)s to %(event)s has ended. %(discarded)s discarded. "
+                "%(summary)s"
+            )
+        discarded = count(done.touched, "delivery", "deliveries")
+        facts = {"handler": handler, "event": event, "discarded": discarded}
+        write(text % {**facts, "summary": summary(done)})

@@ -75,8 +75,11 @@ class Continue:
             else:
                 done = operations.continue_operation(number, by=operator(), report=Progress(write))
         except (
-            operations.NotRunning, operations.CannotBackfill, operations.UnknownHandler
-        ) as error:  # fmt: skip
+            operations.NotRunning,
+            operations.CannotBackfill,
+            operations.UnknownHandler,
+            operations.UnknownSubscription,
+        ) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             row = Operation.objects.using(databases.alias()).filter(pk=number).first()

@@ -549,7 +549,7 @@ class TestMigrate:
         said = self.migrated()
 
         assert "The handler tests.note no longer subscribes to shops.Returned." in said
-        assert "outbox end" not in said
+        assert "`manage.py outbox end tests.note --event shops.Returned --reason TEXT`" in said
 
     def test_is_silent_about_those_that_were_unknown_before(self, old: Release):
         migrate(old)

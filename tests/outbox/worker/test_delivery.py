@@ -8,7 +8,15 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 
-from outbox import DomainEvent, PermanentFailure, Receipt, acting_as, emit, subscribe
+from outbox import (
+    DomainEvent,
+    PermanentFailure,
+    Receipt,
+    acting_as,
+    emit,
+    operations,
+    subscribe,
+)
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -194,6 +202,38 @@ class TestAnAtomicHandler:
         assert Delivery.objects.get().state == "dead"
         outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
         assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
+
+    @pytest.mark.parametrize("end", ["failed", "refused", "done"])
+    def test_may_have_errors_of_the_database_again_after_a_retry_or_replay(self, end: str):
+        """Failed: the first one used up the only attempt, as if those before had just happened."""
+        locked = OperationalError("database is locked")
+        ends: dict[str, list[Exception]] = {
+            "failed": [locked],
+            "refused": [PermanentFailure("no")],
+            "done": [],
+        }
+        raised: list[Exception] = [locked]
+
+        @subscribe("tests.Ordered", attempts=1)
+        def count() -> None:
+            if raised:
+                raise raised[0]
+
+        outbox = Outbox()
+        emit_order(outbox)
+        for number in range(6):
+            if number == 5:
+                raised[:] = ends[end]
+            outbox.deliver_all(raise_errors=False)
+            outbox.let_pass(dt.timedelta(days=1))
+        repeat = operations.replay if end == "done" else operations.retry
+        assert repeat(operations.Choice(), by="ann", reason="a test").touched == 1
+
+        raised[:] = [locked]
+        outbox.deliver_all(raise_errors=False)
+
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.attempts) == ("pending", 0)
 
 
 class TestAHandlerWithReceipt:
