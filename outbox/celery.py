@@ -33,6 +33,7 @@ from outbox.transports.celery_worker import (
     NudgeStep,
     PoolStep,
     RelayStep,
+    TimerStep,
     all_queues,
 )
 
@@ -52,7 +53,7 @@ def install(app: Celery) -> None:
     app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
     app.autodiscover_tasks(["outbox"])
     app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep, AlertsStep])
-    app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
+    app.steps["consumer"].update([NudgeStep, AcknowledgeStep, TimerStep])
     setattr(app, MARK, True)
     _when_configured(app)
     signals.celeryd_init.connect(_add_queues, weak=False, dispatch_uid="outbox.queues")

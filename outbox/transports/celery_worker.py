@@ -3,13 +3,15 @@
 `RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
 connection, in the main process. So neither a busy pool nor a full queue delays them. A broker
 without fanout, such as SQS, carries none. `HeartbeatStep` stores the worker's heartbeat.
-`AlertsStep` sends alerts. `AcknowledgeStep` acknowledges long-running messages.
+`AlertsStep` sends alerts. `AcknowledgeStep` acknowledges long-running messages. `TimerStep` removes
+cancelled timers.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,7 @@ from celery import bootsteps, concurrency
 from celery.worker import state
 from django.core.exceptions import ImproperlyConfigured
 from kombu import Consumer
+from kombu.asynchronous.timer import Timer
 
 from outbox.subscriptions import queues
 
@@ -30,6 +33,8 @@ GREEN_POOLS = ("gevent", "eventlet")
 #: RabbitMQ's shortest sensible `consumer_timeout` is a minute, its default 30 minutes.
 ACKNOWLEDGE_AFTER_SECONDS = 300.0
 CHECK_SECONDS = 15.0
+#: Seconds between two removals of cancelled timers.
+TIMERS_SECONDS = 15.0
 
 
 def all_queues() -> set[str]:
@@ -214,3 +219,40 @@ class AcknowledgeStep(bootsteps.StartStopStep):
                 continue
             if now - self._seen.setdefault(request, now) >= ACKNOWLEDGE_AFTER_SECONDS:
                 request.acknowledge()
+
+
+class TimerStep(bootsteps.StartStopStep):
+    """Removes the time limits of finished messages from the timer of the worker's main process.
+
+    The prefork pool has a timer for the time limit of each task. Celery cancels it when the task is
+    done, but kombu keeps a cancelled timer until its time. The limit of the outbox's tasks is
+    hours, so the process would grow by about 600 bytes with each message of that time
+    (celery/celery#5200). This also removes those of the project's own tasks.
+    """
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._entry: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Start the repeated removal. Pools without an event loop have no such timers."""
+        if isinstance(consumer.timer, Timer):
+            remove = partial(remove_cancelled, consumer.timer)
+            self._entry = consumer.timer.call_repeatedly(TIMERS_SECONDS, remove)
+
+    def stop(self, consumer: Any) -> None:
+        """Stop the removal."""
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+
+def remove_cancelled(timer: Timer) -> None:
+    """Remove the cancelled entries of a timer. Call it only in the thread of its event loop."""
+    entries = timer.queue  # a copy
+    timer.clear()
+    for eta, priority, entry in entries:
+        if not entry.canceled:
+            timer.enter_at(entry, eta, priority)
