@@ -181,7 +181,8 @@ class ReadOnlyAdmin(StrictAdminMixin):
     ) -> Any:
         """Raise `Http404` for a row that the replica lacks: `in_database` reads the primary."""
         found = super().get_object(request, object_id, from_field)
-        if found is None and getattr(request, "outbox_replica", ""):
+        replica: str = getattr(request, "outbox_replica", "")
+        if found is None and replica:
             raise Http404
         return found
 

@@ -7,12 +7,11 @@ succeed, and the relay when it sends a probe.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from outbox import clock
 from outbox.models import Delivery, Subscription
@@ -95,7 +94,7 @@ def probe_again(delivery: Delivery, *, using: str) -> None:
     mine.update(breaker_probe_at=clock.now(using=using))
 
 
-def probe_at(ids: Collection[int] | QuerySet[Delivery], at: datetime, *, using: str) -> None:
+def probe_at(ids: Iterable[int], at: datetime, *, using: str) -> None:
     """Let the next probe be due at a time, if the current one was handed back, and not later.
 
     Args:

@@ -176,7 +176,7 @@ def hand_back(
             back = Delivery.objects.using(using).filter(
                 id__in=ids, token=token, started_token__lt=token, state=State.PENDING, **mine
             )
-            breaker.probe_at(back.values("pk"), due_at, using=using)
+            breaker.probe_at(back.values_list("pk", flat=True), due_at, using=using)
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:

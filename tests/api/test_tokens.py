@@ -92,7 +92,7 @@ class TestAToken:
         customer("taro")
         call_command("create_api_token", "taro", label="x" * 100, stdout=StringIO())
 
-        with pytest.raises(CommandError, match="has 101 characters. Give at most 100"):
+        with pytest.raises(CommandError, match=r"has 101 characters\. Give at most 100"):
             call_command("create_api_token", "taro", label="x" * 101)
 
         assert ApiToken.objects.get().label == "x" * 100

@@ -30,9 +30,7 @@ FAILURES: dict[str, Callable[[Route], None]] = {
 
 class TestTheOverview:
     @pytest.mark.parametrize("failure", FAILURES)
-    def test_shows_that_it_is_not_refreshed_until_it_is(
-        self, page: Page, site: Site, failure: str
-    ):
+    def test_shows_that_it_is_not_refreshed_until_it_is(self, page: Page, site: Site, failure: str):
         page.goto(OVERVIEW)
         page.evaluate(SHORTENED)
         notice = page.locator("#outbox-overview [role=alert]")

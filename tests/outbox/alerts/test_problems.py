@@ -47,7 +47,7 @@ def weigh(number: int = 1) -> Outbox:
     return outbox
 
 
-class TestALink:
+class TestALinkOfAHandler:
     def test_is_left_out_if_it_does_not_fit_its_column(self):
         """Failed: PostgreSQL refused the row, so no alert at all was stored."""
         short, long = "荷物." + "送" * 40, "荷物." + "送" * 60

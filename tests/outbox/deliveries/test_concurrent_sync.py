@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -89,7 +89,7 @@ class TestAHandlerWhoseDeadDeliveriesMayBePassed:
         """Failed: its worker had read the former policy, and its key waited for a person."""
         is_running, may_fail = threading.Event(), threading.Event()
 
-        def subscribe_note(on_dead: str) -> None:
+        def subscribe_note(on_dead: Literal["hold", "pass"]) -> None:
             @subscribe("tests.Walked", name="tests.note", ordered=True, on_dead=on_dead)
             def note() -> None:
                 is_running.set()

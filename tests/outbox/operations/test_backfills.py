@@ -19,6 +19,7 @@ from outbox.operations import backfills, progress
 from outbox.operations.backfills import Backfill
 from outbox.policy import Pause
 from outbox.relay import passes
+from outbox.relay.fan_out import fan_out
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from tests.outbox.drive import Died, die, run_messages, run_pass
@@ -268,9 +269,7 @@ class TestABackfillThatIsKilled:
 
 
 class TestAStep:
-    def test_is_repeated_after_an_error_that_is_the_fault_of_the_database(
-        self, listener: Listener
-    ):
+    def test_is_repeated_after_an_error_that_is_the_fault_of_the_database(self, listener: Listener):
         """Failed: the command ended, and the handler stayed paused."""
         given_before_it_subscribed(listener, 1, 2)
         errors = [OperationalError("database is locked")]
@@ -327,7 +326,6 @@ class TestAPassThatBeganBeforeTheHandlerWasNew:
         """Failed: nobody delivered the events of that pass."""
         emit_numbers(1)
         has_read, may_store, is_over = threading.Event(), threading.Event(), threading.Event()
-        fan_out: Any = passes.fan_out
 
         def fan_out_late(*args: Any, **options: Any) -> None:
             has_read.set()

@@ -22,7 +22,6 @@ from outbox.testing import Outbox
 
 from .messages import ORDER, PAID, configure, declare_invoice_paid, message, new_order
 
-
 T = TypeVar("T")
 
 

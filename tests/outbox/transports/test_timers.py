@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery import Celery
 from celery.concurrency.asynpool import AsynPool
-from celery.worker.consumer import Consumer
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 
@@ -35,7 +35,8 @@ class TestATimeLimit:
     def test_of_a_task_that_is_done_is_removed(self, hub: Hub):
         """Failed: the worker grew until the limit of each message was over, for hours."""
         pool = SimpleNamespace(_on_soft_timeout=print, _on_hard_timeout=print)
-        AsynPool._create_timelimit_handlers(pool, hub)
+        prefork: Any = AsynPool
+        prefork._create_timelimit_handlers(pool, hub)
         for number in range(3):
             run_a_task(pool, number)
 
@@ -86,4 +87,4 @@ class TestTheStep:
         app = Celery("tests")
         install(app)
 
-        assert TimerStep in app.steps[Consumer.Blueprint.name.lower()]
+        assert TimerStep in app.steps["consumer"]
