@@ -160,7 +160,9 @@ class DomainEvent(BaseModel):
     @property
     def key(self) -> str:
         """The id of the aggregate that the event is about, as text. "" if it is None."""
-        value = _in_payload(getattr(self, self.event_key))
+        value = getattr(self, self.event_key)
+        if isinstance(value, Enum):
+            value = value.value  # as in the payload
         return "" if value is None else str(value)
 
     def stored_name(self) -> str:
