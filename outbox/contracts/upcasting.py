@@ -108,8 +108,7 @@ def as_event(known: type[events.DomainEvent], payload: Mapping[str, Any]) -> eve
     """
     computed = known.model_computed_fields
     fields = {name: value for name, value in payload.items() if name not in computed}
-    # As JSON, like the arguments of a handler: a value also fits a strict type, and bytes that are
-    # stored as Base64 are decoded.
+    # Read as JSON, like the arguments of a handler, a value also fits a strict type.
     return known.model_validate_json(to_json(fields), by_name=True)
 
 

@@ -201,23 +201,22 @@ class TestEmitted:
         with pytest.raises(AssertionError, match=r"Emitted in this order: tests\.Answered"):
             outbox.emitted("tests.Called")
 
-    def test_reads_strict_fields_and_base64_as_handlers_do(self):
-        """Failed: "Input should be an instance of UUID"; with a lax type the bytes were Base64."""
+    def test_reads_strict_fields_as_handlers_do(self):
+        """Failed: "Input should be an instance of UUID"."""
 
         class Signed(DomainEvent, key="thing_id"):
-            model_config = ConfigDict(strict=True, ser_json_bytes="base64", val_json_bytes="base64")
+            model_config = ConfigDict(strict=True)
             thing_id: UUID
-            seal: bytes
 
         @subscribe("tests.Called")
         def sign(thing_id: UUID) -> None:
-            emit(Signed(thing_id=thing_id, seal=b"hello"))
+            emit(Signed(thing_id=thing_id))
 
         outbox = Outbox()
         outbox.given("tests.Called", thing_id=(thing_id := uuid4()))
         outbox.deliver_all()
 
-        assert outbox.emitted("tests.Signed") == Signed(thing_id=thing_id, seal=b"hello")
+        assert outbox.emitted("tests.Signed") == Signed(thing_id=thing_id)
 
 
 def timers() -> list[threading.Thread]:

@@ -176,19 +176,6 @@ class TestThePayload:
 
         assert corrected(dead, grams=2) == {"parcel_id": str(A), "grams": 2}
 
-    def test_keeps_bytes_that_are_stored_as_base64(self):
-        """Failed: the other fields of bytes were encoded again."""
-
-        class Labelled(DomainEvent, key="parcel_id"):
-            model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
-            parcel_id: UUID
-            grams: int
-            label: bytes
-
-        dead = refused("tests.Labelled", parcel_id=A, grams=1, label=b"hello")
-
-        assert corrected(dead, grams=2)["label"] == dead.event.payload["label"] == "aGVsbG8="
-
     def test_may_have_the_computed_fields_of_the_form(self):
         """Failed: "Extra inputs are not permitted"."""
 
