@@ -58,7 +58,10 @@ class TestASecret:
             (Guest, "it.token"),
             (tuple[Guest, Guest], "it.token"),
         ],
-        ids=str,
+        ids=[
+            *("str", "bytes", "date", "sensitive", "optional", "dictionary", "deque"),
+            *("model", "models"),
+        ],
     )
     def test_is_an_error(self, kind: Any, field: str):
         """Failed: handlers ran with "**********" in place of the value, and no check said so."""
@@ -68,7 +71,7 @@ class TestASecret:
         assert complaint.msg.startswith(f"The field {field} of tests.Invited is a secret")
         assert "Sensitive[str]" in str(complaint.hint)
 
-    @pytest.mark.parametrize("kind", [SecretStr, Secret[str]], ids=str)
+    @pytest.mark.parametrize("kind", [SecretStr, Secret[str]], ids=["SecretStr", "Secret"])
     def test_would_be_stored_as_asterisks(self, kind: Any):
         event = invited(kind)(id=ID, it="a-token")
 
