@@ -349,9 +349,11 @@ class TestATotalThatHasChanged:
 
     def test_is_paid_by_the_form_of_the_page_that_shows_it(self, alice, form):
         page = alice.post("/checkout/", form).content.decode()
+        nothing_is_stored()
 
         alice.post("/checkout/", checkout_fields(page))
 
+        assert checkout_fields(page)["key"] == form["key"]
         assert Order.objects.get().total_amount == 19980
 
     def test_is_that_of_the_present_basket(self, alice, form):
