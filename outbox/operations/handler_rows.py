@@ -84,7 +84,7 @@ class UnknownHandler(LookupError):
 class UnknownSubscription(LookupError):
     """The handler has no subscription of its own to this event."""
 
-    def __init__(self, handler: str, event: str, rows: Iterable[Subscription]) -> None:
+    def __init__(self, handler: str, event: str, rows: QuerySet[Subscription]) -> None:
         facts = {"handler": handler, "event": event}
         text = _("%(handler)s has no subscription to %(event)s. It has: %(selectors)s.")
         facts["selectors"] = "; ".join(sorted(row.event for row in rows))
