@@ -91,7 +91,8 @@ class TestAPeriodicTask:
         first, second = periodic.periodic_tasks()
 
         assert (first.name, first.status[0], first.next) == ("never", "dead", None)
-        assert first.status[1].startswith("invalid schedule: RuntimeError: unable to rollover")
+        assert first.status[1].startswith("invalid schedule: ")
+        assert "Error: " in first.status[1]  # its text depends on the version of Celery
         assert second.status[1].startswith("late by")
 
     def test_before_its_start_time_is_not_late(self):

@@ -47,15 +47,6 @@ def weigh(number: int = 1) -> Outbox:
     return outbox
 
 
-class TestALinkOfAHandler:
-    def test_is_left_out_if_it_does_not_fit_its_column(self):
-        """Failed: PostgreSQL refused the row, so no alert at all was stored."""
-        short, long = "荷物." + "送" * 40, "荷物." + "送" * 60
-
-        assert page("outbox_delivery_dead", handler=short).endswith("%E9%80%81")
-        assert page("outbox_delivery_dead", handler=long) == ""
-
-
 class TestDeadDeliveries:
     def test_are_one_problem_for_each_cause(self):
         outbox = weigh(3)
@@ -290,6 +281,13 @@ class TestAKey:
 
 
 class TestALink:
+    def test_is_left_out_if_it_does_not_fit_its_column(self):
+        """Failed: PostgreSQL refused the row, so no alert at all was stored."""
+        short, long = "荷物." + "送" * 40, "荷物." + "送" * 60
+
+        assert page("outbox_delivery_dead", handler=short).endswith("%E9%80%81")
+        assert page("outbox_delivery_dead", handler=long) == ""
+
     def test_is_empty_without_the_admin(self, settings: Settings):
         settings.ROOT_URLCONF = "tests.outbox.alerts.world"  # a module without URLs
         clear_url_caches()
