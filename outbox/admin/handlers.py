@@ -152,12 +152,12 @@ class HandlerRow:
 
     @property
     def median(self) -> str:
-        """Median time from commit to done."""
+        """Median time from emission to done."""
         return span_of_seconds(self.recent.lag(0.5))
 
     @property
     def p95(self) -> str:
-        """95th percentile of the time from commit to done."""
+        """95th percentile of the time from emission to done."""
         return span_of_seconds(self.recent.lag(0.95))
 
     @property

@@ -271,7 +271,7 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
         chart(
             lag,
             times=times,
-            label=_("From commit to done"),
+            label=_("From emission to done"),
             format_value=span_of_seconds,
             min_top=0.1,
         ),

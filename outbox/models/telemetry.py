@@ -88,8 +88,8 @@ class Minute(Row):
     """Throughput of one minute: of one handler, or of all ("").
 
     Workers add their counts every ten seconds, so no query has to count deliveries. `lag_0` and so
-    on are a histogram: the number of deliveries by the seconds from their event's commit until
-    they were done. `counters.WAIT_BOUNDS` has the bounds.
+    on are a histogram: the number of deliveries by the seconds from their event's emission
+    until they were done. `counters.WAIT_BOUNDS` has the bounds.
     """
 
     id = models.BigAutoField(primary_key=True)
