@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
@@ -47,14 +48,15 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
     """
     now = status(using=using, has_failures=has_failures)
     handlers = now.handlers
-    owed = list(_owed(using=using).order_by("handler", "event"))
+    rows = list(_subscriptions(using=using).order_by("handler", "event"))
+    owed = [row for row in rows if row.owes]
     found = [
         *_failing(now.failing),
         *_unexamined(now.unexamined),
         *_dead(handlers),
         *_paused(handlers),
         *_parked_as_unknown(owed, using=using),
-        *_ended_in_part(using=using),
+        *_ended_in_part(rows),
         *_open_breakers(handlers, using=using),
         *_unknown_handlers(owed),
         *_unknown_events(owed),
@@ -136,15 +138,15 @@ def _parked_as_unknown(owed: Sequence[Subscription], *, using: str) -> Iterator[
             )
 
 
-def _ended_in_part(*, using: str) -> Iterator[Finding]:
+def _ended_in_part(rows: Sequence[Subscription]) -> Iterator[Finding]:
     """Find ended subscriptions of this code's handlers that have other, active ones.
 
     A later release may subscribe a handler again to an event that a person has ended.
     """
-    rows = Subscription.objects.using(using)
-    others = rows.filter(handler=OuterRef("handler"), active=True)
-    ended = rows.filter(Exists(others), active=False, known=True)
-    for row in ended.order_by("handler", "event"):
+    active = {row.handler for row in rows if row.active}
+    for row in rows:
+        if row.active or not row.known or row.handler not in active:
+            continue
         yield warning(
             _PART,
             _("%(handler)s gets no new %(event)s: this subscription has ended.")
@@ -239,11 +241,14 @@ def _unknown_handlers(owed: Sequence[Subscription]) -> Iterator[Finding]:
         )
 
 
-def _owed(*, using: str) -> QuerySet[Subscription]:
-    """Return the subscriptions with owed deliveries; one condition for each state's index."""
+def _subscriptions(*, using: str) -> QuerySet[Any]:
+    """Return all subscriptions, and whether each `owes` deliveries.
+
+    It has one condition for each state's index.
+    """
     mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
     states = [Q(Exists(mine.filter(state=state))) for state in Delivery.OWED]
-    return Subscription.objects.using(using).filter(reduce(or_, states))
+    return Subscription.objects.using(using).annotate(owes=reduce(or_, states))
 
 
 def _unknown_events(owed: Sequence[Subscription]) -> Iterator[Finding]:
