@@ -189,6 +189,7 @@ def _by_the_peer(ground: Ground, target: Target, count: int) -> float:
     with ground.stage(side) as stage, kombu.Connection(url) as connection:
         queue = kombu.Queue("celery")(connection.default_channel)
         queue.declare()
+        queue.purge()  # of the round before: with Redis, `delete` leaves the messages of a queue
         for number in range(2):
             stage.start_command(f"relay-{number}", *CELERY_OUTBOX.plan.commands[0])
         with ThreadPoolExecutor() as beside:  # the relays may be done before `emit` has started
