@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.functional import Promise
 from drf_spectacular.utils import OpenApiResponse, OpenApiWebhook, extend_schema
 from rest_framework import serializers
 
@@ -70,9 +71,9 @@ class WebhookRefundData(WebhookOrderData):
 
 
 def _webhook(
-    kind: str, summary: str, data: serializers.Field[Any, Any, Any, Any]
+    kind: str, summary: str | Promise, data: serializers.Field[Any, Any, Any, Any]
 ) -> OpenApiWebhook:
-    """Describe the messages of one type."""
+    """Describe the messages of one type. The schema has the summary in the request's language."""
     name = "".join(part.title() for part in kind.replace(".", "_").split("_"))
     body = type(
         f"{name}Message",
@@ -98,7 +99,7 @@ WEBHOOKS = [
     *(
         _webhook(
             kind.value,
-            str(kind.label),
+            kind.label,
             WebhookRefundData() if kind == EventType.REFUNDED else WebhookOrderData(),
         )
         for kind in EventType

@@ -5,10 +5,13 @@ What follows from one request to the next is in test_openapi_links.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from hypothesis import seed
 from schemathesis.core.result import Ok
@@ -30,11 +33,29 @@ from webhooks.models import Endpoint
 
 __all__ = ["shop"]
 
+#: The first request imports the modules that describe the operations.
+IMPORTED_IN_JAPANESE = """
+import django
+from django.core.management import call_command
+from django.utils import translation
+django.setup()
+with translation.override("ja"):
+    import shop.urls, webhooks.schema
+call_command("spectacular", file={path!r})
+"""
+
 
 class TestTheSchema:
     def test_is_the_one_in_the_documentation(self, tmp_path: Any):
         """If not, and the change is meant: make schema."""
         call_command("spectacular", "--validate", "--fail-on-warn", "--file", tmp_path / "now.yaml")
+
+        assert (tmp_path / "now.yaml").read_text() == COMMITTED.read_text()
+
+    def test_has_no_texts_in_the_language_of_the_first_request(self, tmp_path: Any):
+        """Failed: a process that was first asked in Japanese kept Japanese texts of webhooks."""
+        program = IMPORTED_IN_JAPANESE.format(path=str(tmp_path / "now.yaml"))
+        subprocess.run([sys.executable, "-c", program], cwd=settings.BASE_DIR, check=True)
 
         assert (tmp_path / "now.yaml").read_text() == COMMITTED.read_text()
 
