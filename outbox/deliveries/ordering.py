@@ -10,12 +10,12 @@ checks it again before the start, and settling the first delivery releases the n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import connections, transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from outbox import clock
 from outbox.models import Delivery, Event, Subscription
@@ -227,14 +227,27 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
         blocked.update(state=State.PENDING, note="")
 
 
+def lacks_order_keys(row: Subscription, *, using: str) -> bool:
+    """Return whether an owed delivery of an ordered handler has no order key.
+
+    Cost: it reads the owed deliveries of the subscription.
+    """
+    return any(found.exists() for found in _without_order_key(row, using=using))
+
+
 def set_missing_order_keys(row: Subscription, *, using: str) -> None:
     """Set the order key of those owed deliveries of an ordered handler that have none."""
+    for found in _without_order_key(row, using=using):
+        found.update(order_key=_key_of_event(using=using))
+
+
+def _without_order_key(row: Subscription, *, using: str) -> Iterator[QuerySet[Delivery]]:
     passes = row.on_dead == Subscription.OnDead.PASS
     # By state, since the indexes of owed deliveries have one each.
     for state in Delivery.OWED if row.ordered else ():
         if not (passes and state == State.DEAD):
             mine = Delivery.objects.using(using).filter(subscription=row, state=state)
-            mine.filter(order_key=None).update(order_key=_key_of_event(using=using))
+            yield mine.filter(order_key=None)
 
 
 def _key_of_event(*, using: str) -> Subquery:

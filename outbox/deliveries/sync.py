@@ -16,7 +16,7 @@ from outbox.subscriptions import Handler, registry
 from . import breaker
 from .joining import join_names, names_of, rows_of, split_rows
 from .locks import wait_for_passes
-from .ordering import set_missing_order_keys, set_order_keys
+from .ordering import lacks_order_keys, set_missing_order_keys, set_order_keys
 from .shares import set_shares
 from .transient_errors import retry_transient
 
@@ -36,7 +36,8 @@ def sync_subscriptions(*, using: str | None = None) -> list[Subscription]:
     # Each step retries after a deadlock with a worker that locks a delivery, then a subscription.
     retry_transient(partial(join_names, using=using), using=using)
     for handler in registry:
-        if _changes_owed_deliveries(handler, using=using):
+        changes = _changes_owed_deliveries(handler, using=using)
+        if changes or _was_not_completed(handler, using=using):
             retry_transient(partial(_sync_alone, handler, using=using), using=using)
             retry_transient(partial(_complete, handler, using=using), using=using)
     marked = retry_transient(partial(_sync, using=using), using=using)
@@ -53,6 +54,11 @@ def _changes_owed_deliveries(handler: Handler, *, using: str) -> bool:
         != (handler.ordered, handler.on_dead, handler.share_window is None)
         for ordered, on_dead, window in policies
     )
+
+
+def _was_not_completed(handler: Handler, *, using: str) -> bool:
+    """Return whether an earlier `migrate` died between `_sync_alone` and `_complete`."""
+    return any(lacks_order_keys(row, using=using) for row in _rows_of(handler, using=using))
 
 
 def _sync_alone(handler: Handler, *, using: str) -> None:

@@ -444,6 +444,21 @@ DELIVERY = [
         ),
     ),
     Mutant(
+        name="order-keys-are-completed",
+        without="a killed `migrate` leaves deliveries of an ordered handler without an order key",
+        edits=(
+            Edit(
+                "outbox/deliveries/sync.py",
+                "if changes or _was_not_completed(handler, using=using):",
+                "if changes:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_concurrent_sync.py::TestAHandlerThatBecomesOrdered"
+            "::test_is_completed_by_the_migrate_after_one_that_died",
+        ),
+    ),
+    Mutant(
         name="hand-back-under-the-token",
         without="an old worker hands back what another one has in hand",
         edits=(

@@ -68,6 +68,7 @@ class TestStatus:
         invoice, notify = self.found()["handlers"]
 
         age = invoice.pop("oldest_owed_seconds")
+        del invoice["longest_due_seconds"]
         assert invoice == {
             "handler": "tests.invoice",
             "queue": "tests",
@@ -94,6 +95,17 @@ class TestStatus:
         assert timedelta(days=2) <= timedelta(seconds=age) < timedelta(days=2, minutes=5)
         assert (notify["handler"], notify["queue"]) == ("tests.notify", "mail")
         assert (notify["pending"], notify["sent"], notify["oldest_owed_seconds"]) == (0, 0, None)
+
+    def test_has_the_time_for_which_a_delivery_has_waited_for_a_worker(self):
+        pending = Delivery.objects.filter(subscription__handler="tests.invoice", state="pending")
+        pending.update(due_at=timezone.now() - timedelta(hours=3))
+        Delivery.objects.filter(state="sent").update(state="done")
+
+        invoice, notify = self.found()["handlers"]
+
+        waited = timedelta(seconds=invoice["longest_due_seconds"])
+        assert timedelta(hours=3) <= waited < timedelta(hours=3, minutes=5)
+        assert notify["longest_due_seconds"] == 0
 
     def test_counts_the_events_that_wait_for_fan_out(self):
         found = self.found()

@@ -6,6 +6,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -18,6 +19,7 @@ from outbox.monitor.failures import unexamined_text
 from outbox.monitor.health import Heartbeats, failure_text
 from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.tail import Follower
+from outbox.monitor.unserved import waiting_since
 from outbox.sources.state import OUTCOMES
 
 from .common import (
@@ -185,10 +187,10 @@ def _consumer_row(one: ConsumerStatus) -> tuple[object, ...]:
 
 
 def _status_as_json(found: status.Status) -> dict[str, Any]:
-    beats = Heartbeats()
+    beats, due = Heartbeats(), waiting_since()
     return {
         "at": found.at,
-        "handlers": [_handler_as_json(found, one) for one in found.handlers],
+        "handlers": [_handler_as_json(found, one, due.get(one.handler)) for one in found.handlers],
         "failing": [failing_as_json(one) for one in found.failing],
         "unexamined": list(found.unexamined),
         "relay_failure": _relay_failure(beats),
@@ -213,12 +215,15 @@ def _source_as_json(one: SourceStatus) -> dict[str, Any]:
     return {**columns, "seen_at": seen["at"]}
 
 
-def _handler_as_json(found: status.Status, one: status.HandlerStatus) -> dict[str, Any]:
+def _handler_as_json(
+    found: status.Status, one: status.HandlerStatus, due: datetime | None
+) -> dict[str, Any]:
     columns = asdict(one)
     del columns["oldest_in"], columns["stops"]
     return {
         **columns,
         "oldest_owed_seconds": _seconds(found, one.oldest),
+        "longest_due_seconds": _seconds(found, due) or 0.0,
         "is_paused": one.paused_at is not None,
         "is_breaker_open": one.breaker_opened_at is not None,
     }

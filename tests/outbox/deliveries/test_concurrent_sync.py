@@ -14,6 +14,7 @@ from outbox import DomainEvent, PermanentFailure, subscribe, subscriptions
 from outbox.deliveries import sync
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Subscription
+from outbox.subscriptions import Handler
 from outbox.testing import Outbox
 from tests.outbox.drive import create_deliveries, run_messages, run_pass, states
 from tests.outbox.ordered import A, Listener, emit_numbers
@@ -82,6 +83,26 @@ class TestAHandlerThatBecomesOrdered:
 
         found = Delivery.objects.order_by("event").values_list("state", "order_key")
         assert list(found) == [("dead", None), ("pending", str(A))]
+
+    def test_is_completed_by_the_migrate_after_one_that_died(self, before_the_commit, monkeypatch):
+        """Failed: the deliveries that a relay had stored meanwhile stayed without an order key."""
+
+        def die(handler: Handler, *, using: str) -> None:
+            raise KeyboardInterrupt
+
+        listener = Listener()
+        listener.subscribe(ordered=False)
+        emit_numbers(1)
+        subscriptions.registry.clear()
+        before_the_commit("set_order_keys", partial(aside, create_deliveries))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(sync, "_complete", die)
+            listener.subscribe()
+        assert Delivery.objects.get().order_key is None
+
+        sync_subscriptions()
+
+        assert Delivery.objects.get().order_key == str(A)
 
 
 class TestAHandlerWhoseDeadDeliveriesMayBePassed:
