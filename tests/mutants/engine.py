@@ -457,6 +457,7 @@ DELIVERY = [
             f"{OUTBOX}deliveries/test_concurrent_sync.py::TestAHandlerThatBecomesOrdered"
             "::test_is_completed_by_the_migrate_after_one_that_died",
         ),
+        database=POSTGRESQL,
     ),
     Mutant(
         name="hand-back-under-the-token",

@@ -90,7 +90,7 @@ JOINS = [
         edits=(
             Edit(
                 "outbox/deliveries/sync.py",
-                "        if _changes_owed_deliveries(handler, using=using):\n",
+                "        if changes or _was_not_completed(handler, using=using):\n",
                 "        if False:\n",
             ),
         ),
