@@ -15,7 +15,7 @@ from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
 from outbox.monitor.stops import UNKNOWN
-from outbox.monitor.unserved import waiting_since
+from outbox.monitor.unserved import handed_back, waiting_since
 from outbox.templatetags.outbox_display import span
 from outbox.transports import names
 
@@ -53,6 +53,7 @@ def advice(
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
         _of_age(status),
+        _of_release(status),
     )
     return next((found for part in parts for found in part), nothing)
 
@@ -179,3 +180,10 @@ def _of_age(status: Status) -> Iterator[Advice]:
         )
         facts = {"handler": handler, "age": span(age)}
         yield Advice(text % facts, events_url(state="owed"), _("Events"), is_bad=False)
+
+
+def _of_release(status: Status) -> Iterator[Advice]:
+    for one in handed_back():
+        age = status.age(one.since)
+        if age is not None and age > _LONG:
+            yield Advice(one.in_words(age), handlers_url(), _("Handlers"), is_bad=False)

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock, databases
 from outbox.deliveries.transient_errors import is_transient
-from outbox.formatting import end_command, format_time, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery, Subscription
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
@@ -173,27 +173,10 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
 
 
 def _without_code(one: HandedBack, waited: timedelta) -> Problem:
-    text = _(
-        "%(handler)s waits for a worker of a later release, the oldest delivery for %(age)s: "
-        "%(note)s Replace the workers of the queue %(queue)s by the release that was migrated last."
-    )
-    if one.removed_event:
-        text = _(
-            "%(handler)s no longer subscribes to %(event)s, but owes deliveries of it, the oldest "
-            "for %(age)s. Deploy and migrate a release that does, or end it: %(end)s."
-        )
-    facts = {
-        "handler": one.handler,
-        "age": span(waited),
-        "note": one.note,
-        "queue": one.queue,
-        "event": one.removed_event,
-        "end": end_command(one.handler, one.removed_event),
-    }
     return Problem(
         key=key_of(LAG, one.handler, "release"),
         trigger=LAG,
-        text=text % facts,
+        text=one.in_words(waited),
         path=page("outbox_subscription_handlers"),
     )
 

@@ -100,8 +100,8 @@ def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> 
     """
     last = {*Attempt.PUBLISHED_BEFORE, Attempt.Outcome.REFUSED}  # only a retry or replay follows
     if wanted in Attempt.EXCUSED and row.subscription.attempts == 1:
-        # Here, too, unless the failure used up no attempt, as while a breaker is open. After such a
-        # one the database may fail a few times more.
+        # With one attempt, a failure that counts ends the delivery, so only a retry follows it. A
+        # failure that does not count (open breaker) looks the same, so this counts fewer then.
         last.add(Attempt.Outcome.FAILED)
     attempts = (
         Attempt.objects.using(using)

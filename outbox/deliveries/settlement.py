@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -111,7 +110,7 @@ def _fail(
             return _record_unheld(delivery, failure, excuse=excuse, using=using)
         row.event = delivery.event
         if excuse and is_excused(excuse, row, using=using):
-            return _hand_back_started(row, failure, outcome=excuse, using=using)
+            return _hand_back_excused(row, failure, outcome=excuse, using=using)
         return _judge(row, error, failure, handler=handler, for_breaker=for_breaker, using=using)
 
 
@@ -157,8 +156,8 @@ def hand_back(
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
     With a subscription, only its deliveries: after a crash, an id may be another delivery's. With
-    `events`, their range, it reads only its partitions. They are due again after `wait` seconds,
-    and with a probe the next probe is.
+    `events`, their range, it reads only its partitions. They are due again after `wait` seconds.
+    If one of them is the probe of a breaker, the next probe is due then.
     """
     mine = only(events)
     if subscription is not None:
@@ -168,28 +167,29 @@ def hand_back(
         rows = Delivery.objects.using(using).filter(
             id__in=ids, token=token, started_token__lt=token, state=State.SENT, **mine
         )
-        with transaction.atomic(using=using) if events is not None else nullcontext():
+        with transaction.atomic(using=using):  # repeated as a whole after a transient error
             if events is not None:  # see `event_ranges.in_order`
                 list(rows.order_by("id").select_for_update(no_key=True).values_list("id"))
             number = rows.update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
-        if number:
-            back = Delivery.objects.using(using).filter(
-                id__in=ids, token=token, started_token__lt=token, state=State.PENDING, **mine
-            )
-            breaker.probe_at(back.values_list("pk", flat=True), due_at, using=using)
+            if number:
+                back = Delivery.objects.using(using).filter(
+                    id__in=ids, token=token, started_token__lt=token, state=State.PENDING, **mine
+                )
+                breaker.probe_at(back.values_list("pk", flat=True), due_at, using=using)
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Hand back a delivery that has started but done nothing; this uses up no attempt."""
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
-    mine = _same_start(row, using=using)
-    number = mine.update(
-        state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:NOTE_LENGTH]
-    )
-    if number and row.subscription.breaker_probe == row.pk:
-        breaker.probe_at([row.pk], due_at, using=using)
-    if number and row.order_key is not None:  # an earlier one may have waited for its end
-        ordering.release((row.subscription.handler, row.order_key), using=using)
+    with transaction.atomic(using=using):  # the caller repeats all of it after a transient error
+        mine = _same_start(row, using=using)
+        number = mine.update(
+            state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:NOTE_LENGTH]
+        )
+        if number and row.subscription.breaker_probe == row.pk:
+            breaker.probe_at([row.pk], due_at, using=using)
+        if number and row.order_key is not None:  # an earlier one may have waited for its end
+            ordering.release((row.subscription.handler, row.order_key), using=using)
 
 
 def hold_back(rows: Sequence[Delivery], *, using: str) -> None:
@@ -372,7 +372,7 @@ def _backoff(row: Delivery, outcome: Outcome, *, using: str) -> timedelta:
     )
 
 
-def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
+def _hand_back_excused(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
     """Schedule a retry that uses up no attempt: the database failed."""
     remember(row, outcome, failure, using=using)
     row.state = State.PENDING

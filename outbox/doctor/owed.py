@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import reduce
 from operator import or_
+from shlex import quote
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -147,6 +148,7 @@ def _ended_in_part(rows: Sequence[Subscription]) -> Iterator[Finding]:
     for row in rows:
         if row.active or not row.known or row.handler not in active:
             continue
+        one_event = f" --event {quote(row.event)}"
         yield warning(
             _PART,
             _("%(handler)s gets no new %(event)s: this subscription has ended.")
@@ -154,9 +156,9 @@ def _ended_in_part(rows: Sequence[Subscription]) -> Iterator[Finding]:
             _(
                 "Remove the event from its `@subscribe`. Or make it active again: `manage.py "
                 "outbox resume %(handler)s`, then create the missed deliveries: `manage.py "
-                "outbox backfill %(handler)s --event %(event)s --reason TEXT`."
+                "outbox backfill %(handler)s%(chosen)s --reason TEXT`."
             )
-            % {"handler": row.handler, "event": row.event},
+            % {"handler": row.handler, "chosen": "" if row.has_several_events else one_event},
         )
 
 

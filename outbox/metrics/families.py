@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from outbox import clock
 from outbox.counting import counters
@@ -257,7 +257,7 @@ def _of_subscriptions(rows: Sequence[Subscription], now: datetime) -> Iterator[F
         rows: those of `first_waiting`.
         now: the time of the read.
     """
-    by_handler: dict[str, list[Subscription]] = {}
+    by_handler: dict[str, list[Any]] = {}
     for row in rows:
         by_handler.setdefault(row.handler, []).append(row)
     for name, text, value in HANDLER_GAUGES:
@@ -271,6 +271,16 @@ def _of_subscriptions(rows: Sequence[Subscription], now: datetime) -> Iterator[F
         ("handler",),
         [
             ((handler,), max((now - waits_since(row, now)).total_seconds() for row in mine))
+            for handler, mine in by_handler.items()
+        ],
+    )
+    yield Family(
+        "outbox_handed_back",
+        "gauge",
+        "1: running workers hand deliveries of the handler back, for a worker of another release.",
+        ("handler",),
+        [
+            ((handler,), int(any(row.known and row.is_handed_back for row in mine)))
             for handler, mine in by_handler.items()
         ],
     )

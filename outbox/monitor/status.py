@@ -212,6 +212,8 @@ def _add_condition(
         backfill = Operation(pk=row.backfill, seen_at=row.backfill_seen_at)
     one.stops.append(stop_of(row, backfill, has_failures=has_failures, names=names))
     one.is_known = one.is_known and (row.known or not row.active)
+    if not row.active:
+        return
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
         one.pause_reason = row.pause_reason if has_failures else public_pause_reason(row)

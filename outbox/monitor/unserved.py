@@ -10,12 +10,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, F, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import (
+    Case,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.deliveries.breaker import circuit_of
 from outbox.deliveries.settlement import OLDER_RELEASE, REMOVED
-from outbox.models import Delivery, Subscription
+from outbox.formatting import end_command, span
+from outbox.models import Delivery, Event, Subscription
 from outbox.transports import names
 from outbox.transports.base import QUEUE
 
@@ -47,6 +60,27 @@ class HandedBack:
     since: datetime
     note: str
     removed_event: str = ""
+
+    def in_words(self, waited: timedelta) -> str:
+        """Return what waits, for how long, and the next step."""
+        text = _(
+            "%(handler)s waits for a worker of a later release, the oldest delivery for %(age)s: "
+            "%(note)s Replace the workers of the queue %(queue)s by the release that was migrated "
+            "last."
+        )
+        if self.removed_event:
+            text = _(
+                "%(handler)s no longer subscribes to %(event)s, but owes deliveries of it, the "
+                "oldest for %(age)s. Deploy and migrate a release that does, or end it: %(end)s."
+            )
+        return text % {
+            "handler": self.handler,
+            "age": span(waited),
+            "note": self.note,
+            "queue": self.queue,
+            "event": self.removed_event,
+            "end": end_command(self.handler, self.removed_event),
+        }
 
 
 def idle_queues(queues: Collection[str], workers: Callable[[str], int], *, using: str) -> set[str]:
@@ -113,14 +147,19 @@ def first_waiting(*, using: str) -> QuerySet[Any]:
     messages = Case(replayed, default=unstarted, output_field=IntegerField())
     sent = mine.filter(state=State.SENT).annotate(unstarted=messages)
     longest = sent.order_by(F("unstarted").desc(), "due_at")
+    its_event = Event.objects.using(using).filter(pk=OuterRef("sent_event"))
     return (
         Subscription.objects.using(using)
         .filter(active=True)
         .annotate(
             pending_due_at=Subquery(pending.values("due_at")[:1]),
+            is_handed_back=Exists(_handed_back(clock.now(using=using), using=using)),
             sent_due_at=Subquery(longest.values("due_at")[:1]),
             sent_unstarted=Subquery(longest.values("unstarted")[:1]),
+            sent_event=Subquery(longest.values("event_id")[:1]),
+            sent_started_at=Subquery(longest.values("started_at")[:1]),
         )
+        .annotate(sent_fanned_out_at=Subquery(its_event.values("fanned_out_at")))
     )
 
 
@@ -128,7 +167,10 @@ def waits_since(row: Any, now: datetime) -> datetime:
     """Return since when a delivery of a subscription has waited for a worker; `now` if none does.
 
     A delivery that is running waits from the end of its lease on. Those that wait for a time, a
-    person, a probe or an earlier event of their key do not wait for a worker.
+    person, a probe, an earlier event of their key or a later release do not wait for a worker.
+
+    Each message that was not started counts as a lease, also one that was handed back at once. So
+    the time is at most that since the fan-out of the event and since the last start.
 
     Args:
         row: a subscription of `first_waiting`.
@@ -137,7 +179,9 @@ def waits_since(row: Any, now: datetime) -> datetime:
     found = [now]
     if row.sent_due_at is not None:
         leases = timedelta(seconds=row.lease_seconds) * row.sent_unstarted
-        found.append(row.sent_due_at - leases)
+        limits = [at for at in (row.sent_fanned_out_at, row.sent_started_at) if at is not None]
+        limit = min(row.sent_due_at, max(limits, default=row.sent_due_at))
+        found.append(max(row.sent_due_at - leases, limit))
     circuit = circuit_of(row)
     if row.pending_due_at is not None and not row.is_held:
         if not circuit.is_open:
@@ -158,14 +202,7 @@ def handed_back(*, using: str | None = None) -> list[HandedBack]:
     """
     using = using or databases.alias()
     now = clock.now(using=using)
-    mine = Delivery.objects.using(using).filter(
-        Q(note__endswith=OLDER_RELEASE) | Q(note__startswith=REMOVED),
-        subscription=OuterRef("pk"),
-        state=State.PENDING,
-        due_at__gt=now - _HANDED_BACK_WITHIN,
-        due_at__lte=now + _HANDED_BACK_WITHIN,
-    )
-    first = mine.order_by("id")
+    first = _handed_back(now, using=using).order_by("id")
     rows = (
         Subscription.objects.using(using)
         .filter(active=True, known=True)
@@ -187,3 +224,14 @@ def handed_back(*, using: str | None = None) -> list[HandedBack]:
             removed_event="" if row.selects(row.first_event) else row.first_event,
         )
     return list(found.values())
+
+
+def _handed_back(now: datetime, *, using: str) -> QuerySet[Delivery]:
+    """Return the deliveries of a subscription, the outer query's row, that were handed back."""
+    return Delivery.objects.using(using).filter(
+        Q(note__endswith=OLDER_RELEASE) | Q(note__startswith=REMOVED),
+        subscription=OuterRef("pk"),
+        state=State.PENDING,
+        due_at__gt=now - _HANDED_BACK_WITHIN,
+        due_at__lte=now + _HANDED_BACK_WITHIN,
+    )

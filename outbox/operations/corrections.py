@@ -132,7 +132,7 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
             _("This code does not declare the event %s. Use a release that does.") % event.name
         )
     fact = _read(known, event, _with_stored(payload, masked(event), event.payload))
-    if fact.key != event.key:
+    if fact.key != event.key and fact.key != _present_key(known, event):
         raise CannotCorrect(_("The key must stay %s.") % event.key)
     if isinstance(fact, StoredMessage):
         try:
@@ -140,6 +140,17 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
         except PermanentFailure as error:
             raise CannotCorrect(str(error)) from error
     return fact
+
+
+def _present_key(known: type[DomainEvent], event: Event) -> str | None:
+    """Return the key that this release gives to the stored payload; None if it cannot read it.
+
+    An earlier release may have written the key of the same values in another way.
+    """
+    try:
+        return as_event(known, event.payload).key
+    except ValidationError:
+        return None
 
 
 def _read(known: type[DomainEvent], event: Event, payload: Mapping[str, Any]) -> DomainEvent:

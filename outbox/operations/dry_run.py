@@ -25,7 +25,7 @@ from outbox.worker.delivery import deliver
 
 from . import backfills
 from .bulk import ELIGIBLE, chosen
-from .handler_rows import subscriptions_to
+from .handler_rows import subscriptions_to_end
 from .handlers import HeldByBackfill, held_by
 from .selection import Choice
 
@@ -100,7 +100,7 @@ def preview(
     if action in ELIGIBLE:
         rows = chosen(action, choice, using=using)
     else:
-        subscriptions_to(choice.subscription, choice.handler, using=using)
+        subscriptions_to_end(choice.handler, choice.subscription, using=using)
         rows = choice.deliveries(using=using).filter(state__in=_STATES[Action(action)])
     found = rows.order_by().values_list("subscription", "state").annotate(number=Count("pk"))
     names = dict(Subscription.objects.using(using).values_list("pk", "handler"))

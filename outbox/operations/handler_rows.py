@@ -26,7 +26,7 @@ def subscriptions_of(handler: str, *, using: str | None = None) -> QuerySet[Subs
     return rows
 
 
-def subscriptions_to(event: str, handler: str, *, using: str) -> QuerySet[Subscription]:
+def subscriptions_to_end(handler: str, event: str, *, using: str) -> QuerySet[Subscription]:
     """Return the subscriptions that `end` ends: the handler's to an event, or all if it is "".
 
     Raises:

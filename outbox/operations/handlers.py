@@ -17,7 +17,7 @@ from outbox.monitor.stops import backfill_stop
 from outbox.transports.nudge import nudge
 
 from .bulk import discard
-from .handler_rows import end_choice, subscriptions_of, subscriptions_to, without_removed
+from .handler_rows import end_choice, subscriptions_of, subscriptions_to_end, without_removed
 from .progress import Report, heartbeat, recorded
 from .selection import Choice
 
@@ -184,7 +184,7 @@ def end(
             subscription.
     """
     using = using or databases.alias()
-    rows = subscriptions_to(event, handler, using=using)
+    rows = subscriptions_to_end(handler, event, using=using)
     chosen = end_choice(handler, event)
     with recorded(Action.END, chosen, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):

@@ -237,8 +237,9 @@ class TimerStep(bootsteps.StartStopStep):
         self._entry: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Start the repeated removal. Pools without an event loop have no such timers."""
-        if isinstance(consumer.timer, Timer):
+        """Start the repeated removal, if the pool is prefork, which sets such timers."""
+        # Not a subclass: those of gevent and eventlet keep greenlets, and `clear` kills them.
+        if type(consumer.timer) is Timer:
             remove = partial(remove_cancelled, consumer.timer)
             self._entry = consumer.timer.call_repeatedly(TIMERS_SECONDS, remove)
 

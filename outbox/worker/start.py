@@ -324,8 +324,8 @@ def _without_unfit(
 def _reason_against(handler: Handler, row: Delivery, worker: str, *, using: str) -> str:
     """Return why only another release can run a delivery, or "".
 
-    During a deploy, rows of the later release may select events that this one does not handle. A
-    row of several events keeps its deliveries of an event that is removed from its list.
+    During a deploy, rows of the later release may select events that this one does not handle. If
+    a release removes an event from a subscription to several events, its owed deliveries stay.
     """
     event = row.event
     if upcasting.is_newer(event):

@@ -22,6 +22,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from outbox import PermanentFailure, operations, subscribe
 from outbox.counting import counters
 from outbox.counting.counters import counted
+from outbox.deliveries.settlement import OLDER_RELEASE
 from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.relay.passes import BrokerUnavailable, relay_pass
@@ -104,6 +105,18 @@ class TestTheGauges:
 
         assert waits["tests.announce",] == pytest.approx(600, abs=100)
         assert waits["tests.count",] == 0
+
+    def test_name_a_handler_whose_deliveries_workers_hand_back(self):
+        """Failed: no metric showed them, since each is due again after seconds."""
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all(only="tests.count")
+        waiting = Delivery.objects.exclude(state="done")
+        waiting.update(state="pending", note=f"w1 does not know the event; {OLDER_RELEASE}")
+
+        found = scrape()["outbox_handed_back"]
+
+        assert found == {("tests.announce",): 1, ("tests.count",): 0}
 
     def test_have_no_long_wait_during_a_replay_of_an_old_event(self):
         """Failed: the rule of overdue deliveries read the age of the event, and raised a page."""

@@ -12,6 +12,7 @@ import time_machine
 from django.db import OperationalError
 from django.db.models import F
 from django.urls import reverse
+from django.utils import timezone
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -290,6 +291,15 @@ class TestAnUnavailableBank:
         assert handler["breaker_reason"] == "BankDown: no answer"
         assert "held by its breaker, open since" in said
         assert "(BankDown: no answer)" in said
+
+    def test_is_not_shown_of_an_ended_subscription(self, bank):
+        """Failed: `is_breaker_open`, for a breaker that no probe closes."""
+        Subscription.objects.update(breaker_opened_at=timezone.now(), breaker_reason="BankDown")
+        operations.end("tests.charge", by="ann", reason="its bank is gone")
+
+        [handler] = json.loads(outbox_command("status", "--json"))["handlers"]
+
+        assert not handler["is_breaker_open"]
 
 
 class TestAPerson:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe, subscriptions
 from outbox.deliveries import failpoints, ordering, settlement
+from outbox.deliveries.key_rows import OrderedKey
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Operation, Subscription
@@ -295,6 +296,35 @@ class TestADeliveryThatIsHandedBackAfterItsStart:
         run_messages(run_pass())
         assert states() == ["blocked", "sent"]
 
+        settlement.hand_back_started(started, note="no thread ran it", using="default")
+
+        assert states() == ["pending", "pending"]
+
+    def test_releases_it_also_after_a_transient_error(self, listener, monkeypatch):
+        """Failed: the second try found a pending delivery, and released nothing."""
+        listener.subscribe()
+        emit_numbers(1)
+        run_messages(run_pass())
+        emit_numbers(2)
+        [message] = run_pass()
+        handler, access = find("tests.note"), DatabaseAccess("default")
+        assert handler is not None
+        [started] = start(handler, message.pairs, worker="w1", access=access)
+        operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
+        run_messages(run_pass())
+        tries: list[OrderedKey] = []
+        release = ordering.release
+
+        def fail_once(key: OrderedKey, *, using: str) -> None:
+            tries.append(key)
+            if len(tries) == 1:
+                raise OperationalError("database is locked")
+            release(key, using=using)
+
+        monkeypatch.setattr(ordering, "release", fail_once)
+
+        with pytest.raises(OperationalError):
+            settlement.hand_back_started(started, note="no thread ran it", using="default")
         settlement.hand_back_started(started, note="no thread ran it", using="default")
 
         assert states() == ["pending", "pending"]

@@ -13,8 +13,8 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from outbox import doctor, operations, subscribe
 from outbox.alerts import problems
-from outbox.deliveries import heartbeat
-from outbox.models import Delivery, Heartbeat, Subscription
+from outbox.deliveries import heartbeat, settlement
+from outbox.models import Delivery, Event, Heartbeat, Subscription
 from outbox.monitor.conditions import OVERDUE_AFTER
 from outbox.monitor.health import health_of_parts
 from outbox.monitor.light import light
@@ -46,10 +46,12 @@ def owe() -> None:
 def wait(longer: timedelta = LONG) -> None:
     """Let each delivery have been due for so much longer."""
     Delivery.objects.update(due_at=F("due_at") - longer)
+    Event.objects.update(fanned_out_at=F("fanned_out_at") - longer)
 
 
 def send_once_more() -> None:
     """Let a lease pass in which no worker starts the delivery, and send it again."""
+    wait(timedelta(seconds=LEASE))
     Delivery.objects.update(due_at=timezone.now())
     run_pass()
 
@@ -83,6 +85,18 @@ class TestADeliveryThatWaitsForAWorker:
 
         assert Delivery.objects.get().due_at > timezone.now()
         assert overdue_queues() == {"mail"}
+
+    def test_has_not_waited_for_a_lease_if_a_broker_refused_its_message(self):
+        """Failed: each of these messages counted as a lease without a worker."""
+        owe()
+        for _ in range(5):
+            [message] = run_pass()
+            settlement.hand_back(message.pairs, note="refused", wait=0, using="default")
+        run_pass()
+
+        assert Delivery.objects.get().token == 6
+        assert overdue_queues() == set()
+        assert waiting_since()["tests.announce"] > timezone.now() - OVERDUE_AFTER
 
     def test_waits_from_its_replay_on(self):
         """Failed: each message before the replay counted as a lease without a worker."""

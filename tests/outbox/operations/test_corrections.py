@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -191,6 +192,24 @@ class TestThePayload:
         dead = refused("tests.Priced", parcel_id=A, price=1)
 
         assert corrected(dead, price=5)["total"] == 6
+
+    def test_may_have_a_key_that_an_earlier_release_wrote_in_another_way(self):
+        """Failed: "The key must stay Kind.PARCEL", whatever the person wrote."""
+
+        class Kind(Enum):
+            PARCEL = "parcel"
+            LETTER = "letter"
+
+        class Counted(DomainEvent, key="kind"):
+            kind: Kind
+            number: int
+
+        dead = refused("tests.Counted", kind=Kind.PARCEL, number=1)
+        Event.objects.update(key="Kind.PARCEL")
+
+        with pytest.raises(operations.CannotCorrect, match=r"The key must stay Kind\.PARCEL"):
+            corrected(dead, kind="letter")
+        assert corrected(dead, number=2) == {"kind": "parcel", "number": 2}
 
     def test_has_no_field_that_the_event_lacks(self):
         class Moved(DomainEvent, key="parcel_id"):

@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from outbox import BulkDelivery, EventRecord, operations, subscribe, subscriptions
+from outbox.admin.advice import advice
 from outbox.alerts import problems
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.doctor import owed
@@ -153,6 +154,16 @@ class TestAnEndedEvent:
         assert operations.resume(HANDLER, by="ann") == 1
         assert [one.severity for one in findings().values()] == ["ok"]
 
+    def test_is_created_again_by_the_command_that_the_doctor_names(self, listener: Listener):
+        """Failed: of a subscription to several events the command found no event."""
+        several = Subscription.objects.get(event=KEPT)
+        several.pk, several.event, several.active = None, f"{KEPT}, {REMOVED}", False
+        several.save()
+
+        advices = [one.advice for text, one in findings().items() if "gets no new" in text]
+
+        assert f"`manage.py outbox backfill {HANDLER} --reason TEXT`" in advices[0]
+
 
 class TestAHandlerThatIsRemovedAndEnded:
     def test_can_be_resumed_before_a_release_has_it_again(self, listener: Listener):
@@ -282,6 +293,7 @@ class TestAnEventThatIsRemovedFromAList:
         assert text.endswith(f"it no longer subscribes to {REMOVED}.")
         assert END in finding.advice
         assert END in alerts[f"lag:{HANDLER}:release"].text
+        assert END in advice(status(), [], [], has_failures=False).text
 
     @pytest.mark.parametrize("is_sent", [False, True])
     def test_is_owed_no_more_once_it_is_ended(self, is_sent: bool):

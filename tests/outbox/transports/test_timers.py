@@ -83,6 +83,21 @@ class TestTheStep:
         step.start(consumer)
         step.stop(consumer)
 
+    def test_leaves_the_greenlets_of_a_green_pool_alone(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: delayed tasks and AMQP heartbeats of workers with gevent were killed."""
+
+        class GreenTimer(Timer):
+            pass
+
+        monkeypatch.setattr("outbox.transports.celery_worker.TIMERS_SECONDS", -1.0)
+        timer = GreenTimer()
+        timer.call_after(3600, print)
+        consumer = SimpleNamespace(timer=timer)
+
+        TimerStep(consumer).start(consumer)
+
+        assert len(timer) == 1
+
     def test_is_a_part_of_the_workers_of_an_app_with_the_outbox(self):
         app = Celery("tests")
         install(app)
