@@ -115,14 +115,15 @@ def _unknown_text(row: Subscription, *, using: str) -> str:
     mine = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     cause = f"This code has no handler {row.handler}"
     step = end_command(row.handler)
+    rename = " If you renamed it, name it in the `formerly=` of its successor."
     if find(row.handler) is not None:
         cause = f"The handler {row.handler} no longer subscribes to {row.event}"
-        step = end_command(row.handler, row.event)
+        step, rename = end_command(row.handler, row.event), ""
     return (
         f"outbox: {cause}. Its subscription to {row.event} is marked unknown, and its owed "
-        f"deliveries ({mine.count():,}) are parked. If it should be there, correct the code or "
-        f"OUTBOX, and run migrate again. Otherwise end it: {step}. Until then, each new event gets "
-        "a parked delivery."
+        f"deliveries ({mine.count():,}) are parked.{rename} If it should be there, correct the "
+        "code or OUTBOX. Then run migrate again. Otherwise end it, which discards its owed "
+        f"deliveries: {step}. Until then, each new event gets a parked delivery."
     )
 
 

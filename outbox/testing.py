@@ -2,15 +2,16 @@
 
 pytest: the fixture `outbox`. An installed distribution registers it; with a copy of the folder, add
 `outbox.testing` to `pytest_plugins`.
-unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. Both work within the
-transaction of an ordinary test. They run the real relay and the real delivery, without a broker::
+unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. It needs no pytest.
+Both work within the transaction of an ordinary test. They run the real relay and the real delivery,
+without a broker::
 
     def test_reserves_all_or_nothing(outbox):
         outbox.given("orders.OrderPlaced", order_id=ID, lines=[...], total=TOTAL)
         outbox.deliver_all(only="inventory", twice=True)
         assert outbox.emitted("inventory.StockReserved").order_id == ID
 
-`SinkContract` has the tests that every sink of your project passes.
+`SinkContract` has the tests that every sink of your project passes. It needs pytest.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import pytest
 from django.db import transaction
 from django.db.models import F
 from pydantic_core import to_jsonable_python
@@ -41,24 +41,33 @@ from .transports.base import Message
 from .worker.delivery import deliver
 from .worker.outcome import Result
 
-pytest.register_assert_rewrite("outbox.sinks.contract")
-from .sinks.contract import (  # noqa: E402  pytest rewrites its asserts at this import
-    SinkContract,
-    StoredMessage,
-)
-
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event
+    from .sinks.contract import SinkContract, StoredMessage
 
 __all__ = ["Outbox", "OutboxTestMixin", "SinkContract", "StoredMessage"]
 
 #: Loaded with this module where it is listed as a plugin. pytest loads a plugin once.
 pytest_plugins = ["outbox.pytest_plugin"]
 
+#: Imported when they are used, since they need pytest.
+_OF_PYTEST = {"SinkContract", "StoredMessage"}
+
 #: More rounds of events that cause events count as a loop.
 MAX_ROUNDS = 100
 
 WORKER = "test"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_PYTEST:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest
+
+    pytest.register_assert_rewrite("outbox.sinks.contract")  # has to precede the import
+    from .sinks import contract
+
+    return getattr(contract, name)
 
 
 class Outbox:

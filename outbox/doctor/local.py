@@ -12,6 +12,8 @@ from django.db import connections
 from django.utils.translation import gettext as _
 
 from outbox.conf import conf
+from outbox.deliveries.heartbeat import stale_after
+from outbox.formatting import span
 from outbox.models import Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats
 from outbox.monitor.unserved import idle_queues
@@ -55,7 +57,9 @@ def _queue(queue: str, found: Heartbeats) -> Finding:
     number = found.workers(queue)
     if number:
         return ok(
-            part, _("Processes of outbox work that serve it: %(number)s.") % {"number": number}
+            part,
+            _("Processes of outbox work that serve it, seen within %(span)s: %(number)s.")
+            % {"span": span(stale_after()), "number": number},
         )
     age = found.latest(Heartbeat.Kind.WORKER, queue=queue).age(found.now)
     text = _("No process serves it.")

@@ -91,7 +91,7 @@ POSTGRESQL = Way(
 TASKS = Way(
     "with django.tasks, on SQLite",
     frozenset({"without a broker", "with django.tasks", "on SQLite"}),
-    examined="queue default: Processes of outbox work that serve it: 1.",
+    examined="queue default: Processes of outbox work that serve it, seen within 30 s: 1.",
     django=HIGHEST,
     logged="the label of p1 was sent",
     handlers=("parcels.log_parcel", "tasks.default.default"),

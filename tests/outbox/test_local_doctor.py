@@ -81,7 +81,10 @@ class TestTheDoctor:
 
         assert [one for one in findings if one.severity == doctor.ERROR] == []
         parts = found(findings)
-        assert parts["queue bills"] == ("ok", "Processes of outbox work that serve it: 1.")
+        assert parts["queue bills"] == (
+            "ok",
+            "Processes of outbox work that serve it, seen within 30 s: 1.",
+        )
         assert parts["wake-up"][0] == "ok"
         assert not {"broker", "beat", "settings", "queues"} & parts.keys()
 

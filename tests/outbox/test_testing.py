@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from unittest import mock
 from uuid import UUID, uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import TestCase
 from pydantic import ConfigDict
 
@@ -24,6 +27,26 @@ class Called(DomainEvent, key="thing_id"):
 
 class Answered(DomainEvent, key="thing_id"):
     thing_id: UUID
+
+
+class TestWithoutPytest:
+    def test_the_mixin_can_be_imported(self):
+        """Failed: the test that `outbox startapp` writes needed pytest."""
+        code = (
+            "import sys; sys.modules['pytest'] = None\n"
+            "import django; django.setup()\n"
+            "from outbox.testing import OutboxTestMixin\n"
+            "try:\n"
+            "    from outbox.testing import SinkContract\n"
+            "except ModuleNotFoundError as error:\n"
+            "    print(error)\n"
+        )
+
+        ended = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+
+        assert "pytest" in ended.stdout
 
 
 class TestDeliverAll:
@@ -255,6 +278,22 @@ class TestOutboxTestMixin(OutboxTestMixin, TestCase):
 
         assert len(handled) == 2
         assert self.outbox is self.outbox
+
+    async def test_works_in_an_async_test_through_a_thread(self):
+        handled = []
+
+        @subscribe("tests.Called")
+        def note_call(thing_id: UUID) -> None:
+            handled.append(thing_id)
+
+        @sync_to_async
+        def deliver() -> None:
+            self.outbox.given("tests.Called", thing_id=uuid4())
+            self.outbox.deliver_all()
+
+        await deliver()
+
+        assert len(handled) == 1
 
     def test_stores_counts_without_a_thread(self):
         self.enterContext(mock.patch.object(buffer, "_has_threads", new=True))

@@ -68,6 +68,18 @@ class TestWhy:
         assert said.count("tests.stamp_parcel: done") == 2
         assert "Not shown" not in said
 
+    def test_shows_the_traceback_of_the_latest_failure(self, parcel: Parcel) -> None:
+        """Failed: only the admin showed it."""
+        failed = Delivery.objects.filter(subscription__handler="tests.weigh_parcel").earliest("pk")
+        assert "Traceback" not in outbox_command("why", str(failed.pk))
+
+        for term in (str(failed.pk), str(failed.event.id), str(parcel.pk)):
+            said = outbox_command("why", term, "--with-traceback")
+
+            assert "    Traceback (most recent call last):\n" in said
+            assert "in weigh_parcel" in said
+            assert "    ZeroDivisionError: division by zero" in said
+
     def test_lists_problems_first(self, parcel: Parcel) -> None:
         Delivery.objects.filter(event=Event.objects.earliest("seq")).update(state="done")
         last = Delivery.objects.filter(event=Event.objects.latest("seq"))

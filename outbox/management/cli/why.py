@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from textwrap import indent
 from uuid import UUID
 
 from django.core.management.base import CommandError
@@ -26,6 +28,8 @@ from outbox.settlements.status import statuses_of_deliveries
 from .common import MOST_EVENTS, Options, Write, count, events_of_key
 
 _SEVERITY = tuple(Condition)
+#: Returns the lines about a delivery.
+_Lines = Callable[[Delivery], str]
 
 
 class Why:
@@ -35,7 +39,7 @@ class Why:
     """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the term and --all."""
+        """Declare the term, --all and --with-traceback."""
         parser.add_argument(
             "id",
             metavar="TERM",
@@ -46,9 +50,15 @@ class Why:
             ),
         )
         parser.add_argument("--all", action="store_true", help=_("also explain what is done"))
+        parser.add_argument(
+            "--with-traceback",
+            action="store_true",
+            help=_("also show the traceback of each delivery's latest failed attempt"),
+        )
 
     def run(self, options: Options, write: Write) -> None:
         """Write a sentence for each event, each of its deliveries, and each delayed event."""
+        lines = partial(_delivery_lines, with_traceback=options["with_traceback"])
         term = search.cleaned(options["id"])
         found = search.find(term)
         of_subject = keys_of(term, using=databases.alias())
@@ -59,16 +69,16 @@ class Why:
         if not events and not delayed and not found.deliveries:
             raise CommandError(_nothing(term, found))
         if len(events) == 1 and events[0] in found.events:
-            _write_all(_loaded(events), write)
+            _write_all(_loaded(events), write, lines)
         else:
-            _write_problems(_loaded(events), write, with_done=options["all"])
+            _write_problems(_loaded(events), write, lines, with_done=options["all"])
         for row in delayed:
             write(
                 _("delayed event %(pk)s: %(name)s %(key)s\n    %(why_delayed)s")
                 % {"pk": row.pk, "name": row.name, "key": row.key, "why_delayed": why_delayed(row)}
             )
         for delivery in found.deliveries:
-            write(_delivery_line(delivery, with_event=True))
+            write(lines(delivery, with_event=True))
 
 
 @dataclass(frozen=True)
@@ -112,23 +122,25 @@ def _condition(row: Delivery, now: datetime) -> Condition:
     return Condition.IN_PROGRESS if is_open else found
 
 
-def _write_all(found: Iterable[_Loaded], write: Write) -> None:
+def _write_all(found: Iterable[_Loaded], write: Write, lines: _Lines) -> None:
     for one in found:
         _write_event(one.event, write)
         for _condition, row in one.deliveries:
-            write(_delivery_line(row, with_event=False))
+            write(lines(row))
 
 
-def _write_problems(found: Sequence[_Loaded], write: Write, *, with_done: bool) -> None:
+def _write_problems(
+    found: Sequence[_Loaded], write: Write, lines: _Lines, *, with_done: bool
+) -> None:
     if with_done:
-        _write_all(found, write)
+        _write_all(found, write, lines)
         return
     for one in found:
         if not one.is_done:
             _write_event(one.event, write)
         for condition, row in one.deliveries:
             if condition != Condition.COMPLETE:
-                write(_delivery_line(row, with_event=False))
+                write(lines(row))
     done = sum(one.is_done for one in found)
     settled = sum(pair[0] == Condition.COMPLETE for one in found for pair in one.deliveries)
     if settled or done:
@@ -191,17 +203,22 @@ def _write_event(event: Event, write: Write) -> None:
     )
 
 
-def _delivery_line(row: Delivery, *, with_event: bool) -> str:
+def _delivery_lines(
+    row: Delivery, *, with_event: bool = False, with_traceback: bool = False
+) -> str:
+    """Return a delivery and why it has its state, with the traceback that the admin shows."""
     of_event = (
         _(", event %(event_line)s") % {"event_line": _event_line(row.event)} if with_event else ""
     )
-    return _("delivery %(pk)s of %(receiver)s%(of_event)s: %(state)s\n    %(why)s") % {
+    text = _("delivery %(pk)s of %(receiver)s%(of_event)s: %(state)s\n    %(why)s") % {
         "pk": row.pk,
         "receiver": row.receiver,
         "of_event": of_event,
         "state": row.state,
         "why": why(row),
     }
+    failed = row.failures.exclude(traceback="").order_by("pk").last() if with_traceback else None
+    return text if failed is None else f"{text}\n{indent(failed.traceback.strip(), '    ')}"
 
 
 def _event_line(event: Event) -> str:
