@@ -10,7 +10,7 @@ checks it again before the start, and settling the first delivery releases the n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -228,26 +228,29 @@ def set_order_keys(row: Subscription, *, using: str) -> None:
 
 
 def lacks_order_keys(row: Subscription, *, using: str) -> bool:
-    """Return whether an owed delivery of an ordered handler has no order key.
+    """Return whether a delivery of an ordered handler that may still run has no order key.
 
+    A dead one may have none: with `on_dead="pass"`, or for want of a settlement, it holds no key.
     Cost: it reads the owed deliveries of the subscription.
     """
-    return any(found.exists() for found in _without_order_key(row, using=using))
+    alive = [state for state in Delivery.OWED if state != State.DEAD]
+    return row.ordered and any(
+        _without_order_key(row, state, using=using).exists() for state in alive
+    )
 
 
 def set_missing_order_keys(row: Subscription, *, using: str) -> None:
     """Set the order key of those owed deliveries of an ordered handler that have none."""
-    for found in _without_order_key(row, using=using):
-        found.update(order_key=_key_of_event(using=using))
-
-
-def _without_order_key(row: Subscription, *, using: str) -> Iterator[QuerySet[Delivery]]:
     passes = row.on_dead == Subscription.OnDead.PASS
-    # By state, since the indexes of owed deliveries have one each.
     for state in Delivery.OWED if row.ordered else ():
         if not (passes and state == State.DEAD):
-            mine = Delivery.objects.using(using).filter(subscription=row, state=state)
-            yield mine.filter(order_key=None)
+            _without_order_key(row, state, using=using).update(order_key=_key_of_event(using=using))
+
+
+def _without_order_key(row: Subscription, state: State, *, using: str) -> QuerySet[Delivery]:
+    # By state, since the indexes of owed deliveries have one each.
+    mine = Delivery.objects.using(using).filter(subscription=row, state=state)
+    return mine.filter(order_key=None)
 
 
 def _key_of_event(*, using: str) -> Subquery:
