@@ -131,7 +131,9 @@ def _message(
                 "the sink publishes is stored yet."
             )
         else:
-            text = _("The mapper %(mapper)s raised %(kind)s for the event %(id)s. Correct it.")
+            text = _(
+                "The mapper %(mapper)s raised %(kind)s for the event %(id)s. Correct the mapper."
+            )
         facts = {"mapper": config.format, "kind": type(error).__name__}
         raise NoEvent(text % {**facts, "event": event.name, "id": event.id}) from error
 
