@@ -40,6 +40,13 @@ class AmqpSource(Source):
         self._kombu = _library()
         if not options.get("url"):
             raise ImproperlyConfigured(f'The AMQP source "{name}" needs the option "url".')
+        try:
+            self._addresses()
+        except Exception:  # its text may quote the URL
+            raise ImproperlyConfigured(
+                f'The AMQP source "{name}" cannot read its OPTIONS. Check "url", whose password '
+                "has to be percent-encoded, and the arguments of kombu.Connection."
+            ) from None
         self._connection: Any = None
         self._channel: Any = None
         self._received: list[tuple[str, Any]] = []
@@ -127,11 +134,15 @@ class AmqpSource(Source):
             self._connection = self._connect()
         return self._connection
 
-    def _connect(self) -> Any:
+    def _addresses(self) -> Any:
+        """Return a connection that is not open."""
         others = {name: value for name, value in self.options.items() if name != "url"}
-        connection = self._kombu.Connection(
+        return self._kombu.Connection(
             self.options["url"], **{"connect_timeout": _CONNECT, "heartbeat": 30, **others}
         )
+
+    def _connect(self) -> Any:
+        connection = self._addresses()
         connection.connect()
         return connection
 

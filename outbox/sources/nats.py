@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from inspect import signature
 from itertools import cycle
 from typing import Any, ClassVar, TypeVar
 
@@ -53,6 +54,12 @@ class NatsSource(Source):
         self._nats = _library()
         _refuse_bad_names(name, topics, group)
         self._arguments = {key: value for key, value in options.items() if key != "ack_wait"}
+        known = signature(self._nats.NATS.connect).parameters.keys() - {"self", "error_cb"}
+        if unknown := sorted(self._arguments.keys() - known):
+            raise ImproperlyConfigured(
+                f'OPTIONS of the source "{name}" has "{unknown[0]}", which is no argument of '
+                "nats.connect, or the source's own. Correct it."
+            )
         self._ack_wait = number(f'the source "{name}"', options, "ack_wait", _ACK_WAIT)
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
