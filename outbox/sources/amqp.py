@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -142,9 +143,23 @@ class AmqpSource(Source):
         )
 
     def _connect(self) -> Any:
-        connection = self._addresses()
-        connection.connect()
-        return connection
+        """Connect to the first host that can be reached."""
+        addresses = self._addresses()
+        for _further in addresses.alt[1:]:
+            with suppress(*self._errors()):
+                return self._opened(addresses, max_retries=0)
+            addresses.maybe_switch_next()
+        return self._opened(addresses, max_retries=1)
+
+    def _opened(self, addresses: Any, *, max_retries: int) -> Any:
+        """Connect to the host in turn."""
+        from outbox.sinks.amqp_link import verified
+
+        # kombu inserts one name into the options of TLS. So it may not go on to further hosts.
+        connection = addresses.clone(ssl=verified(addresses), alternates=None)
+        return connection.ensure_connection(
+            max_retries=max_retries, reraise_as_library_errors=False
+        )
 
     def _drain(self, seconds: float) -> bool:
         """Wait for events of the connection; return whether there was one."""
@@ -193,7 +208,7 @@ def _library() -> Any:
 def _read(queue: str, message: Any) -> ReceivedMessage:
     properties = message.properties
     headers = {
-        _header(str(name)): value if isinstance(value, str) else str(value)
+        _header(str(name)): _text(value)
         for name, value in (properties.get("application_headers") or {}).items()
     }
     if kind := properties.get("content_type"):
@@ -233,6 +248,17 @@ def _header(name: str) -> str:
         if lower.startswith(prefix):
             return f"ce-{lower.removeprefix(prefix)}"
     return lower
+
+
+def _text(value: Any) -> str:
+    """Return the value of a header as CloudEvents writes it. py-amqp reads times as naive UTC."""
+    if isinstance(value, datetime):
+        return f"{value.isoformat()}Z"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return str(value)
 
 
 def _position(properties: Mapping[str, Any], queue: str, body: bytes) -> str:
