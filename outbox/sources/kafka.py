@@ -174,7 +174,10 @@ class KafkaSource(Source):
         )
 
     def _commit_own(self) -> None:
-        """Commit the offsets of assigned partitions. Others have a new owner, which is ahead."""
+        """Commit the offsets of assigned partitions.
+
+        The other partitions belong to another process now, whose committed offset may be higher.
+        """
         if self._stored:
             own = {(one.topic, one.partition) for one in self._consumer.assignment()}
             self._stored = {place: end for place, end in self._stored.items() if place in own}
