@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from outbox import clock
 from outbox.formatting import listing, span
 from outbox.monitor.sources import SourceStatus, source_statuses
+from outbox.sources.base import SourceUnavailable
 from outbox.sources.configuration import SourceConfig, configured
 
 from .findings import Finding, error, ok, warning
@@ -40,12 +41,14 @@ def examine_systems(*, timeout: float) -> Iterator[Finding]:
 def _problems(source: SourceConfig, *, timeout: float) -> Sequence[str]:
     try:
         made = source.create()
-    except ImproperlyConfigured as problem:
+        try:
+            return made.check(timeout=timeout)
+        finally:
+            made.close()
+    except (ImproperlyConfigured, SourceUnavailable) as problem:
         return [str(problem)]
-    try:
-        return made.check(timeout=timeout)
-    finally:
-        made.close()
+    except Exception as problem:  # its text may quote a credential
+        return [_("It could not be asked: %(name)s.") % {"name": type(problem).__name__}]
 
 
 def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:

@@ -18,8 +18,10 @@ from outbox.events import DomainEvent, EventRecord
 from outbox.formatting import listing
 from outbox.ids import uuid7
 from outbox.models import Event
+from outbox.privacy.omission import UndeclaredField
 from outbox.privacy.sensitive import Schema, blank
-from outbox.sinks.base import Encoding, SinkMessage, SinkUnavailable
+from outbox.receipt import PermanentFailure
+from outbox.sinks.base import Encoding, Sink, SinkMessage, SinkUnavailable
 from outbox.sinks.configuration import CLOUDEVENTS, SinkConfig, configured, sink_of
 from outbox.sinks.messages import encoding_of, message_of, publishable
 from outbox.sinks.topics import filled
@@ -32,7 +34,7 @@ _DEEPEST = 8
 
 
 class NoEvent(LookupError):
-    """There is no event to preview. The text is for people."""
+    """There is no event to preview, or the mapper fails for it. The text is for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ def preview(config: SinkConfig, event_id: UUID | None = None) -> Preview:
     """Return the message of an event, of the newest stored event, or else of an example.
 
     Raises:
-        NoEvent: there is no such event, the sink does not publish it, or no event is declared.
+        NoEvent: there is no such event, the sink does not publish it, no event is declared, or the
+            mapper raises an error.
         PermanentFailure: the event has no message, for example since it is too large.
         UndeclaredField: only a newer release can publish the event.
         ImproperlyConfigured: the backend cannot be created.
@@ -104,12 +107,35 @@ def preview(config: SinkConfig, event_id: UUID | None = None) -> Preview:
     _event, omitted = publishable(config, event)
     return Preview(
         config=config,
-        message=message_of(config, event, sink=sink),
+        message=_message(config, event, sink=sink, is_example=row is None),
         is_example=row is None,
         omitted=omitted,
         encoding=encoding_of(config, sink) if config.format == CLOUDEVENTS else None,
         limit=sink.max_bytes,
     )
+
+
+def _message(
+    config: SinkConfig, event: EventRecord, *, sink: Sink, is_example: bool
+) -> SinkMessage:
+    try:
+        return message_of(config, event, sink=sink)
+    except (PermanentFailure, UndeclaredField, ImproperlyConfigured):
+        raise
+    except Exception as error:  # its text may contain personal data
+        if not config.is_mapped:
+            raise
+        if is_example:
+            text = _(
+                "The mapper %(mapper)s raised %(kind)s for an example of %(event)s. No event that "
+                "the sink publishes is stored yet."
+            )
+        else:
+            text = _(
+                "The mapper %(mapper)s raised %(kind)s for the event %(id)s. Correct the mapper."
+            )
+        facts = {"mapper": config.format, "kind": type(error).__name__}
+        raise NoEvent(text % {**facts, "event": event.name, "id": event.id}) from error
 
 
 def check(config: SinkConfig, *, timeout: float) -> list[str]:

@@ -88,7 +88,7 @@ class Link:
         self._channel.events["basic_return"].add(self._on_return)
 
     def _connect(self, addresses: kombu.Connection, deadline: Deadline) -> amqp.Connection:
-        given = addresses.clone(connect_timeout=deadline.left(), ssl=_verified(addresses))
+        given = addresses.clone(connect_timeout=deadline.left(), ssl=verified(addresses))
         given.transport_options = {
             **(given.transport_options or {}),
             "on_blocked": lambda _reason: self._note_blocked(True),
@@ -206,12 +206,12 @@ class Link:
             )
 
 
-def _verified(addresses: kombu.Connection) -> Any:
+def verified(addresses: kombu.Connection) -> Any:
     """Return the TLS options, by default with a check of the host name, which py-amqp omits."""
-    if addresses.ssl is True or addresses.transport_cls == "amqps":
-        return {"server_hostname": None}  # kombu inserts the host of the URL
     if isinstance(addresses.ssl, dict):
-        return {"server_hostname": None, **addresses.ssl}
+        return {"server_hostname": None, **addresses.ssl}  # kombu inserts the host of the URL
+    if addresses.ssl is True or addresses.transport_cls == "amqps":
+        return {"server_hostname": None}
     return addresses.ssl
 
 

@@ -109,10 +109,16 @@ class SinkConfig:
         return f"{_HANDLERS}{self.name}"
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether a mapper, which is code of the project, makes its messages."""
+        return self.format not in (CLOUDEVENTS, DEBEZIUM)
+
+    @property
     def selectors(self) -> tuple[str, ...]:
         """The events that its handler subscribes to.
 
-        A bare "*" leaves out events of sources, which may be an echo.
+        `*` alone excludes the events of sources. Otherwise the system that sent them could get
+        them back.
         """
         if "*" not in self.events:
             return self.events

@@ -100,10 +100,19 @@ class Entry:
         return given
 
     def seconds(self, key: str, *, default: float) -> float:
-        """Return a number of seconds above zero."""
+        """Return a number of seconds above zero, at most a hundred years."""
+        return self._span(key, default, unit="seconds", longest=_LONGEST_SECONDS)
+
+    def days(self, key: str, *, default: float) -> float:
+        """Return a number of days above zero, at most a hundred years."""
+        return self._span(key, default, unit="days", longest=_LONGEST_SECONDS / 86400)
+
+    def _span(self, key: str, default: float, *, unit: str, longest: float) -> float:
         given = self._given.get(key, default)
-        if not isinstance(given, int | float) or isinstance(given, bool) or not given > 0:
-            raise self.invalid(key, "it must be a number of seconds above zero")
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not is_number or not 0 < given <= longest:
+            most = "at most a hundred years"
+            raise self.invalid(key, f"it must be a number of {unit} above zero, {most}")
         return float(given)
 
     def number(self, key: str, *, default: float, least: float = 0.0) -> float | None:

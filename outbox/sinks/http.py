@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import threading
@@ -24,6 +25,7 @@ from urllib.parse import quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox.options import number
+from outbox.receipt import PermanentFailure
 
 from . import signatures
 from .base import Sink, SinkMessage, SinkUnavailable
@@ -49,6 +51,8 @@ _PORTS = {"http": 80, "https": 443}
 
 #: Printable ASCII. A header of a mapper may have other characters, which HTTP does not allow.
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"([!-~]+([ \t]+[!-~]+)*)?")
 
 
 class HttpSink(Sink):
@@ -75,6 +79,7 @@ class HttpSink(Sink):
         if httpcore is None:
             raise ImproperlyConfigured(f'The HTTP sink "{name}" needs httpcore (extra "http").')
         self._secrets = self._valid_secrets()
+        self._own_headers = self._valid_headers()
         concurrency = number(f'the sink "{name}"', options, "concurrency", CONCURRENCY)
         self._concurrency = max(concurrency, 1)
         self._tls = self._trust()
@@ -145,6 +150,17 @@ class HttpSink(Sink):
             )
         return tuple(given)
 
+    def _valid_headers(self) -> dict[str, str]:
+        """Return the option, with names in lower case."""
+        given = self.options.get("headers", {})
+        if not isinstance(given, Mapping) or not all(_is_header(*pair) for pair in given.items()):
+            raise ImproperlyConfigured(
+                f'The HTTP sink "{self.name}" has an invalid option "headers". It must be a dict '
+                "of texts in ASCII, without Content-Length. No value may begin or end with a blank "
+                "or a line end: strip a secret that is read from a file."
+            )
+        return {name.lower(): value for name, value in given.items()}
+
     def _trust(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.options.get("ca_file"))
@@ -183,6 +199,11 @@ class HttpSink(Sink):
             status, seconds = self._exchange(message)
         except httpcore.TimeoutException:
             return self._late(message)
+        except httpcore.LocalProtocolError:  # its text quotes the header
+            return PermanentFailure(
+                f"{_shown(message.topic)}: HTTP does not allow a header of this message. Correct "
+                "the sink's mapper."
+            )
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             return SinkUnavailable(f"{_shown(message.topic)}: {_reason(error)}")
         except Exception as error:
@@ -202,7 +223,7 @@ class HttpSink(Sink):
         made = {"user-agent": "outbox-http-sink/1", "content-type": "application/json"}
         for name, value in message.headers.items():
             made[name.lower()] = quote(value, safe=_PRINTABLE)
-        made |= {name.lower(): value for name, value in self.options.get("headers", {}).items()}
+        made |= self._own_headers
         made |= signatures.headers(
             message_id=message.id,
             timestamp=int(time.time()),
@@ -246,6 +267,12 @@ class _TimedBackend(httpcore.NetworkBackend if httpcore else object):  # type: i
     ) -> httpcore.NetworkStream:
         stream = self._network.connect_tcp(host, port, self._left(), local_address, socket_options)
         return TimedStream(stream, self._left)
+
+
+def _is_header(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str) or name.lower() == "content-length":
+        return False
+    return bool(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value))
 
 
 def _read_limited(response: httpcore.Response) -> None:

@@ -13,7 +13,10 @@ UNAVAILABLE = frozenset({401, 403, 407, 408, 425, 429})
 
 
 class AnswerRefused(Exception):
-    """The receiver answered with a status that a change there can repair. It is retried."""
+    """The receiver answered with a status that lasts until its URL or its code is changed.
+
+    The delivery is retried.
+    """
 
 
 class ReceiverBusy(SinkUnavailable):

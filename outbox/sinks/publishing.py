@@ -107,7 +107,7 @@ def publish(config: SinkConfig, deliveries: Sequence[BulkDelivery], *, limit: De
 def _refuse_next_call(
     config: SinkConfig, results: Sequence[Exception | None], *, limit: Deadline
 ) -> None:
-    """Raise `SinkUnavailable` if the call before, with these results, should be the last one."""
+    """Raise `SinkUnavailable` if no further call should follow a call with these results."""
     if results and all(isinstance(one, SinkUnavailable) for one in results):
         raise SinkUnavailable(
             f'The sink "{config.name}" was unavailable for all events of the call before. These '

@@ -138,6 +138,8 @@ class RedisStreamSink(Sink):
 
     def _parse_address(self) -> redis.ConnectionPool:
         others = {key: value for key, value in self.options.items() if key not in _OWN_OPTIONS}
+        # RESP3 begins with HELLO, which an old Redis and some proxies do not know.
+        others.setdefault("protocol", 2)
         try:
             pool = redis.ConnectionPool.from_url(
                 self.options["url"], retry=Retry(NoBackoff(), 0), **others
@@ -182,7 +184,7 @@ class RedisStreamSink(Sink):
             self.close()
             unavailable = self._unavailable(error)
             if not answers:
-                raise unavailable from error
+                raise unavailable from None  # the error may quote the password, see _text
             answers += [unavailable] * (len(commands) - len(answers))
         except BaseException:  # a time limit may have interrupted it between two answers
             self.close()
@@ -288,9 +290,12 @@ def _is_idle(connection: Any) -> bool:
 
 
 def _text(error: Exception) -> str:
-    """Return the server's or the library's text, with the code. Neither contains the URL."""
+    """Return the server's or the library's text, with the code. Neither contains the URL.
+
+    A server quotes the arguments of a command that it does not know: of HELLO, the password.
+    """
     code = getattr(error, "status_code", None) or ""
-    text = str(error).strip() or type(error).__name__
+    text = str(error).partition(", with args beginning with")[0].strip() or type(error).__name__
     text = text if not code or text.startswith(code) else f"{code} {text}"
     return text if text.endswith(".") else f"{text}."
 

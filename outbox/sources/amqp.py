@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -40,6 +41,13 @@ class AmqpSource(Source):
         self._kombu = _library()
         if not options.get("url"):
             raise ImproperlyConfigured(f'The AMQP source "{name}" needs the option "url".')
+        try:
+            self._addresses()
+        except Exception:  # its text may quote the URL
+            raise ImproperlyConfigured(
+                f'The AMQP source "{name}" cannot read its OPTIONS. Check "url", whose password '
+                "has to be percent-encoded, and the arguments of kombu.Connection."
+            ) from None
         self._connection: Any = None
         self._channel: Any = None
         self._received: list[tuple[str, Any]] = []
@@ -127,13 +135,31 @@ class AmqpSource(Source):
             self._connection = self._connect()
         return self._connection
 
-    def _connect(self) -> Any:
+    def _addresses(self) -> Any:
+        """Return a connection that is not open."""
         others = {name: value for name, value in self.options.items() if name != "url"}
-        connection = self._kombu.Connection(
+        return self._kombu.Connection(
             self.options["url"], **{"connect_timeout": _CONNECT, "heartbeat": 30, **others}
         )
-        connection.connect()
-        return connection
+
+    def _connect(self) -> Any:
+        """Connect to the first host that can be reached."""
+        addresses = self._addresses()
+        for _further in addresses.alt[1:]:
+            with suppress(*self._errors()):
+                return self._opened(addresses, max_retries=0)
+            addresses.maybe_switch_next()
+        return self._opened(addresses, max_retries=1)
+
+    def _opened(self, addresses: Any, *, max_retries: int) -> Any:
+        """Connect to the host in turn."""
+        from outbox.sinks.amqp_link import verified
+
+        # kombu inserts one name into the options of TLS. So it may not go on to further hosts.
+        connection = addresses.clone(ssl=verified(addresses), alternates=None)
+        return connection.ensure_connection(
+            max_retries=max_retries, reraise_as_library_errors=False
+        )
 
     def _drain(self, seconds: float) -> bool:
         """Wait for events of the connection; return whether there was one."""
@@ -182,7 +208,7 @@ def _library() -> Any:
 def _read(queue: str, message: Any) -> ReceivedMessage:
     properties = message.properties
     headers = {
-        _header(str(name)): value if isinstance(value, str) else str(value)
+        _header(str(name)): _text(value)
         for name, value in (properties.get("application_headers") or {}).items()
     }
     if kind := properties.get("content_type"):
@@ -222,6 +248,17 @@ def _header(name: str) -> str:
         if lower.startswith(prefix):
             return f"ce-{lower.removeprefix(prefix)}"
     return lower
+
+
+def _text(value: Any) -> str:
+    """Return the value of a header as CloudEvents writes it. py-amqp reads times as naive UTC."""
+    if isinstance(value, datetime):
+        return f"{value.isoformat()}Z"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return str(value)
 
 
 def _position(properties: Mapping[str, Any], queue: str, body: bytes) -> str:

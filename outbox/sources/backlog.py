@@ -86,9 +86,10 @@ class Brake:
         self.is_on = is_on
 
     def _is_to_note(self, is_on: bool) -> bool:
-        """Return whether to store an unchanged condition, since that of another process may remain.
+        """Return whether to store the state again, although it has not changed.
 
-        Another one may pause, and this one not, while half of the limit or more is left.
+        Another process that paused may have ended without clearing it. Between half of the limit
+        and the limit both states are right.
         """
         now, before = time.monotonic(), self._noted_at
         if before is not None and now - before < _NOTE_EVERY:

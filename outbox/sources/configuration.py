@@ -168,7 +168,7 @@ def _config(name: object, given: object) -> SourceConfig:
         unknown=unknown,
         max_backlog=entry.whole("MAX_BACKLOG", default=10_000) or 0,
         max_bytes=entry.whole("MAX_BYTES", default=1_048_576) or 0,
-        deduplication_days=entry.seconds("DEDUPLICATION_DAYS", default=30.0),
+        deduplication_days=entry.days("DEDUPLICATION_DAYS", default=30.0),
         settles_as=_settles_as(entry),
     )
 

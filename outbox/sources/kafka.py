@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from outbox.sinks.kafka_client import refused_options
+
 from .base import ReceivedMessage, Source, SourceUnavailable
 
 logger = logging.getLogger("outbox.sources.kafka")
@@ -41,7 +43,10 @@ class KafkaSource(Source):
         super().__init__(name, topics=topics, group=group, options=options)
         self._client = _library()
         given = {"error_cb": self._note_error, **_consumer_options(name, group, options)}
-        self._consumer = self._client.Consumer(given)
+        try:
+            self._consumer = self._client.Consumer(given)
+        except (self._client.KafkaException, TypeError, ValueError) as error:
+            raise refused_options(f'source "{name}"', error) from None
         #: An error of all connections, since the last message.
         self._error: Any = None
         self._is_subscribed = self._is_paused = False
@@ -169,7 +174,10 @@ class KafkaSource(Source):
         )
 
     def _commit_own(self) -> None:
-        """Commit the offsets of assigned partitions. Others have a new owner, which is ahead."""
+        """Commit the offsets of assigned partitions.
+
+        The other partitions belong to another process now, whose committed offset may be higher.
+        """
         if self._stored:
             own = {(one.topic, one.partition) for one in self._consumer.assignment()}
             self._stored = {place: end for place, end in self._stored.items() if place in own}

@@ -18,8 +18,13 @@ _VARIABLE = re.compile(r"\{(\w+)\}")
 #: Descriptions of the variables in the hosts of servers.
 VARIABLES = {
     "host": "Host and port. The settings of this code do not name them.",
+    "key": "The event's key: id of the aggregate that it is about.",
     "region": "Region of Amazon Web Services. The settings of this code do not name it.",
 }
+NO_EXAMPLE = (
+    "No example fits this schema. Give one in the event's class: Field(examples=[...]), for the "
+    "field with the unusual pattern or limits."
+)
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -44,7 +49,7 @@ class Builder:
     def _server(self, name: str, address: Address, protocol: str) -> Reference:
         path = {"pathname": address.pathname} if address.pathname else {}
         names = _VARIABLE.findall(address.host)
-        variables = {"variables": {one: {"description": VARIABLES[one]} for one in names}}
+        variables = {"variables": {one: _variable(one) for one in names}}
         server = {
             "host": address.host,
             **path,
@@ -65,11 +70,19 @@ class Builder:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def message(
-        self, name: str, message: Mapping[str, Any], example: Mapping[str, Any] | None
+        self,
+        name: str,
+        message: Mapping[str, Any],
+        example: Mapping[str, Any] | None,
+        *,
+        no_example: str = NO_EXAMPLE,
     ) -> Reference:
-        """Add a message, unless it is there, with an example of its headers and payload."""
+        """Add a message, unless it is there, with an example of its headers and payload.
+
+        Without an example, `no_example` is the reason.
+        """
         if name not in self.messages:
-            shown = {"examples": [example]} if example else {"x-no-example": NO_EXAMPLE}
+            shown = {"examples": [example]} if example else {"x-no-example": no_example}
             self.messages[name] = {**message, **shown}
         return {"$ref": f"#/components/messages/{name}"}
 
@@ -120,7 +133,6 @@ class Builder:
         return key
 
 
-NO_EXAMPLE = (
-    "No example fits this schema. Give one in the event's class: Field(examples=[...]), for the "
-    "field with the unusual pattern or limits."
-)
+def _variable(name: str) -> dict[str, str]:
+    """Return its description. The project may write braces into a host, too."""
+    return {"description": VARIABLES[name]} if name in VARIABLES else {}

@@ -15,18 +15,19 @@ from outbox.events import EventRecord
 from outbox.privacy.omission import UndeclaredField
 from outbox.receipt import PermanentFailure
 from outbox.sinks.base import Encoding, Sink
-from outbox.sinks.configuration import CLOUDEVENTS, DEBEZIUM, SinkConfig, backend_of, configured
+from outbox.sinks.configuration import DEBEZIUM, SinkConfig, backend_of, configured
 from outbox.sinks.messages import encoding_of, message_of
 from outbox.sinks.topics import filled
 
 from . import systems
-from .builder import Builder, Reference
+from .builder import NO_EXAMPLE, VARIABLES, Builder, Reference
 from .envelopes import envelope_schema, header_schema, sent_attributes
 from .schemas import without_sensitive
 from .versions import EventVersion, described
 
 _KEY = "{key}"
-_PARAMETER = {"description": "The event's key: id of the aggregate that it is about."}
+_NO_EXAMPLE_OF_MAPPER = "The mapper makes no message of an example of this version."
+_PARAMETER = {"description": VARIABLES["key"]}
 _ID = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ab")
 _CORRELATION = UUID("0197f2a4-5c1e-7d3b-8a6f-0123456789ac")
 _TIME = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)
@@ -102,14 +103,15 @@ def _message(
         headers = example["headers"]
         kind = headers.get(system.content_type["binary"]) or headers.get(cloudevents.CONTENT_TYPE)
         message["contentType"] = kind or message["contentType"]
-    return builder.message(f"{config.name}.{version.label}", message, example)
+    reason = _NO_EXAMPLE_OF_MAPPER if config.is_mapped else NO_EXAMPLE
+    return builder.message(f"{config.name}.{version.label}", message, example, no_example=reason)
 
 
 def _format(
     builder: Builder, config: SinkConfig, version: EventVersion, system: systems.System
 ) -> dict[str, Any]:
     """Return content type and schemas of the headers and the payload."""
-    if config.format not in (CLOUDEVENTS, DEBEZIUM):
+    if config.is_mapped:
         text = f"Written by the mapper {config.format}. Its schema is not known to the outbox."
         return {"contentType": "application/octet-stream", "description": text}
     data = _data(builder, config, version)
@@ -171,7 +173,8 @@ def _example(
 ) -> Mapping[str, Any] | None:
     """Return the message that the sink sends for an example of the event."""
     made = builder.example(builder.schema(version.label, version.schema))
-    if made is None:
+    # A mapper gets each event in its newest version. It need not know an earlier one.
+    if made is None or (config.is_mapped and not version.is_newest):
         return None
     event = _event(version, made)
     # Its class is enough: no client is needed to build a message.
@@ -179,6 +182,10 @@ def _example(
     try:
         sent = message_of(config, event, sink=sink)
     except (PermanentFailure, UndeclaredField):
+        return None
+    except Exception:  # a mapper may read the database, and the event is an example
+        if not config.is_mapped:
+            raise
         return None
     encoding = encoding_of(config, backend_of(config))
     headers = _as_sent(sent.headers, system, encoding)

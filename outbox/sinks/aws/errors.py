@@ -51,15 +51,19 @@ CREDENTIALS = frozenset(
         "ExpiredToken",
         "ExpiredTokenException",
         "IncompleteSignature",
+        "IncompleteSignatureException",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
         "InvalidSecurity",
         "InvalidSecurityException",
+        "InvalidSignatureException",
         "InvalidToken",
         "KMSAccessDenied",
         "KMSAccessDeniedException",
         "KmsAccessDenied",
         "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
         "OptInRequired",
         "RequestExpired",
         "SignatureDoesNotMatch",
@@ -100,13 +104,14 @@ def sink_error(
         status: the HTTP status. 200 for an entry of a batch.
     """
     code = short(code)
-    if code in CREDENTIALS:
-        return SinkUnavailable(
-            f"{destination} refuses the credentials ({code}). Check their validity, and their "
-            "permission to publish."
-        )
     if status == 429 or status >= 500 or any(part in code for part in _UNAVAILABLE):
         return SinkUnavailable(f"{destination} accepts nothing at present ({code}).")
+    # By the status too: the text of a refused signature quotes the request, whatever its code.
+    if code in CREDENTIALS or status in (401, 403):
+        return SinkUnavailable(
+            f"{destination} refuses the credentials ({code}). Check their validity, the clock of "
+            "this host, and the permission to publish."
+        )
     about_the_destination = any(part in message for part in _ABOUT_THE_DESTINATION)
     if code in MISSING or (code in ABOUT_THE_MESSAGE and about_the_destination):
         return AwsRefusal(

@@ -38,9 +38,9 @@ def refuse_bad_subject(subject: str) -> None:
 
 
 def covers(pattern: str, subject: str) -> bool:
-    """Return whether a stream with this pattern stores every subject that `subject` stands for.
+    """Return whether a pattern matches every subject that `subject` stands for.
 
-    Both may have the wildcard "*", and the pattern also ">" at its end.
+    Both may have the wildcard "*", and ">" at their end.
     """
     wanted = subject.split(".")
     tokens = pattern.split(".")
@@ -48,9 +48,20 @@ def covers(pattern: str, subject: str) -> bool:
         tokens = tokens[:-1]
         if len(wanted) <= len(tokens):
             return False
-    elif len(wanted) != len(tokens):
+    elif len(wanted) != len(tokens) or wanted[-1] == ">":
         return False
     return all(token in ("*", one) for token, one in zip(tokens, wanted, strict=False))
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Return whether a subject exists that both patterns match."""
+    first, second = one.split("."), other.split(".")
+    for left, right in zip(first, second, strict=False):
+        if ">" in (left, right):
+            return True
+        if left != right and "*" not in (left, right):
+            return False
+    return len(first) == len(second)
 
 
 def with_whole_wildcards(topic: str) -> str:

@@ -73,6 +73,15 @@ class TestThePage:
         assert SECRET not in text
         assert PASSWORD not in text
 
+    def test_names_a_mapper_that_fails(
+        self, event: Event, configure: Configure, admin_client: Client
+    ):
+        configure(FORMAT="tests.outbox.sinks.mappers.as_total")
+
+        text = text_of(admin_client, PAGE, name="analytics")
+
+        assert f"mappers.as_total raised KeyError for the event {event.id}" in text
+
     def test_escapes_the_message(self, event: Event, configure: Configure, admin_client: Client):
         configure()
 

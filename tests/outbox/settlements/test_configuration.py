@@ -51,6 +51,14 @@ class TestASink:
             ({"CONSUMERS": ["a,b"]}, "'a,b' does not fit"),
             ({"CONSUMERS": [f"consumer-{n}" for n in range(200)]}, "more than 1000 characters"),
             ({"CONSUMERS": ["billing"], "SETTLE_SECONDS": 0}, "seconds above zero"),
+            (
+                {"CONSUMERS": ["billing"], "SETTLE_SECONDS": float("inf")},
+                "seconds above zero, at most a hundred years",
+            ),
+            (
+                {"CONSUMERS": ["billing"], "SETTLE_SECONDS": 10**12},
+                "seconds above zero, at most a hundred years",
+            ),
             ({"CONSUMERS": ["billing"], "SETTLE_REPLAYS": -1}, "a whole number of 0 or more"),
         ],
     )

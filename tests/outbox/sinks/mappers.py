@@ -36,6 +36,11 @@ def as_tenant(event: EventRecord, *, topic: str) -> MessageParts:
     return MessageParts(body=f"{hooks.capture()} {event.tenant}".encode())
 
 
+def as_total(event: EventRecord, *, topic: str) -> MessageParts:
+    """Map a field that no event of these tests has."""
+    return MessageParts(body=str(event.payload["total"]).encode())
+
+
 def as_number(part: str, event: EventRecord) -> MessageParts:
     """Return parts of which one, a header or another one, is a number."""
     number: Any = event.version

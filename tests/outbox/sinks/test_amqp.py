@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
@@ -27,6 +24,7 @@ from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
 from tests.servers.brokers import PROGRAMS, RabbitMQServer
+from tests.servers.tls import tls_server
 
 EXCHANGE = "evs"  # so short that the contract does not take it for a secret
 pytestmark = pytest.mark.once
@@ -372,30 +370,24 @@ class TestTls:
         """py-amqp itself does not check the host's name."""
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-        with _tls_server(authority, "other.example") as port:
-            url = f"amqps://guest:guest@127.0.0.1:{port}//"
+        with tls_server(authority, "other.example") as server:
+            url = f"amqps://guest:guest@127.0.0.1:{server.port}//"
             options = {"url": url, "exchange": "e", "ssl": {"ca_certs": str(tmp_path / "ca.pem")}}
 
             (problem,) = AmqpSink("parcels", options).check(["topic"], timeout=30)
 
         assert "certificate" in problem.lower()
 
+    def test_accepts_a_certificate_of_the_authority_in_the_options(self, tmp_path):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        with tls_server(authority, "127.0.0.1") as server:
+            url = f"amqps://guest:guest@127.0.0.1:{server.port}//"
+            options = {"url": url, "exchange": "e", "ssl": {"ca_certs": str(tmp_path / "ca.pem")}}
 
-@contextmanager
-def _tls_server(authority: trustme.CA, host: str) -> Iterator[int]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(context)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+            AmqpSink("parcels", options).check(["topic"], timeout=30)
 
-        def serve() -> None:
-            with suppress(OSError):
-                client, _ = listener.accept()
-                context.wrap_socket(client, server_side=True).close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield int(listener.getsockname()[1])
-        thread.join()
+            assert server.accepted > 0
 
 
 class TestWithoutKombu:

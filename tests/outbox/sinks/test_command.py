@@ -21,6 +21,7 @@ from tests.outbox.sinks.conftest import PASSWORD
 
 SECRET = "hanako@example.co.jp"
 PARCEL = UUID(int=7)
+AS_TOTAL = "tests.outbox.sinks.mappers.as_total"
 
 Configure = Callable[..., None]
 
@@ -205,6 +206,21 @@ class TestThePreview:
 
         assert f"The event {event.id} is version 3 of tests.ParcelSent" in text
         assert "Run the command of that release." in text
+
+    def test_names_a_mapper_that_fails(self, outbox: Outbox, configure: Configure):
+        configure(FORMAT=AS_TOTAL)
+        event = sent(outbox)
+
+        text = refused("sinks", "preview", "analytics")
+
+        assert f"The mapper {AS_TOTAL} raised KeyError for the event {event.id}." in text
+
+    def test_names_a_mapper_that_fails_for_an_example(self, outbox: Outbox, configure: Configure):
+        configure(FORMAT=AS_TOTAL)
+
+        text = refused("sinks", "preview", "analytics")
+
+        assert f"The mapper {AS_TOTAL} raised KeyError for an example" in text
 
     def test_refuses_an_event_of_another_sink(self, outbox: Outbox, configure: Configure):
         configure(EVENTS=["depot.*"])

@@ -343,6 +343,15 @@ class TestAnError:
         assert "hunter2" not in str(result)
         assert receiver.requests == []
 
+    @pytest.mark.parametrize("headers", [{"a b": "hunter2"}, {"place": " hunter2"}])
+    def test_of_a_mapper_s_header_is_one_message_s(self, sink, receiver, headers):
+        """The breaker does not count it, and its text does not show the value."""
+        results = publish(sink, message(receiver.url, headers=headers), message(receiver.url))
+
+        assert [type(one) for one in results] == [PermanentFailure, type(None)]
+        assert "Correct the sink's mapper" in str(results[0])
+        assert "hunter2" not in str(results[0])
+
 
 class TestACheck:
     def test_sends_no_request(self, sink, receiver):
@@ -436,6 +445,25 @@ class TestOptions:
     def test_need_valid_secrets(self, secrets):
         with pytest.raises(ImproperlyConfigured, match='needs the option "secrets"') as raised:
             HttpSink("parcels", {"secrets": secrets})
+
+        assert "hunter2" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Authorization": "Bearer hunter2\n"},
+            {"Authorization": " hunter2"},
+            {"Authorization": "hünter2 hunter2"},
+            {"Authorization": 7},
+            {"X Key": "hunter2"},
+            {"Content-Length": "2"},
+            None,
+        ],
+        ids=["line end", "blank", "no ASCII", "number", "name", "length", "none"],
+    )
+    def test_need_headers_that_http_allows(self, headers):
+        with pytest.raises(ImproperlyConfigured, match='option "headers"') as raised:
+            HttpSink("parcels", {"secrets": [], "headers": headers})
 
         assert "hunter2" not in str(raised.value)
 

@@ -19,7 +19,7 @@ from outbox import PermanentFailure
 from outbox.sinks.base import SinkMessage, SinkUnavailable
 from outbox.sinks.nats import NatsSink
 from outbox.sinks.nats.errors import NatsRefusal
-from outbox.sinks.nats.subjects import covers, token
+from outbox.sinks.nats.subjects import covers, overlaps, token
 from outbox.testing import SinkContract, StoredMessage
 from tests.outbox.sinks import streams
 from tests.outbox.sinks.libraries import error_without
@@ -526,10 +526,32 @@ class TestCovers:
             ("a.>", "a", False),
             (">", "a.b", True),
             ("*.b", "a.c", False),
+            ("a.>", "a.>", True),
+            ("a.*.>", "a.>", False),
+            ("a.*", "a.>", False),
         ],
     )
     def test_compares_tokens(self, pattern, subject, expected):
         assert covers(pattern, subject) is expected
+
+
+class TestOverlaps:
+    @pytest.mark.parametrize(
+        ("one", "other", "expected"),
+        [
+            ("a.b", "a.b", True),
+            ("a.*", "*.b", True),
+            ("a.*.c", "a.>", True),
+            (">", "a", True),
+            ("a.b", "a.c", False),
+            ("a.*", "a.b.c", False),
+            ("a", "a.>", False),
+            ("a.b.>", "a.c.>", False),
+        ],
+    )
+    def test_compares_tokens_of_both(self, one, other, expected):
+        assert overlaps(one, other) is expected
+        assert overlaps(other, one) is expected
 
 
 def test_closing_ends_the_thread(nats, stream, new_sink):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
 import redis
@@ -205,6 +207,40 @@ class TestAServerThatStops:
         results = publish(sink, *[message(topic) for _ in range(3)])
 
         assert [type(one) for one in results] == [type(None), SinkUnavailable, SinkUnavailable]
+
+
+class TestAServerWithoutHello:
+    """An old Redis, or a proxy."""
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> Iterator[str]:
+        """The address of a server that also has users without a password."""
+        server = ValkeyServer(tmp_path)
+        server.command = [*server.command, "--rename-command", "HELLO", ""]
+        server.broker.url = f"{server.url}?protocol=2"  # of the client that waits for its start
+        with server, redis.Redis.from_url(server.broker.url) as client:
+            everything = {"keys": ["*"], "commands": ["+@all"]}
+            client.acl_setuser("parcels", enabled=True, passwords="+hunter2", **everything)
+            client.acl_setuser("default", enabled=True, nopass=True, **everything)
+            yield f"redis://parcels:hunter2@{server.url.partition('@')[2]}"
+
+    def test_stores_entries(self, url, topic):
+        sink = RedisStreamSink("parcels", {"url": url})
+
+        assert publish(sink, message(topic)) == [None]
+        assert sink.check([topic], timeout=30) == []
+
+    def test_is_unavailable_to_a_client_that_demands_it_without_its_password(self, url, topic):
+        """Redis quotes the arguments of the unknown command."""
+        sink = RedisStreamSink("parcels", {"url": url, "protocol": 3})
+
+        (result,) = publish(sink, message(topic))
+        (problem,) = sink.check([topic], timeout=30)
+
+        assert isinstance(result, SinkUnavailable)
+        assert "unknown command 'HELLO'." in str(result)
+        shown = "".join(traceback.format_exception(result))
+        assert "hunter2" not in shown + problem
 
 
 class TestCopies:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import kombu
 import pytest
+import trustme
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox.settlements.recording import ReportsNotRecorded
@@ -21,6 +24,7 @@ from tests.outbox.sources.contract import Send, SourceContract, bodies, received
 from tests.outbox.sources.messages import configure, declare_invoice_paid
 from tests.processes import eventually
 from tests.servers.brokers import RabbitMQServer
+from tests.servers.tls import tls_server
 
 
 def declared(rabbitmq: RabbitMQServer, **arguments: Any) -> str:
@@ -73,6 +77,26 @@ class TestTheAmqpSource(SourceContract):
         assert message.position == f"{queue}/7"
 
     @pytest.mark.once
+    def test_reads_headers_of_other_types_as_cloudevents_writes_them(self, rabbitmq, queue, source):
+        """Those of the binding for AMQP 1.0 may have types. RabbitMQ converts them."""
+        headers = {
+            "cloudEvents:time": datetime(2026, 11, 28, 9, 30, tzinfo=UTC),
+            "cloudEvents:urgent": True,
+            "cloudEvents:size": 7,
+            "cloudEvents:mark": b"\xff x",
+        }
+        publish(rabbitmq, queue, [b"{}"], headers=headers, message_id="7")
+
+        [message] = received(source, 1)
+        assert message.headers == {
+            "ce-time": "2026-11-28T09:30:00Z",
+            "ce-urgent": "true",
+            "ce-size": "7",
+            "ce-mark": "\\xff x",
+            "content-type": "application/data",
+        }
+
+    @pytest.mark.once
     def test_receives_a_text_that_utf_8_cannot_encode(self, rabbitmq, queue, source, send):
         """The client decodes a body by the encoding that its sender names."""
         kind = {"content_type": "text/plain", "content_encoding": "unicode_escape"}
@@ -121,6 +145,55 @@ class TestTheAmqpSource(SourceContract):
     def test_needs_a_url(self):
         with pytest.raises(ImproperlyConfigured, match='option "url"'):
             AmqpSource("billing", topics=["x"], group="", options={})
+
+
+@pytest.mark.once
+class TestTls:
+    """py-amqp itself does not check the host's name."""
+
+    @pytest.fixture
+    def authority(self, tmp_path: Path) -> trustme.CA:
+        made = trustme.CA()
+        made.cert_pem.write_to_path(tmp_path / "ca.pem")
+        return made
+
+    def problem(self, url: str, tmp_path: Path) -> str:
+        """Return what the check of a source with this URL finds."""
+        options = {"url": url, "ssl": {"ca_certs": str(tmp_path / "ca.pem")}}
+        source = AmqpSource("billing", topics=["x"], group="", options=options)
+        [found] = source.check(timeout=10)
+        return found
+
+    def test_refuses_a_certificate_of_another_host(self, tmp_path, authority):
+        with tls_server(authority, "other.example") as server:
+            found = self.problem(f"amqps://guest:guest@127.0.0.1:{server.port}//", tmp_path)
+
+            assert server.accepted == 0
+        assert "SSLCertVerificationError" in found
+
+    def test_refuses_it_without_the_option_ssl(self, tmp_path, authority, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with tls_server(authority, "other.example") as server:
+            url = f"amqps://guest:guest@127.0.0.1:{server.port}//"
+            [found] = AmqpSource("b", topics=["x"], group="", options={"url": url}).check(timeout=9)
+
+            assert server.accepted == 0
+        assert "SSLCertVerificationError" in found
+
+    def test_verifies_the_name_of_each_of_several_hosts(self, tmp_path, authority):
+        """The connection tries them in turn."""
+        with (
+            tls_server(authority, "other.example") as first,
+            tls_server(authority, "127.0.0.2", address="127.0.0.2") as second,
+        ):
+            urls = [
+                f"amqps://guest:guest@127.0.0.1:{first.port}//",
+                f"amqps://guest:guest@127.0.0.2:{second.port}//",
+            ]
+            found = self.problem(";".join(urls), tmp_path)
+
+            assert (first.accepted, second.accepted > 0) == (0, True)
+        assert "SSLCertVerificationError" not in found
 
 
 @pytest.mark.django_db(transaction=True)

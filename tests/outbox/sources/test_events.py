@@ -207,7 +207,9 @@ INVALID: dict[str, tuple[str, Any, str]] = {
     "no choice": ("billing", {"UNKNOWN": "raise"}, "UNKNOWN"),
     "no number": ("billing", {"MAX_BACKLOG": 0}, "MAX_BACKLOG"),
     "no size": ("billing", {"MAX_BYTES": "1 MB"}, "MAX_BYTES"),
-    "no days": ("billing", {"DEDUPLICATION_DAYS": 0}, "DEDUPLICATION_DAYS"),
+    "no days": ("billing", {"DEDUPLICATION_DAYS": 0}, "a number of days above zero"),
+    "endless days": ("billing", {"DEDUPLICATION_DAYS": float("inf")}, "at most a hundred years"),
+    "too many days": ("billing", {"DEDUPLICATION_DAYS": 10**6}, "at most a hundred years"),
     "Kafka without a group": (
         "billing",
         {"BACKEND": "outbox.sources.kafka.KafkaSource", "GROUP": ""},

@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 from outbox import DomainEvent, Sensitive, events, subscribe
 from outbox.contracts import lock
 from outbox.contracts.asyncapi import as_text, document
+from outbox.events import EventRecord
+from outbox.sinks.messages import MessageParts
 from tests.asyncapi_tools import (
     faults_by_json_schema,
     faults_by_parser,
@@ -35,6 +37,11 @@ class Card(BaseModel):
 class Transfer(BaseModel):
     kind: Literal["transfer"]
     account: str
+
+
+def as_capitals(event: EventRecord, *, topic: str) -> MessageParts:
+    place: str = event.payload["place"]
+    return MessageParts(body=place.upper().encode())
 
 
 @pytest.fixture
@@ -240,6 +247,21 @@ class TestAnEarlierVersion:
         assert first["deprecated"] is True
         assert first["examples"][0]["payload"] == {"place": 1}
         assert "deprecated" not in made["components"]["messages"]["freight.Moved.v2"]
+
+    def test_is_not_given_to_a_mapper(self, second_version: None, settings: Any):
+        """A sink reads each event in its newest version, so its mapper knows no other."""
+        sink = {
+            "BACKEND": "tests.outbox.sinks.memory.MemorySink",
+            "EVENTS": ["freight.Moved"],
+            "FORMAT": f"{__name__}.as_capitals",
+        }
+        settings.OUTBOX = {"SINKS": {"out": sink}}
+
+        messages = document()["components"]["messages"]
+
+        assert messages["out.freight.Moved.v2"]["examples"][0]["payload"] == "PLACE"
+        assert "examples" not in messages["out.freight.Moved.v1"]
+        assert "The mapper" in messages["out.freight.Moved.v1"]["x-no-example"]
 
     def test_is_no_longer_emitted_but_handlers_read_it(self, second_version: None):
         operations = document()["operations"]

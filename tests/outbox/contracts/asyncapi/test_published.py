@@ -26,6 +26,7 @@ from tests.outbox.sinks.sent import event_record
 pytestmark = pytest.mark.once
 
 MEMORY = "tests.outbox.sinks.memory.MemorySink"
+KEY = "The event's key: id of the aggregate that it is about."
 BOTH = ["tests.ParcelLost", "tests.ParcelSent"]
 STRUCTURED = "tests.outbox.sinks.memory.StructuredSink"
 
@@ -63,6 +64,11 @@ def parcels(own_registry: None) -> None:
 
 def as_line(event: EventRecord, *, topic: str) -> MessageParts:
     return MessageParts(body=f"{event.name} {event.key}".encode())
+
+
+def as_total(event: EventRecord, *, topic: str) -> MessageParts:
+    """Map a field that the payloads of these tests do not have."""
+    return MessageParts(body=str(event.payload["total"]).encode())
 
 
 @pytest.fixture
@@ -172,6 +178,14 @@ class TestAMessage:
         assert message["examples"][0]["payload"].startswith("tests.ParcelLost 0197f2a4-")
         assert __name__ in message["description"]
 
+    def test_of_a_mapper_that_fails_for_an_example_has_none(self, sinks: Any):
+        made = sinks(FORMAT=f"{__name__}.as_total")
+
+        message = sent(made, "tests.ParcelLost.v1")
+        assert "examples" not in message
+        assert "The mapper makes no message" in message["x-no-example"]
+        assert faults_by_parser(made) == []
+
 
 class TestASinkOfTheOutbox:
     @pytest.mark.parametrize(
@@ -230,11 +244,37 @@ class TestASinkOfTheOutbox:
                 },
                 {"host": "example.com", "protocol": "https"},
             ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.http.HttpSink",
+                    "TOPIC": "https://{key}.example.com/events",
+                    "OPTIONS": {"secrets": ["whsec_hunter2"]},
+                },
+                {
+                    "host": "{key}.example.com",
+                    "protocol": "https",
+                    "variables": {"key": {"description": KEY}},
+                },
+            ),
+            (
+                {
+                    "BACKEND": "outbox.sinks.nats.NatsSink",
+                    "OPTIONS": {"servers": "nats://{zone}.nats:4222"},
+                },
+                {
+                    "host": "{zone}.nats:4222",
+                    "protocol": "nats",
+                    "variables": {"zone": {}},
+                },
+            ),
         ],
-        ids=["Kafka", "SNS", "SQS", "NATS", "RabbitMQ", "Redis", "HTTP"],
+        ids=[
+            *("Kafka", "SNS", "SQS", "NATS", "RabbitMQ", "Redis", "HTTP"),
+            *("HTTP to a host by key", "a variable of the project"),
+        ],
     )
     def test_is_described_without_a_connection_and_without_credentials(
-        self, sinks: Any, keys: dict[str, Any], server: dict[str, str]
+        self, sinks: Any, keys: dict[str, Any], server: dict[str, Any]
     ):
         made = sinks(**keys)
 
