@@ -104,7 +104,10 @@ class SentinelGroup:
 
     def has_failed_over(self) -> bool:
         """Return whether the replica has become the primary."""
-        return self._replication("role") == "master"
+        # A Sentinel that promotes a replica closes the connections of its clients.
+        with suppress(redis.ConnectionError):
+            return self._replication("role") == "master"
+        return False
 
     def queue_length(self, queue: str) -> int:
         place = self._replica if self.has_failed_over() else self._primary
