@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from outbox import clock, databases
+from outbox import clock, databases, tenants
 from outbox.context import acting_as
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction
@@ -83,7 +83,8 @@ def redact(
     and the notes of these events' deliveries, and the reasons why their handlers are paused by a
     rule or held by a breaker, are cleaned of the person's data: of the sensitive
     values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
-    is emitted, if a subject is given, for the apps that have rows about the person.
+    is emitted, if a subject is given, for the apps that have rows about the person: one event
+    without a tenant, and one for each tenant that can be restored.
 
     Args:
         subject: the person, as events declare it: "customer:7". Events of the keys that
@@ -117,11 +118,21 @@ def redact(
                 done.owed += 1
     if not dry_run:
         if subject:
-            with transaction.atomic(using=using), acting_as(by):
-                emit(SubjectRedacted(subject=subject), using=using)
+            _notify_apps(subject, by=by, without=identifying.not_restored, using=using)
         who = subject or f"{len(keys)} keys"
         logger.info("%s redacted %s (%d events): %s", by, who, done.blanked, reason)
     return done
+
+
+def _notify_apps(subject: str, *, by: str, without: Collection[str], using: str) -> None:
+    """Emit an event for each tenant: a handler can change only the rows of its event's tenant."""
+    # The tenant of the caller may have no event any more.
+    every = dict.fromkeys([*all_tenants.every_tenant(using=using), tenants.capture()])
+    with transaction.atomic(using=using), acting_as(by):
+        for tenant in every:
+            if tenant not in without:
+                with tenants.given(tenant):
+                    emit(SubjectRedacted(subject=subject), using=using)
 
 
 @dataclass(frozen=True)
