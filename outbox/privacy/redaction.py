@@ -112,7 +112,7 @@ def redact(
     # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
         for row in delayed.iterator():
-            if _is_unknown(row):
+            if is_unknown(row):
                 done.unknown[_kind_of(row)] += 1
             elif blanked(row) != row.payload:
                 done.owed += 1
@@ -162,7 +162,7 @@ def _unwrapped(value: Any) -> Any:
     return [_unwrapped(part) for part in value] if isinstance(value, list) else value
 
 
-def _is_unknown(event: Event | DelayedEvent) -> bool:
+def is_unknown(event: Event | DelayedEvent) -> bool:
     """Return whether an event may hold personal data that no schema marks."""
     # One that was redacted before its class was deleted needs no second redaction.
     is_redacted = isinstance(event, Event) and event.redacted_at is not None
@@ -209,7 +209,7 @@ def _redact_some(
         if not dry_run:  # before the events lose their values
             _clean_failures(found, values, using=using)
         for event in found:
-            if _is_unknown(event):
+            if is_unknown(event):
                 done.unknown[_kind_of(event)] += 1
             elif (payload := blanked(event)) == event.payload:
                 done.empty += 1
