@@ -15,7 +15,7 @@ from .dry_run import Preview, preview
 from .handler_rows import UnknownHandler, UnknownSubscription, subscriptions_of
 from .handlers import HeldByBackfill, close_breaker, end, held_by, pause, resume
 from .holds import CannotBackfill
-from .progress import RATE, StillRunning
+from .progress import RATE, GivenUp, StillRunning
 from .removal import prune, redact
 from .resumption import (
     ABANDONED_AFTER,
@@ -35,6 +35,7 @@ __all__ = [
     "CannotCorrect",
     "Choice",
     "DayIsClosed",
+    "GivenUp",
     "HeldByBackfill",
     "NotRunning",
     "Preview",

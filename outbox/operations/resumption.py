@@ -87,6 +87,8 @@ def continue_operation(
 def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     """Give up the rest of an operation. A running one stops at its next step.
 
+    One without steps, such as a prune, stops at its next heartbeat.
+
     Raises:
         NotRunning: there is no such operation, or it is over. Or it has emptied a day, and deletes
             the rows that refer to its events: nothing else finds these rows.

@@ -74,7 +74,7 @@ def redact(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
-    after_slice: Callable[[], object] = lambda: None,
+    after_slice: Callable[[Redaction], object] = lambda _so_far: None,
     using: str | None = None,
 ) -> Redaction:
     """Blank the sensitive fields of all stored events about a person, and notify the other apps.
@@ -94,7 +94,7 @@ def redact(
         reason: the reason, for the log.
         force: also blank events with owed deliveries; their handlers will read blanks.
         dry_run: count only.
-        after_slice: called after each of its transactions.
+        after_slice: called after each of its transactions, with the numbers until then.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -108,7 +108,7 @@ def redact(
         if not dry_run:
             _clean_reasons(seqs, values, using=using)
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
-        after_slice()
+        after_slice(done)
     # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
         for row in delayed.iterator():

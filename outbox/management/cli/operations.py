@@ -76,6 +76,7 @@ class Continue:
                 done = operations.continue_operation(number, by=operator(), report=Progress(write))
         except (
             operations.NotRunning,
+            operations.GivenUp,
             operations.CannotBackfill,
             operations.UnknownHandler,
             operations.UnknownSubscription,
@@ -174,7 +175,10 @@ class Redact:
             planned = redaction.redact(**wanted, dry_run=True)
             write("\n".join([_redacted(planned, dry_run=True), *unread_texts(planned.unread)]))
             return
-        done = operations.redact(**wanted)
+        try:
+            done = operations.redact(**wanted)
+        except operations.GivenUp as error:
+            raise CommandError(str(error)) from error
         write(_redacted(done, dry_run=False))
         why = f"`manage.py outbox why {shlex.quote(options['subject'] or options['key'][0])}`"
         if options["subject"]:
