@@ -19,6 +19,7 @@ from .progress import RATE, GivenUp, StillRunning
 from .removal import prune, redact
 from .resumption import (
     ABANDONED_AFTER,
+    NotAllRedacted,
     NotRunning,
     continue_operation,
     give_up,
@@ -37,6 +38,7 @@ __all__ = [
     "DayIsClosed",
     "GivenUp",
     "HeldByBackfill",
+    "NotAllRedacted",
     "NotRunning",
     "Preview",
     "StillRunning",

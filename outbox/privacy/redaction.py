@@ -65,6 +65,11 @@ class Redaction:
     unknown: Counter[str] = field(default_factory=Counter)
     unread: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no event was left alone that may hold data of the person."""
+        return not (self.owed or self.unknown or self.unread)
+
 
 def redact(
     *,

@@ -206,7 +206,7 @@ class TestAnOperationThatIsKilled:
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
-        assert "is finished: 5 touched in total. It did not change the rows again" in said
+        assert "is finished: 5 touched in total. Rows that were changed before the inter" in said
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
         emit_parcels(5)
