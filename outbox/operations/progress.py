@@ -90,7 +90,8 @@ class GivenUp(Stopped):
 
     def __init__(self, operation: Operation) -> None:
         text = _(
-            "Operation %(number)d (%(action)s) was given up while it ran. See `manage.py outbox log`."
+            "Operation %(number)d (%(action)s) was given up while it ran. See `manage.py outbox "
+            "log`."
         )
         super().__init__(text % {"number": operation.pk, "action": operation.action})
 

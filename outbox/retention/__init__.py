@@ -75,9 +75,9 @@ def prune(
         pace: Pace = AdaptivePace(using=using, after_batch=after_batch)
     else:
         pace = Pace(batch, after_batch=after_batch)
-    with archive_in(folder) if folder else nullcontext() as store:
-        with suppress(Stopped):  # within the archive, whose file is finished
-            _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
+    # `suppress` within the archive, whose file is finished.
+    with archive_in(folder) if folder else nullcontext() as store, suppress(Stopped):
+        _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, pace.removed, what)
     return pace.removed
