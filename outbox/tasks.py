@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from celery import current_app, current_task
@@ -95,10 +96,12 @@ def prune_old_events() -> None:
 
 
 def _prune() -> None:
-    if conf().RETENTION:
-        operations.prune(at_most=_PRUNING, by="outbox.prune")
-    forget_received(at_most=_PRUNING)
-    end_unwatched()
+    # A failure, such as a full disk, prevents none of the others. The stack calls the last first.
+    with ExitStack() as others:
+        others.callback(end_unwatched)
+        others.callback(forget_received, at_most=_PRUNING)
+        if conf().RETENTION:
+            operations.prune(at_most=_PRUNING, by="outbox.prune")
 
 
 @own_task("outbox.canary")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from functools import partial
 
 from django.db import OperationalError, transaction
@@ -162,8 +163,10 @@ def _join(old: Subscription, row: Subscription, *, using: str) -> None:
     lock_subscriptions(using=using, tries=_LOCK_TRIES)
     _leave_one_each(old, row, using=using)
     _move(old, row, using=using)
+    # A row of several events counts from when it selected all of them.
+    since = (min if old.event == row.event else max)(old.since, row.since)
     _select_both(row, old)
-    _inherit(row, old, using=using)
+    _inherit(row, old, since=since, using=using)
     old.delete(using=using)
     set_order_keys(row, using=using)
     set_shares(row, using=using)
@@ -230,14 +233,20 @@ def _move(old: Subscription, row: Subscription, *, using: str, **only: object) -
     moved.update(subscription=row)
 
 
-def _inherit(row: Subscription, old: Subscription, *, using: str) -> None:
+def _inherit(row: Subscription, old: Subscription, *, since: datetime, using: str) -> None:
     """Copy the state that staff and workers stored in the old row.
 
     The result is active if either row is, since that row is owed events. A pause or an open
     breaker of either row holds the handler: staff resume it, and a probe closes the breaker.
+
+    Args:
+        row: the row that stays.
+        old: the row that is deleted.
+        since: the time since which the result selects its events, if both rows are active.
+        using: the outbox's database alias.
     """
     if old.active:
-        row.since = min(row.since, old.since) if row.active else old.since
+        row.since = since if row.active else old.since
         row.active = True
     if _weight_of_pause(old) > _weight_of_pause(row):
         _copy(_PAUSE, old, row)

@@ -128,9 +128,9 @@ def _read(
 ) -> list[Due]:
     """Read due deliveries of the shares after `after`, by share.
 
-    Of each share those that fill it from `had` to `level` in flight. More of one share would use up
-    the limit, and the shares behind it would not be read. Where `is_first`, deliveries without a
-    share follow.
+    Of each share, read as many as raise its number in flight from `had` to `level`. More of one
+    share would use up the limit, and the shares behind it would not be read. Where `is_first`,
+    deliveries without a share follow.
     """
     if not limit:
         return []

@@ -114,6 +114,8 @@ def _sync_one(
         )
         _pause_like_the_others(row, rows, handler)
     before = _policy(row)
+    if row.event != selector:  # it did not select all of these events until now
+        row.since = clock.now(using=using)
     row.handler, row.event, row.known = handler.name, selector, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
     row.bulk = handler.bulk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from threading import Event
 
@@ -34,10 +35,12 @@ def prune() -> None:
 
     Alerts that no check watches end, too.
     """
-    if conf().RETENTION:
-        operations.prune(at_most=_PRUNING, by="outbox.prune")
-    forget_received(at_most=_PRUNING)
-    end_unwatched()
+    # A failure, such as a full disk, prevents none of the others. The stack calls the last first.
+    with ExitStack() as others:
+        others.callback(end_unwatched)
+        others.callback(forget_received, at_most=_PRUNING)
+        if conf().RETENTION:
+            operations.prune(at_most=_PRUNING, by="outbox.prune")
 
 
 #: Each job by its name, with the time between two runs.

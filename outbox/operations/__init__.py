@@ -15,10 +15,11 @@ from .dry_run import Preview, preview
 from .handler_rows import UnknownHandler, UnknownSubscription, subscriptions_of
 from .handlers import HeldByBackfill, close_breaker, end, held_by, pause, resume
 from .holds import CannotBackfill
-from .progress import RATE, StillRunning
+from .progress import RATE, GivenUp, StillRunning
 from .removal import prune, redact
 from .resumption import (
     ABANDONED_AFTER,
+    NotAllRedacted,
     NotRunning,
     continue_operation,
     give_up,
@@ -35,7 +36,9 @@ __all__ = [
     "CannotCorrect",
     "Choice",
     "DayIsClosed",
+    "GivenUp",
     "HeldByBackfill",
+    "NotAllRedacted",
     "NotRunning",
     "Preview",
     "StillRunning",

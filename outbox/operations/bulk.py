@@ -15,6 +15,7 @@ from outbox.models import Delivery, Operation, Subscription
 from outbox.partitions.closing import closed_day
 from outbox.settlements import expecting
 
+from .handler_rows import subscriptions_of
 from .progress import RATE, Report, Touched, begin, carry_out
 from .selection import Choice
 
@@ -211,7 +212,14 @@ class BulkTask:
         return set(_pks(day.of_deliveries(rows))) if day else set()
 
     def finish(self, operation: Operation) -> None:
-        """Change nothing."""
+        """Check that the handler still exists.
+
+        Raises:
+            UnknownHandler: a deploy has renamed it. Only the code of that release can continue.
+        """
+        choice, is_partial = self.choice, operation.touched < operation.expected
+        if is_partial and choice.handler and not choice.subscriptions(using=self.using):
+            subscriptions_of(choice.handler, using=self.using)
 
     def reason_to_wait(self) -> str:
         """Return "": the relay's window limits the deliveries in flight."""

@@ -244,11 +244,14 @@ def _refuse_untriable(name: str) -> None:
 @contextmanager
 def _rolled_back() -> Iterator[None]:
     """Roll back the block's writes to all databases."""
+    # Not to replicas, which nobody writes: one that is down prevents no dry run.
+    replicas = {databases.replica_of(using) for using in databases.aliases()}
+    writable = [alias for alias in connections if alias not in replicas]
     with ExitStack() as stack:
-        for alias in connections:
+        for alias in writable:
             stack.enter_context(transaction.atomic(using=alias))
         yield
-        for alias in connections:
+        for alias in writable:
             transaction.set_rollback(True, using=alias)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -18,7 +19,7 @@ from outbox.transports.nudge import nudge
 
 from .bulk import discard
 from .handler_rows import end_choice, subscriptions_of, subscriptions_to_end, without_removed
-from .progress import Report, heartbeat, recorded
+from .progress import GivenUp, Report, give_up, heartbeat, recorded
 from .selection import Choice
 
 logger = logging.getLogger("outbox.operations")
@@ -186,20 +187,24 @@ def end(
     using = using or databases.alias()
     rows = subscriptions_to_end(handler, event, using=using)
     chosen = end_choice(handler, event)
-    with recorded(Action.END, chosen, by=by, reason=reason, using=using) as done:
+    with suppress(GivenUp), recorded(Action.END, chosen, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):
             lock_subscriptions(using=using)  # a fan-out may have read them
             rows.update(active=False)
         beat = heartbeat(done, using=using)
 
         def after_step(step: Operation, waits_for: str) -> None:
-            beat()
+            done.touched = step.touched
+            try:
+                beat()
+            except GivenUp:
+                give_up(step, using=using)
+                raise
             if report is not None:
                 report(step, waits_for)
 
         choice = Choice(handler=handler, subscription=event)
-        discarded = discard(choice, by=by, reason=reason, report=after_step, using=using)
-        done.touched = discarded.touched
+        discard(choice, by=by, reason=reason, report=after_step, using=using)
     ended = f"{handler} ({event})" if event else handler
     logger.info("%s ended %s: %s", by, ended, reason)
     return done

@@ -23,6 +23,7 @@ from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import retry_transient
 from outbox.formatting import format_time
 from outbox.models import Operation
+from outbox.retention.pace import Stopped
 from outbox.transports.nudge import nudge
 
 logger = logging.getLogger("outbox.operations")
@@ -84,6 +85,17 @@ class StillRunning(ValueError):
         super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})
 
 
+class GivenUp(Stopped):
+    """An operation without steps ends before its end: a person has given it up."""
+
+    def __init__(self, operation: Operation) -> None:
+        text = _(
+            "Operation %(number)d (%(action)s) was given up while it ran. See `manage.py outbox "
+            "log`."
+        )
+        super().__init__(text % {"number": operation.pk, "action": operation.action})
+
+
 def begin(
     action: str,
     choice: dict[str, Any],
@@ -125,7 +137,7 @@ def begin(
 
 
 def give_up(operation: Operation, *, using: str) -> None:
-    """Give up the rest of an operation. A running one stops at its next step."""
+    """Give up the rest of an operation. A running one stops at its next step or heartbeat."""
     running = Operation.objects.using(using).filter(pk=operation.pk, state=State.RUNNING)
     running.update(state=State.GIVEN_UP, finished_at=clock.now(using=using))
 
@@ -179,31 +191,49 @@ def recorded(
 ) -> Iterator[Operation]:
     """Record an operation without steps. The block sets `touched`.
 
-    A killed operation of the same action and choice is continued under its own row.
+    A killed operation of the same action and choice is continued under its own row. One that is
+    given up meanwhile stays so.
     """
     killed = unfinished_of(action, choice, using=using)
     start = partial(begin, action, choice, by=by, reason=reason, using=using)
     operation = killed[0] if killed else start()
     before = operation.touched
-    yield operation
+    try:
+        yield operation
+    except GivenUp:
+        _end(operation, before, using=using)
+        raise
+    _end(operation, before, using=using)
+
+
+def _end(operation: Operation, before: int, *, using: str) -> None:
     with transaction.atomic(using=using):
         # Another process may have continued it meanwhile, and have counted its own rows.
         same = Operation.objects.using(using).select_for_update().filter(pk=operation.pk).first()
         operation.touched += same.touched - before if same is not None else 0
         operation.expected = operation.touched
-        _finish(operation, using=using)
+        if same is not None and same.state == State.GIVEN_UP:
+            operation.state, operation.finished_at = same.state, same.finished_at
+        else:
+            _finish(operation, using=using)
         operation.save(using=using)
 
 
 def heartbeat(operation: Operation, *, using: str) -> Callable[[], None]:
-    """Return a function that stores at times that a process carries out a `recorded` operation."""
-    own = Operation.objects.using(using).filter(pk=operation.pk, state=State.RUNNING)
+    """Return a function that stores at times that a process carries out a `recorded` operation.
+
+    The function raises `GivenUp` once a person has given up the operation.
+    """
+    own = Operation.objects.using(using).filter(pk=operation.pk)
     seen_at = time.monotonic()
 
     def beat() -> None:
         nonlocal seen_at
         if time.monotonic() - seen_at >= _BEAT_SECONDS:
-            own.update(seen_at=clock.now(using=using))
+            running = own.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
+            if not running and own.filter(state=State.GIVEN_UP).exists():
+                logger.warning("Operation %d stops: it was given up.", operation.pk)
+                raise GivenUp(operation)
             seen_at = time.monotonic()
 
     return beat

@@ -29,8 +29,8 @@ def prune(
 ) -> int:
     """Remove old events without owed deliveries by `retention.prune`, and record it.
 
-    After a kill, the next call continues. A run that removes nothing is not recorded, since a
-    schedule calls this function.
+    After a kill, the next call continues. One that is given up ends early, and returns the number
+    until then. A run that removes nothing is not recorded, since a schedule calls this function.
     """
     using = using or databases.alias()
     choice = {"older_than": "OUTBOX['RETENTION']" if older_than is None else str(older_than)}
@@ -47,7 +47,8 @@ def prune(
         )
         operation.touched += removed
     if not operation.touched:  # nor has another process that continued it
-        Operation.objects.using(using).filter(pk=operation.pk, touched=0).delete()
+        finished = Operation.objects.using(using).filter(state=Operation.State.FINISHED)
+        finished.filter(pk=operation.pk, touched=0).delete()
     return removed
 
 
@@ -60,19 +61,28 @@ def redact(
     force: bool = False,
     using: str | None = None,
 ) -> Redaction:
-    """Blank a person's data by `redaction.redact`, and record subject, keys, actor and reason."""
+    """Blank a person's data by `redaction.redact`, and record subject, keys, actor and reason.
+
+    Raises:
+        outbox.operations.GivenUp: a person has given it up. The other apps were not notified.
+    """
     using = using or databases.alias()
     choice = {"subject": subject, "keys": sorted(keys), "force": force}
     action = Operation.Action.REDACT
     with recorded(action, choice, by=by, reason=reason, using=using) as operation:
+        before, beat = operation.touched, heartbeat(operation, using=using)
+
+        def after_slice(so_far: Redaction) -> None:
+            operation.touched = before + so_far.blanked
+            beat()
+
         done = redaction.redact(
             subject=subject,
             keys=keys,
             by=by,
             reason=reason,
             force=force,
-            after_slice=heartbeat(operation, using=using),
+            after_slice=after_slice,
             using=using,
         )
-        operation.touched += done.blanked
     return done

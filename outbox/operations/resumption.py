@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases
 from outbox.models import Operation
 from outbox.partitions.closing import closed_day
+from outbox.privacy.redaction import Redaction
 from outbox.retention.record import DAY, STEP, SWEEPING
 
 from . import backfills, progress
@@ -31,6 +32,19 @@ ABANDONED_AFTER = timedelta(minutes=1)
 
 class NotRunning(LookupError):
     """There is no such operation, or it is over."""
+
+
+class NotAllRedacted(Exception):
+    """A redaction has ended and left events alone. Repeat it later; nothing else does.
+
+    Attributes:
+        operation: its record.
+        redaction: its result.
+    """
+
+    def __init__(self, operation: Operation, redaction: Redaction) -> None:
+        self.operation, self.redaction = operation, redaction
+        super().__init__(f"Operation {operation.pk} (redact) has left events alone. Repeat it.")
 
 
 def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
@@ -67,6 +81,8 @@ def continue_operation(
     Raises:
         NotRunning: there is no such operation, it is over, or only its own command continues it.
         CannotBackfill: the backfill would break the order of a key now.
+        NotAllRedacted: the redaction has ended, and has left events alone.
+        GivenUp: a person has given the redaction up.
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
@@ -75,8 +91,10 @@ def continue_operation(
         own = {"by": operation.by, "reason": operation.reason}
         return end(**operation.choice, **own, report=report, using=using)
     if operation.action == Action.REDACT:  # `recorded` continues the same row
-        redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
+        done = redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
         operation.refresh_from_db(using=using)
+        if not done.is_complete:
+            raise NotAllRedacted(operation, done)
         return operation
     if operation.action == Action.BACKFILL:
         task = backfills.Backfill.of(operation, using=using)
@@ -86,6 +104,8 @@ def continue_operation(
 
 def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     """Give up the rest of an operation. A running one stops at its next step.
+
+    One without steps, such as a prune, stops at its next heartbeat.
 
     Raises:
         NotRunning: there is no such operation, or it is over. Or it has emptied a day, and deletes

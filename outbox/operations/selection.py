@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.subscriptions import registry
 
 _TIMES = ("since", "until")
 #: For these an empty value is a filter; None: any.
@@ -67,13 +68,21 @@ class Choice:
         if self.ids is not None:
             rows = rows.filter(pk__in=self.ids)
         if self.handler:  # by ids, the first column of the indexes
-            subscriptions = Subscription.objects.using(using).filter(handler=self.handler)
-            rows = self._of_subscriptions(rows, list(subscriptions))
+            rows = self._of_subscriptions(rows, self.subscriptions(using=using))
         if self.states:
             rows = rows.filter(state__in=self.states)
         if self._is_about_events:
             rows = rows.filter(event__in=self.events(using=using).values("seq"))
         return self._of_group(rows, using=using)
+
+    def subscriptions(self, *, using: str) -> list[Subscription]:
+        """Return the handler's subscriptions; if none has its name, those of the renamed handler.
+
+        A deploy may rename a handler while an operation runs, or before it is continued.
+        """
+        rows = Subscription.objects.using(using)
+        later = [one.name for one in registry if self.handler in one.formerly]
+        return list(rows.filter(handler=self.handler)) or list(rows.filter(handler__in=later))
 
     def events(self, *, using: str | None = None) -> QuerySet[Event]:
         """Return the matching events, whatever their handlers."""

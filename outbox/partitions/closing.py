@@ -20,7 +20,7 @@ from outbox.models import Delivery, Event, Operation
 
 from .days import day_of, start_of
 
-#: Keys of the operation's choice. Only a removal of a day has the first one.
+#: Keys of the operation's choice. `LOW` is in the choice of a removal of a day only.
 LOW, HIGH, KEPT = "low", "high", "kept"
 #: Events at the end of a day that are read to find the latest time.
 _LAST_EVENTS = 1000

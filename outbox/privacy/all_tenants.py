@@ -25,10 +25,17 @@ class Texts:
         found: the texts of all tenants that could be read.
         unread: why others could not be read, without personal data, by tenant; "" for code without
             a tenant. One may be gone, while its events are kept.
+        not_restored: those of `unread` that the setting's `RESTORE` has refused.
     """
 
     found: list[str]
     unread: dict[str, str] = field(default_factory=dict)
+    not_restored: frozenset[str] = frozenset()
+
+
+def every_tenant(*, using: str) -> tuple[str | None, ...]:
+    """Return None, for code without a tenant, and the tenants of events and delayed events."""
+    return (None, *all_known(using=using)) if tenants.is_on() else (None,)
 
 
 def keys_of(subject: str, *, using: str) -> Texts:
@@ -67,7 +74,7 @@ def _in_each(read: Callable[[str], Iterable[str]], subject: str, *, using: str) 
         return Texts(list(read(subject)))
     found: dict[str, None] = {}
     errors: dict[str, Exception] = {}
-    all_tenants = (None, *all_known(using=using))
+    all_tenants = every_tenant(using=using)
     for tenant in all_tenants:
         try:
             with transaction.atomic(using=using), tenants.restored(tenant):
@@ -76,7 +83,9 @@ def _in_each(read: Callable[[str], Iterable[str]], subject: str, *, using: str) 
             errors[tenant or ""] = error
     if len(errors) == len(all_tenants):
         raise errors[""]
-    return Texts(list(found), {tenant: _cause(error) for tenant, error in errors.items()})
+    refused = (tenant for tenant, error in errors.items() if tenants.is_of_restore(error))
+    unread = {tenant: _cause(error) for tenant, error in errors.items()}
+    return Texts(list(found), unread, frozenset(refused))
 
 
 def _cause(error: Exception) -> str:

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from outbox import clock, databases
+from outbox import clock, databases, tenants
 from outbox.context import acting_as
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction
@@ -65,6 +65,11 @@ class Redaction:
     unknown: Counter[str] = field(default_factory=Counter)
     unread: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no event was left alone that may hold data of the person."""
+        return not (self.owed or self.unknown or self.unread)
+
 
 def redact(
     *,
@@ -74,7 +79,7 @@ def redact(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
-    after_slice: Callable[[], object] = lambda: None,
+    after_slice: Callable[[Redaction], object] = lambda _so_far: None,
     using: str | None = None,
 ) -> Redaction:
     """Blank the sensitive fields of all stored events about a person, and notify the other apps.
@@ -83,7 +88,8 @@ def redact(
     and the notes of these events' deliveries, and the reasons why their handlers are paused by a
     rule or held by a breaker, are cleaned of the person's data: of the sensitive
     values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
-    is emitted, if a subject is given, for the apps that have rows about the person.
+    is emitted, if a subject is given, for the apps that have rows about the person: one event
+    without a tenant, and one for each tenant that can be restored.
 
     Args:
         subject: the person, as events declare it: "customer:7". Events of the keys that
@@ -93,7 +99,7 @@ def redact(
         reason: the reason, for the log.
         force: also blank events with owed deliveries; their handlers will read blanks.
         dry_run: count only.
-        after_slice: called after each of its transactions.
+        after_slice: called after each of its transactions, with the numbers until then.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -107,21 +113,31 @@ def redact(
         if not dry_run:
             _clean_reasons(seqs, values, using=using)
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
-        after_slice()
+        after_slice(done)
     # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
         for row in delayed.iterator():
-            if _is_unknown(row):
+            if is_unknown(row):
                 done.unknown[_kind_of(row)] += 1
             elif blanked(row) != row.payload:
                 done.owed += 1
     if not dry_run:
         if subject:
-            with transaction.atomic(using=using), acting_as(by):
-                emit(SubjectRedacted(subject=subject), using=using)
+            _notify_apps(subject, by=by, without=identifying.not_restored, using=using)
         who = subject or f"{len(keys)} keys"
         logger.info("%s redacted %s (%d events): %s", by, who, done.blanked, reason)
     return done
+
+
+def _notify_apps(subject: str, *, by: str, without: Collection[str], using: str) -> None:
+    """Emit an event for each tenant: a handler can change only the rows of its event's tenant."""
+    # The tenant of the caller may have no event any more.
+    every = dict.fromkeys([*all_tenants.every_tenant(using=using), tenants.capture()])
+    with transaction.atomic(using=using), acting_as(by):
+        for tenant in every:
+            if tenant not in without:
+                with tenants.given(tenant):
+                    emit(SubjectRedacted(subject=subject), using=using)
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,7 @@ def _unwrapped(value: Any) -> Any:
     return [_unwrapped(part) for part in value] if isinstance(value, list) else value
 
 
-def _is_unknown(event: Event | DelayedEvent) -> bool:
+def is_unknown(event: Event | DelayedEvent) -> bool:
     """Return whether an event may hold personal data that no schema marks."""
     # One that was redacted before its class was deleted needs no second redaction.
     is_redacted = isinstance(event, Event) and event.redacted_at is not None
@@ -198,7 +214,7 @@ def _redact_some(
         if not dry_run:  # before the events lose their values
             _clean_failures(found, values, using=using)
         for event in found:
-            if _is_unknown(event):
+            if is_unknown(event):
                 done.unknown[_kind_of(event)] += 1
             elif (payload := blanked(event)) == event.payload:
                 done.empty += 1

@@ -73,7 +73,7 @@ class Examination:
     """The argument of an invariant: options of the run, and the count of examined rows.
 
     Attributes:
-        thorough: examine all rows, where the default is a part.
+        thorough: examine all rows; without it, an invariant may examine a sample.
         horizon: events emitted before this time may have been pruned; None: none was pruned.
         using: the outbox's database alias.
         seen: the number of examined rows, counted by `count_rows`.

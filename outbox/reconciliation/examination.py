@@ -85,7 +85,7 @@ def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconcilia
     call an external system run last, with no transaction open.
 
     Args:
-        thorough: examine all rows, where the default is a part.
+        thorough: examine all rows; without it, an invariant may examine a sample.
         using: the outbox's database alias.
     """
     using = using or databases.alias()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from outbox.partitions.closing import closed_day
 
 from .archive import Archive, archive_in
 from .batches import prunable, prune_some, read_slice
-from .pace import LARGEST, REST, AdaptivePace, Pace
+from .pace import LARGEST, REST, AdaptivePace, Pace, Stopped
 from .staying import Horizons
 from .whole_days import Removal, has_days
 
@@ -61,7 +61,7 @@ def prune(
             "": no archive.
         at_most: the longest duration; the next run continues.
         batch: events in one transaction, with a rest after each; None: by what others do.
-        after_batch: called after each transaction.
+        after_batch: called after each transaction. It may raise `Stopped`.
         by: the person or process that prunes.
         using: the outbox's database alias.
 
@@ -75,11 +75,12 @@ def prune(
         pace: Pace = AdaptivePace(using=using, after_batch=after_batch)
     else:
         pace = Pace(batch, after_batch=after_batch)
-    with archive_in(folder) if folder else nullcontext() as store:
-        removed = _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
+    # `suppress` within the archive, whose file is finished.
+    with archive_in(folder) if folder else nullcontext() as store, suppress(Stopped):
+        _prune(older_than, seconds, archive=store, pace=pace, by=by, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
-    logger.info("%s pruned %d events %s", by, removed, what)
-    return removed
+    logger.info("%s pruned %d events %s", by, pace.removed, what)
+    return pace.removed
 
 
 def _prune(
@@ -90,24 +91,23 @@ def _prune(
     pace: Pace,
     by: str,
     using: str,
-) -> int:
-    removed, until, share = 0, time.monotonic() + seconds, _SHARE * seconds
+) -> None:
+    until, share = time.monotonic() + seconds, _SHARE * seconds
     days = None
     if has_days(using=using):
         ages, end = _remembered(older_than, using=using), time.monotonic() + share
         days = Removal(ages, archive=archive, pace=pace, until=end, by=by, using=using)
-        removed += days.run()
+        days.run()
         until = max(until, time.monotonic() + share / 2)
     else:  # the setting may have been removed meanwhile
         end = time.monotonic() + share
         rest = Removal({}, archive=archive, pace=pace, until=end, by=by, using=using)
         rest.finish_emptied()
-    removed += _prune_rows(older_than, archive=archive, pace=pace, until=until, using=using)
+    _prune_rows(older_than, archive=archive, pace=pace, until=until, using=using)
     if days is not None:
         days.drop_empty(until=until)
     if latest := _latest_horizon(older_than, using=using):
         forget_unused(before=latest, until=until, after_page=pace.after_batch, using=using)
-    return removed
 
 
 def _remembered(older_than: timedelta | None, *, using: str) -> Horizons:
@@ -120,9 +120,8 @@ def _remembered(older_than: timedelta | None, *, using: str) -> Horizons:
 
 def _prune_rows(
     older_than: timedelta | None, *, archive: Archive | None, pace: Pace, until: float, using: str
-) -> int:
+) -> None:
     """Prune one type after the other in batches, until a time of `time.monotonic`."""
-    removed = 0
     for name, before in horizons(older_than=older_than, using=using):
         if time.monotonic() > until:
             break
@@ -130,8 +129,7 @@ def _prune_rows(
         for seqs in _batches(name, before, pace=pace, using=using):
             if time.monotonic() > until:
                 break
-            removed += prune_some(seqs, before=before, archive=archive, using=using)
-    return removed
+            pace.removed += prune_some(seqs, before=before, archive=archive, using=using)
 
 
 def horizons(

@@ -26,7 +26,8 @@ from django.utils import timezone
 from outbox.conf import conf
 from outbox.deliveries.statements import with_numbers
 from outbox.models import Attempt, Delivery, Event
-from outbox.privacy.redaction import blanked
+from outbox.privacy.redaction import blanked, is_unknown
+from outbox.privacy.sensitive import masked
 
 PART = ".part"
 
@@ -130,7 +131,12 @@ def _line(
 
 def _payload(event: Event) -> dict[str, Any]:
     """Return the payload, blanked unless `ARCHIVE_SENSITIVE`: redaction does not reach archives."""
-    return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)}
+    return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else _blanked(event)}
+
+
+def _blanked(event: Event) -> dict[str, Any]:
+    # Nothing marks the sensitive fields of an unknown event, so each of its fields is masked.
+    return masked(event) if is_unknown(event) else blanked(event)
 
 
 def _returned(row: Delivery) -> dict[str, Any]:

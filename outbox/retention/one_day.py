@@ -19,7 +19,7 @@ from outbox.partitions.past import Day
 
 from . import record as records
 from .archive import Archive
-from .pace import Pace
+from .pace import Pace, Stopped
 from .record import Policy, Postponed, Record
 from .slices import Left, Span, archive_span, last_of, left_by, sweep
 from .staying import slice_of, unfinished_in, unsettled_in
@@ -58,23 +58,22 @@ class DayRemoval:
         self._record, self._day, self._archive = record, day, archive
         self._pace, self._until, self._tries, self._using = pace, until, tries, using
 
-    def carry_out(self, *, by: str) -> int:
+    def carry_out(self, *, by: str) -> None:
         """Carry out the steps that are left, or let a later run continue.
+
+        The removed events are added to those of the pace.
 
         Args:
             by: the person or process that prunes, for the log.
 
-        Returns:
-            The number of removed events, 0 if the day was not emptied.
-
         Raises:
             TooManyStay: more rows have to stay than may be copied.
+            Stopped: the run was stopped. A later run continues.
         """
-        removed = 0
         try:
             if self._day is not None and self._record.step != records.SWEEPING:
                 self._prepare(self._day)
-                removed = self._empty(self._day, by)
+                self._empty(self._day, by)
             self._repeat(self._sweep_page)
         except IsBusy:
             if self._record.is_held_up():
@@ -82,7 +81,9 @@ class DayRemoval:
             self._postpone()
         except Postponed:
             self._postpone()
-        return removed
+        except Stopped:
+            self._postpone()
+            raise
 
     def _postpone(self) -> None:
         if self._record.operation.state == Operation.State.RUNNING:
@@ -146,7 +147,7 @@ class DayRemoval:
             failpoints.reach(failpoints.IN_SLICE)
         return True
 
-    def _empty(self, day: Day, by: str) -> int:
+    def _empty(self, day: Day, by: str) -> None:
         record = self._record
         empty(
             day,
@@ -161,7 +162,7 @@ class DayRemoval:
         number = record.operation.touched
         text = "%s removed %d events of %s. %d stay."
         logger.info(text, by, number, day.label, len(record.kept))
-        return number
+        self._pace.removed += number
 
     def _begin(self) -> None:
         self._record.lock()

@@ -22,16 +22,22 @@ QUIET_SECONDS = 1.0
 CHECK_SECONDS = 0.05
 
 
+class Stopped(Exception):
+    """Raised by `after_batch`: pruning ends after this batch."""
+
+
 class Pace:
     """Batches of one size, and a rest after each.
 
     Attributes:
         batch: events in the next transaction.
+        removed: the number of events that this run has removed.
         after_batch: called after each transaction, before the rest.
     """
 
     def __init__(self, batch: int, *, after_batch: Callable[[], object] = lambda: None) -> None:
         self.batch = batch
+        self.removed = 0
         self.after_batch = after_batch
 
     def rest_after(self, seconds: float) -> float:

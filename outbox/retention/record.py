@@ -52,7 +52,7 @@ class Postponed(Exception):
 
 @dataclass(frozen=True)
 class Policy:
-    """By which ages events are removed, and where they are archived.
+    """The age limit of each event type, and the archive folder.
 
     Attributes:
         horizons: the time before which events are removed, by name. Other types stay.

@@ -99,12 +99,12 @@ class Removal:
         self._is_limited = until < float("inf")
         self._tries = _FEW_TRIES if self._is_limited else _TRIES
 
-    def run(self) -> int:
-        """Remove the days that can be removed; return the number of removed events."""
-        removed, low = 0, -1
+    def run(self) -> None:
+        """Remove the days that can be removed."""
+        low = -1
         try:
             if record := records.continued(self._policy, self._run, using=self._using):
-                removed += self._continue(record)
+                self._continue(record)
             while (day := self._next(low)) is not None:
                 low = day.low
                 if time.monotonic() > self._until:
@@ -114,10 +114,9 @@ class Removal:
                     logger.info(text, other.pk, other.choice[records.DAY])
                     break
                 if self._is_removable(day) and (new := self._close(day)) is not None:
-                    removed += self._remove(new, day)
+                    self._remove(new, day)
         except UnknownPartition as error:
             logger.warning("No whole days are removed. %s", error)
-        return removed
 
     def finish_emptied(self) -> None:
         """Delete the remaining rows of an emptied day. It needs no partitions and no setting."""
@@ -140,17 +139,18 @@ class Removal:
         """Return the next past day. Another process may have dropped some meanwhile."""
         return next((one for one in past_days(using=self._using) if one.low > low), None)
 
-    def _continue(self, record: Record) -> int:
+    def _continue(self, record: Record) -> None:
         low = record.choice[closing.LOW]
         day = self._next(low - 1)
         if record.step == records.SWEEPING:
-            return self._remove(record, None)
+            self._remove(record, None)
+            return
         if day is None or day.low != low:
             why = "it has no partition"
         elif not (why := obstacle(day, using=self._using)):
-            return self._remove(record, day)
+            self._remove(record, day)
+            return
         record.give_up(why)
-        return 0
 
     def _is_removable(self, day: Day) -> bool:
         key = (self._using, day.events.name)
@@ -216,7 +216,7 @@ class Removal:
                 return None
             return records.stored(day, policy, self._run, by=self._by, using=self._using)
 
-    def _remove(self, record: Record, day: Day | None) -> int:
+    def _remove(self, record: Record, day: Day | None) -> None:
         removal = DayRemoval(
             record,
             day,
@@ -227,9 +227,8 @@ class Removal:
             using=self._using,
         )
         try:
-            return removal.carry_out(by=self._by)
+            removal.carry_out(by=self._by)
         except TooManyStay as error:
             record.give_up(str(error))
             if day is not None:
                 self._examine_later(day)
-            return 0

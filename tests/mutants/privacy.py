@@ -225,7 +225,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "outbox/retention/archive.py",
-                "event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)",
+                "event.payload if conf().ARCHIVE_SENSITIVE else _blanked(event)",
                 "event.payload",
             ),
         ),

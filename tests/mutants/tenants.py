@@ -262,7 +262,7 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/privacy/all_tenants.py",
-                "(None, *all_known(using=using))\n",
+                "(None, *all_known(using=using)) if tenants.is_on() else (None,)\n",
                 "(None,)\n",
             ),
         ),

@@ -159,7 +159,7 @@ class Backfill:
                     in_order=in_order,
                     report=Progress(write),
                 )
-        except operations.CannotBackfill as error:
+        except (operations.CannotBackfill, operations.UnknownHandler) as error:
             raise CommandError(str(error)) from error
         write(
             _("%(counted)s created. %(summary)s")

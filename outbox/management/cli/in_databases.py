@@ -15,7 +15,17 @@ from . import errors
 from .common import Options, Subcommand, Write, red, write_json
 
 #: Subcommands that only read or that keep the tables: they run in each database.
-EACH = {"status", "doctor", "groups", "blocked", "rehearse", "prune", "partition", "log"}
+EACH = {
+    "status",
+    "doctor",
+    "groups",
+    "blocked",
+    "rehearse",
+    "prune",
+    "partition",
+    "log",
+    "alerts",
+}
 #: Subcommands for which an id, a key or a handler names something in one database.
 ONE = {
     "why",
@@ -31,7 +41,6 @@ ONE = {
     "redact",
     "continue",
     "correct",
-    "alerts",
 }
 #: Subcommands that run in the default database unless another one is named.
 DEFAULT = {"receive", "sinks"}
@@ -59,6 +68,8 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
         CommandError: the subcommand needs one database, and none was named.
     """
     known, chosen = databases.listed(), options.get("database")
+    if known and name == "alerts" and options.get("action"):
+        chosen = chosen or known[0]  # a test of channels reads no database
     if chosen is None and len(known) > 1 and name in ONE:
         raise CommandError(
             _("Each database has its own ids and handlers. Name one: --database %(names)s.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from django.core.management.base import CommandError
@@ -27,10 +27,7 @@ from .filters import parse_age
 from .running import Progress, reason_of
 
 _LOG_HEAD = ("NUMBER", "STARTED", "BY", "ACTION", "TOUCHED", "STATE", "CHOICE", "REASON")
-_NOT_AGAIN = gettext_lazy(
-    "It did not change the rows again that it had changed before, so "
-    "no handler runs again because of it."
-)
+_NOT_AGAIN = gettext_lazy("Rows that were changed before the interruption were not changed again.")
 
 
 class Log:
@@ -76,11 +73,17 @@ class Continue:
                 done = operations.continue_operation(number, by=operator(), report=Progress(write))
         except (
             operations.NotRunning,
+            operations.GivenUp,
             operations.CannotBackfill,
             operations.UnknownHandler,
             operations.UnknownSubscription,
         ) as error:
             raise CommandError(str(error)) from error
+        except operations.NotAllRedacted as error:
+            choice = error.operation.choice
+            why = _why(choice["subject"], choice["keys"])
+            texts = [_redacted(error.redaction, dry_run=False), *_left_texts(error.redaction, why)]
+            raise CommandError(" ".join(texts)) from error
         except KeyboardInterrupt:
             row = Operation.objects.using(databases.alias()).filter(pk=number).first()
             is_running = row is not None and row.state == Operation.State.RUNNING
@@ -94,7 +97,8 @@ class Continue:
             "state": state,
             "touched": f"{done.touched:,}",
         }
-        write(text if options["give_up"] else f"{text} {_NOT_AGAIN}")
+        is_redaction = done.action == Operation.Action.REDACT
+        write(text if options["give_up"] or is_redaction else f"{text} {_NOT_AGAIN}")
 
 
 class Prune:
@@ -174,9 +178,12 @@ class Redact:
             planned = redaction.redact(**wanted, dry_run=True)
             write("\n".join([_redacted(planned, dry_run=True), *unread_texts(planned.unread)]))
             return
-        done = operations.redact(**wanted)
+        try:
+            done = operations.redact(**wanted)
+        except operations.GivenUp as error:
+            raise CommandError(str(error)) from error
         write(_redacted(done, dry_run=False))
-        why = f"`manage.py outbox why {shlex.quote(options['subject'] or options['key'][0])}`"
+        why = _why(options["subject"], options["key"])
         if options["subject"]:
             write(
                 _(
@@ -185,7 +192,7 @@ class Redact:
                 )
                 % {"why": why}
             )
-        if left := [*_owed_texts(done, why), *_unknown_texts(done), *unread_texts(done.unread)]:
+        if left := _left_texts(done, why):
             raise CommandError(" ".join(left))
 
 
@@ -200,6 +207,15 @@ def _log_row(row: Operation, names: Mapping[str, str]) -> tuple[object, ...]:
         operations.described(row.choice),
         one_line(row.reason) or "-",
     )
+
+
+def _why(subject: str, keys: Sequence[str]) -> str:
+    """Return the command that shows what is owed of a redaction's choice."""
+    return f"`manage.py outbox why {shlex.quote(subject or keys[0])}`"
+
+
+def _left_texts(done: Redaction, why: str) -> list[str]:
+    return [*_owed_texts(done, why), *_unknown_texts(done), *unread_texts(done.unread)]
 
 
 def _owed_texts(done: Redaction, why: str) -> list[str]:

@@ -48,6 +48,10 @@ def _dead_in_each(shard: str) -> None:
         emit(ParcelMoved(parcel_id=uuid4()))
 
 
+def take(message: object) -> None:
+    """Take a message of a channel."""
+
+
 def states_in(using: str) -> list[str]:
     return list(Delivery.objects.using(using).order_by("id").values_list("state", flat=True))
 
@@ -74,6 +78,22 @@ class TestACommand:
 
         assert "Database" not in text
         assert text.count("tests.refuse") == 1
+
+    def test_lists_the_alerts_of_each_database(self):
+        """Failed: it required --database."""
+        text = outbox_command("alerts")
+
+        assert text.index("Database default:") < text.index("Database shard_1:")
+
+    @pytest.mark.parametrize("database", [[], ["--database", "shard_1"]])
+    def test_sends_a_test_message_once(self, settings: Settings, database: list[str]):
+        """Failed: it required --database."""
+        channel = {"CALL": f"{__name__}.take"}
+        settings.OUTBOX = {**settings.OUTBOX, "ALERTS": {"CHANNELS": {"pager": channel}}}
+
+        text = outbox_command("alerts", *database, "test")
+
+        assert text.count("the test message was taken") == 1
 
     def test_writes_one_document_of_json(self):
         found = json.loads(outbox_command("status", "--json"))

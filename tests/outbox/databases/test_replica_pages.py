@@ -22,8 +22,9 @@ from pytest_django import Settings
 
 from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe
 from outbox.models import Delivery, Event, Heartbeat, Operation
+from outbox.operations.dry_run import dry_run
 from outbox.testing import Outbox
-from tests.outbox.two_databases import BOTH, sync_both
+from tests.outbox.two_databases import BOTH, sync_both, unreachable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -170,3 +171,14 @@ class TestTheSetting:
         settings.OUTBOX = {**settings.OUTBOX, "READ_FROM": 7}
 
         assert [one.id for one in run_checks() if "READ_FROM" in one.msg] == ["outbox.E012"]
+
+
+class TestADryRun:
+    def test_needs_no_replica(self, shard: str):
+        """Failed: it opened a transaction of each database."""
+        connections[shard].close()
+
+        with unreachable(shard):
+            found = dry_run(Delivery.objects.get().pk)
+
+        assert found.error == "PermanentFailure: no room"

@@ -16,7 +16,7 @@ from django.utils import timezone
 from psycopg import sql
 from pytest_django import Settings
 
-from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
+from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe, subscriptions
 from outbox.deliveries import failpoints
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.doctor import owed
@@ -69,6 +69,9 @@ def runs(own_registry: None) -> list[UUID]:
         seen.append(event_id)
 
     return seen
+
+
+def bill() -> None: ...
 
 
 def deliveries(*states: str) -> list[Delivery]:
@@ -206,7 +209,28 @@ class TestAnOperationThatIsKilled:
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
-        assert "is finished: 5 touched in total. It did not change the rows again" in said
+        assert "is finished: 5 touched in total. Rows that were changed before the inter" in said
+
+    def test_is_continued_if_a_deploy_has_renamed_its_handler(self):
+        """Failed: the old code ended it as finished, with the rest undone."""
+        deliveries(*["dead"] * 5)
+
+        def rename(*_args: Any) -> None:
+            Subscription.objects.update(handler="tests.bill")
+
+        with pytest.raises(operations.UnknownHandler, match=r"tests\.invoice"):
+            operations.retry(
+                operations.Choice(handler="tests.invoice"), by="cli:ann", report=rename
+            )
+        half = states()
+        [operation] = Operation.objects.all()
+        subscriptions.registry.clear()
+        subscribe("parcels.ParcelSent", name="tests.bill", formerly=["tests.invoice"])(bill)
+        done = operations.continue_operation(operation.pk, by="cli:bob")
+
+        assert (half.count("pending"), operation.state) == (2, "running")
+        assert states() == ["pending"] * 5
+        assert (done.touched, done.state) == (5, "finished")
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
         emit_parcels(5)

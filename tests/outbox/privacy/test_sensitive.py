@@ -27,12 +27,13 @@ from outbox.contracts import lock as contract_lock
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.operations import Choice, backfill, correct, replay
+from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction, redact
 from outbox.privacy.sensitive import masked, masked_text
 from outbox.testing import Outbox
 from outbox.worker.outcome import logger as delivery_logger
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.drive import run_pass
+from tests.outbox.drive import Died, die, run_pass
 from tests.threads import in_thread, wait_until_blocked
 
 EMAIL = "hanako.yamada+shop@example.co.jp"
@@ -546,6 +547,23 @@ class TestTheCommand:
 
         assert "1 event not blanked" in said
         assert f"manage.py outbox why {PARCEL}" in said
+
+    def test_that_continues_fails_if_events_are_left(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: it ended with success, and nothing said that it had to be repeated."""
+        emit_parcel()
+        choice = ["redact", "--key", str(PARCEL), "--reason", "asked"]
+        with monkeypatch.context() as killed, pytest.raises(Died):
+            killed.setattr(redaction, "_redact_some", lambda *_, **__: die())
+            outbox_command(*choice)
+        [operation] = Operation.objects.all()
+        assert operation.state == "running"
+
+        said = refused("continue", str(operation.pk))
+
+        assert said.startswith("0 events blanked; 0 had nothing to blank, 1 are still owed.")
+        assert "1 event not blanked" in said
+        assert f"manage.py outbox why {PARCEL}" in said
+        assert Operation.objects.get().state == "finished"
 
     @pytest.mark.parametrize("dry_run", [["--dry-run"], []])
     def test_names_the_events_that_this_code_does_not_know(self, dry_run: list[str]):

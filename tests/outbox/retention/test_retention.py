@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
@@ -21,7 +21,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from outbox import operations, retention, subscribe
+from outbox import DomainEvent, operations, retention, subscribe
 from outbox.checks import check_settings
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.retention import archive, batches
@@ -237,7 +237,11 @@ class TestTheCheck:
 
 class TestTheArchive:
     def test_has_all_deleted_rows(self, tmp_path: Path):
-        settled(7, colour="赤")
+        class Sent(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+            colour: str
+
+        settled(7, name=Sent.event_name, colour="赤")
         ids = {str(one) for one in Event.objects.values_list("id", flat=True)}
 
         operations.prune(older_than=MONTH, archive=tmp_path, batch=3)
@@ -249,6 +253,23 @@ class TestTheArchive:
         assert delivery["state"] == "done"
         assert delivery["handler"].startswith("tests.note_")
         assert delivery["failures"][0]["message"] == "the first one"
+
+    def test_has_no_value_of_an_event_whose_class_is_gone(self, tmp_path: Path):
+        """Failed: it had the values, since no schema marks those of a person."""
+        settled(name="elsewhere.Noted", email="hanako@example.com")
+
+        operations.prune(older_than=MONTH, archive=tmp_path)
+
+        assert archived(tmp_path)[0]["payload"] == {"email": "***", "parcel_id": "***"}
+
+    def test_has_the_payload_that_was_blanked_before_its_class_was_gone(self, tmp_path: Path):
+        settled(name="elsewhere.Noted", email="", weight=7)
+        Event.objects.update(redacted_at=F("emitted_at"))
+
+        operations.prune(older_than=MONTH, archive=tmp_path)
+
+        payload = archived(tmp_path)[0]["payload"]
+        assert (payload["email"], payload["weight"]) == ("", 7)
 
     def test_is_on_disk_before_any_row_is_deleted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -13,13 +14,15 @@ from django.core.management import CommandError, call_command
 from outbox import clock
 from outbox.deliveries import heartbeat
 from outbox.doctor import sources as doctor
+from outbox.local import periodic
 from outbox.metrics import families
-from outbox.models import Event, Received, SourceState
+from outbox.models import Alert, Event, Received, SourceState
 from outbox.monitor.health import health_of_parts
 from outbox.sources.backlog import Brake, backlog
 from outbox.sources.forgetting import forget_received
 from outbox.sources.state import flush, note_failure, note_lag, note_pause
 from outbox.sources.storing import store
+from outbox.tasks import prune_old_events
 from outbox.testing import Outbox
 
 from .messages import configure, declare_invoice_paid, message, new_order
@@ -218,6 +221,25 @@ class TestOldIds:
 
         assert forget_received(at_most=timedelta(seconds=60)) == 1
         assert [one.external_id for one in Received.objects.all()] == ["/billing id-2"]
+
+    @pytest.mark.parametrize("prune", [prune_old_events, periodic.prune])
+    def test_are_deleted_even_if_no_event_can_be_archived(
+        self, billing, settings, tmp_path, prune: Callable[[], None]
+    ):
+        """Failed: they stayed, and so did alerts that no channel is for."""
+        store(billing, [message(1)])
+        old = clock.now() - timedelta(days=31)
+        Received.objects.update(received_at=old)
+        Alert.objects.create(problem="dead", trigger="dead", opened_at=old, seen_at=old)
+        no_folder = tmp_path / "file"
+        no_folder.touch()
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": {"default": 1}, "ARCHIVE": no_folder}
+
+        with pytest.raises(FileExistsError):
+            prune()
+
+        assert not Received.objects.exists()
+        assert Alert.objects.get().resolved_at is not None
 
     def test_of_another_source_are_kept(self, billing):
         old = clock.now() - timedelta(days=3000)

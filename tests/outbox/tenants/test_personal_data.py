@@ -59,6 +59,19 @@ def _declared(own_registry: None) -> Iterator[None]:
     subjects.registry.clear()
 
 
+@pytest.fixture
+def forgotten_in() -> list[str | None]:
+    """The tenants in which an app has erased its rows."""
+    seen: list[str | None] = []
+
+    @subscribe("outbox.SubjectRedacted", name="tests.forget")
+    def forget() -> None:
+        seen.append(hooks.capture())
+
+    Outbox()
+    return seen
+
+
 def emitted_in(tenant: str, box: str) -> Event:
     with hooks.restore(tenant), transaction.atomic():
         event_id = emit(Moved(box=box))
@@ -139,6 +152,26 @@ class TestARedaction:
 
         assert done.owed == 1
 
+    def test_lets_the_apps_erase_the_rows_of_each_tenant(self, forgotten_in: list[str | None]):
+        """Failed: its event had no tenant, so a handler saw no row of any."""
+        emitted_in("acme", "box-1")
+        emitted_in("bolt", "box-2")
+
+        redact(subject="customer:7", by="ann", reason="asked")
+        run_messages(run_pass())
+
+        assert sorted(map(str, forgotten_in)) == ["None", "acme", "bolt"]
+
+    def test_within_a_tenant_reaches_the_others_too(self, forgotten_in: list[str | None]):
+        """Failed: its event had the tenant of the caller."""
+        emitted_in("bolt", "box-2")
+
+        with hooks.restore("acme"):
+            redact(subject="parcel:7", by="ann", reason="asked")
+        run_messages(run_pass())
+
+        assert sorted(map(str, forgotten_in)) == ["None", "acme", "bolt"]
+
 
 class TestATenantThatIsGone:
     @pytest.fixture(autouse=True)
@@ -165,6 +198,12 @@ class TestATenantThatIsGone:
 
         assert text in output("redact", "--subject", "customer:7", "--reason", "x", "--dry-run")
         assert text in output("why", "customer:7")
+
+    def test_gets_no_event_that_no_handler_can_process(self, forgotten_in: list[str | None]):
+        redact(subject="customer:7", by="ann", reason="asked")
+
+        events = Event.objects.filter(name="outbox.SubjectRedacted")
+        assert sorted(map(str, events.values_list("tenant", flat=True))) == ["None", "acme"]
 
     def test_is_no_reason_to_leave_out_all(self, configure: Configure):
         configure(RESTORE=f"{hooks.__name__}.failing")
