@@ -170,7 +170,7 @@ class Noted(DomainEvent, key="order", subject="customer:{customer}"):
 def emit_noted(number: int) -> list[Event]:
     """Emit settled events of one customer."""
     outbox = Outbox()
-    facts = {"customer": 7, "text": "Hanako"}
+    facts: dict[str, Any] = {"customer": 7, "text": "Hanako"}
     events = [outbox.given("tests.Noted", order=str(one), **facts) for one in range(number)]
     outbox.deliver_all()
     return events
