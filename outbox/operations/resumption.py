@@ -44,7 +44,8 @@ class NotAllRedacted(Exception):
 
     def __init__(self, operation: Operation, redaction: Redaction) -> None:
         self.operation, self.redaction = operation, redaction
-        super().__init__(f"Operation {operation.pk} (redact) has left events alone. Repeat it.")
+        text = _("Operation %(number)d (%(action)s) has left events alone. Repeat it.")
+        super().__init__(text % {"number": operation.pk, "action": operation.action})
 
 
 def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
