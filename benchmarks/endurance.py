@@ -48,13 +48,15 @@ SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
      + (SELECT count(*) FROM outbox_delivery WHERE state = 'sent')
 """
 
-#: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries.
+#: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries. A
+#: table without partitions has no tree.
 SIZES = """
 SELECT pg_database_size(current_database()), sum(pg_relation_size(indexrelid))
 FROM pg_index JOIN (
-    SELECT relid FROM pg_partition_tree('outbox_event')
-    UNION ALL SELECT relid FROM pg_partition_tree('outbox_delivery')
-) AS part ON relid = indrelid
+    VALUES ('outbox_event'::regclass), ('outbox_delivery'::regclass)
+    UNION SELECT relid FROM pg_partition_tree('outbox_event')
+    UNION SELECT relid FROM pg_partition_tree('outbox_delivery')
+) AS part (relid) ON relid = indrelid
 WHERE indpred IS NOT NULL
 """
 
