@@ -209,6 +209,7 @@ class TestAServerThatStops:
         assert [type(one) for one in results] == [type(None), SinkUnavailable, SinkUnavailable]
 
 
+@pytest.mark.servers
 class TestAServerWithoutHello:
     """An old Redis, or a proxy."""
 
