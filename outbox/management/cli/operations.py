@@ -210,7 +210,7 @@ def _log_row(row: Operation, names: Mapping[str, str]) -> tuple[object, ...]:
 
 
 def _why(subject: str, keys: Sequence[str]) -> str:
-    """Return the command that shows what is owed of a redaction's choice."""
+    """Return the command that explains the owed deliveries of a redaction's choice."""
     return f"`manage.py outbox why {shlex.quote(subject or keys[0])}`"
 
 

@@ -282,8 +282,9 @@ class TestTheCheckBeforeAStart:
 
 
 class TestADeliveryThatIsHandedBackAfterItsStart:
-    def test_releases_a_replay_that_waited_for_its_end(self, listener):
-        """Failed: the replay waited until a relay checked it again, after minutes."""
+    @pytest.fixture
+    def started(self, listener) -> Delivery:
+        """A started delivery, for whose end the replay of an earlier one of its key waits."""
         listener.subscribe()
         emit_numbers(1)
         run_messages(run_pass())
@@ -295,23 +296,18 @@ class TestADeliveryThatIsHandedBackAfterItsStart:
         operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
         run_messages(run_pass())
         assert states() == ["blocked", "sent"]
+        return started
 
+    def test_releases_a_replay_that_waited_for_its_end(self, started: Delivery):
+        """Failed: the replay waited until a relay checked it again, after minutes."""
         settlement.hand_back_started(started, note="no thread ran it", using="default")
 
         assert states() == ["pending", "pending"]
 
-    def test_releases_it_also_after_a_transient_error(self, listener, monkeypatch):
+    def test_releases_it_also_after_a_transient_error(
+        self, started: Delivery, monkeypatch: pytest.MonkeyPatch
+    ):
         """Failed: the second try found a pending delivery, and released nothing."""
-        listener.subscribe()
-        emit_numbers(1)
-        run_messages(run_pass())
-        emit_numbers(2)
-        [message] = run_pass()
-        handler, access = find("tests.note"), DatabaseAccess("default")
-        assert handler is not None
-        [started] = start(handler, message.pairs, worker="w1", access=access)
-        operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
-        run_messages(run_pass())
         tries: list[OrderedKey] = []
         release = ordering.release
 
