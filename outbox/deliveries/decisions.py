@@ -184,6 +184,22 @@ def next_window(
     return min(window, window_now * 2) if is_free and window_now < window else window_now
 
 
+def probed_window(*, window: int, window_now: int, message: int, first: int) -> int:
+    """Return a window that is one step larger, up to `first`, since no message waits for a worker.
+
+    A step is a quarter of the window, and at least one message. So the window of a slow handler
+    grows back after its breaker has opened, or after messages were lost, until one message waits.
+
+    Args:
+        window: the limit of the handler, in deliveries.
+        window_now: the present window, in deliveries.
+        message: the maximum number of deliveries per message.
+        first: the largest window that a step leads to.
+    """
+    step = max(message, window_now // 4)
+    return max(window_now, min(window, first, window_now + step))
+
+
 def message_size(*, window_now: int, batch: int, is_bulk: bool = False) -> int:
     """Return the maximum number of deliveries per message, which grows with the window.
 
@@ -198,9 +214,12 @@ def free_slots(*, window: int, in_flight: int, batch: int) -> int:
     """Return how many more deliveries may be sent: the free part of the window, or 0 for now.
 
     While a whole message is in flight, it is 0 until a quarter of the window is free. Otherwise
-    each free place would cost a pass and a message of its own.
+    each free place would cost a pass and a message of its own. If a message has one delivery, all
+    of the room is used: it costs a message in any case, and a worker may be idle.
     """
     room = max(0, window - in_flight)
+    if batch == 1:
+        return room
     return 0 if in_flight >= batch and room < max(batch, window // 4) else room
 
 

@@ -11,9 +11,10 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries import shares
+from outbox.deliveries.decisions import message_size
 from outbox.deliveries.pauses import holding_backfill
 from outbox.formatting import format_time, one_line, span
-from outbox.models import DelayedEvent, Delivery, Event
+from outbox.models import DelayedEvent, Delivery, Event, Subscription
 
 from . import finished
 from .health import Heartbeats
@@ -196,7 +197,7 @@ def _queued(delivery: Delivery, now: datetime) -> str:
     earlier = mine.filter(state=State.PENDING, due_at__lt=delivery.due_at)
     before = len(earlier.values_list("pk")[:_COUNTED])
     if not before and in_flight < row.window_now:
-        return ""
+        return _remainder(row, in_flight)
     text = _(
         "Waits because the handler's window is full: %(in_flight)d of at most %(window)d "
         "deliveries of %(handler)s are with the broker or a worker, and %(before)s are due before "
@@ -213,6 +214,19 @@ def _queued(delivery: Delivery, now: datetime) -> str:
         "handler": row.handler,
         "before": before if before < _COUNTED else _("%d or more") % before,
     }
+
+
+def _remainder(row: Subscription, in_flight: int) -> str:
+    """Name the rule of whole messages; "" if it does not keep the relay from sending."""
+    batch = message_size(window_now=row.window_now, batch=row.batch, is_bulk=row.bulk)
+    if batch == 1 or in_flight < batch:
+        return ""
+    text = _(
+        "Waits for a whole message: while %(in_flight)d deliveries of %(handler)s are with the "
+        "broker or a worker, the relay sends only whole messages of %(batch)d. It sends the rest "
+        "when fewer than %(batch)d are in flight."
+    )
+    return text % {"in_flight": in_flight, "handler": row.handler, "batch": batch}
 
 
 def _sent(delivery: Delivery, now: datetime) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import compress
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from outbox.conf import conf
 from outbox.deliveries import event_ranges, heartbeat, ordering, priorities, settlement, shares
@@ -21,6 +21,7 @@ from outbox.deliveries.decisions import (
     free_slots,
     message_size,
     next_window,
+    probed_window,
     whole_messages,
 )
 from outbox.deliveries.event_ranges import Range, and_event, range_of, within
@@ -286,6 +287,13 @@ class SubscriptionPass:
             is_quick=self._is_quick,
             first=conf().FIRST_WINDOW,
         )
+        if now == self.row.window_now and not lost and self._may_probe_for_workers:
+            now = probed_window(
+                window=self.row.window,
+                window_now=now,
+                message=self.batch,
+                first=conf().FIRST_WINDOW,
+            )
         if now != self.row.window_now:
             self.row.window_now = now
             Subscription.objects.using(self.using).filter(pk=self.row.pk).update(window_now=now)
@@ -299,6 +307,18 @@ class SubscriptionPass:
         leases = (duration(number, seconds=self.row.lease_seconds) for number in (1, 2))
         ages = [self.now + lease - self.work.first_lease for lease in leases]
         return any(timedelta(0) <= age < _QUICK for age in ages)
+
+    @property
+    def _may_probe_for_workers(self) -> bool:
+        """Whether a reduced window delays due deliveries although no message waits for a worker."""
+        if self.work.first_lease is None or not self.has_due or circuit_of(self.row).is_open:
+            return False
+        if self.row.window_now >= min(self.row.window, conf().FIRST_WINDOW):
+            return False
+        # Of at most `FIRST_WINDOW` rows, and only while a backlog has a reduced window.
+        sent = self._deliveries().filter(subscription=self.row, state=State.SENT)
+        waiting = sent.filter(due_at__gt=self.now, started_token__lt=F("token"))
+        return not waiting.order_by("due_at").values_list("pk")[:1]
 
     def _deliveries(self) -> QuerySet[Delivery]:
         return Delivery.objects.using(self.using).filter(**event_ranges.only(self.reach))

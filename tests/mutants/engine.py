@@ -114,6 +114,21 @@ RELAY = [
         ),
     ),
     Mutant(
+        name="reduced-window-grows",
+        without="the reduced window of a handler with long runs never grows again",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "if now == self.row.window_now and not lost and self._may_probe_for_workers:",
+                "if not self.work:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_dispatch.py::TestAReducedWindowOfASlowHandler"
+            "::test_grows_while_each_message_is_started_at_once",
+        ),
+    ),
+    Mutant(
         name="lock-of-the-lane",
         without="two relays may work on one subscription at a time",
         edits=(

@@ -493,3 +493,23 @@ class TestWording:
 
     def test_joins_lines_and_drops_the_last_stop(self):
         assert one_line("Error: a\n  b.\n") == "Error: a b"
+
+
+class TestWhyARemainderIsPending:
+    def test_waits_for_a_whole_message(self, own_registry, clock):
+        """Failed: the sentence named the relay, which ran."""
+
+        @subscribe("parcels.ParcelSent", name="tests.invoice", batch=2, window=10)
+        def invoice() -> None: ...
+
+        emit_sent_parcels(3)
+        run_pass()
+        rest = Delivery.objects.filter(state=State.SENT).latest("pk")
+        Delivery.objects.filter(pk=rest.pk).update(state=State.PENDING, due_at=NOON)
+        clock.shift(30)
+
+        assert sentence() == (
+            "Waits for a whole message: while 2 deliveries of tests.invoice are with the broker or "
+            "a worker, the relay sends only whole messages of 2. It sends the rest when fewer than "
+            "2 are in flight."
+        )

@@ -11,12 +11,19 @@ import time_machine
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import subscribe
-from outbox.deliveries.decisions import free_slots, message_size, next_window, whole_messages
+from outbox import Receipt, subscribe
+from outbox.deliveries.decisions import (
+    free_slots,
+    message_size,
+    next_window,
+    probed_window,
+    whole_messages,
+)
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.start import start
 from tests.outbox.drive import run_messages, run_pass
 
@@ -46,6 +53,11 @@ class TestFreeSlots:
     def test_are_counted_completely_in_a_window_smaller_than_a_message(self, in_flight: int):
         """Seen to fail without `in_flight >= batch`: it would stand still until it is empty."""
         assert free_slots(window=3, in_flight=in_flight, batch=50) == 3 - in_flight
+
+    def test_are_all_counted_if_a_message_has_one_delivery(self):
+        """Seen to fail with a quarter that has to be free: a quarter of the workers was idle."""
+        assert free_slots(window=16, in_flight=15, batch=1) == 1
+        assert free_slots(window=16, in_flight=16, batch=1) == 0
 
 
 class TestWholeMessages:
@@ -117,6 +129,97 @@ class TestAWindow:
         assert window_after(2000, lost=1, is_quick=True, room=2000) == 1000
         assert window_after(60, lost=1) == 50
         assert window_after(4, lost=1, window=4) == 4
+
+
+class TestAProbedWindow:
+    def test_is_a_quarter_larger_and_at_least_by_one_message(self):
+        assert probed_window(window=2000, window_now=40, message=1, first=500) == 50
+        assert probed_window(window=2000, window_now=2, message=1, first=500) == 3
+        assert probed_window(window=2000, window_now=50, message=50, first=500) == 100
+
+    def test_does_not_exceed_the_first_window_or_the_limit_of_the_handler(self):
+        assert probed_window(window=2000, window_now=480, message=50, first=500) == 500
+        assert probed_window(window=8, window_now=7, message=4, first=500) == 8
+        assert probed_window(window=2000, window_now=1000, message=100, first=500) == 1000
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAReducedWindowOfASlowHandler:
+    """Runs take five seconds. Seen to fail with a window that grew only when it ran dry."""
+
+    @pytest.fixture(autouse=True)
+    def backlog(self, own_registry: None) -> Iterator[None]:
+        @subscribe("shops.Ordered", atomic=False, window=100)
+        def call(receipt: Receipt) -> None: ...
+
+        with time_machine.travel(timezone.now(), tick=False):
+            Outbox()
+            store_events(20)
+            Subscription.objects.update(window_now=4)
+            self.start(run_pass())
+            sent = Delivery.objects.filter(state="sent")
+            sent.update(due_at=F("due_at") - timedelta(seconds=5))
+            yield
+
+    def start(self, messages: list[Message]) -> None:
+        for message in messages:
+            start(registry[0], message.pairs, worker="w1", access=DatabaseAccess("default"))
+
+    def end_one(self) -> None:
+        done = Delivery.objects.filter(state="sent", started_token=F("token")).order_by("pk")[0]
+        Delivery.objects.filter(pk=done.pk).update(state="done")
+
+    def test_grows_while_each_message_is_started_at_once(self):
+        self.end_one()
+
+        assert len(run_pass()) == 2
+        assert Subscription.objects.get().window_now == 5
+
+    def test_does_not_grow_while_a_message_waits_for_a_worker(self):
+        self.end_one()
+        run_pass()  # no worker starts the new messages
+        self.end_one()
+
+        assert len(run_pass()) == 1
+        assert Subscription.objects.get().window_now == 5
+
+    def test_does_not_grow_beyond_the_limit_of_the_handler(self):
+        Subscription.objects.update(window=4)
+        self.end_one()
+
+        assert len(run_pass()) == 1
+        assert Subscription.objects.get().window_now == 4
+
+    def test_does_not_grow_without_a_backlog(self):
+        Delivery.objects.filter(state="pending").update(state="done")
+        self.end_one()
+
+        assert run_pass() == []
+        assert Subscription.objects.get().window_now == 4
+
+    def test_does_not_grow_while_the_breaker_is_open(self):
+        now = timezone.now()
+        later = now + timedelta(seconds=30)
+        Subscription.objects.update(breaker_opened_at=now, breaker_probe_at=later)
+        self.end_one()
+
+        assert run_pass() == []
+        assert Subscription.objects.get().window_now == 4
+
+    def test_grows_until_a_message_waits_for_a_worker(self):
+        """Eight workers: they are all busy, and one or two messages wait."""
+        for _ in range(12):
+            self.end_one()
+            run_pass()
+            running = Delivery.objects.filter(state="sent", started_token=F("token")).count()
+            waiting = Delivery.objects.filter(state="sent", started_token__lt=F("token"))
+            for row in list(waiting.order_by("pk")[: 8 - running]):
+                pair = [(row.pk, row.token)]
+                start(registry[0], pair, worker="w1", access=DatabaseAccess("default"))
+            in_flight = Delivery.objects.filter(state="sent")
+            in_flight.update(due_at=F("due_at") - timedelta(seconds=2))
+
+        assert 9 <= Subscription.objects.get().window_now <= 10
 
 
 @pytest.mark.usefixtures("own_registry")
