@@ -137,8 +137,6 @@ class SettledBy:
 Action = Retry | Dead | Discard | Pause
 Rules = Mapping[type[Exception], Action]
 
-DEFAULT_RULES: Rules = {PermanentFailure: Dead(), Exception: Retry()}
-
 
 class RetryAfter(Exception):
     """Raise it, or any exception with an attribute `retry_after`, to set the next attempt's time.
@@ -168,6 +166,10 @@ class NotCalled(Exception):
         super().__init__(message)
         if retry_after is not None:
             self.retry_after = retry_after
+
+
+#: A rule for `Exception` must not make a delivery dead whose handler has called nothing.
+DEFAULT_RULES: Rules = {PermanentFailure: Dead(), NotCalled: Retry(), Exception: Retry()}
 
 
 def action_for(error: BaseException, rules: Rules) -> Action:

@@ -2,7 +2,7 @@
 
 Such a write commits by itself: it stays if the receipt rolls back, and the retry repeats it. Only
 projects with `OUTBOX["DATABASES"]` are watched. Statements of other threads are not seen, nor those
-that a function of the database runs.
+that a function of the database runs, nor COPY by `cursor.copy()` of psycopg.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ from functools import partial
 from typing import Any
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from outbox import databases
 from outbox.databases import WrittenBesideReceipt
 
-_COMMENTS = r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*"
 _VERBS = "insert|update|delete|merge|replace|truncate|copy|create|alter|drop"
 _WRITE = re.compile(
-    rf"{_COMMENTS}(?:(?:{_VERBS})\b|with\b.*\b(?:insert|update|delete|merge)\b)",
-    re.DOTALL | re.IGNORECASE,
+    rf"[\s(]*(?:(?:{_VERBS})\b|with\b.*\b(?:insert|update|delete|merge)\b)", re.DOTALL
+)
+_ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b")
+#: Comments, strings and quoted names of a text in lower case. Strings and names may contain
+#: comment signs and semicolons.
+PARTS = re.compile(
+    r"""--[^\n]* | /\*.*?\*/
+    | (?<!\w)e'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
+    re.DOTALL | re.VERBOSE,
 )
 
 
@@ -55,8 +63,8 @@ def _refuse_write(
     many: bool,
     context: Any,
 ) -> Any:
-    text = sql.decode(errors="replace") if isinstance(sql, bytes) else sql
-    if isinstance(text, str) and _WRITE.match(text):
+    text = text_of(sql, context["connection"])
+    if text is None or _writes(text):
         other = context["connection"].alias
         raise WrittenBesideReceipt(
             f"A handler writes to {other!r}, but its receipt is in {using!r}. The two do not "
@@ -64,3 +72,23 @@ def _refuse_write(
             "write in a handler of that event."
         )
     return execute(sql, params, many, context)
+
+
+def _writes(text: str) -> bool:
+    statements = _ROW_LOCK.sub(" ", PARTS.sub(" ", text.lower())).split(";")
+    return any(_WRITE.match(one) for one in statements)
+
+
+def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
+    """Return the text of an argument of `cursor.execute()`; None if it cannot be read.
+
+    Django passes it to the driver, so it may also be `bytes` or a `Composable` of psycopg.
+    """
+    if isinstance(sql, str):
+        return sql
+    if isinstance(sql, bytes):
+        return sql.decode(errors="replace")
+    try:
+        return str(sql.as_string(connection.connection))  # type: ignore[attr-defined]  # a driver's
+    except Exception:  # the driver raises its own error
+        return None

@@ -151,7 +151,8 @@ class Lease:
 
     def renew(self) -> None:
         """Extend the lease of the waiting deliveries, and note the lost ones."""
-        held = self._extend(self._waiting, number=len(self._waiting))
+        # Each of them waits behind a run, so also the last one needs more than its own time.
+        held = self._extend(self._waiting, number=len(self._waiting) + 1)
         self._lost |= self._waiting - held
         self._renewed = time.monotonic()
 

@@ -289,7 +289,7 @@ def _judge(
     held_until = None
     wait = wait_of(error, action) if isinstance(action, Retry) else None
     if isinstance(error, NotCalled):  # as a probe, it closes no breaker
-        held_until = now + (wait or _backoff(row, Outcome.FAILED, using=using))
+        held_until = now + (_backoff(row, Outcome.FAILED, using=using) if wait is None else wait)
         breaker.probe_again(row, using=using)
     elif handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = row.subscription.breaker_probe_at

@@ -38,13 +38,15 @@ class RefusedQueue:
         if self.queue == NUDGES:
             text = _(
                 "Run `rabbitmqctl list_queues name state`, and restart the relay whose queue "
-                "%(queue)s.* does not run. Until then relays poll."
+                "%(queue)s.* does not run. Give RabbitMQ's user the permission, if it has none. "
+                "Until then relays poll."
             )
         else:
             text = _(
                 "Run `rabbitmq-queues quorum_status %(queue)s`, and start the nodes of its "
-                "members. Its deliveries wait in the database. If the queue was deleted, restart "
-                "the processes."
+                "members. Or compare its arguments and the permissions of RabbitMQ's user with the "
+                "settings, if the cause names them. Its deliveries wait in the database. If the "
+                "queue was deleted, restart the processes."
             )
         return text % {"queue": self.queue}
 

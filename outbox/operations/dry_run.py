@@ -16,11 +16,11 @@ from django.utils.translation import gettext as _
 from outbox import databases
 from outbox.deliveries import event_ranges
 from outbox.deliveries.attempts import describe
+from outbox.deliveries.beside import text_of
 from outbox.formatting import format_time, listing, one_line
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.privacy.cleaning import cleaner_for
 from outbox.subscriptions import find
-from outbox.worker import session_sql
 from outbox.worker.delivery import deliver
 
 from . import backfills
@@ -276,7 +276,7 @@ class _Collector:
         self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
         result = execute(sql, params, many, context)
-        text = session_sql.text_of(sql, context["connection"]) or ""
+        text = text_of(sql, context["connection"]) or ""
         found = _WRITE.match(text)
         if found and not found[1].startswith("outbox_"):
             for values in params if many else [params]:

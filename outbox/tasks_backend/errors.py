@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from outbox.policy import NotCalled
+
 
 class WorkerDied(Exception):
     """The worker died while it ran the task, so no exception was recorded.
@@ -16,10 +18,11 @@ class TaskExited(Exception):
     """The task raised SystemExit or CancelledError, which would end the worker."""
 
 
-class TaskMissing(Exception):
-    """This code has no such task: another release may have it."""
+class TaskMissing(NotCalled):
+    """This code has no such task: another release may have it. It uses up no attempt."""
 
-    retry_after = timedelta(minutes=1)
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=timedelta(minutes=1))
 
 
 class TaskFailed(Exception):

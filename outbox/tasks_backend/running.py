@@ -93,7 +93,8 @@ def _result(delivery: Delivery) -> TaskResult[Any, Any]:
     try:
         return result_of(delivery.event.id, fact, delivery)
     except InvalidTask as error:
-        kind = TaskMissing if delivery.attempts < _DEPLOY_ATTEMPTS else PermanentFailure
+        missed = sum(one.exception == TaskMissing.__name__ for one in delivery.failures.all())
+        kind = TaskMissing if missed < _DEPLOY_ATTEMPTS - 1 else PermanentFailure
         raise kind(str(error)) from error
 
 

@@ -47,8 +47,9 @@ class CeleryTransport:
         """Send a message, without a retry: the relay retries from the database.
 
         Raises:
-            QueueUnavailable: RabbitMQ refuses it, or does not confirm it and takes others. For some
-                seconds, further messages for its queue are refused without asking RabbitMQ.
+            QueueUnavailable: RabbitMQ refuses it or its queue, or does not confirm it and takes
+                others. For some seconds, further messages for its queue are refused without asking
+                RabbitMQ.
         """
         app, using = app_or_default(), message.database or databases.alias()
         refuse_held(message.queue, app, using=using)

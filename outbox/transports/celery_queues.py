@@ -1,7 +1,9 @@
 """Queues of RabbitMQ that take no message, although RabbitMQ takes others.
 
-Without a leader, a quorum queue refuses a message, or does not confirm it. Each wait for a confirm
-holds its caller for seconds. So the relay asks such a queue again after a pause, which doubles.
+Without a leader, a quorum queue refuses a message, or does not confirm it. RabbitMQ also refuses to
+declare a queue with other arguments than it has, or for a user without the permission. Each wait
+for a confirm holds its caller for seconds. So the relay asks such a queue again after a pause,
+which doubles.
 """
 
 from __future__ import annotations
@@ -13,7 +15,13 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from amqp.exceptions import MessageNacked
+from amqp.exceptions import (
+    AccessRefused,
+    MessageNacked,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
 from celery import Celery
 from kombu import Producer
 
@@ -29,6 +37,7 @@ logger = logging.getLogger("outbox.producers")
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 
 _REFUSED = "RabbitMQ has refused a message: no node leads the queue, or it is full (x-overflow)"
+_DIFFERS = "RabbitMQ refuses the queue's arguments, or its user has no permission"
 _UNCONFIRMED = (
     "RabbitMQ has not confirmed a message in time, and takes others: probably no node leads the "
     "queue"
@@ -37,7 +46,10 @@ _UNCONFIRMED = (
 _MORE = {
     _REFUSED: ": no node leads it, or it is full (x-overflow).",
     _UNCONFIRMED: " in time, and takes others: probably no node leads it.",
+    _DIFFERS: ": its arguments differ from the settings, or the user has no permission.",
 }
+#: Errors of a channel, by which RabbitMQ refuses one queue or its exchange. It takes others.
+_CHANNEL_ERRORS = (AccessRefused, NotFound, PreconditionFailed, ResourceLocked)
 
 
 @dataclass(frozen=True)
@@ -121,15 +133,18 @@ def blame_queue(error: Exception, queue: str, app: Celery, *, using: str) -> Non
         using: the database of the message.
 
     Raises:
-        QueueUnavailable: RabbitMQ refused the message, or does not confirm it and takes others.
+        QueueUnavailable: RabbitMQ refused the message or its queue, or does not confirm it and
+            takes others.
     """
     if not (cause := cause_of_refusal(error, app)):
         return
     celery_refusals.note(queue, cause, using=using)
-    what = "has refused" if cause == _REFUSED else "has not confirmed"
+    what = "has not confirmed" if cause == _UNCONFIRMED else "has refused"
+    step = _next_step(queue)
+    if cause == _DIFFERS:
+        step = f"Compare them. It has answered: {error}"
     raise QueueUnavailable(
-        f"RabbitMQ {what} a message for the queue {queue}{_MORE[cause]} {_next_step(queue)}",
-        cause=cause,
+        f"RabbitMQ {what} a message for the queue {queue}{_MORE[cause]} {step}", cause=cause
     ) from error
 
 
@@ -142,6 +157,8 @@ def cause_of_refusal(error: Exception, app: Celery) -> str:
     """
     if _caused_by(error, MessageNacked):
         return _REFUSED
+    if _caused_by(error, _CHANNEL_ERRORS):
+        return _DIFFERS
     return _UNCONFIRMED if _caused_by(error, TimeoutError) and _takes_messages(app) else ""
 
 
@@ -150,7 +167,7 @@ def _next_step(queue: str) -> str:
     return f"Run `rabbitmq-queues quorum_status {queue}`, and start the nodes of its members."
 
 
-def _caused_by(error: Exception, kind: type[Exception]) -> bool:
+def _caused_by(error: Exception, kind: type[Exception] | tuple[type[Exception], ...]) -> bool:
     """Return whether an error, or the one that kombu made its own error of, is of this kind."""
     return isinstance(error, kind) or isinstance(error.__cause__, kind)
 

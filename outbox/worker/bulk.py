@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from typing import Protocol
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import Count
 
 from outbox import clock, tenants, tracing
@@ -98,7 +98,8 @@ def run(
     for_breaker = not acknowledged
     for row in deliveries:
         if failure := errors.get(row.pk):
-            access.run(lease.keep)  # of those that follow
+            with suppress(Error):  # the others of the message must run
+                access.run(lease.keep)  # of those that follow
             lease.end(row)
             made = fail(row, failure, for_breaker=for_breaker)
             if _is_watched(failure, handler) and _was_held(made):

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from outbox.deliveries.beside import PARTS, text_of
+
 
 class Scope(IntEnum):
     """How long the state set by a statement lasts; NONE: it sets none."""
@@ -18,13 +20,6 @@ class Scope(IntEnum):
     SESSION = 2
 
 
-# Comments, strings and quoted names. The latter two may contain comment signs and semicolons.
-_PARTS = re.compile(
-    r"""--[^\n]* | /\*.*?\*/
-    | (?<!\w)e'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
-    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
-    re.DOTALL | re.VERBOSE,
-)
 _SETTING = re.compile(
     r"""\s*(?:
       (?:set|reset|discard|listen|load|attach|do)\b(?!\s+constraints)
@@ -64,26 +59,11 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
     return _cached_scope(text, ends_true)
 
 
-def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
-    """Return the text of an argument of `cursor.execute()`; None if it cannot be read.
-
-    Django passes it to the driver, so it may also be `bytes` or a `Composable` of psycopg.
-    """
-    if isinstance(sql, str):
-        return sql
-    if isinstance(sql, bytes):
-        return sql.decode(errors="replace")
-    try:
-        return str(sql.as_string(connection.connection))  # type: ignore[attr-defined]  # a driver's
-    except Exception:  # the driver raises its own error
-        return None
-
-
 def _scope_of_text(text: str, ends_true: bool) -> Scope:
     """Return the scope of a text; `ends_true`: its last parameter is true."""
     statements = [text.lower()]
     if any(sign in text for sign in (";", "--", "/*")):
-        statements = _PARTS.sub(" ", statements[0]).split(";")
+        statements = PARTS.sub(" ", statements[0]).split(";")
     ends_true = ends_true and len(statements) == 1
     return max((_scope(one, ends_true) for one in statements), default=Scope.NONE)
 

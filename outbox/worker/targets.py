@@ -17,10 +17,12 @@ from outbox.deliveries.locks import share_subscriptions
 from outbox.deliveries.statements import read
 from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
+from outbox.storable import refuse_unstorable
 from outbox.subscriptions import Handler
 from outbox.transports.nudge import nudge
 
 _LONGEST = 200
+_LONGEST_SHARE = 100
 
 
 def finder(handler: Handler, delivery: Delivery, *, using: str) -> Handler:
@@ -102,8 +104,19 @@ def _is_kept(seq: int, *, using: str) -> bool:
 
 def _target(given: object) -> Target:
     target = Target(given) if isinstance(given, str) else given
-    if not isinstance(target, Target) or not 0 < len(target.name) <= _LONGEST:
+    if not isinstance(target, Target) or not _fits(target.name, _LONGEST):
         raise PermanentFailure(
             f"targets= returned {given!r}. Return texts of 1 to {_LONGEST} characters, or Targets."
         )
+    if target.share is not None and not _fits(target.share, _LONGEST_SHARE):
+        raise PermanentFailure(
+            f"targets= returned the share {target.share!r}. Return a text of 1 to "
+            f"{_LONGEST_SHARE} characters, or None."
+        )
+    facts = {"name": "A target of targets=", "target": target.name, "share": target.share}
+    refuse_unstorable(facts)
     return target
+
+
+def _fits(text: object, longest: int) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= longest

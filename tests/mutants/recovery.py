@@ -507,7 +507,7 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/worker/session_sql.py",
-                '        statements = _PARTS.sub(" ", statements[0]).split(";")\n',
+                '        statements = PARTS.sub(" ", statements[0]).split(";")\n',
                 "        pass\n",
             ),
         ),

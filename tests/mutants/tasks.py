@@ -58,13 +58,12 @@ TASKS = [
     ),
     Mutant(
         name="task-that-is-missing",
-        without="a task that no release has is tried for a day and a half before it is dead",
+        without="a task that no release has is tried for much longer than ten minutes",
         edits=(
             Edit(
                 "outbox/tasks_backend/running.py",
-                "        kind = TaskMissing if delivery.attempts < _DEPLOY_ATTEMPTS else "
-                "PermanentFailure\n",
-                "        kind = TaskMissing\n",
+                "if missed < _DEPLOY_ATTEMPTS - 1 else PermanentFailure\n",
+                "if missed < 50 else PermanentFailure\n",
             ),
         ),
         noticed_by=(

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import time_machine
 
-from outbox import PermanentFailure, operations, subscribe
+from outbox import PermanentFailure, Receipt, operations, subscribe
 from outbox.deliveries import lease
 from outbox.models import Attempt, Delivery
 from outbox.testing import Outbox
@@ -119,6 +119,32 @@ class TestASlowHandler:
         assert states() == ["done"] * 5
         assert not Attempt.objects.exists()
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
+
+    def test_leaves_the_last_of_a_message_its_whole_time_limit(self, monkeypatch):
+        """Failed: a renewal during the first run left the other delivery less than its limit, so
+        the relay recorded the death of a worker that was alive.
+        """
+        begin = datetime.fromisoformat("2030-01-01T00:00:00Z")
+
+        @subscribe("shops.Ordered", batch=2, lease=100, atomic=False)
+        def call(number: int, receipt: Receipt) -> None:
+            clock.shift(timedelta(seconds=85 if number else 40))
+            if number == 0:
+                receipt.extend()
+                clock.shift(timedelta(seconds=30))
+            run_pass()
+            with receipt:
+                pass
+
+        shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
+        monkeypatch.setattr(lease, "time", shifted)
+        monkeypatch.setattr(batch, "time", shifted)
+        with time_machine.travel(begin, tick=False) as clock:
+            outbox = emit_orders(2)
+            outbox.deliver_all()
+
+        assert states() == ["done"] * 2
+        assert not Attempt.objects.exists()
 
 
 class TestACompensation:

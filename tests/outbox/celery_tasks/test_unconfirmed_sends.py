@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from amqp.exceptions import MessageNacked
+from amqp.exceptions import AccessRefused, MessageNacked, PreconditionFailed
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
@@ -190,6 +190,22 @@ class TestAQueueThatTakesNothing:
             now += 1
 
         assert asked == [1000, 1005, 1015, 1035]
+
+    @pytest.mark.parametrize("kind", [PreconditionFailed, AccessRefused])
+    def test_is_no_outage_if_its_arguments_or_permissions_are_refused(
+        self, celery: Celery, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    ):
+        """Failed: the relay took it for an outage of the broker, and stopped for a second."""
+        refusal = kind("inequivalent arg 'x-queue-type'")
+
+        def refused(_app: Celery, _message: Message) -> None:
+            raise refusal
+
+        monkeypatch.setattr(celery_broker, "_send_task", refused)
+        message = Message("parcels.print", "other arguments", 1, ((1, 1),))
+
+        with pytest.raises(QueueUnavailable, match=r"its arguments differ.*inequivalent arg"):
+            CeleryTransport().dispatch(message)
 
     def test_is_asked_as_before_once_it_has_taken_a_message(
         self, celery: Celery, monkeypatch: pytest.MonkeyPatch

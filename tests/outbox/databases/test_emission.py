@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
+from psycopg.sql import SQL, Composable, Identifier
 from pytest_django import Settings
 
 from outbox import (
@@ -243,6 +244,58 @@ class TestAHandler:
         assert "'default'" in str(results[0].error)
         assert not Shelf.objects.exists()
         assert not Delivery.objects.using(shard).filter(state="done").exists()
+
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            SQL("INSERT INTO {} (name) VALUES ('a')").format(Identifier(Shelf._meta.db_table)),
+            "-- isn't a read\nDELETE FROM auth_group",
+            "SELECT 1; DELETE FROM auth_group",
+            "WITH a AS (SELECT $$it's$$) DELETE FROM auth_group WHERE name <> 'a'",
+        ],
+    )
+    def test_may_not_write_elsewhere_by_any_statement(
+        self, shard: str, statement: str | Composable
+    ):
+        """Failed: the text of a statement that psycopg composes was not read."""
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute(statement)
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert isinstance(result.error, WrittenBesideReceipt)
+        assert not Shelf.objects.exists()
+
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "WITH a AS (SELECT id FROM auth_group FOR NO KEY UPDATE) SELECT * FROM a",
+            "WITH a AS (SELECT 'delete' AS word) SELECT word FROM a",
+            'WITH a AS (SELECT 1 AS "update") SELECT * FROM a',
+        ],
+    )
+    def test_may_read_elsewhere_by_any_statement(self, shard: str, statement: str):
+        """Failed: the words of a write in a text, a name or a row lock were taken for a write."""
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute(statement)
+
+        sync_both()
+        emit_in(shard)
+
+        [result] = deliver_in(shard)
+
+        assert result.error is None
 
     def test_may_read_elsewhere(self, shard: str):
         found: list[int] = []

@@ -130,6 +130,20 @@ class TestAnUnavailableBank:
             bank.error = None
             assert len(run_pass()) == 1, "another delivery is the next probe"
 
+    def test_is_probed_at_once_after_a_probe_that_asks_for_no_wait(self, bank):
+        """Failed: a wait of zero was taken for no wait, so the backoff of the handler applied."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(6)
+            run_messages(run_pass())
+            later = NOW + timedelta(minutes=5)
+            clock.move_to(later)
+            bank.error = NotCalled("Asked in another process.", retry_after=0)
+            [probe] = run_pass()
+            run_message(probe)
+
+            probed = Attempt.objects.filter(exception="NotCalled").get().delivery
+            assert probed.due_at == later
+
     def test_gets_one_probe_at_a_time_at_growing_intervals(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
             outbox = emit_orders(MANY)

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from pytest_django import Settings
 
-from outbox import operations
+from outbox import Dead, operations
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
 from outbox.operations import Choice
@@ -322,8 +322,28 @@ class TestATaskThatThisCodeLacks:
         run_to_the_end(outbox)
 
         row = Delivery.objects.get()
-        assert (row.state, row.attempts) == ("dead", 10)
+        assert (row.state, row.failures.count()) == ("dead", 10)
         assert "Deploy a release that has this task" in row.note
+
+    @pytest.mark.parametrize("options", [{"attempts": 1}, {"rules": {Exception: Dead()}}])
+    def test_waits_for_a_deploy_whatever_the_policy_of_its_queue(
+        self,
+        configure: Configure,
+        monkeypatch: pytest.MonkeyPatch,
+        options: dict[str, Any],
+    ):
+        """Failed: a worker of the release before made the task dead at once."""
+        outbox = configure(**options)
+        jobs.note.enqueue(7)
+        with monkeypatch.context() as before:
+            before.delattr(jobs, "note")
+            outbox.deliver_all(raise_errors=False)
+        assert states() == ["pending"]
+
+        run_to_the_end(outbox)
+
+        assert states() == ["done"]
+        assert jobs.seen == [((7,), {})]
 
     def test_because_the_name_is_another_object_is_never_called(
         self, configure: Configure, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
 
-from outbox import Receipt, clock, subscribe
+from outbox import BulkDelivery, Receipt, clock, subscribe
 from outbox.deliveries import failpoints, settlement
 from outbox.deliveries.lease import Lease
 from outbox.deliveries.transient_errors import DatabaseAccess
@@ -104,6 +105,30 @@ class TestAFailureThatCannotBeStored:
         assert [one.state for one in results] == ["sent", "done", "done"]
         assert states_and_attempts() == [("sent", 1), ("done", 1), ("done", 1)]
         assert "could not be stored" in caplog.text
+
+
+class TestALeaseThatCannotBeRenewed:
+    def test_does_not_end_the_message_of_a_bulk_handler(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: the failures of the other deliveries were not stored, and none was logged."""
+        keep = Lease.keep
+        full: list[bool] = []
+
+        @subscribe("tests.Counted", bulk=True, attempts=5)
+        def count(deliveries: Sequence[BulkDelivery]) -> None:
+            full.append(True)
+            raise ValueError("the bank is away")
+
+        def keep_on_a_full_disk(lease: Lease) -> None:
+            if full and full.pop():
+                raise OperationalError("could not extend file") from DiskFull()
+            keep(lease)
+
+        message = new_message(3)
+        monkeypatch.setattr(Lease, "keep", keep_on_a_full_disk)
+
+        results = run_message(message)
+
+        assert [one.state for one in results] == ["pending"] * 3
 
 
 class TestTheLogOfAFailureThatCannotBeStored:

@@ -200,6 +200,29 @@ class TestFindingTargets:
 
 
 class TestAShare:
+    @pytest.mark.parametrize(
+        ("wrong", "text"),
+        [
+            (Target("a", share="x" * 101), "Return a text of 1 to 100 characters"),
+            (Target("a", share=7), "Return a text of 1 to 100 characters"),  # type: ignore[arg-type]
+            (Target("a", share=""), "Return a text of 1 to 100 characters"),
+            (Target("a", share="a\x00"), "share"),
+            (Target("a\x00"), "target"),
+        ],
+    )
+    def test_that_cannot_be_stored_is_refused(self, wrong: Target, text: str):
+        """Failed: SQLite stored it, and PostgreSQL raised 45 database errors."""
+
+        @subscribe("shops.Ordered", targets=lambda: [wrong])
+        def send(target: str) -> None: ...
+
+        emit_orders(1)
+
+        run_all()
+
+        assert states_by_target() == {"": "dead"}
+        assert text in Attempt.objects.get().message
+
     def test_of_a_target_limits_its_deliveries_in_flight(self):
         def targets(order_id: UUID) -> Iterable[Target]:
             return [Target("a1", share="a"), Target("a2", share="a"), Target("b1", share="b")]
