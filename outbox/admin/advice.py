@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -77,6 +78,10 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
             text = _("%(consumer)s does not settle events in time (%(health)s). Check that system.")
             url = settlements_url(consumer=queue)
             yield Advice(text % {"consumer": queue, "health": part.text}, url, _("Settlements"))
+        elif kind == "queue" and part.is_failing:
+            text = _("The queue %(queue)s %(health)s. The health checks name the next step.")
+            url = reverse("admin:outbox_minute_health_checks")
+            yield Advice(text % {"queue": queue, "health": part.text}, url, _("Health checks"))
         elif queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "

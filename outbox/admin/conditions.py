@@ -70,9 +70,10 @@ class ConditionMixin(TimelineMixin):
         class ParcelAdmin(ConditionMixin, admin.ModelAdmin): ...
 
     The badge has the most severe condition of the row's events: dead, failing, held, overdue, in
-    progress or complete. A delivery is failing from its first failed attempt until it is done or
-    dead. Users who may view events see the badge and the filter. A page of the list costs two
-    queries more.
+    progress or complete. The row's page counts the effects of these events, too, whatever their
+    key, so its condition may be more severe. A delivery is failing from its first failed attempt
+    until it is done or dead. Users who may view events see the badge and the filter. A page of the
+    list costs two queries more.
 
     With another `timeline_key`, override `rows_of_keys`, too.
     """

@@ -58,8 +58,11 @@ def explained(rows: QuerySet[Delivery], *, failures: int) -> list[ExplainedDeliv
     rank = Window(RowNumber(), partition_by="delivery", order_by="-id")
     newest = Attempt.objects.annotate(rank=rank).filter(rank__lte=failures).order_by("-id")
     found = rows.select_related("subscription", "event")
-    found = found.prefetch_related(Prefetch("failures", newest))
-    return [ExplainedDelivery(row, why(row), list(row.failures.all())) for row in found]
+    found = found.prefetch_related(
+        Prefetch("failures", Attempt.objects.defer("traceback")),  # all: `why` counts them
+        Prefetch("failures", newest, to_attr="newest_failures"),
+    )
+    return [ExplainedDelivery(row, why(row), row.newest_failures) for row in found]
 
 
 def unexplained(rows: QuerySet[Delivery], *, failures: int) -> list[ExplainedDelivery]:

@@ -45,7 +45,7 @@ class HandlerRow:
     Attributes:
         owed: its outstanding deliveries.
         recent: its totals of the last 15 minutes.
-        subscriptions: its rows, one for each event.
+        subscriptions: its rows, one for each event; those that the code has first.
         oldest: age of its oldest owed event.
         minutes: done and failed in each of the last minutes; empty without any.
         failures: its failing and dead deliveries by cause, failing ones first.
@@ -62,7 +62,7 @@ class HandlerRow:
 
     @property
     def first(self) -> Subscription:
-        """One of its subscriptions; the policy is the same in all."""
+        """One of its subscriptions. The policy is the same in all that the code has."""
         return self.subscriptions[0]
 
     @property
@@ -260,7 +260,7 @@ def by_app(rows: Sequence[HandlerRow]) -> list[AppHandlers]:
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     """Return each handler; cost: three queries more than `status` and `failure_groups`."""
     rows: dict[str, list[Subscription]] = {}
-    for row in Subscription.objects.order_by("handler", "event"):
+    for row in Subscription.objects.order_by("handler", "-known", "event"):
         rows.setdefault(row.handler, []).append(row)
     found = status(has_failures=has_failures)
     recent = minutes.by_handler(list(rows), length=_RECENT)

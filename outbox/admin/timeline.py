@@ -92,7 +92,7 @@ class Timeline:
 
     @cached_property
     def condition(self) -> Condition | None:
-        """The most severe condition of its events; None without events."""
+        """The most severe condition of its events and their effects; None without events."""
         return condition_of_events(self.events, clock.now())
 
     @cached_property

@@ -69,7 +69,7 @@ def examine_without_broker(*, using: str | None = None, has_failures: bool = Tru
 
     Args:
         using: the outbox's database alias.
-        has_failures: name the exceptions of failing handlers.
+        has_failures: name the exceptions of failing handlers, and the errors of sources.
     """
     using = using or databases.alias()
     return _examine(_here(using, has_failures=has_failures))
@@ -100,7 +100,7 @@ def _here(using: str, *, has_failures: bool = True) -> _Parts:
         ),
         "heartbeats": lambda: processes.examine_heartbeats(using=using, has_failures=has_failures),
         "processes": lambda: local.examine_queues(None, using=using),
-        "sources": lambda: sources.examine(using=using),
+        "sources": lambda: sources.examine(using=using, has_failures=has_failures),
         "subscriptions": lambda: connected.examine(using=using),
         "owed deliveries": lambda: owed.examine(using=using, has_failures=has_failures),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.formatting import listing, span
@@ -16,11 +17,16 @@ from outbox.sources.configuration import SourceConfig, configured
 from .findings import Finding, error, ok, warning
 
 
-def examine(*, using: str) -> Iterator[Finding]:
-    """Examine what the processes of the sources have stored about themselves."""
+def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
+    """Examine what the processes of the sources have stored about themselves.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: quote the error of a source that does not receive.
+    """
     configured()  # an invalid setting is a finding
     for one in source_statuses(using=using):
-        yield from _of_process(one, using=using)
+        yield from _of_process(one, has_failures=has_failures, using=using)
 
 
 def examine_systems(*, timeout: float) -> Iterator[Finding]:
@@ -51,7 +57,7 @@ def _problems(source: SourceConfig, *, timeout: float) -> Sequence[str]:
         return [_("It could not be asked: %(name)s.") % {"name": type(problem).__name__}]
 
 
-def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
+def _of_process(one: SourceStatus, *, has_failures: bool, using: str) -> Iterator[Finding]:
     part, now = f"source {one.name}", clock.now(using=using)
     if one.is_pulled and not one.processes:
         seen = one.seen.age(now)
@@ -67,13 +73,12 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
             % {"name": one.name},
         )
     elif one.failing_at:
-        failing = span(now - one.failing_at)
-        yield error(
-            part,
-            _("It has not received for %(failing)s: %(failure)s")
-            % {"failing": failing, "failure": one.failure},
-            _("Correct this first."),
-        )
+        text, step = _("It has not received for %(failing)s."), _("See the log of its process.")
+        if has_failures:
+            text = _("It has not received for %(failing)s: %(failure)s")
+            step = _("Correct this first.")
+        facts = {"failing": span(now - one.failing_at), "failure": one.failure}
+        yield error(part, text % facts, step)
     elif one.paused_at:
         yield warning(
             part,
@@ -86,10 +91,8 @@ def _of_process(one: SourceStatus, *, using: str) -> Iterator[Finding]:
 
 
 def _in_words(one: SourceStatus) -> str:
-    numbers = listing(
-        f"{number:,} {_outcome(name, number)}" for name, number in one.counts.items() if number
-    )
-    counts = _("Messages since its start: %(numbers)s.") % {"numbers": numbers or "none"}
+    numbers = listing(_outcome(name, number) for name, number in one.counts.items() if number)
+    counts = _("Messages since its start: %(numbers)s.") % {"numbers": numbers or _("none")}
     if not one.is_pulled:
         return _("The other system calls it. %(counts)s") % {"counts": counts}
     lag = _("unknown") if one.lag is None else _("%(lag)s messages") % {"lag": f"{one.lag:,}"}
@@ -97,5 +100,14 @@ def _in_words(one: SourceStatus) -> str:
 
 
 def _outcome(name: str, number: int) -> str:
-    """Return an outcome in words: "1 duplicate", "2 duplicates", "2 stored"."""
-    return name.removesuffix("s") if number == 1 else name
+    """Return a number of messages with their outcome: "1 duplicate", "2 duplicates", "2 stored"."""
+    texts = {
+        "stored": _("%s stored"),
+        "duplicates": ngettext("%s duplicate", "%s duplicates", number),
+        "unreadable": _("%s unreadable"),
+        "unknown": _("%s of an unknown type"),
+        "dropped": _("%s dropped"),
+        "settlements": ngettext("%s settlement", "%s settlements", number),
+        "ignored": ngettext("%s ignored settlement", "%s ignored settlements", number),
+    }
+    return texts[name] % f"{number:,}"

@@ -84,7 +84,8 @@ def bars_of(event: TimelineEvent, delivery: TimelineDelivery, *, now: datetime) 
     at = event.emitted_at
     for failure in delivery.failures:
         bars += [Bar("waiting", at, failure.started_at)]
-        bars += [Bar("failed", failure.started_at, failure.ended_at)]
+        kind = "running" if failure.outcome == "replayed" else "failed"  # it had succeeded
+        bars += [Bar(kind, failure.started_at, failure.ended_at)]
         at = max(at, failure.ended_at)
     bars += _last(delivery, at, now=now)
     return [bar for bar in bars if bar.end > bar.begin or bar.kind != "waiting"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import Error
+from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -56,16 +56,20 @@ def light_of_all() -> tuple[Light, str]:
 
     With several databases its text names the database. One that cannot be read is the most severe
     trouble. It is not tried again for `_AGAIN_SECONDS`: each page of the admin shows the light.
+
+    Raises:
+        django.db.Error: the only one is the default one, and cannot be read. The users of the admin
+            are usually in it, so no page works without it.
     """
     places = databases.aliases()
-    if len(places) == 1:
-        return light(), places[0]
+    if places == (DEFAULT_DB_ALIAS,):
+        return light(), DEFAULT_DB_ALIAS
     found = [(_named(using), using) for using in places]
     return min(found, key=lambda one: _SEVERITY.index(one[0].condition))
 
 
 def _named(using: str) -> Light:
-    """Return the light of one of several databases."""
+    """Return the light of a database; of one of several, its text names the database."""
     if time.monotonic() >= _unread_until.get(using, 0.0):
         try:
             found = light(using=using)
@@ -75,8 +79,9 @@ def _named(using: str) -> Light:
             _unread_until[using] = time.monotonic() + _AGAIN_SECONDS
         else:
             facts = {"using": using, "text": found.text}
-            is_well = found.condition == Condition.COMPLETE
-            return found if is_well else Light(found.condition, _("%(using)s: %(text)s") % facts)
+            if found.condition == Condition.COMPLETE or len(databases.aliases()) == 1:
+                return found
+            return Light(found.condition, _("%(using)s: %(text)s") % facts)
     return Light(Condition.DEAD, _("the database %s cannot be read") % using)
 
 

@@ -30,7 +30,8 @@ class HandlerStatus:
 
     Attributes:
         handler: pinned name.
-        queue: queue of its messages.
+        queue: queue of its messages in the code that was last migrated; if that lacks it, the queue
+            of its last release.
         pending: number of deliveries that wait in the database, including those in backoff.
         retrying: number of pending deliveries with an earlier attempt.
         failing: number of deliveries whose latest attempt failed and that are tried again.
@@ -147,7 +148,8 @@ def status(
             repeated checks. None: count all.
     """
     using = using or databases.alias()
-    stored = Subscription.objects.using(using).order_by("handler", "event")
+    # The first row of a handler gives its queue: `migrate` updates only those that its code has.
+    stored = Subscription.objects.using(using).order_by("handler", "-known", "event")
     subscriptions = list(with_backfills(stored))
     names = names_of(row.paused_by for row in subscriptions)
     handlers: dict[str, HandlerStatus] = {}

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
-from outbox.formatting import one_line
+from outbox.formatting import format_time, one_line
 from outbox.models import Delivery, Event
 
 _MAX_ROWS = 1000
@@ -90,13 +90,12 @@ def _moved(row: Delivery) -> str:
         else ""
     )
     if row.state == State.PENDING and row.due_at > clock.now():
-        return _("failed%(tried)s, retried at %(due_at)s%(note)s") % {
-            "tried": tried,
-            "due_at": f"{row.due_at:%H:%M:%S}",
-            "note": note,
-        }
+        text = _("failed%(tried)s, retried at %(due_at)s%(note)s")
+        if not row.attempts:  # handed back, or a failure that used up no attempt
+            text = _("sent again at %(due_at)s%(note)s")
+        return text % {"tried": tried, "due_at": format_time(row.due_at), "note": note}
     return f"{row.state}{tried}{note}"
 
 
 def _line(when: datetime, name: str, key: str, text: str) -> str:
-    return f"{when:%H:%M:%S}  {name}  {key}  {text}"
+    return f"{when.astimezone(UTC):%H:%M:%S} UTC  {name}  {key}  {text}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from uuid import UUID, uuid4
@@ -171,6 +172,15 @@ class TestAWaterfall:
             ("waiting", at(2), at(5)),
             ("running", at(5), at(6)),
         ]
+
+    def test_shows_a_run_that_was_replayed_later_as_a_run(self) -> None:
+        """Failed: the run that had succeeded was drawn as a failed attempt."""
+        receipt = replace(failed(1, 2), outcome="replayed")
+        one = delivery("stock.reserve", started=5, settled=6, failures=[receipt])
+
+        bars = bars_of(event("shop.Placed", one), one, now=at(9))
+
+        assert [bar.kind for bar in bars] == ["waiting", "running", "waiting", "running"]
 
     def test_draws_a_running_delivery_until_now(self) -> None:
         one = delivery("stock.reserve", "sent", started=1, settled=None)

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox import DomainEvent, subscribe
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import ConditionMixin
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor import conditions
@@ -32,6 +32,12 @@ class Franked(DomainEvent, key="parcel_id"):
     """A parcel has its stamps."""
 
     parcel_id: UUID
+
+
+class StampsOrdered(DomainEvent, key="shop_id"):
+    """There are new stamps."""
+
+    shop_id: UUID
 
 
 @pytest.fixture
@@ -169,6 +175,25 @@ class TestARowWithADeadlineOfItsOwn:
         Parcel.objects.filter(pk=parcel.pk).update(status="travels")
 
         assert "outbox-in_progress" in text_of(admin_client, PARCELS)
+
+
+class TestAnEffectWithAnotherKey:
+    def test_counts_on_the_page_of_the_row_and_not_in_the_list(
+        self, own_registry: None, admin_client: Client
+    ) -> None:
+        @subscribe("tests.Franked")
+        def order_stamps() -> None:
+            emit(StampsOrdered(shop_id=UUID(int=1)))
+
+        @subscribe("tests.StampsOrdered")
+        def pay_stamps() -> None:
+            raise PermanentFailure("no money")
+
+        parcel = franked(Outbox())
+
+        assert "outbox-badge outbox-complete" in text_of(admin_client, PARCELS)
+        assert listed(admin_client, f"{PARCELS}?condition=dead") == []
+        assert "outbox-badge outbox-dead" in text_of(admin_client, page_of(parcel))
 
 
 class TestTheSentenceOfARow:

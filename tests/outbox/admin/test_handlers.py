@@ -76,6 +76,21 @@ class TestAnEndedHandler:
         assert re.findall(r'<button [^>]*form="([^"]+)"', page) == []
 
 
+class TestThePolicy:
+    def test_is_not_that_of_a_removed_event(self, outbox: Outbox, admin_client: Client):
+        """Failed: it was that of the first row, which the code does not update any more."""
+        subscription = Subscription.objects.get()
+        subscription.pk, subscription.event, subscription.known = None, "tests.Arrived", False
+        subscription.attempts = 77
+        subscription.save(force_insert=True)
+        Subscription.objects.filter(known=True).update(attempts=5)
+
+        page = text_of(admin_client, PAGE)
+
+        assert "5 attempts, backoff" in page
+        assert "77 attempts" not in page
+
+
 class TestTheGroups:
     @pytest.fixture(autouse=True)
     def handlers(self, own_registry: None, no_nudge: None) -> None:

@@ -19,7 +19,7 @@ from django.utils.html import escape
 
 from outbox import subscribe
 from outbox.admin import EventAdmin
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.outbox.parcels import (
     DELIVERIES,
@@ -305,6 +305,32 @@ class TestAnEventsPage:
         assert "<details" in text
         assert "Traceback (most recent call last)" in text
         assert f'href="{page_of(dead_one())}">tests.weigh_parcel</a>' in text
+
+
+class TestADeliveryWithManyFailedRuns:
+    def test_says_how_many_although_its_page_shows_the_newest_only(
+        self, outbox: Outbox, admin_client: Client
+    ):
+        """Failed: it counted those that the page shows."""
+        packed(outbox)
+        row, now = Delivery.objects.get(state="done"), timezone.now()
+        Attempt.objects.bulk_create(
+            Attempt(
+                delivery=row,
+                number=number,
+                started_at=now,
+                ended_at=now,
+                outcome="failed",
+                traceback=f"Traceback {number}.",
+            )
+            for number in range(1, 52)
+        )
+
+        text = text_of(admin_client, page_of(row))
+
+        assert "after 51 failed runs" in text
+        assert "Traceback 51." in text
+        assert "Traceback 1." not in text
 
 
 class TestTheDeliveryList:

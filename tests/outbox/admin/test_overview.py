@@ -21,6 +21,7 @@ from outbox.testing import Outbox
 OVERVIEW = reverse("admin:outbox_minute_changelist")
 PART = reverse("admin:outbox_minute_part")
 DEAD = reverse("admin:outbox_delivery_dead")
+HEALTH_CHECKS = reverse("admin:outbox_minute_health_checks")
 
 Kind = Heartbeat.Kind
 
@@ -53,6 +54,15 @@ def sign(kind: str, *, ago: timedelta = timedelta(0), queues: list[str] | None =
         kind=kind,
         name="beat" if kind == Kind.BEAT else "one",
         defaults={"queues": queues or [], "started_at": now - ago, "seen_at": now - ago},
+    )
+
+
+def refuse(queue: str) -> None:
+    """Store that RabbitMQ takes no message for a queue from a process that runs."""
+    now = timezone.now()
+    one = {"cause": "no node leads it", "since": now.isoformat(), "latest": now.isoformat()}
+    Heartbeat.objects.create(
+        kind=Kind.SENDER, name="host.1/1", refused={queue: one}, started_at=now, seen_at=now
     )
 
 
@@ -158,6 +168,26 @@ class TestTheNextStep:
 
         assert "Start one with <code>-Q labels</code>" in advice(admin_client)
         assert "labels" not in without_work
+
+    def test_names_a_queue_that_takes_no_message(self, outbox, alive, admin_client):
+        """Failed: it advised to start a worker, although one runs."""
+        refuse("labels")
+        emit_and_deliver(outbox)
+        let_wait(queue="labels")
+
+        said = advice(admin_client)
+
+        assert "has no worker" not in said
+        assert "The queue labels has taken no message from host.1 for " in said
+        assert f'href="{HEALTH_CHECKS}"' in said
+
+    def test_names_a_queue_that_takes_no_message_if_no_delivery_waits(
+        self, outbox, alive, admin_client
+    ):
+        """Failed: the health said that it does not work, and the advice that all is done."""
+        refuse("outbox.nudge")
+
+        assert "The queue outbox.nudge has taken no message" in advice(admin_client)
 
     def test_links_to_dead_letters(self, outbox, alive, admin_client):
         emit_and_deliver(outbox, 2)

@@ -11,11 +11,23 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from outbox import Breaker, DomainEvent, Pause, PermanentFailure, Sensitive, subscribe
-from outbox.models import Alert, DelayedEvent, Delivery, Event, Operation, Settlement, Subscription
+from outbox.models import (
+    Alert,
+    DelayedEvent,
+    Delivery,
+    Event,
+    Heartbeat,
+    Operation,
+    Settlement,
+    SourceState,
+    Subscription,
+)
 from outbox.policy import Action
 from outbox.testing import Outbox
+from tests.outbox.sources.messages import configure
 
 #: Which permission each address asks for, apart from those that nobody has.
 PAGES = {
@@ -222,6 +234,32 @@ class TestTheTextOfAFailure:
         text = client.get(address("outbox_subscription_changelist", {})).content.decode()
 
         assert SECRET in text
+
+
+class TestTheFailureOfASource:
+    @pytest.fixture(autouse=True)
+    def failing(self, own_registry: None, db: None, settings: Settings) -> None:
+        """A source whose receiver runs, and cannot reach the other system."""
+        configure(settings)
+        now = timezone.now()
+        Heartbeat.objects.create(
+            kind="receiver", name="one", queues=["billing"], started_at=now, seen_at=now
+        )
+        SourceState.objects.create(source="billing", failing_at=now, failure=SECRET)
+
+    def health_checks(self, *permissions: str) -> str:
+        client = user("looker", *permissions)
+        return client.get(address("outbox_minute_health_checks", {})).content.decode()
+
+    def test_is_hidden_without_the_permission_to_view_deliveries(self):
+        """Failed: the health checks showed it."""
+        text = self.health_checks("view_minute")
+
+        assert "It has not received for " in text
+        assert SECRET not in text
+
+    def test_is_shown_with_the_permission_to_view_deliveries(self):
+        assert SECRET in self.health_checks("view_minute", "view_delivery")
 
 
 class TestTheMatrix:

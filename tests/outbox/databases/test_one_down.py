@@ -161,6 +161,26 @@ class TestTheLight:
         assert (found.condition, using) == ("dead", shard)
         assert found.text == "the database shard_1 cannot be read"
 
+    def test_shows_that_the_only_one_is_down_if_it_is_not_the_default_one(
+        self, shard: str, settings: Settings
+    ):
+        """Failed: each page of the admin was an error, although users are in another database."""
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": [shard]}
+
+        with unreachable(shard):
+            found, using = light_of_all()
+
+        assert (found.condition, using) == ("dead", shard)
+        assert found.text == "the database shard_1 cannot be read"
+
+    def test_does_not_name_the_only_one(
+        self, shard: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(lights, "health_of_parts", lambda **_options: [])
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": [shard]}
+
+        assert light_of_all()[0].text == "dead letters"
+
     def test_asks_a_database_that_is_down_once_in_a_while(
         self, shard: str, monkeypatch: pytest.MonkeyPatch
     ):

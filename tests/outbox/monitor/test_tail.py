@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from uuid import UUID, uuid4
 
 import pytest
+from django.utils import timezone
 
 from outbox import subscribe
-from outbox.models import Event
+from outbox.deliveries import settlement
+from outbox.formatting import format_time
+from outbox.models import Delivery, Event
 from outbox.monitor.tail import Follower
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -52,6 +57,32 @@ class TestFollowing:
             line for line in moved if "tests.invoice" in line and "ValueError: no paper" in line
         ]
         assert list(follower.poll()) == []
+
+    def test_names_no_failure_if_a_worker_hands_a_delivery_back(self, outbox: Outbox):
+        """Failed: "failed, retried at", after a deploy that failed nothing."""
+        follower = Follower(handler="tests.notify")
+        list(follower.poll())
+        emit_parcel(outbox)
+        for message in run_pass():
+            settlement.hand_back(message.pairs, note="it is unknown here", using="default")
+
+        [line] = follower.poll()
+
+        due_at = format_time(Delivery.objects.get(subscription__handler="tests.notify").due_at)
+        assert line.endswith(f"  sent again at {due_at}: it is unknown here")
+
+    def test_has_times_in_utc(self, outbox: Outbox):
+        """Failed: UTC, although the line did not say so."""
+        emit_parcel(outbox)
+        outbox.deliver_all(raise_errors=False)
+
+        with timezone.override("Asia/Tokyo"):
+            lines = list(Follower(last=1).poll())
+
+        event = Event.objects.get()
+        row = Delivery.objects.get(subscription__handler="tests.invoice")
+        assert lines[0].startswith(f"{event.emitted_at.astimezone(UTC):%H:%M:%S} UTC  parcels.")
+        assert any(f"failed, retried at {format_time(row.due_at)}: " in line for line in lines)
 
     def test_misses_nothing_that_commits_late(self, outbox: Outbox):
         """Rule 5. With "seq above the last one" the late event is never printed."""

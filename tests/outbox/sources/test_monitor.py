@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import translation
 
 from outbox import clock
 from outbox.deliveries import heartbeat
@@ -77,6 +78,23 @@ class TestASourceThatIsReceived:
             "It receives. Lag: 1,200 messages. Messages since its start: 1 stored, 1 duplicate, "
             "1 unreadable."
         )
+
+    def test_shows_in_the_users_language_that_it_has_no_message(self, running):
+        """Failed: "none" in a Japanese sentence."""
+        with translation.override("ja"):
+            [found] = doctor.examine(using="default")
+
+        assert "なし" in found.text
+        assert "none" not in found.text
+
+    def test_hides_why_it_fails_from_users_who_may_not_see_failures(self, running):
+        note_failure("billing", "No broker answers.")
+
+        [found] = doctor.examine(using="default", has_failures=False)
+
+        assert found.severity == "error"
+        assert found.text.startswith("It has not received for ")
+        assert "No broker answers." not in found.text
 
     def test_is_an_error_while_it_fails(self, running):
         note_failure("billing", "No broker answers.")
