@@ -21,6 +21,8 @@ from django.utils.functional import Promise, cached_property
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
+from outbox import databases
+
 from .in_database import in_database
 from .strict_lookups import StrictAdminMixin, StrictChangeList
 
@@ -253,5 +255,10 @@ class ReadOnlyAdmin(StrictAdminMixin):
         return TemplateResponse(request, "admin/outbox/confirm.html", context)
 
     def log_action(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
-        """Log the user's action on these rows in the admin's log."""
+        """Log the user's action on these rows in the admin's log, with one of several databases.
+
+        An entry has only a row's id. So a history shows the rows with that id of all databases.
+        """
+        if len(databases.listed()) > 1:
+            text = _("Database %(using)s: %(text)s") % {"using": databases.alias(), "text": text}
         LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, change_message=text)  # type: ignore[arg-type]  # it takes any iterable

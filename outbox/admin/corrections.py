@@ -107,7 +107,7 @@ def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResp
     page.require_view(request)
     if not may(request, "correct"):
         raise PermissionDenied
-    row = _dead(pk)
+    row = _found(pk, is_shown_first=request.method != "POST")
     if row.event.name in STORED_MESSAGES:
         return _message_page(page, request, row)
     shown = payload_text(masked(row.event))
@@ -179,7 +179,10 @@ def _corrected(
     form: CorrectionForm | MessageForm,
     field: str,
 ) -> HttpResponse | None:
-    """Store what a valid form has, and redirect to the new event; None: show the form."""
+    """Store what a valid form has, and redirect to the new event; None: show the form.
+
+    A user who may not view events is led back to the delivery.
+    """
     if not form.is_valid():
         return None
     try:
@@ -192,12 +195,13 @@ def _corrected(
         request, [row], _("Corrected by event %(id)s: %(why)s") % {"id": event.id, "why": why}
     )
     page.message_user(request, _("The corrected event is stored and due."), messages.SUCCESS)
-    return HttpResponseRedirect(event_url(event.seq))
+    may_see = may(request, "see events")
+    return HttpResponseRedirect(event_url(event.seq) if may_see else delivery_url(row.pk))
 
 
-def _dead(pk: int) -> Delivery:
-    rows = Delivery.objects.filter(pk=pk, state=Delivery.State.DEAD)
-    row = rows.select_related("event", "subscription").first()
-    if row is None:
+def _found(pk: int, *, is_shown_first: bool) -> Delivery:
+    """Return the delivery. Of one that left its state meanwhile, the form keeps what was typed."""
+    row = Delivery.objects.filter(pk=pk).select_related("event", "subscription").first()
+    if row is None or (is_shown_first and row.state != Delivery.State.DEAD):
         raise Http404
     return row

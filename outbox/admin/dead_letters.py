@@ -128,8 +128,9 @@ def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, rate: float) -> int:
-    """Carry out up to `MAX_PER_REQUEST` now, more in the background; return the operation's id."""
-    if operations.chosen(action, choice)[: MAX_PER_REQUEST + 1].count() > MAX_PER_REQUEST:
+    """Carry out at most a second's worth of the rate now, more in the background; return its id."""
+    most = min(MAX_PER_REQUEST, rate)
+    if operations.chosen(action, choice)[: MAX_PER_REQUEST + 1].count() > most:
         return start_in_background(action, choice, by=by, reason=reason, rate=rate)
     return OPERATIONS[action](choice, by=by, reason=reason, rate=None).pk
 
@@ -137,14 +138,17 @@ def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, 
 def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -> HttpResponse:
     operation = Operation.objects.get(pk=number)
     page.log_action(request, [operation], f"{TITLES[action]}: {operation.reason}")
-    if operation.state == Operation.State.RUNNING:
-        page.message_user(request, _("The operation has started. This page shows its progress."))
-    else:
+    may_see = request.user.has_perm("outbox.view_operation")
+    if operation.state != Operation.State.RUNNING:
         text = ngettext(
             "%d delivery was changed.", "%d deliveries were changed.", operation.touched
         )
         page.message_user(request, text % operation.touched, messages.SUCCESS)
-    return HttpResponseRedirect(operation_url(number))
+    elif may_see:
+        page.message_user(request, _("The operation has started. This page shows its progress."))
+    else:
+        page.message_user(request, _("Operation %d has started.") % number)
+    return HttpResponseRedirect(operation_url(number) if may_see else dead_url())
 
 
 def _confirm(

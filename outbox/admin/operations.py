@@ -60,7 +60,7 @@ class OperationAdmin(ReadOnlyAdmin):
     def part(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Return only the progress of an operation, or 304 if it is unchanged."""
         self.require_view(request)
-        return render(request, "outbox/operation.html", self._progress(_found(pk)))
+        return render(request, "outbox/operation.html", self._progress(request, _found(pk)))
 
     @method_decorator(require_POST)
     def continue_view(self, request: HttpRequest, pk: int, *, go_on: bool) -> HttpResponse:
@@ -83,14 +83,11 @@ class OperationAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Add its progress, and whether the user may continue it."""
-        operation = kwargs["obj"]
-        is_running = operation.state == Operation.State.RUNNING
-        context.update(self._progress(operation))
-        context["may_continue"] = is_running and _may_continue(request, operation)
+        """Add its progress."""
+        context.update(self._progress(request, kwargs["obj"]))
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def _progress(self, operation: Operation) -> dict[str, Any]:
+    def _progress(self, request: HttpRequest, operation: Operation) -> dict[str, Any]:
         is_running = operation.state == Operation.State.RUNNING
         silence = clock.now() - operation.seen_at
         return {
@@ -98,6 +95,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "is_running": is_running,
             "is_silent": is_running and silence > operations.ABANDONED_AFTER,
             "next_step": operations.next_step(operation),
+            "may_continue": is_running and _may_continue(request, operation),
         }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
@@ -37,7 +37,7 @@ from .advice import Advice, advice
 from .base import ReadOnlyAdmin, may
 from .contracts import contracts_download, contracts_view
 from .links import dead_url, deliveries_url, events_url, settlements_url
-from .pages import show
+from .pages import may_open, show
 from .periodic import periodic_view
 from .search import search_view
 
@@ -77,10 +77,12 @@ class Overview:
     Attributes:
         now: time of the request.
         has_failures: whether to show exceptions, and the reasons of open breakers.
+        may_open: whether the user may open a URL. Other links are left out.
     """
 
     now: datetime
     has_failures: bool
+    may_open: Callable[[str], bool] = field(default=lambda _url: True)
 
     @cached_property
     def status(self) -> Status:
@@ -130,11 +132,17 @@ class Overview:
     @cached_property
     def advice(self) -> Advice:
         """The most urgent next step."""
-        return advice(self.status, self.health, self.groups, has_failures=self.has_failures)
+        found = advice(self.status, self.health, self.groups, has_failures=self.has_failures)
+        return found if self.may_open(found.url) else replace(found, url="")
 
     @property
     def tiles(self) -> list[Tile]:
         """The most important numbers."""
+        return [
+            one if self.may_open(one.url) else replace(one, url="") for one in self._every_tile()
+        ]
+
+    def _every_tile(self) -> list[Tile]:
         handlers, recent = self.status.handlers, minutes.recent(_RECENT)
         pending = sum(one.pending for one in handlers)
         failing = sum(one.failing for one in handlers)
@@ -249,7 +257,11 @@ def findings(*, using: str | None = None, has_failures: bool = True) -> list[Sho
 
 
 def _overview(request: HttpRequest) -> Overview:
-    return Overview(clock.now(), has_failures=may(request, "see failures"))
+    return Overview(
+        clock.now(),
+        has_failures=may(request, "see failures"),
+        may_open=partial(may_open, request),
+    )
 
 
 def _charts(found: Sequence[Totals]) -> list[SafeString]:

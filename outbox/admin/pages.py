@@ -76,6 +76,11 @@ PAGES: Sequence[Page] = (
 )
 
 
+def may_open(request: HttpRequest, url: str) -> bool:
+    """Return whether the user may open one of `PAGES`, or a page below it."""
+    return request.user.has_perms([page.permission for page in PAGES if url.startswith(page.url)])
+
+
 def show(
     request: HttpRequest,
     template: str,

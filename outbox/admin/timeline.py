@@ -215,7 +215,9 @@ def timeline_condition(page: ReadOnlyAdmin, request: HttpRequest) -> HttpRespons
 
 def condition_context(request: HttpRequest, timeline: Timeline) -> dict[str, Any]:
     """Return the context of the sentence at the top of a row's page."""
-    return {"timeline": timeline, "may_retry": may(request, "retry")}
+    # The button posts to the list of deliveries.
+    may_retry = may(request, "retry") and may(request, "see failures")
+    return {"timeline": timeline, "may_retry": may_retry}
 
 
 def _sought(request: HttpRequest) -> str:

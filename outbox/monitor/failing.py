@@ -16,7 +16,6 @@ from typing import Any
 
 from django.db.models import Count, Max, OuterRef, Subquery
 from django.db.models.functions import Coalesce
-from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.formatting import one_line
@@ -139,8 +138,10 @@ class _Failed:
     handler: str
 
     @property
-    def cause(self) -> tuple[str, str, str]:
-        return self.handler, self.attempt["exception"], self.attempt["place"]
+    def cause(self) -> tuple[str, str, str, str]:
+        exception, outcome = self.attempt["exception"], self.attempt["outcome"]
+        # Without an exception, the outcome tells a dead worker from one that was found alive.
+        return self.handler, exception, self.attempt["place"], "" if exception else outcome
 
 
 def _failed(names: Mapping[int, str], pks: Collection[int], *, using: str) -> Iterator[_Failed]:
@@ -169,6 +170,7 @@ def _attempts(pks: Collection[int], *, using: str) -> dict[int, dict[str, Any]]:
     rows = Attempt.objects.using(using).filter(pk__in=pks)
     columns = (
         "pk",
+        "outcome",
         "exception",
         "place",
         "message",
@@ -183,7 +185,7 @@ def _attempts(pks: Collection[int], *, using: str) -> dict[int, dict[str, Any]]:
 def _grouped(
     found: Iterable[_Failed], *, cut: Collection[str], now: datetime
 ) -> list[FailureGroup]:
-    by_cause: dict[tuple[str, str, str], list[_Failed]] = {}
+    by_cause: dict[tuple[str, str, str, str], list[_Failed]] = {}
     for one in found:
         by_cause.setdefault(one.cause, []).append(one)
     made = [_group(mine, is_cut=mine[0].handler in cut, now=now) for mine in by_cause.values()]
@@ -209,7 +211,7 @@ def _group(mine: Sequence[_Failed], *, is_cut: bool, now: datetime) -> FailureGr
         example=latest.delivery["pk"],
         worker=latest.attempt["worker"],
         release=latest.attempt["release"],
-        cause=exception or _("the worker died"),
+        cause=exception or str(Attempt.Outcome(latest.attempt["outcome"]).label),
         now=now,
     )
 

@@ -28,7 +28,7 @@ class FailureGroup:
     Attributes:
         kind: `FAILING` (they are tried again) or `DEAD` (they wait for a person).
         handler: pinned name.
-        exception: class name; "" if the worker died.
+        exception: class name; "" if the worker died or lost the database.
         message: text of the latest exception in one line, masked when it was stored, and cut.
         place: "module:line function" of the project's own code; "" if unknown.
         number: number of deliveries.
@@ -42,8 +42,9 @@ class FailureGroup:
             (25 hours); None without one.
         example: id of the delivery that failed last.
         worker: name of the worker of the latest attempt.
-        release: `OUTBOX["RELEASE"]` of that worker; "" if it is not set, or if the worker died.
-        cause: the exception, or another cause of dead deliveries in words.
+        release: `OUTBOX["RELEASE"]` of that worker; "" if it is not set, or without an
+            exception.
+        cause: the exception, or another cause in words.
         now: the time of the query.
     """
 

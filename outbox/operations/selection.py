@@ -35,8 +35,8 @@ class Choice:
         states: delivery states.
         since: the event was emitted at this time or later.
         until: the event was emitted before this time.
-        exception: the exception's class name in the latest failed attempt; "": its worker died.
-            None: any.
+        exception: the exception's class name in the latest failed attempt; "": none, because its
+            worker died or lost the database. None: any.
         overtaken: only dead deliveries that a later event of the key overtook, as in `outbox
             groups`; False: any.
         place: the place that raised, as in `outbox groups`; "": none. None: any.
@@ -150,8 +150,9 @@ class Choice:
         if self.overtaken:
             dead = rows.filter(state=Delivery.State.DEAD)
             return dead.alias(ended=outcome).filter(ended__in=Attempt.EXCUSED)
-        if self.exception == "":  # its worker died, and was not found alive afterwards
-            return rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)
+        if self.exception == "":  # overtaken dead ones are a group of their own
+            rows = rows.alias(ended=outcome)
+            return rows.exclude(state=Delivery.State.DEAD, ended__in=Attempt.EXCUSED)
         return rows
 
 

@@ -255,8 +255,8 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/overview.py",
-                'return Overview(clock.now(), has_failures=may(request, "see failures"))',
-                "return Overview(clock.now(), has_failures=True)",
+                '        clock.now(),\n        has_failures=may(request, "see failures"),\n',
+                "        clock.now(),\n        has_failures=True,\n",
             ),
         ),
         noticed_by=(HIDDEN,),

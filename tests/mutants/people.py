@@ -209,7 +209,7 @@ GROUPS = [
         edits=(
             Edit(
                 "outbox/operations/selection.py",
-                "rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)",
+                "rows.exclude(state=Delivery.State.DEAD, ended__in=Attempt.EXCUSED)",
                 "rows",
             ),
         ),

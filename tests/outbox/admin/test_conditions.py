@@ -260,3 +260,15 @@ class TestTheSentenceOfARow:
 
         assert "The reason is shown to users who may view deliveries." in text
         assert "ZeroDivisionError" not in text
+
+    def test_has_no_button_or_link_that_answers_403(self, failing: Parcel) -> None:
+        """Failed: both led to the deliveries, which this user may not view."""
+        delivery = Delivery.objects.get(event__key=failing.pk)
+        client = client_with("view_parcel", "view_event", "retry_delivery")
+
+        text = text_of(client, page_of(failing))
+
+        top = text[text.index('id="outbox-condition"') : text.index('id="parcel_form"')]
+        assert "tests.weigh_parcel" in top
+        assert "Retry now" not in top
+        assert reverse("admin:outbox_delivery_change", args=[delivery.pk]) not in top

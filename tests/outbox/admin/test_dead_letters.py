@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -160,6 +161,18 @@ class TestAGroupAction:
 
         assert dead_ones() == 0
 
+    def test_leads_back_without_the_permission_to_view_operations(self, outbox):
+        """Failed: it led to the page of the operation, which answered 403."""
+        weighed(outbox)
+        form = group_of(Delivery.objects.get(state="dead"))
+        client = client_with("view_delivery", "discard_delivery")
+
+        form |= {"action": "discard", "reason": REASON, "rate": "500"}
+        answer = client.post(ACT, form, follow=True)
+
+        assert (answer.status_code, answer.redirect_chain) == (200, [(DEAD, 302)])
+        assert "1 delivery was changed." in answer.content.decode()
+
     @pytest.mark.parametrize("permission", ["retry_delivery", "discard_delivery"])
     def test_requires_its_permission(self, outbox, permission):
         weighed(outbox)
@@ -210,6 +223,24 @@ class TestALongOperation:
         assert "hx-get=" not in last
         assert dead_ones() == 0
 
+    @pytest.mark.parametrize(
+        ("most", "number", "stored"), [(2, "500", 500), (2000, "5", 5), (2000, "6", None)]
+    )
+    def test_keeps_its_rate_unless_it_is_done_within_a_second(
+        self, outbox, admin_client, monkeypatch, most, number, stored
+    ):
+        """Seen to fail where only `MAX_PER_REQUEST` decided: 2,000 became due at once."""
+        weighed(outbox, 6)
+        monkeypatch.setattr(dead_letters, "MAX_PER_REQUEST", most)
+        paced = SimpleNamespace(sleep=lambda _seconds: None, monotonic=lambda: 0.0)
+        monkeypatch.setattr(progress, "time", paced)
+        form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": number}
+
+        admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
+
+        assert Operation.objects.get().rate == stored
+        eventually(lambda: dead_ones() == 0, "all are retried", within=60)
+
     def test_that_has_stopped_is_continued_by_a_button(self, outbox, admin_client):
         weighed(outbox, 2)
         choice = operations.Choice(states=("dead",))
@@ -230,6 +261,35 @@ class TestALongOperation:
         assert f"<code>manage.py outbox continue {left.pk}</code>" in before
         assert "no handler runs again because of it" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
+
+    @pytest.mark.parametrize(
+        ("state", "minutes", "buttons"),
+        [
+            ("running", 0, ["Give up"]),
+            ("running", 5, ["Continue", "Give up"]),
+            ("finished", 5, []),
+        ],
+    )
+    def test_has_the_buttons_of_its_present_state_in_the_live_part(
+        self, outbox, admin_client, state, minutes, buttons
+    ):
+        """Failed: *Continue* was missing until the page was loaded again, and *Give up* stayed."""
+        row = Operation.objects.create(
+            action="retry",
+            by="user:1",
+            state=state,
+            started_at=timezone.now(),
+            seen_at=timezone.now() - timedelta(minutes=minutes),
+        )
+        url = reverse("admin:outbox_operation_part", args=[row.pk])
+
+        found = re.findall(r'form="([^"]+)">([^<]+)</button>', text_of(admin_client, url))
+        page = text_of(admin_client, page_of(row))
+        hidden = text_of(client_with("view_operation", "discard_delivery"), url)
+
+        assert [title for _form, title in found] == buttons
+        assert [form for form, _title in found if f'id="{form}"' not in page] == []
+        assert "</button>" not in hidden
 
     def test_is_given_up_with_the_permission(self, outbox, admin_client):
         left = Operation.objects.create(
@@ -323,6 +383,28 @@ class TestACorrection:
         weighed(outbox)
 
         assert admin_client.get(self.url()).status_code == 404
+
+    def test_leads_back_without_the_permission_to_view_events(self, outbox):
+        """Failed: it led to the page of the new event, which answered 403."""
+        weighed(outbox)
+        client = client_with("view_delivery", "correct_event")
+
+        answer = client.post(self.url(), self.form(), follow=True)
+
+        assert (answer.status_code, answer.redirect_chain) == (200, [(page_of(self.row()), 302)])
+
+    def test_that_comes_too_late_names_the_cause_and_keeps_the_payload(self, outbox, admin_client):
+        """Failed: a 404 without a cause, and what the user had typed was lost."""
+        weighed(outbox)
+        form = self.form(grams=4711)
+        Delivery.objects.filter(pk=self.row().pk).update(state="pending")
+
+        answer = admin_client.post(self.url(), form)
+
+        assert answer.status_code == 200
+        assert f"Delivery {self.row().pk} is not dead" in answer.content.decode()
+        assert "4711" in answer.context["form"]["payload"].value()
+        assert Event.objects.count() == 1
 
 
 class TestSensitiveFields:

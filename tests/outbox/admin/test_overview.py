@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from html import unescape
 from uuid import uuid4
 
 import pytest
@@ -14,9 +16,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import PermanentFailure, operations, subscribe
+from outbox.admin import overview
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.monitor.health import health_of_parts
 from outbox.testing import Outbox
+from tests.outbox.parcels import DELIVERIES, EVENTS, client_with
 
 OVERVIEW = reverse("admin:outbox_minute_changelist")
 PART = reverse("admin:outbox_minute_part")
@@ -124,6 +128,51 @@ class TestTiles:
         Event.objects.update(emitted_at=timezone.now() - timedelta(hours=2, minutes=5))
 
         assert "2 h 5 min</span>" in text_of(admin_client)
+
+
+class TestLinks:
+    @pytest.fixture
+    def troubles(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two groups that fail and two that are dead; one of each is shown."""
+        monkeypatch.setattr(overview, "_GROUPS_SHOWN", 1)
+        emit_and_deliver(outbox, 2)
+        now = timezone.now()
+        for number, row in enumerate(Delivery.objects.all()):
+            row.failures.all().delete()
+            row.failures.create(
+                number=1, started_at=now, ended_at=now, outcome="failed", exception=f"E{number}"
+            )
+        Delivery.objects.filter(state="done").update(state="pending", attempts=1)
+
+    @pytest.mark.usefixtures("troubles")
+    def test_lead_only_to_pages_that_the_user_may_view(self):
+        """Failed: every tile and "Retry or pause" answered 403."""
+        found = self.links_of(client_with("view_minute"))
+
+        assert set(found.values()) == {200}
+
+    @pytest.mark.usefixtures("troubles")
+    def test_lead_to_all_pages_with_their_permissions(self, admin_client: Client):
+        found = self.links_of(admin_client)
+
+        assert set(found.values()) == {200}
+        assert {DEAD, f"{DELIVERIES}?state=pending", f"{EVENTS}?state=owed"} <= set(found)
+
+    @pytest.mark.usefixtures("alive")
+    def test_of_the_next_step_lead_only_there(self, outbox: Outbox, admin_client: Client):
+        emit_and_deliver(outbox)
+
+        hidden = advice(client_with("view_minute"))
+
+        assert DEAD in advice(admin_client)
+        assert "Fix the cause, then retry." in hidden
+        assert "href" not in hidden
+
+    def links_of(self, client: Client) -> dict[str, int]:
+        """Return the status of each page of the outbox that the overview links to."""
+        base = reverse("admin:app_list", args=["outbox"])
+        found = [unescape(one) for one in re.findall(r'href="([^"#]+)"', text_of(client))]
+        return {url: client.get(url).status_code for url in found if url.startswith(base)}
 
 
 class TestHealth:

@@ -8,6 +8,7 @@ from io import StringIO
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import transaction
@@ -202,6 +203,16 @@ class TestAPage:
 
         assert states_in(shard) == ["pending"], response.content.decode()[:2000]
         assert states_in("default") == ["dead"]
+
+    @pytest.mark.parametrize("using", BOTH)
+    def test_names_its_database_in_the_log_of_an_action(self, staff: Client, using: str):
+        """Failed: the history of a row had the actions on the row of another database."""
+        pk = Delivery.objects.using(using).get().pk
+        data = {"action": "discard", "_selected_action": [pk], "reason": "a test"}
+
+        staff.post(f"{page('delivery_changelist')}?database={using}", data)
+
+        assert LogEntry.objects.get().change_message.startswith(f"Database {using}: Discard (")
 
     def test_is_refused_for_an_unknown_database(self, staff: Client):
         assert staff.get(page("event_changelist"), {"database": "x"}).status_code == 400

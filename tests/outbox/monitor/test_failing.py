@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +14,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from outbox import Breaker, Dead, operations, subscribe
+from outbox.deliveries.withdrawal import withdraw_deaths
 from outbox.models import Attempt, Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.monitor.conditions import Condition
 from outbox.monitor.failing import (
@@ -26,6 +28,7 @@ from outbox.monitor.failing import (
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.light import light
 from outbox.testing import Outbox
+from tests.outbox.command import outbox_command
 from tests.outbox.drive import (
     emit_orders,
     expire_leases_and_backoffs,
@@ -307,19 +310,55 @@ class TestADeadDelivery:
 
 
 class TestADeadWorker:
-    def test_is_a_group_without_an_exception(self):
+    @pytest.fixture(autouse=True)
+    def killed(self, own_registry: None) -> None:
         @subscribe("shops.Ordered")
         def kill(number: int) -> None: ...
 
+        self.die()
+
+    def die(self) -> None:
+        """Let the worker of a new delivery die while the handler runs."""
         emit_orders()
-        (message,) = run_pass()
-        Delivery.objects.update(started_token=1, started_at=timezone.now(), attempts=1, worker="w")
+        run_pass()
+        started = {"started_token": 1, "started_at": timezone.now(), "attempts": 1, "worker": "w"}
+        Delivery.objects.filter(state="sent").update(**started)
         expire_leases_and_backoffs()
         run_pass()
 
+    def test_is_a_group_without_an_exception(self):
         found = only()
-        assert (found.exception, found.cause) == ("", "the worker died")
-        assert message.handler == found.handler
+
+        assert (found.handler, found.exception) == ("tests.kill", "")
+        assert found.cause == "the worker died"
+
+    def test_that_was_found_alive_is_a_group_of_its_own(self):
+        """Failed: one group, "the worker died", although one of the two workers is alive."""
+        self.die()
+        withdraw(Delivery.objects.latest("pk"))
+
+        assert {one.cause: one.number for one in failing_groups()} == {
+            "the worker died": 1,
+            "the database could not be reached": 1,
+        }
+
+    def test_that_was_found_alive_is_retried_by_the_command_of_its_group(self):
+        """Failed: the command and the button chose no delivery."""
+        row = Delivery.objects.get()
+        withdraw(row)
+        Delivery.objects.update(state="pending", due_at=timezone.now() + timedelta(hours=1))
+        command = shlex.split(only().retry)[2:]
+
+        outbox_command(*command)
+
+        row.refresh_from_db()
+        assert row.due_at <= timezone.now()
+
+
+def withdraw(row: Delivery) -> None:
+    """Withdraw the recorded death, as the worker does after it has reconnected."""
+    death = row.failures.get()
+    withdraw_deaths([row.pk], worker="w", started_at=death.started_at, using="default")
 
 
 @pytest.mark.usefixtures("award")
