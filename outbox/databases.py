@@ -8,6 +8,7 @@ thread of the relay, a delivery, a command or a page sets it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +25,8 @@ from .chosen_database import chosen, listed, working_on
 from .conf import conf
 
 __all__ = ["listed", "working_on"]
+
+logger = logging.getLogger("outbox.database")
 
 #: In a coroutine: the connections of the thread that waits for it, and that its queries use.
 waiting_for: ContextVar[tuple[BaseDatabaseWrapper, ...]] = ContextVar("outbox_waiting_for")
@@ -181,14 +184,18 @@ def on_each(step: Callable[[], object]) -> None:
     """Run a step for each database with an outbox. One that fails prevents no other one.
 
     Raises:
-        Exception: the error of the first step that failed, after all have run.
+        Exception: the error of the first step that failed, after all have run. A note of it names
+            the database. The errors of the others are logged.
     """
-    errors = []
+    errors: list[Exception] = []
     for using in aliases():
         try:
             with serving(using):
                 step()
         except Exception as error:
+            error.add_note(f"In the database {using}.")
+            if errors:
+                logger.exception("The step failed in the database %s, too.", using)
             errors.append(error)
     if errors:
         raise errors[0]

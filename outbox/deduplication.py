@@ -102,7 +102,8 @@ def forget_unused(
         using: the database alias.
     """
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
-    old = keys.filter(event__lt=UUID(int=int(before.timestamp() * 1000) << 80)).order_by("event")
+    milliseconds = max(0, int(before.timestamp() * 1000))  # no id has a time before 1970
+    old = keys.filter(event__lt=UUID(int=milliseconds << 80)).order_by("event")
     deleted = 0
     while time.monotonic() < until:
         after = _read_until.pop(using, UUID(int=0))

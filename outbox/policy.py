@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from math import isfinite
+from typing import TypeGuard
 
 from .receipt import LeaseLost, PermanentFailure
 
@@ -18,18 +19,24 @@ class Retry:
     """Try again: after the handler's backoff, or not before a given time.
 
     Args:
-        after: seconds or a timedelta. An exception's own `retry_after` has precedence: see
-            `RetryAfter`.
+        after: seconds or a timedelta, at most a week. An exception's own `retry_after` has
+            precedence: see `RetryAfter`.
 
     Raises:
-        ValueError: `after` is negative or not a number.
+        ValueError: `after` is negative, more than a week, or not a number.
     """
 
     after: Wait | None = None
 
     def __post_init__(self) -> None:
-        if self.after is not None and _seconds(self.after) is None:
-            raise ValueError(f"Retry(after={self.after!r}): use seconds or a timedelta, 0 or more.")
+        if self.after is None:
+            return
+        seconds = _seconds(self.after)
+        if seconds is None or seconds > _LONGEST_WAIT.total_seconds():
+            raise ValueError(
+                f"Retry(after={self.after!r}): use seconds or a timedelta, 0 or more and at most a "
+                "week."
+            )
 
 
 @dataclass(frozen=True)
@@ -266,7 +273,8 @@ def _is_wait(value: object) -> bool:
     return seconds is not None and seconds <= _MAX_SECONDS
 
 
-def _is_span(value: object) -> bool:
+def is_span(value: object) -> TypeGuard[float]:
+    """Return whether it is a number of seconds above zero, at most a year."""
     return _is_wait(value) and value != 0
 
 
@@ -278,8 +286,8 @@ _NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "window": (_is_whole, _WHOLE),
     "share_window": (_is_whole, _WHOLE),
     "attempts": (_is_whole, f"{_WHOLE}, or None for no limit"),
-    "lease": (_is_span, "a number of seconds above zero, at most a year"),
-    "time_limit": (_is_span, "a number of seconds above zero, at most a year"),
+    "lease": (is_span, "a number of seconds above zero, at most a year"),
+    "time_limit": (is_span, "a number of seconds above zero, at most a year"),
     "backoff_base": (_is_wait, "a number of seconds of 0 or more, at most a year"),
     "backoff_cap": (_is_wait, "a number of seconds of 0 or more, at most a year"),
 }

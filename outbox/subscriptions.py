@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from . import tenants
-from .conf import conf
+from .conf import Conf, conf
 from .events import (
     FACTS,
     LONGEST_SELECTOR,
@@ -23,7 +23,7 @@ from .events import (
     is_pattern,
     selects,
 )
-from .policy import Breaker, Rules, SettledBy, refuse_bad_numbers, refuse_bad_rules
+from .policy import Breaker, Rules, SettledBy, is_span, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure, Target
 
 OnDead = Literal["hold", "pass"]
@@ -241,7 +241,8 @@ def subscribe(
             match, `target` and `targets` do not match, `settled_by` has no `bulk`, `inline` is
             combined with `atomic=False`, `bulk`, `targets` or `ordered`, `targets` with `ordered`,
             the function takes `*args`, `**kwargs` or positional-only parameters, a handler of a
-            pattern takes fields, a bulk handler takes other parameters, or a rule is invalid.
+            pattern takes fields, a bulk handler takes other parameters, `formerly` is a text, or a
+            rule is invalid.
         ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -261,9 +262,12 @@ def subscribe(
             backoff_cap=backoff_cap,
             time_limit=time_limit,
         )
+        if isinstance(formerly, str):
+            step = f'Write a list: formerly=["{formerly}"].'
+            raise TypeError(f"{pinned}: formerly= is a text. {step}")
         defaults = conf(lenient=True)
         is_atomic = atomic and not bulk
-        leased = defaults.LEASE_SECONDS if lease is None else lease
+        leased = _default_lease(defaults.LEASE_SECONDS, time_limit) if lease is None else lease
         handler = Handler(
             name=pinned,
             function=function,
@@ -295,6 +299,13 @@ def subscribe(
         return function
 
     return register
+
+
+def _default_lease(given: object, time_limit: float | None) -> float:
+    """Return the setting; if it is wrong, which `manage.py check` reports, one that fits."""
+    if is_span(given):
+        return given
+    return max(Conf.LEASE_SECONDS, (time_limit or 0) / _LIMIT_WITHIN_LEASE)
 
 
 def _share_window(function: Callable[..., object], names: Iterable[str]) -> int | None:

@@ -27,6 +27,7 @@ from outbox import events, tenants
 from outbox.alerts import configuration as alerts
 from outbox.conf import Conf
 from outbox.formatting import did_you_mean
+from outbox.policy import is_span
 from outbox.sinks import configuration as sinks
 from outbox.transports import names
 from outbox.transports.celery_app import is_importable
@@ -37,9 +38,13 @@ _PROPER = {
     bool: "True or False",
     type(None): "True, False or None",
     int: "a whole number above zero",
-    float: "a number above zero",
-    dict: 'event names, or "default", each with days above zero, or None to keep for ever',
+    float: "a number of seconds above zero, at most a year",
+    dict: 'event names, or "default", each with days above zero, at most a hundred years, or None '
+    "to keep for ever",
 }
+
+#: Most days in `RETENTION`: a hundred years.
+_MOST_DAYS = 36_600
 
 _PROPER_TEXT = {
     "ASYNCAPI_TITLE": "the title of the AsyncAPI document",
@@ -101,8 +106,11 @@ def _wrong_settings() -> Iterator[CheckMessage]:
         value, kind = given.get(field.name, default), type(default)
         if not _is_proper(value, kind):
             proper = f"a string, {_PROPER_TEXT[field.name]}" if kind is str else _PROPER[kind]
+            shown = f"the invalid value {value!r}"
+            if not field.repr and value is not None:  # it may be secret
+                shown = f"an invalid value of type {type(value).__name__}"
             yield Error(
-                f'OUTBOX["{field.name}"] has the invalid value {value!r}.',
+                f'OUTBOX["{field.name}"] has {shown}.',
                 hint=f"Set it to {proper}.",
                 obj="settings",
                 id="outbox.E012",
@@ -124,10 +132,14 @@ def _is_proper(value: Any, kind: type[Any]) -> bool:
     if kind is str:
         return isinstance(value, str)
     if kind is dict:
-        return isinstance(value, dict) and all(
-            one is None or _is_proper(one, float) for one in value.values()
-        )
-    return isinstance(value, (int, kind)) and value > 0
+        return isinstance(value, dict) and all(map(_is_proper_age, value.values()))
+    return is_span(value) if kind is float else isinstance(value, int) and value > 0
+
+
+def _is_proper_age(days: object) -> bool:
+    if isinstance(days, bool) or not isinstance(days, int | float):
+        return days is None
+    return 0 < days <= _MOST_DAYS
 
 
 def _wrong_transports() -> Iterator[CheckMessage]:

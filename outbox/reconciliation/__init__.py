@@ -5,7 +5,7 @@ Declare them in the app's `invariants.py`, which `reconcile()` imports::
     @invariant(remedy="See who changed the row, and set it back.")
     def weight_is_positive(examination: Examination) -> Iterator[Difference]:
         \"\"\"Each parcel weighs something.\"\"\"
-        parcels = Parcel.objects.all()
+        parcels = Parcel.objects.using(examination.using)
         examination.count_rows(parcels.count())
         for parcel in parcels.filter(weight__lt=1).iterator():
             yield Difference(f"{parcel} weighs nothing.", key=str(parcel.id), row=parcel)
@@ -23,18 +23,17 @@ from django.db.models import (
     CharField,
     Count,
     Exists,
-    Func,
     Model,
     OuterRef,
     QuerySet,
-    UUIDField,
     Value,
 )
-from django.db.models.constants import LOOKUP_SEP
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Coalesce
 
 from outbox import databases
+
+from .columns import as_text, with_text
 
 if TYPE_CHECKING:
     from outbox.models import Event
@@ -139,11 +138,17 @@ def invariant(
             handlers, the difference is unsettled and not wrong. Empty: it must hold at any time.
         outside: it calls an external system. It runs after the others, with no transaction open,
             and has to detect by itself the changes since the snapshot.
+
+    Raises:
+        TypeError: `waits_for` is a text.
     """
 
     def register(examine: Examine) -> Examine:
         config = apps.get_containing_app_config(examine.__module__)
         name = f"{config.label if config else examine.__module__}.{examine.__name__}"
+        if isinstance(waits_for, str):
+            step = f'Write a tuple: waits_for=("{waits_for}",).'
+            raise TypeError(f"{name}: waits_for= is a text. {step}")
         statement = (examine.__doc__ or name).strip().partition("\n")[0]
         registry[name] = Invariant(name, statement, remedy, waits_for, outside, examine)
         return examine
@@ -154,16 +159,19 @@ def invariant(
 def rows_without_event(rows: QuerySet[M], name: str, *, key: str, **fields: str) -> QuerySet[M]:
     """Return the rows that have no event of this name.
 
+    Columns of texts, UUIDs, integers and dates can be compared. Other types, such as datetimes, may
+    have another text in the database than in an event, and are then different.
+
     Args:
         rows: rows of a model.
         name: the event's name.
         key: the column with the same value as the event's key.
         fields: further fields of the event, each with the column of the same value.
     """
-    events = _events(name, using=rows.db).filter(key=_as_text(rows.model, key))
+    events = _events(name, using=rows.db).filter(key=as_text(rows.model, key))
     for attribute, column in fields.items():
         events = events.annotate(**{f"_{attribute}": _field(attribute)})
-        events = events.filter(**{f"_{attribute}": _as_text(rows.model, column)})
+        events = events.filter(**{f"_{attribute}": as_text(rows.model, column)})
     return rows.filter(~Exists(events))
 
 
@@ -171,6 +179,8 @@ def events_without_row(
     name: str, rows: QuerySet[Any], *, key: str, handled_by: str = "", **fields: str
 ) -> QuerySet[Event]:
     """Return the events of this name that have none of the rows, in the order of seq.
+
+    The types that can be compared are those of `rows_without_event`.
 
     Args:
         name: the event's name.
@@ -184,10 +194,10 @@ def events_without_row(
         done = apps.get_model("outbox", "Delivery").objects.using(rows.db).filter(state="done")
         done = done.filter(event=OuterRef("pk"), subscription__handler=handled_by)
         events = events.filter(Exists(done))
-    rows = rows.filter(**{key: _as_column(rows.model, key, OuterRef("key"))})
+    rows = with_text(rows, key, OuterRef("key"))
     for attribute, column in fields.items():
         events = events.annotate(**{f"_{attribute}": _field(attribute)})
-        rows = rows.filter(**{column: _as_column(rows.model, column, OuterRef(f"_{attribute}"))})
+        rows = with_text(rows, column, OuterRef(f"_{attribute}"))
     return events.filter(~Exists(rows)).order_by("seq")
 
 
@@ -208,56 +218,3 @@ def _events(name: str, *, using: str) -> QuerySet[Event]:
 def _field(name: str) -> Coalesce:
     """Return an event's field as text; "" if the event lacks it."""
     return Coalesce(KeyTextTransform(name, "payload"), Value(""), output_field=CharField())
-
-
-def _as_text(model: type[Model], column: str) -> Any:
-    """Return a column as text in the format of event payloads."""
-    outer = OuterRef(column)
-    return _UUIDAsText(outer) if _is_uuid(model, column) else Cast(outer, CharField())
-
-
-def _as_column(model: type[Model], column: str, text: OuterRef) -> Any:
-    """Return a text of an event in the column's type, so that the column's index is used."""
-    return _TextAsUUID(text) if _is_uuid(model, column) else text
-
-
-def _is_uuid(model: type[Model], column: str) -> bool:
-    field: Any = None
-    for part in column.split(LOOKUP_SEP):
-        field = model._meta.pk if part == "pk" else model._meta.get_field(part)
-        if field.is_relation:
-            model, field = field.related_model, field.target_field
-    return isinstance(field, UUIDField)
-
-
-class _UUIDAsText(Func):
-    """A UUID column as text with hyphens; SQLite stores it without."""
-
-    output_field = CharField()
-    template = "CAST(%(expressions)s AS text)"
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        x = "%(expressions)s"
-        parts = [f"substr({x}, {start}, {length})" for start, length in _PARTS]
-        return self.as_sql(compiler, connection, template=" || '-' || ".join(parts), **context)
-
-
-_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
-
-
-class _TextAsUUID(Func):
-    """A text as a UUID column stores it; NULL if it is no UUID (PostgreSQL)."""
-
-    output_field = UUIDField()
-    template = "CAST(%(expressions)s AS text)"
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "REPLACE(%(expressions)s, '-', '')"
-        return self.as_sql(compiler, connection, template=template, **context)
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        text = "%(expressions)s"
-        pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-        template = f"CASE WHEN {text} ~ '{pattern}' THEN CAST({text} AS uuid) END"
-        sql, params = self.as_sql(compiler, connection, template=template, **context)
-        return sql, (*params, *params)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import brokers
-from tests.chaos.checker import check
+from tests.chaos.checker import check, idle
 from tests.chaos.customers import Client, Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
 from tests.chaos.faults import SHOP
@@ -113,6 +113,7 @@ def run(
     recovery.stop()
     outcome.facts = read_facts(shop)
     outcome.findings = check(outcome.history.calls, outcome.facts)
+    outcome.troubles += idle(outcome.facts)
     balanced, trouble = reconcile(shop.stack)
     outcome.troubles += trouble
     outcome.books_balanced = balanced and not any(f.kind == "unbalanced" for f in outcome.findings)

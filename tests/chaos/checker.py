@@ -53,6 +53,13 @@ def check(calls: Sequence[Call], facts: Facts) -> list[Finding]:
     return found
 
 
+def idle(facts: Facts) -> list[str]:
+    """Return a trouble if a run has not worked so far that each rule compares something."""
+    if sum(facts.changes.values()):
+        return []
+    return ["The command change_things has stored no event."]
+
+
 # --- what was answered ----------------------------------------------------------------------------
 
 

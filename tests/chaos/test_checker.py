@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.checker import check
+from tests.chaos.checker import check, idle
 from tests.chaos.customers import address_of
 from tests.chaos.facts import Facts
 from tests.chaos.history import Call
@@ -274,6 +274,14 @@ class TestTheChecker:
         calls[3] = replace(calls[3], status=400, trouble="")
 
         assert "duplicated" in {finding.kind for finding in check(calls, facts)}
+
+    def test_reports_a_run_without_an_event_of_the_command(self, facts: Facts):
+        """The rules about its effects would compare nothing with nothing."""
+        assert idle(facts) == []
+
+        facts.changes, facts.effects = {THING: 0}, []
+
+        assert idle(facts) == ["The command change_things has stored no event."]
 
     def test_requires_no_order_of_an_unordered_handler(self, calls: list[Call], facts: Facts):
         swap_two_of_a_key(facts)

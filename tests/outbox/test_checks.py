@@ -474,7 +474,13 @@ class TestTheSetting:
             ("WINDOW", 2.5, "Set it to a whole number above zero."),
             ("WINDOW", True, "Set it to a whole number above zero."),
             ("BATCH", 0, "Set it to a whole number above zero."),
-            ("LEASE_SECONDS", "60", "Set it to a number above zero."),
+            ("LEASE_SECONDS", "60", "Set it to a number of seconds above zero, at most a year."),
+            ("LEASE_SECONDS", 1e12, "Set it to a number of seconds above zero, at most a year."),
+            ("BACKOFF_CAP", 1e12, "Set it to a number of seconds above zero, at most a year."),
+            *(
+                (name, float("inf"), "Set it to a number of seconds above zero, at most a year.")
+                for name in (one.name for one in fields(Conf) if one.type == "float")
+            ),
             ("NUDGE", 1, "Set it to True or False."),
             ("ARCHIVE", 7, "Set it to a string, the path of a folder."),
             ("METRICS_TOKEN", None, "Set it to a string, the token that a scraper sends."),
@@ -490,6 +496,15 @@ class TestTheSetting:
         assert complaint.id == "outbox.E012"
         assert complaint.msg == f'OUTBOX["{name}"] has the invalid value {value!r}.'
         assert complaint.hint == hint
+
+    @pytest.mark.parametrize("value", [b"hush", ["hush"]])
+    def test_that_is_secret_is_not_shown(self, settings, value):
+        settings.OUTBOX = {"METRICS_TOKEN": value}
+
+        complaint = the_complaint()
+
+        kind = type(value).__name__
+        assert complaint.msg == f'OUTBOX["METRICS_TOKEN"] has an invalid value of type {kind}.'
 
     @pytest.mark.sqlite
     def test_of_partitions_is_refused_without_postgresql(self, settings):
@@ -523,8 +538,17 @@ class TestTheSetting:
 
         assert complaints() == []
 
-    def test_that_does_not_exist_is_reported_by_manage_py_check(self, tmp_path):
-        wrong = "from tests.outbox.project.settings import *\nOUTBOX = {'WINDWO': 3}\n"
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("{'WINDWO': 3}", "OUTBOX has no setting WINDWO."),
+            ("{'LEASE_SECONDS': '60'}", "OUTBOX[\"LEASE_SECONDS\"] has the invalid value '60'."),
+            ("{'LEASE_SECONDS': 0}", 'OUTBOX["LEASE_SECONDS"] has the invalid value 0.'),
+        ],
+    )
+    def test_that_is_wrong_is_reported_by_manage_py_check(self, tmp_path, given, said):
+        """A wrong lease ended each command with a TypeError, or blamed a handler."""
+        wrong = f"from tests.outbox.project.settings import *\nOUTBOX = {given}\n"
         (tmp_path / "wrong_settings.py").write_text(wrong)
         command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
 
@@ -533,7 +557,7 @@ class TestTheSetting:
         )
 
         assert result.returncode == 1
-        assert "settings: (outbox.E012) OUTBOX has no setting WINDWO." in result.stderr
+        assert f"settings: (outbox.E012) {said}" in result.stderr
         assert "Traceback" not in result.stderr
 
 

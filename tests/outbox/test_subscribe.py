@@ -60,6 +60,43 @@ class TestSubscribeWithTheClassOfAnEvent:
         assert 'class Unkeyed(DomainEvent, key="...")' in str(refused.value)
 
 
+class TestEarlierNames:
+    def test_are_no_text(self, own_registry):
+        """It became a tuple of letters: the deliveries of the earlier name were parked."""
+        with pytest.raises(TypeError) as refused:
+
+            @subscribe("tests.ParcelSent", name="tests.new_name", formerly="tests.old_name")
+            def file_parcel(parcel_id: UUID): ...
+
+        assert str(refused.value) == (
+            'tests.new_name: formerly= is a text. Write a list: formerly=["tests.old_name"].'
+        )
+        assert subscriptions.registry == []
+
+
+class TestAWrongLeaseOfTheSettings:
+    """`manage.py check` reports it. So it must not prevent that the handlers are imported."""
+
+    @pytest.mark.parametrize("wrong", ["600", 0, -5, None, 1e12, float("inf"), float("nan")])
+    def test_is_replaced_by_the_default(self, own_registry, settings, wrong):
+        settings.OUTBOX = {"LEASE_SECONDS": wrong}
+
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: UUID): ...
+
+        [handler] = subscriptions.registry
+        assert (handler.lease, handler.time_limit) == (60, 54)
+
+    def test_is_no_error_of_a_handler_that_needs_a_longer_one(self, own_registry, settings):
+        settings.OUTBOX = {"LEASE_SECONDS": "600"}
+
+        @subscribe("tests.ParcelSent", time_limit=450)
+        def file_parcel(parcel_id: UUID): ...
+
+        [handler] = subscriptions.registry
+        assert (handler.lease, handler.time_limit) == (500, 450)
+
+
 class Line(BaseModel):
     price: int = Field(alias="unitPrice")
     discount: int = Field(0, alias="unitDiscount")

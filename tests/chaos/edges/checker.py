@@ -29,6 +29,15 @@ def check(facts: Facts) -> list[Finding]:
     return [finding for rule in RULES for finding in rule(facts)]
 
 
+def idle(facts: Facts, sources: Iterable[str]) -> list[str]:
+    """Return the load that has not worked, so that rules would compare nothing with nothing."""
+    working = {one.source for one in _of_kind(facts, "berthed") if one.is_accepted}
+    troubles = [f"No event of {one} was accepted." for one in sources if one not in working]
+    if not sum(facts.sailed.values()):
+        troubles.append("The emitter has stored no event.")
+    return troubles
+
+
 # --- outbound -------------------------------------------------------------------------------------
 
 

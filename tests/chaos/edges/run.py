@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.edges.checker import check
+from tests.chaos.edges.checker import check, idle
 from tests.chaos.edges.facts import Facts, read_facts
 from tests.chaos.edges.faults import EDGES, GAPS, repaired
 from tests.chaos.edges.modes import Mode
@@ -94,6 +94,8 @@ def run(
     world.close()
     outcome.facts = read_facts(world, sent)
     outcome.findings = check(outcome.facts)
+    sources = [source for system in world.systems for source in system.sources]
+    outcome.troubles += idle(outcome.facts, sources)
     return outcome
 
 

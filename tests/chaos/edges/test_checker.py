@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.edges.arrivals import Arrival
-from tests.chaos.edges.checker import check
+from tests.chaos.edges.checker import check, idle
 from tests.chaos.edges.facts import UNKNOWN, UNREADABLE, Facts, Stored
 from tests.chaos.edges.names import OVERLOADED, SAILED
 from tests.chaos.edges.sending import Sent
@@ -229,6 +229,22 @@ class TestTheChecker:
         found = [str(finding) for finding in check(facts)]
 
         assert any(text.startswith(CORRUPTIONS[corrupt]) for text in found), found
+
+    def test_reports_a_source_that_accepted_no_message(self, facts):
+        """Nothing is required of it, so a source that never works would pass."""
+        assert idle(facts, ["from_kafka"]) == []
+        facts.sent += [message(1, source="from_nats", is_accepted=False, tries=9)]
+        facts.sent += [message(2, source="from_nats", kind="broken")]
+
+        assert idle(facts, ["from_kafka", "from_nats", "from_sqs"]) == [
+            "No event of from_nats was accepted.",
+            "No event of from_sqs was accepted.",
+        ]
+
+    def test_reports_an_emitter_that_stored_no_event(self, facts):
+        facts.sailed = {SHIP: 0}
+
+        assert idle(facts, ["from_kafka"]) == ["The emitter has stored no event."]
 
     def test_needs_no_order_of_a_system_that_promises_none(self, facts):
         facts.arrivals["sqs"][0].reverse()

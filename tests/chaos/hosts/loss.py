@@ -88,9 +88,9 @@ def check(calls: Sequence[Call], facts: Facts, losses: Iterable[Rows]) -> list[F
 
 
 def unseen(calls: Sequence[Call], facts: Facts, losses: Sequence[Rows]) -> list[str]:
-    """Plant a loss and a duplicate into a correct run; return those that the check does not find.
+    """Plant losses and a duplicate into a correct run; return those that the check does not find.
 
-    The loss is an order that was acknowledged and that no failover concerned.
+    The lost order is one that was acknowledged and that no failover concerned.
     """
     excused = orders_of(losses)
     answered = {_hex(call.order_id) for call in calls if call.what == "place" and call.is_granted}
@@ -99,12 +99,16 @@ def unseen(calls: Sequence[Call], facts: Facts, losses: Sequence[Rows]) -> list[
         return ["No acknowledged order is left to plant an error into."]
     orders = {id: one for id, one in facts.orders.items() if id != known[0]}
     planted = {
-        LOST: replace(facts, orders=orders),
-        DUPLICATED: replace(facts, moves=[*facts.moves, *facts.moves[-1:]]),
+        "a lost order": (LOST, replace(facts, orders=orders)),
+        "a lost effect": (LOST, replace(facts, effects=facts.effects[1:])),
+        "a duplicated move": (
+            DUPLICATED,
+            replace(facts, moves=[*facts.moves, *facts.moves[-1:]]),
+        ),
     }
     return [
-        f"The checker does not find a planted error: {kind}."
-        for kind, changed in planted.items()
+        f"The checker does not find a planted error: {error}."
+        for error, (kind, changed) in planted.items()
         if kind not in {finding.kind for finding in check(calls, changed, losses)}
     ]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.checker import idle
 from tests.chaos.customers import Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
 from tests.chaos.history import History
@@ -105,6 +106,7 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     world.timing.conclude(outcome.history.calls)
     outcome.facts = read_facts(world)
     outcome.findings = check(outcome.history.calls, outcome.facts, world.databases.losses)
+    outcome.troubles += idle(outcome.facts)
     if not outcome.findings:
         outcome.troubles += unseen(outcome.history.calls, outcome.facts, world.databases.losses)
     balanced, trouble = reconcile(

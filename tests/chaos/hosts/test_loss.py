@@ -107,6 +107,13 @@ class TestAPlantedError:
     def test_is_found_also_after_a_loss(self, calls: list[Call], facts: Facts):  # noqa: F811
         assert unseen(calls, facts, [loss_of(CANCELLED, "key-2")]) == []
 
+    def test_needs_an_effect(self, calls: list[Call], facts: Facts):  # noqa: F811
+        facts.changes, facts.effects = {}, []
+
+        found = unseen(calls, facts, [])
+
+        assert found == ["The checker does not find a planted error: a lost effect."]
+
     def test_needs_an_order_that_no_loss_concerns(self, calls: list[Call], facts: Facts):  # noqa: F811
         losses = [loss_of(SHIPPED, "key-1"), loss_of(CANCELLED, "key-2")]
 

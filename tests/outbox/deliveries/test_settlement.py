@@ -186,6 +186,8 @@ class TestAnInvalidPolicy:
         [
             lambda: Retry(after=-1),
             lambda: Retry(after="1"),  # type: ignore[arg-type]
+            lambda: Retry(after=timedelta(days=8)),
+            lambda: Retry(after=604_801),
             lambda: Discard(""),
             lambda: Pause(" "),
         ],
@@ -193,6 +195,9 @@ class TestAnInvalidPolicy:
     def test_is_refused_when_it_is_created(self, make):
         with pytest.raises(ValueError, match=r"Retry|Discard|Pause"):
             make()
+
+    def test_may_be_a_retry_after_a_week(self):
+        assert wait_of(BankDown(), Retry(after=timedelta(days=7))) == timedelta(days=7)
 
     @pytest.mark.parametrize(
         ("policy", "error"),

@@ -114,6 +114,14 @@ class TestRetention:
         assert Operation.objects.get().choice == {"older_than": "0:00:00"}
         assert "pruned 1 events older than 0:00:00" in caplog.text
 
+    def test_of_a_hundred_years_deletes_nothing(self, keep: Callable[..., None]):
+        """Failed after 56 years: an id of an event has no time before 1970."""
+        settled()
+        keep(default=36_500)
+
+        assert operations.prune() == 0
+        assert not Operation.objects.filter(state=Operation.State.RUNNING).exists()
+
     def test_deletes_nothing_without_a_setting(self):
         settled()
 
@@ -215,7 +223,13 @@ class TestThePeriodicTask:
 
 
 class TestTheCheck:
-    @pytest.mark.parametrize("wrong", [90, {"default": 0}, {"default": "90"}, {"default": -1}])
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            *(90, {"default": 0}, {"default": "90"}, {"default": -1}),
+            *({"default": 36_601}, {"default": float("inf")}, {"freight.ShipmentBooked": 10**6}),
+        ],
+    )
     def test_refuses_an_invalid_retention(self, settings: Settings, wrong: Any):
         settings.OUTBOX = {"RETENTION": wrong}
 
@@ -224,6 +238,11 @@ class TestTheCheck:
     def test_accepts_a_type_that_is_kept_forever(self, settings: Settings):
         """Seen to fail where each value must be a number."""
         settings.OUTBOX = {"RETENTION": {"default": 90, "freight.ShipmentBooked": None}}
+
+        assert check_settings() == []
+
+    def test_accepts_a_hundred_years(self, settings: Settings):
+        settings.OUTBOX = {"RETENTION": {"default": 36_525}}
 
         assert check_settings() == []
 

@@ -1,0 +1,43 @@
+"""Steps that run for each database."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from outbox import databases
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def fail() -> None:
+    raise ValueError(f"no room in {databases.alias()}")
+
+
+class TestAStepForEachDatabase:
+    def test_that_fails_in_several_names_each(self, shard: str, caplog: pytest.LogCaptureFixture):
+        """The errors of all but the first one were lost, and that one named no database."""
+        with (
+            caplog.at_level(logging.ERROR, logger="outbox"),
+            pytest.raises(ValueError, match="no room in default") as raised,
+        ):
+            databases.on_each(fail)
+
+        assert raised.value.__notes__ == ["In the database default."]
+        [logged] = caplog.records
+        assert logged.getMessage() == f"The step failed in the database {shard}, too."
+        assert f"no room in {shard}" in caplog.text
+
+    def test_that_fails_in_one_runs_in_the_others(self, shard: str):
+        ran = []
+
+        def step() -> None:
+            ran.append(databases.alias())
+            if databases.alias() == "default":
+                raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011  it has no text
+            databases.on_each(step)
+
+        assert ran == ["default", shard]
