@@ -73,6 +73,8 @@ class EventRecord:
         return self.name.partition(".")[0]
 
 
+#: The highest version that the column stores.
+LAST_VERSION = 32_767
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 #: Every event class by its name. Two classes with one name are both kept: the check reports them.
@@ -101,8 +103,9 @@ class DomainEvent(BaseModel):
     person that they belong to, by fields that hold an id. `manage.py outbox redact` uses it.
 
     The class statement raises `TypeError` if `key` is not a field, if `share` or `subject` names
-    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...)
-    or of an attribute of this class (`event_name`, `in_words`, ...).
+    an unknown field or none, if `version` is not a whole number from 1 to 32,767, or if a field has
+    the name of a fact (`event_id`, `emitted_at`, ...) or of an attribute of this class
+    (`event_name`, `in_words`, ...).
     """
 
     # With another value pydantic stores NaN of an untyped field as null, without an error.
@@ -136,6 +139,7 @@ class DomainEvent(BaseModel):
                 cls.event_name = ""  # abstract, also as a subclass of an event with a key
             return
         _refuse_bad_fields(cls, key=key)
+        _refuse_bad_version(cls, version)
         cls.event_subject, cls.event_share = subject, share
         _refuse_bad_template(cls, "subject", subject, example="customer:{customer_id}")
         _refuse_bad_template(cls, "share", share, example="owner:{owner_id}")
@@ -289,6 +293,15 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
             f"{cls.__name__}: {', '.join(sorted(own))} is the name of an attribute that every "
             "event has. Rename the field. In an ExternalEvent, Field(alias=...) names it as the "
             "message does."
+        )
+
+
+def _refuse_bad_version(cls: type[DomainEvent], version: object) -> None:
+    # Not bool, which is an int.
+    if type(version) is not int or not 1 <= version <= LAST_VERSION:
+        raise TypeError(
+            f"{cls.__name__}: version={version!r} must be a whole number from 1 to {LAST_VERSION}. "
+            "The first version is 1, and each later one is one higher."
         )
 
 

@@ -35,6 +35,10 @@ TargetsFunction = Callable[..., _Targets | Coroutine[Any, Any, _Targets]]
 #: worker.
 _LIMIT_WITHIN_LEASE = 0.9
 
+#: Most characters of a handler's name and of its queue: those of the columns that store them.
+LONGEST_NAME = 150
+LONGEST_QUEUE = 100
+
 Function = TypeVar("Function", bound=Callable[..., Coroutine[Any, Any, None] | None])
 
 
@@ -243,8 +247,9 @@ def subscribe(
             the function takes `*args`, `**kwargs` or positional-only parameters, a handler of a
             pattern takes fields, a bulk handler takes other parameters, `formerly` is a text, or a
             rule is invalid.
-        ValueError: a number is out of range, the time limit is not shorter than the lease, or
-            `on_dead` is another word.
+        ValueError: a number is out of range, the time limit is not shorter than the lease, the
+            pinned name has more than 150 characters, the queue's name more than 100, or `on_dead`
+            is another word.
     """
     names = tuple(_event_name(event) for event in events)
 
@@ -372,6 +377,7 @@ def _refuse_bad_signature(handler: Handler) -> None:
     if not handler.events:
         raise TypeError(f'{handler.name} has no event. Name one: @subscribe("app.Event").')
     _refuse_long_selectors(handler)
+    _refuse_long_names(handler)
     for parameter in handler.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(
@@ -403,6 +409,19 @@ def _refuse_long_selectors(handler: Handler) -> None:
         raise TypeError(
             f"{handler.name}: the names of its events have {longest} characters with separators; "
             f'the limit is {LONGEST_SELECTOR}. Use patterns, as "app.*", or several handlers.'
+        )
+
+
+def _refuse_long_names(handler: Handler) -> None:
+    name, queue = handler.name, handler.queue
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"The name of the handler {name} has {len(name)} characters; the limit is "
+            f'{LONGEST_NAME}. Pin a shorter one: @subscribe(..., name="...").'
+        )
+    if len(queue) > LONGEST_QUEUE:
+        raise ValueError(
+            f"{name}: queue={queue!r} has {len(queue)} characters; the limit is {LONGEST_QUEUE}."
         )
 
 

@@ -13,6 +13,8 @@ from pydantic_core import core_schema
 #: Raised for a type without a JSON form, and for a name that cannot be resolved.
 NO_SCHEMA = (PydanticUserError, NameError)
 
+#: Keywords whose value maps names to schemas. A name in it is no keyword.
+NAMED = ("properties", "$defs", "patternProperties")
 #: Keywords that may change without a new version.
 _UNRECORDED = ("description", "default", "examples")
 
@@ -118,7 +120,7 @@ def _open(schema: Any, *, without: Collection[str]) -> Any:
         return schema
     return {
         name: {key: _open(one, without=without) for key, one in part.items()}
-        if name in ("properties", "$defs", "patternProperties")
+        if name in NAMED
         else _open(part, without=without)
         for name, part in schema.items()
         if name not in without and (name, part) != ("additionalProperties", False)

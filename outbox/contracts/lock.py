@@ -18,7 +18,7 @@ from outbox import events
 from outbox.events import DomainEvent
 
 from .compatibility import mismatches
-from .json_schemas import NO_SCHEMA, recorded_schema
+from .json_schemas import NAMED, NO_SCHEMA, recorded_schema
 
 FILE = "events.lock.json"
 ABOUT = (
@@ -178,10 +178,12 @@ def _whole(schema: Any) -> Any:
         return [_whole(one) for one in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {name: _whole(part) for name, part in schema.items()}
-    properties = schema.get("properties")
-    if isinstance(properties, Mapping):
-        made["required"] = list(properties)
+    made = {
+        name: {key: _whole(one) for key, one in part.items()} if name in NAMED else _whole(part)
+        for name, part in schema.items()
+    }
+    if "properties" in schema:
+        made["required"] = list(schema["properties"])
     return made
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from outbox import events
+from outbox.events import DomainEvent
 from outbox.receipt import PermanentFailure
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class NotUpcast(PermanentFailure):
     """No chain of upcasters leads from a stored event's version to the current one."""
 
 
-def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
+def upcast(event: str | type[DomainEvent], *, from_version: int) -> Callable[[Step], Step]:
     """Convert stored events of one version to the next, whenever they are read.
 
     In your app's `events.py`, below the class whose `version` you raised::
@@ -54,12 +55,19 @@ def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
     `manage.py outbox rehearse` runs it on all owed events.
 
     Args:
-        event: the event's name, "app.ClassName".
+        event: the event's name, "app.ClassName". Its class stands for the name.
         from_version: the version that it reads, from 1.
+
+    Raises:
+        TypeError: the event is neither a text nor the class of an event with a `key`, or the
+            version is no whole number.
     """
+    name = _event_name(event)
+    if not isinstance(from_version, int):
+        raise TypeError(f'@upcast("{name}"): from_version={from_version!r} is no whole number.')
 
     def register(function: Step) -> Step:
-        step = Upcaster(event=event, from_version=from_version, function=function)
+        step = Upcaster(event=name, from_version=from_version, function=function)
         # A reloaded module replaces its own upcasters.
         registry[:] = [one for one in registry if not _is_reloaded(one, step)]
         registry.append(step)
@@ -101,7 +109,7 @@ def current_payload(event: StoredEvent) -> dict[str, Any]:
     return payload
 
 
-def as_event(known: type[events.DomainEvent], payload: Mapping[str, Any]) -> events.DomainEvent:
+def as_event(known: type[DomainEvent], payload: Mapping[str, Any]) -> DomainEvent:
     """Return a payload of the current version, as JSON values, as an instance of its class.
 
     Its computed fields are left out. Raises pydantic's `ValidationError` if it does not fit.
@@ -110,6 +118,23 @@ def as_event(known: type[events.DomainEvent], payload: Mapping[str, Any]) -> eve
     fields = {name: value for name, value in payload.items() if name not in computed}
     # Read as JSON, like the arguments of a handler, a value also fits a strict type.
     return known.model_validate_json(to_json(fields), by_name=True)
+
+
+def _event_name(event: object) -> str:
+    """Return the name of an event that `@upcast` was given: a text, or an event's class."""
+    if isinstance(event, str):
+        return event
+    if isinstance(event, type) and issubclass(event, DomainEvent):
+        if event.event_name:
+            return event.event_name
+        raise TypeError(
+            f"@upcast({event.__name__}): {event.__name__} is abstract and is never stored. Declare "
+            "its key, or upcast its subclasses."
+        )
+    raise TypeError(
+        f"@upcast({event!r}): an event is a text or a class. Write its name, "
+        '@upcast("orders.OrderPlaced", from_version=1).'
+    )
 
 
 def _take(step: Upcaster, payload: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 from uuid_utils.compat import uuid7
 
 from outbox import DomainEvent, NotInTransaction, acting_as, emit, subscribe
+from outbox.events import LAST_VERSION
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.storable import UnstorableValue
 from outbox.testing import Outbox
@@ -130,6 +131,24 @@ class TestDomainEvent:
             create_model(
                 "Lost", __base__=DomainEvent, __cls_kwargs__={"key": "parcel_id"}, **fields
             )
+
+    @pytest.mark.parametrize("version", [0, -1, 32_768, 20_261_101, "2", 1.0, True, None])
+    def test_refuses_a_version_that_the_column_cannot_store(self, own_registry: None, version: Any):
+        """Failed: PostgreSQL refused each event of the class, and SQLite stored it."""
+        with pytest.raises(TypeError, match=r"Lost: version=.* must be a whole number from 1 to "):
+
+            class Lost(DomainEvent, key="parcel_id", version=version):
+                parcel_id: UUID
+
+    @pytest.mark.django_db
+    def test_stores_the_highest_version(self, own_registry: None):
+        class Lost(DomainEvent, key="parcel_id", version=LAST_VERSION):
+            parcel_id: UUID
+
+        with transaction.atomic():
+            emit(Lost(parcel_id=uuid4()))
+
+        assert Event.objects.get().version == LAST_VERSION
 
     def test_takes_the_value_of_an_enum_as_the_payload_has_it(self, own_registry: None):
         """Failed: the key was "Kind.PARCEL", and no search for "parcel" found it."""

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, subscribe, subscriptions
 from outbox.checks import check_contracts
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Subscription
+from outbox.subscriptions import LONGEST_NAME, LONGEST_QUEUE
 from outbox.testing import Outbox
 
 
@@ -186,3 +189,36 @@ class TestSubscribeWithoutAnEvent:
             subscribe(given)
 
         assert repr(given) in str(refused.value)
+
+
+class TestSubscribeWithLongNames:
+    """Failed: `migrate` ended with a DataError on PostgreSQL, and not on SQLite."""
+
+    @pytest.mark.django_db
+    def test_accepts_names_that_the_columns_can_store(self, own_registry):
+        @subscribe("tests.ParcelSent", name="h" * LONGEST_NAME, queue="q" * LONGEST_QUEUE)
+        def file_parcel(): ...
+
+        sync_subscriptions()
+
+        assert len(Subscription.objects.get().handler) == LONGEST_NAME
+        assert Subscription._meta.get_field("handler").max_length == LONGEST_NAME
+        assert Subscription._meta.get_field("queue").max_length == LONGEST_QUEUE
+
+    @pytest.mark.parametrize(
+        ("longer", "what"),
+        [
+            (
+                {"name": "h" * 151},
+                "The name of the handler h+ has 151 characters; the limit is 150",
+            ),
+            ({"queue": "q" * 101}, "file_parcel: queue=.* has 101 characters; the limit is 100"),
+        ],
+    )
+    def test_refuses_longer_names(self, own_registry, longer, what):
+        with pytest.raises(ValueError, match=what):
+
+            @subscribe("tests.ParcelSent", **longer)
+            def file_parcel(): ...
+
+        assert subscriptions.registry == []

@@ -23,7 +23,7 @@ VARIABLES = {
 }
 NO_EXAMPLE = (
     "No example fits this schema. Give one in the event's class: Field(examples=[...]), for the "
-    "field with the unusual pattern or limits."
+    "field with the unusual pattern, format or limits."
 )
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -58,7 +58,9 @@ def as_text(made: Mapping[str, Any]) -> str:
 
 def _info() -> dict[str, str]:
     outbox = conf()
-    project = str(settings.ROOT_URLCONF).partition(".")[0]
+    # A project of workers has no URLs, and settings.configure() has no module.
+    module = getattr(settings, "ROOT_URLCONF", None) or settings.SETTINGS_MODULE
+    project = str(module or "this project").partition(".")[0]
     return {
         "title": outbox.ASYNCAPI_TITLE or f"Events of {project}",
         "version": outbox.ASYNCAPI_VERSION,

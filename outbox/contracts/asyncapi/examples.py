@@ -6,29 +6,44 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from outbox.contracts.schema_parts import Schema
+from outbox.contracts.schema_parts import Schema, format_of
 
 #: Values of strings by their format. "{}" is a digit that keeps the items of a list apart.
 _FORMATS = {
+    "base64": "ZGF0YSA{}",  # "data 4" to "data ="
+    "base64url": "ZGF0YSA{}",
     "binary": "data {}",
+    "boolean": "true",
     "date": "2026-01-0{}",
     "date-time": "2026-01-0{}T09:30:00Z",
     "decimal": "1{}.50",
+    "directory-path": "/data/{}",
     "duration": "PT{}H",
     "email": "person{}@example.com",
     "file-path": "/data/{}",
     "hostname": "host{}.example.com",
     "integer": "{}",
     "ipv4": "192.0.2.{}",
+    "ipv4interface": "192.0.2.{}/24",
+    "ipv4network": "192.0.2.{}/32",
     "ipv6": "2001:db8::{}",
+    "ipv6interface": "2001:db8::{}/64",
+    "ipv6network": "2001:db8::{}/128",
     "ipvanyaddress": "192.0.2.{}",
+    "ipvanyinterface": "192.0.2.{}/24",
+    "ipvanynetwork": "192.0.2.{}/32",
     "json-string": "{}",
+    "name-email": "Person <person{}@example.com>",
     "number": "{}.5",
     "path": "/data/{}",
+    "regex": "x{}",
     "time": "09:3{}:00Z",
     "uri": "https://example.com/{}",
     "uuid": "0197f2a4-5c1e-7d3b-8a6f-0123456789a{}",
+    **{f"uuid{n}": f"0197f2a4-5c1e-{n}d3b-8a6f-0123456789a{{}}" for n in range(1, 9)},
 }
+#: Formats that any text has.
+_FREE = (None, "password")
 #: Tried for a pattern, the likely ones first.
 _TRIED = ("EUR", "JP", "ABC-123", "abc-123", "A1", "abc", "1234567890", "12.50", "0", "a1b2c3d4")
 
@@ -171,10 +186,14 @@ def _number(schema: Schema, index: int, *, whole: bool) -> int | float:
 
 
 def _text(schema: Schema, name: str, index: int) -> str:
-    form = schema.get("format", "")
-    value = (_FORMATS.get(form) or (name if index == 1 else f"{name} {{}}")).format(index % 10)
-    if form not in _FORMATS:
+    form = format_of(schema)
+    if form in _FORMATS:
+        value = _FORMATS[form].format(index % 10)
+    elif form in _FREE:
+        value = name if index == 1 else f"{name} {index % 10}"
         value = value.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
+    else:
+        raise NoExample(f"No text of the format {form} is known.")
     pattern = schema.get("pattern")
     if pattern is None:
         return value
@@ -183,7 +202,11 @@ def _text(schema: Schema, name: str, index: int) -> str:
 
 def _fitting(pattern: str, tried: tuple[str, ...], schema: Schema) -> Iterator[str]:
     least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
+    try:
+        known = re.compile(pattern)
+    except re.error:  # pydantic's own engine knows more, such as \p{L}
+        raise NoExample(f"Python cannot read the pattern {pattern}.") from None
     for one in tried:
-        if least <= len(one) <= most and re.search(pattern, one):
+        if least <= len(one) <= most and known.search(one):
             yield one
     raise NoExample(f"No text for the pattern {pattern} was found.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.urls import NoReverseMatch, reverse
 
 from outbox.contracts.json_schemas import NO_SCHEMA, published_schema, read_schema
@@ -134,7 +135,9 @@ def _add_topic(builder: Builder, config: SourceConfig, topic: str, kinds: Sequen
 
 
 def _path(source: str) -> str:
-    """Return the path at which the other system calls; "" if the urls have none."""
+    """Return the path at which the other system calls; "" if the project has no such URL."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return ""
     try:
         return reverse(receive, kwargs={"source": source})
     except NoReverseMatch:

@@ -68,8 +68,8 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
         CommandError: the subcommand needs one database, and none was named.
     """
     known, chosen = databases.listed(), options.get("database")
-    if known and name == "alerts" and options.get("action"):
-        chosen = chosen or known[0]  # a test of channels reads no database
+    if known and _reads_no_database(name, options):
+        chosen = chosen or known[0]
     if chosen is None and len(known) > 1 and name in ONE:
         raise CommandError(
             _("Each database has its own ids and handlers. Name one: --database %(names)s.")
@@ -80,6 +80,12 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
         return
     with databases.working_on(chosen):
         subcommand.run(options, write)
+
+
+def _reads_no_database(name: str, options: Options) -> bool:
+    """Return whether it only tests channels, or compares a document."""
+    of_document = options.get("asyncapi") or options.get("source")
+    return bool(options.get("action") if name == "alerts" else name == "rehearse" and of_document)
 
 
 def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None:

@@ -75,6 +75,12 @@ class LineWithoutNote(BaseModel):
     quantity: int
 
 
+class Shape(BaseModel):
+    """As GeoJSON names its fields."""
+
+    properties: dict[str, str] = {}
+
+
 class LineWithText(Line):
     quantity: str  # type: ignore[assignment]  # the change that is not allowed
 
@@ -107,6 +113,17 @@ class TestTheLock:
 
         assert number == "outbox.E022"
         assert what in message
+
+    @pytest.mark.parametrize("kind", [dict[str, str], Line, list[Shape]])
+    def test_compares_a_field_called_properties(self, app: AppConfig, kind: Any):
+        """Failed with AttributeError or TypeError: its schema was read as a map of schemas."""
+        declare(sent(properties=(kind, ...)), version=2)
+        contract_lock.write(app)
+        assert complaints(app) == []
+
+        declare(sent(properties=(list[int], ...)), version=2)
+
+        assert "properties" in complaints(app)[0][1]
 
     def test_refuses_another_key(self, app: AppConfig):
         declare(sent(), key="note")

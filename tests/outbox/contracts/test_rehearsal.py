@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from outbox import BulkDelivery, DomainEvent, subscribe, subscriptions
 from outbox.contracts.rehearsal import Problem, rehearse
+from outbox.events import EventRecord
 from outbox.models import DelayedEvent, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
@@ -37,6 +38,13 @@ def owe(number: int = 1, *, state: str = "pending") -> Outbox:
     run_pass()
     Delivery.objects.update(state=state)
     return outbox
+
+
+def declare_bulk(*names: str) -> None:
+    """Let `tests.publish`, a bulk handler, subscribe to these events."""
+
+    @subscribe(*names, bulk=True)
+    def publish(deliveries: list[BulkDelivery]) -> None: ...
 
 
 def reasons() -> list[str]:
@@ -105,6 +113,53 @@ class TestARehearsal:
         def note(grams: int) -> None: ...
 
         assert reasons() == ["no handler of this name in this code subscribes to the event"]
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (["tests.Weighed"], ["tests.Weighed", "tests.Measured"]),
+            (["tests.Weighed", "tests.Measured"], ["tests.Weighed"]),
+            (["tests.Weighed"], ["tests.*"]),
+            (["*"], ["*", "!billing.*"]),
+        ],
+    )
+    def test_knows_a_handler_with_one_subscription_by_other_events(
+        self, before: list[str], after: list[str]
+    ):
+        """Failed: it looked for the old list of events. `migrate` keeps the subscription."""
+        subscriptions.registry.clear()
+        declare_bulk(*before)
+        owe(2)
+        Outbox().given("tests.Weighed", parcel_id=uuid4(), grams=1)  # waits for fan-out
+        subscriptions.registry.clear()
+        declare_bulk(*after)
+
+        found = rehearse()
+
+        assert (found.read, found.problems) == (3, {})
+
+    def test_finds_an_event_that_left_the_list_of_a_bulk_handler(self):
+        """A worker hands back its deliveries."""
+        subscriptions.registry.clear()
+        declare_bulk("tests.Weighed", "tests.Measured")
+        owe()
+        Outbox().given("tests.Weighed", parcel_id=uuid4(), grams=1)
+        subscriptions.registry.clear()
+        declare_bulk("tests.Measured")
+
+        found = rehearse()
+
+        reason = "no handler of this name in this code subscribes to the event"
+        assert found.problems == {Problem("tests.publish", "tests.Weighed", 1, reason): 2}
+
+    def test_knows_a_handler_that_now_subscribes_by_pattern(self):
+        owe()
+        subscriptions.registry.clear()
+
+        @subscribe("tests.*")
+        def note(event: EventRecord) -> None: ...
+
+        assert reasons() == []
 
     def test_knows_a_handler_by_its_former_name(self):
         owe()

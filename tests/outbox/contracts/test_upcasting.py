@@ -148,6 +148,41 @@ class TestAnEventOfALaterRelease:
         assert weighed == [5]
 
 
+class TestUpcastWithTheClassOfAnEvent:
+    def test_reads_its_events(self, weighed: list[int], version_3: type[DomainEvent]):
+        """Failed: `manage.py check` ended with AttributeError, and the step was not found."""
+        steps()
+        upcasting.registry.pop()
+
+        @upcast(version_3, from_version=2)
+        def weigh_in_grams(payload: dict[str, Any]) -> dict[str, Any]:
+            return {"parcel_id": payload["parcel_id"], "grams": payload["kilos"] * 1000}
+
+        outbox = Outbox()
+        outbox.given("tests.Weighed", stored_version=1, parcel_id=uuid4(), weight=2)
+        outbox.deliver_all()
+
+        assert weighed == [2000]
+        assert complaints() == []
+
+    def test_refuses_an_abstract_class(self):
+        class Unkeyed(DomainEvent):
+            parcel_id: UUID
+
+        with pytest.raises(TypeError, match=r"@upcast\(Unkeyed\).*is abstract"):
+            upcast(Unkeyed, from_version=1)
+
+    def test_refuses_a_version_that_is_no_number(self):
+        """Failed: `manage.py check` ended with TypeError."""
+        with pytest.raises(TypeError, match="from_version='1' is no whole number"):
+            upcast("tests.Weighed", from_version="1")  # type: ignore[arg-type]  # on purpose
+
+    @pytest.mark.parametrize("given", [None, dict, lambda payload: payload])
+    def test_refuses_any_other_object(self, given: Any):
+        with pytest.raises(TypeError, match="an event is a text or a class"):
+            upcast(given, from_version=1)
+
+
 class TestTheCheck:
     def test_accepts_a_whole_chain(self, version_3: type[DomainEvent]):
         steps()

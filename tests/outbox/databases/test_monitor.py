@@ -96,6 +96,17 @@ class TestACommand:
 
         assert text.count("the test message was taken") == 1
 
+    def test_compares_a_document_once(self):
+        """Failed: it compared the same two contracts once for each database."""
+        out = StringIO()
+
+        with pytest.raises(CommandError, match="No installed app declares an ExternalEvent"):
+            call_command(
+                "outbox", "rehearse", "--asyncapi", "b.yaml", "--source", "none", stdout=out
+            )
+
+        assert out.getvalue() == ""
+
     def test_writes_one_document_of_json(self):
         found = json.loads(outbox_command("status", "--json"))
 

@@ -169,6 +169,19 @@ class TestTheDocument:
     def test_without_settings_is_named_after_the_project(self):
         assert document()["info"]["title"] == "Events of tests"
 
+    @pytest.mark.parametrize(
+        ("module", "title"),
+        [("depot.settings.live", "Events of depot"), (None, "Events of this project")],
+    )
+    def test_of_a_project_without_urls_is_named_after_its_settings(
+        self, settings: Any, module: str | None, title: str
+    ):
+        """Failed with AttributeError. A project of workers has no ROOT_URLCONF."""
+        del settings.ROOT_URLCONF
+        settings.SETTINGS_MODULE = module
+
+        assert document()["info"]["title"] == title
+
 
 class TestAnEventThatContainsItself:
     def test_is_described(self, own_registry: None):
@@ -276,9 +289,12 @@ class TestAnEarlierVersion:
 
 
 class TestAnEventWithoutExample:
-    def test_says_how_to_give_one(self, own_registry: None):
+    @pytest.mark.parametrize("pattern", ["^Q{40}$", r"^\p{L}+$"])
+    def test_says_how_to_give_one(self, own_registry: None, pattern: str):
+        """Failed with re.error for a pattern that only pydantic's engine knows."""
+
         class Odd(DomainEvent, key="code"):
-            code: str = Field(pattern="^Q{40}$")
+            code: str = Field(pattern=pattern)
 
         message = document()["components"]["messages"]["tests.Odd.v1"]
 

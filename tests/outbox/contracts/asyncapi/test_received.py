@@ -129,6 +129,14 @@ class TestTheChannelsOfASource:
         assert channel["address"] is None
         assert next(channel_rows(document(internal=False))).address == "billing"
 
+    def test_of_http_in_a_project_without_urls_have_no_address(self, settings: Any):
+        """Failed with AttributeError."""
+        del settings.ROOT_URLCONF
+
+        [channel] = external(settings, HTTP)["channels"].values()
+
+        assert channel["address"] is None
+
 
 class TestAMessage:
     def test_is_valid_with_its_example(self, settings: Any):
