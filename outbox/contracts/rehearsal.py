@@ -79,7 +79,10 @@ def rehearse(
         is_owed = False
         for delivery in _owed(subscription, using=using):
             is_owed = is_owed or _handles(handler, delivery.event)
-            _try(found, subscription.handler, handler, delivery.event, example=str(delivery.pk))
+            example, target = str(delivery.pk), delivery.target or ""
+            _try(
+                found, subscription.handler, handler, delivery.event, example=example, target=target
+            )
             _count(found, progress)
         if is_owed and subscription.queue not in _queues():
             found.unread_queues.setdefault(subscription.queue, []).append(subscription.handler)
@@ -149,26 +152,37 @@ def _try(
     event: _StoredEvent,
     *,
     example: str,
+    target: str = "",
 ) -> None:
-    reason = _reason(handler, event)
+    reason = _reason(handler, event, target)
     if reason:
         found.note(Problem(name, event.name, event.version, reason), example)
 
 
-def _reason(handler: Handler | None, event: _StoredEvent) -> str:
-    """Return why a handler could not be called with an event; "" if it could."""
+def _reason(handler: Handler | None, event: _StoredEvent, target: str) -> str:
+    """Return why a handler could not be called with an event; "" if it could.
+
+    Args:
+        handler: the handler of this code, or None.
+        event: the stored event.
+        target: the target of the delivery; "": it has none, so `targets=` is called first.
+    """
     if handler is None:
         return _NO_HANDLER
     if events.find(event.name) is None:
         return "no installed app declares the event"
     if not _handles(handler, event):
         return _NO_HANDLER
+    if target and handler.targets is None:
+        return "the handler has no targets= in this code, and workers hand the delivery back"
     if upcasting.is_newer(event):
         return "a later release emitted it, in a version that this code does not know"
     try:
         payload = upcasting.current_payload(event)
         if not handler.bulk:  # it takes the stored events, in no types of its own
             handler.arguments(payload=payload, facts=_NO_FACTS)
+        if handler.finder is not None and not target:
+            handler.finder.arguments(payload=payload, facts=_NO_FACTS)
     except PermanentFailure as error:
         return _without_values(error)
     return ""

@@ -75,6 +75,31 @@ class TestARehearsal:
         assert found.problems == {Problem("tests.note", "tests.Weighed", 1, reason): 5}
         assert [len(examples) for examples in found.examples.values()] == [3]
 
+    def test_finds_events_without_the_fields_that_targets_need(self):
+        """Failed: only the parameters of the handler were read, not those of `targets=`."""
+        owe(2)
+        subscriptions.registry.clear()
+
+        def warehouses(colour: str) -> list[str]: ...
+
+        @subscribe("tests.Weighed", targets=warehouses)
+        def note(grams: int, target: str) -> None: ...
+
+        (reason,) = reasons()
+        assert reason.endswith("needs colour, which the event does not have.")
+
+        Delivery.objects.update(target="tokyo")
+        assert reasons() == [], "The targets of this event were found."
+
+    def test_finds_deliveries_whose_handler_has_no_targets_any_more(self):
+        """Failed: workers hand such a delivery back, again and again."""
+        owe()
+        Delivery.objects.update(target="tokyo")
+
+        assert reasons() == [
+            "the handler has no targets= in this code, and workers hand the delivery back"
+        ]
+
     def test_reads_the_events_of_a_bulk_handler(self):
         """Failed: it built arguments of one event, and raised for `list[BulkDelivery]`."""
 
