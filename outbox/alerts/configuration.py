@@ -6,7 +6,7 @@ No error quotes a URL. The URL of a webhook or of a ping is a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
@@ -65,7 +65,7 @@ class ChannelConfig:
         to: addresses of an e-mail.
         sender: sender of an e-mail; "": Django's `DEFAULT_FROM_EMAIL`.
         target: URL of a webhook, or dotted path of a function.
-        triggers: the triggers whose problems it reports.
+        triggers: the triggers whose problems it reports, without those that are off.
         repeat: seconds between two messages about one open alert; None: one message only.
         timeout: seconds of each step of sending.
         quiet: its quiet hours, or None.
@@ -142,10 +142,13 @@ def _configured(given: object) -> AlertsConfig:
     entry = Entry(_PLACE, given, _KEYS)
     if not given:
         return AlertsConfig()
-    channels = entry.options("CHANNELS", proper="a dict: name of a channel to its dict")
+    given_channels = entry.options("CHANNELS", proper="a dict: name of a channel to its dict")
+    channels = {name: _channel(name, one) for name, one in given_channels.items()}
+    limits = _limits(entry)
+    on = frozenset(limits)
     config = AlertsConfig(
-        channels={name: _channel(name, one) for name, one in channels.items()},
-        limits=_limits(entry),
+        channels={name: replace(one, triggers=one.triggers & on) for name, one in channels.items()},
+        limits=limits,
         site_url=_url(entry, "SITE_URL").rstrip("/") if entry.has("SITE_URL") else "",
         dead_man=_dead_man(entry) if entry.has("DEAD_MAN") else None,
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
@@ -84,7 +84,8 @@ def of_database(problem: Problem, using: str) -> Problem:
 def page(name: str, **query: str) -> str:
     """Return the path of a page of the admin, or "" if the project has none, or it is too long.
 
-    If there are several databases, it names the one that the running code works on.
+    If there are several databases, it names the one that the running code works on. It has no
+    script prefix: `SITE_URL` has it, and threads do not know it.
 
     A process without web pages may have no URLs, or may fail to import them. An alert does not need
     its link.
@@ -98,5 +99,6 @@ def page(name: str, **query: str) -> str:
         return ""
     if len(databases.listed()) > 1:
         query["database"] = databases.alias()
-    found = f"{url}?{urlencode(query)}" if query else url
+    path = url.removeprefix(get_script_prefix().rstrip("/"))
+    found = f"{path}?{urlencode(query)}" if query else path
     return found if len(found) <= _LONGEST_PATH else ""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 
-from django.db.models import OuterRef, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox import clock, databases
+from outbox import databases
 from outbox.deliveries.transient_errors import is_transient
 from outbox.formatting import format_time, one_line, span
-from outbox.models import Delivery, Subscription
 from outbox.monitor.failures import FailureGroup
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
@@ -21,7 +19,7 @@ from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BREAKER as OPEN_BREAKER
 from outbox.monitor.stops import PAUSE, UNKNOWN
-from outbox.monitor.unserved import HandedBack, handed_back
+from outbox.monitor.unserved import HandedBack, handed_back, waiting_since
 
 from .configuration import BREAKER, DEAD, FAILING, LAG, PAUSED, SETTLEMENT, SILENT, SOURCE
 from .findings import Findings, Problem, key_of, of_database, page
@@ -49,12 +47,11 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
 
 def _found(limits: Mapping[str, float], *, using: str) -> Findings:
     found = status(using=using, most=MOST_DEAD + 1)
-    failing = found.failing if FAILING in limits else []
     parts: Mapping[str, Callable[[], Iterator[Problem]]] = {
-        FAILING: lambda: _failing(failing, found),
+        FAILING: lambda: _failing(found),
         DEAD: lambda: _dead(using=using),
         LAG: lambda: _lag(found, timedelta(seconds=limits[LAG]), using=using),
-        BREAKER: lambda: _breakers(found, {one.handler for one in failing}),
+        BREAKER: lambda: _breakers(found),
         PAUSED: lambda: _paused_handlers(found),
         SOURCE: lambda: _sources(using=using),
         SILENT: lambda: _silent(using=using),
@@ -83,9 +80,9 @@ def _found(limits: Mapping[str, float], *, using: str) -> Findings:
     )
 
 
-def _failing(groups: Sequence[FailureGroup], found: Status) -> Iterator[Problem]:
+def _failing(found: Status) -> Iterator[Problem]:
     handlers = {one.handler: one for one in found.handlers}
-    for one in groups:
+    for one in found.failing:
         text = _("%(handler)s is failing: %(cause)s, %(number)s, since %(since)s.")
         step = _("They are tried again. To retry now: `%(retry)s`.") % {"retry": one.retry}
         facts = {
@@ -161,7 +158,7 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
             text=text % {"age": span(age)},
             path=page("outbox_minute_changelist"),
         )
-    due = _longest_due(using=using)
+    due = waiting_since(using=using)
     for one in found.handlers:
         waited = found.age(due.get(one.handler))
         if waited is not None and waited >= limit and one.stop is None:
@@ -181,39 +178,24 @@ def _without_code(one: HandedBack, waited: timedelta) -> Problem:
     )
 
 
-def _longest_due(*, using: str) -> dict[str, datetime]:
-    """Return by handler since when a delivery has been due; those in backoff are not due.
-
-    Cost: one query, which reads one delivery of each subscription.
-    """
-    mine = Delivery.objects.using(using).filter(
-        subscription=OuterRef("pk"), state=Delivery.State.PENDING
-    )
-    first = Subquery(mine.order_by("due_at").values("due_at")[:1])
-    rows = Subscription.objects.using(using).annotate(first=first)
-    due = rows.filter(first__lte=clock.now(using=using)).values_list("handler", "first")
-    found: dict[str, datetime] = {}
-    for handler, at in due:
-        found[handler] = min(at, found.get(handler, at))
-    return found
-
-
 def _late(one: HandlerStatus, waited: timedelta, *, most: int | None) -> Problem:
+    # Deliveries whose messages wait with the broker are in flight.
+    number = one.pending + one.sent
     text = ngettext(
         "%(handler)s lags: %(number)d delivery waits, one has been due for %(age)s. Check the "
         "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
         "%(handler)s lags: %(number)d deliveries wait, one has been due for %(age)s. Check the "
         "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
-        one.pending,
+        number,
     )
-    if most is not None and one.pending >= most:
+    if most is not None and max(one.pending, one.sent) >= most:
         text = _(
             "%(handler)s lags: %(number)d or more deliveries wait, one has been due for %(age)s. "
             "Check the workers of the queue %(queue)s, and `manage.py outbox doctor`."
         )
     facts = {
         "handler": one.handler,
-        "number": one.pending,
+        "number": number,
         "age": span(waited),
         "queue": one.queue,
     }
@@ -225,10 +207,9 @@ def _late(one: HandlerStatus, waited: timedelta, *, most: int | None) -> Problem
     )
 
 
-def _breakers(found: Status, failing: Collection[str]) -> Iterator[Problem]:
-    """Yield the open breakers of handlers without a failing delivery, whose text names it."""
+def _breakers(found: Status) -> Iterator[Problem]:
     for one in found.handlers:
-        if one.stop is not None and _is_held(one) and one.handler not in failing:
+        if one.stop is not None and _is_held(one):
             yield Problem(
                 key=key_of(BREAKER, one.handler),
                 trigger=BREAKER,

@@ -176,7 +176,9 @@ def _unfinished(channel: ChannelConfig, now: datetime, *, using: str) -> QuerySe
         again = now - timedelta(seconds=channel.repeat)
         is_again = Q(sent_at__lte=again) | Q(sent_at__gt=now + CLOCK_TOLERANCE)
         due |= Q(alert__resolved_at=None) & is_again
-    rows = AlertNotice.objects.using(using).filter(channel=channel.name, closed_at=None)
+    rows = AlertNotice.objects.using(using).filter(
+        channel=channel.name, alert__trigger__in=channel.triggers, closed_at=None
+    )
     possible = now + timedelta(seconds=_LONGEST_RETRY_SECONDS) + CLOCK_TOLERANCE
     waited = Q(retry_at__isnull=True) | Q(retry_at__lte=now) | Q(retry_at__gt=possible)
     return rows.filter(due, waited).select_related("alert").order_by("id")

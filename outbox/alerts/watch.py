@@ -1,9 +1,10 @@
 """The thread of a process that checks for problems, sends alerts, and sends the dead man's ping.
 
 Each process that relays or delivers has one. The database decides which of them acts. The thread
-itself uses the database only. Messages and pings are sent by threads of their own, so a mail server
-that hangs delays only its own channel, and neither relay nor worker. The exception, in a Celery
-worker on SQLite: a function or an e-mail backend that uses a database and then hangs stops both.
+itself uses its own database only. Messages and pings are sent by threads of their own. So a mail
+server that hangs delays only its own channel, and neither relay nor worker. A database that does
+not answer delays only its own watch, and the ping. The exception, in a Celery worker on SQLite: a
+function or an e-mail backend that uses a database and then hangs stops relay and worker.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from contextlib import nullcontext
 from functools import partial
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import Error, connections
 
 from outbox import databases
 from outbox.deliveries.connections import drop_all
 from outbox.deliveries.transient_errors import drop_broken_connection, is_transient
+from outbox.formatting import one_line
 
 from . import claims, dead_man, problems, recording
 from .claims import Around
@@ -122,7 +124,7 @@ class Watch:
             self._start(name, sender.send_due)
 
     def _ping(self) -> None:
-        """Send the ping if it is due and relay and beat run. Otherwise the service gets none."""
+        """Start the thread of the ping, if it is due. It waits for the other databases itself."""
         config = self._config.dead_man
         assert config is not None
         with self._around():
@@ -133,24 +135,31 @@ class Watch:
                 longest=config.seconds,
                 using=self._using,
             )
-            places = databases.aliases() if token else ()
-            silent = [part for one in places for part in dead_man.silent_parts(using=one)]
-            if silent:
-                logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
-                self._keep_ping(token, min(_PING_AGAIN_SECONDS, config.seconds))
-        if token and not silent:
+        if token:
             self._start(dead_man.CLAIM, partial(self._ping_now, config, token))
 
     def _ping_now(self, config: DeadManConfig, token: str) -> None:
-        began = time.monotonic()
-        seconds = config.seconds if dead_man.ping(config) else _PING_AGAIN_SECONDS
+        """Send the ping if relay and beat run in all databases. Otherwise the service gets none."""
+        began, seconds = time.monotonic(), _PING_AGAIN_SECONDS
+        if silent := self._silent_parts():
+            logger.warning("The dead man's ping is not sent: silent: %s.", ", ".join(silent))
+        elif dead_man.ping(config):
+            seconds = config.seconds
         left = min(seconds, config.seconds) - (time.monotonic() - began)
         with self._around():
-            self._keep_ping(token, max(0.0, left))
+            claims.keep(dead_man.CLAIM, token, seconds=max(0.0, left), using=self._using)
 
-    def _keep_ping(self, token: str, seconds: float) -> None:
-        """Let the next ping be due in so many seconds."""
-        claims.keep(dead_man.CLAIM, token, seconds=seconds, using=self._using)
+    def _silent_parts(self) -> list[str]:
+        """Return the silent parts of all databases. One that cannot be read is such a part."""
+        silent: list[str] = []
+        for one in databases.aliases():
+            try:
+                with self._around():
+                    silent += dead_man.silent_parts(using=one)
+            except Error as error:
+                silent.append(f"database {one} ({one_line(str(error))})")
+                drop_broken_connection(using=one)
+        return silent
 
     # --- threads ----------------------------------------------------------------------------------
 

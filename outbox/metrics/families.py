@@ -147,6 +147,11 @@ SOURCE_GAUGES: tuple[tuple[str, str, Callable[[SourceStatus], float]], ...] = (
         "Processes with a recent heartbeat that receive it.",
         lambda one: one.processes,
     ),
+    (
+        "outbox_source_absent",
+        "1: no process receives it, and one has to.",
+        lambda one: one.condition == "absent",
+    ),
 )
 
 
@@ -199,12 +204,18 @@ def _all(*, using: str) -> list[Family]:
         *_of_subscriptions(rows, found.at),
         *_of_events(found),
         *_of_queues(using=using),
-        *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
+        *_of_heartbeats(_queues_of(rows), using=using),
         *_of_sources(source_statuses(using=using)),
         _of_consumers(found.consumers),
         *_counted({row.handler for row in rows}, using=using),
         up(1),
     ]
+
+
+def _queues_of(rows: Sequence[Subscription]) -> set[str]:
+    """Return the queues that workers have to serve. Only with Celery is the relay's one of them."""
+    own = {QUEUE} if names.uses(names.CELERY) else set()
+    return own | {row.queue for row in rows}
 
 
 def up(value: float) -> Family:

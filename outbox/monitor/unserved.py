@@ -170,14 +170,15 @@ def waits_since(row: Any, now: datetime) -> datetime:
     person, a probe, an earlier event of their key or a later release do not wait for a worker.
 
     Each message that was not started counts as a lease, also one that was handed back at once. So
-    the time is at most that since the fan-out of the event and since the last start.
+    the time is at most that since the fan-out of the event and since the last start. While workers
+    hand deliveries back, those in flight do not count: such a worker takes messages.
 
     Args:
         row: a subscription of `first_waiting`.
         now: the time of the read.
     """
     found = [now]
-    if row.sent_due_at is not None:
+    if row.sent_due_at is not None and not row.is_handed_back:
         leases = timedelta(seconds=row.lease_seconds) * row.sent_unstarted
         limits = [at for at in (row.sent_fanned_out_at, row.sent_started_at) if at is not None]
         limit = min(row.sent_due_at, max(limits, default=row.sent_due_at))

@@ -49,6 +49,14 @@ INNERMOST = re.compile(r"\b(max|min|sum)(?: by \(([^)]*)\) )?\((?:rate\()?(outbo
 LONGEST = re.compile(r"max outbox_\w+_seconds")
 COMMAND = re.compile(r"`manage\.py outbox ([\w-]+)")
 
+SOURCES = {
+    "billing": {
+        "BACKEND": "tests.outbox.sources.messages.NoSource",
+        "TOPICS": ["invoices"],
+        "GROUP": "shop",
+    }
+}
+
 Sample = tuple[str, dict[str, str], float]
 
 
@@ -100,7 +108,8 @@ def refuse(message: object) -> None:
 @pytest.fixture
 def page(outbox: Outbox, settings: Settings, client: Client) -> list[Metric]:
     """Scrape `/metrics` of the shop after an order, a broker failure and a reconciliation."""
-    settings.OUTBOX = {**settings.OUTBOX, "METRICS_TOKEN": "token"}
+    # The shop has no source. A source of this test lets the page have the metrics of sources.
+    settings.OUTBOX = {**settings.OUTBOX, "METRICS_TOKEN": "token", "SOURCES": SOURCES}
     put_on_sale("TEA", units=5)
     place(sku="TEA")
     outbox.deliver_all(only="inventory")

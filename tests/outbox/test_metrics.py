@@ -163,6 +163,21 @@ class TestTheGauges:
         workers = found["outbox_worker_last_seen_seconds"]
         assert workers["tests",] == pytest.approx(180, abs=60)
         assert workers["mail",] == float("inf")
+        assert workers["outbox",] == pytest.approx(180, abs=60)
+
+    def test_know_the_queue_of_the_relay_only_with_celery(self, settings: Settings):
+        """Failed: processes of other queues raised a page for ever, since none has this one."""
+        settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"]}
+        subscribed()
+        now = timezone.now()
+        Heartbeat.objects.create(
+            kind="worker", name="w1", queues=["tests", "mail"], started_at=now, seen_at=now
+        )
+
+        found = scrape()
+
+        assert set(found["outbox_worker_last_seen_seconds"]) == {("tests",), ("mail",)}
+        assert set(found["outbox_queue_refused"]) == {("tests",), ("mail",)}
 
     def test_show_paused_and_unknown_handlers_and_open_breakers(self):
         subscribed()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.test.utils import override_script_prefix
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from outbox.admin.alerts import TRIGGER_LABELS
+from outbox.alerts.configuration import TRIGGERS
 from outbox.models import Alert, AlertNotice
 from tests.outbox.parcels import client_with, listed, text_of
 
@@ -44,6 +47,28 @@ class TestTheList:
 
         assert listed(client_with("view_alert"), f"{ALERTS}?state=open") == [new.pk]
 
+    def test_can_be_limited_to_one_trigger(self):
+        new = alert("dead:b")
+
+        client = client_with("view_alert")
+
+        assert listed(client, f"{ALERTS}?trigger=dead") == [new.pk]
+        assert listed(client, f"{ALERTS}?trigger=silent") == []
+
+    def test_names_the_triggers_in_the_language_of_the_page(self):
+        """Failed: column and filter had the keys of the setting, in English."""
+        alert("dead:a")
+        client = client_with("view_alert")
+
+        text = client.get(ALERTS, headers={"accept-language": "ja"}).content.decode()
+
+        assert "デッド" in text
+        assert "失敗中" in text
+        assert ">dead<" not in text
+
+    def test_has_a_label_for_each_trigger(self):
+        assert set(TRIGGER_LABELS) == TRIGGERS
+
     def test_names_the_outcome_of_each_channel(self):
         row = alert("dead:a")
         AlertNotice.objects.create(alert=row, channel="chat", sent_at=timezone.now())
@@ -53,6 +78,15 @@ class TestTheList:
 
         assert "chat: sent at " in text
         assert "mail: not sent (no answer)" in text
+
+    def test_links_the_page_about_the_problem(self):
+        """Failed: under a script prefix, the link led to a page that does not exist."""
+        row = alert("dead:a")
+
+        with override_script_prefix("/shop/"):
+            page = text_of(client_with("view_alert"), f"{ALERTS}{row.pk}/change/")
+
+        assert 'href="/shop/admin/outbox/delivery/dead/"' in page
 
     def test_quotes_no_failure_without_the_permission_to_view_deliveries(self):
         row = alert("dead:parcels.label:ValueError")

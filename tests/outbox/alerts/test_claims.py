@@ -330,7 +330,9 @@ class TestThePingOfAProcessThatDies:
     def test_is_sent_soon_after_the_relay_is_back(self, hook: Receiver):
         config = alerts(CHANNELS={}, DEAD_MAN={"URL": hook.url, "SECONDS": 3600})
         with time_machine.travel(timezone.now(), tick=False) as clock:
-            Watch(config).look()
+            one = Watch(config)
+            one.look()
+            one.wait()
             assert hook.requests == []
             clock.shift(timedelta(seconds=10))
             beat(Kind.RELAY, Kind.BEAT)

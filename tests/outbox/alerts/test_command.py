@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
 from outbox.models import Alert
@@ -31,6 +32,17 @@ class TestTheTest:
         assert "ok       chat: the test message was taken." in output
         assert "https://shop.example.com/admin/outbox/minute/" in mails.taken[0].get_content()
         assert "There is no problem." in json.loads(hook.requests[0].body)["text"]
+
+    def test_sends_the_link_that_real_messages_have(self, hook: Receiver, settings: Settings):
+        """Failed: of a site with a script prefix, the link had it twice."""
+        channels = {"chat": {"WEBHOOK": hook.url}}
+        settings.OUTBOX = {"ALERTS": {"CHANNELS": channels, "SITE_URL": "https://x.example/shop"}}
+
+        with override_script_prefix("/shop/"):
+            outbox_command("alerts", "test")
+
+        text = json.loads(hook.requests[0].body)["text"]
+        assert text.endswith("https://x.example/shop/admin/outbox/minute/")
 
     def test_prints_each_outcome_and_fails_if_one_channel_fails(
         self, mails: MailServer, hook: Receiver, settings: Settings

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from django.test.utils import override_script_prefix
 from django.urls import clear_url_caches
 from django.utils import timezone
 from pytest_django import Settings
@@ -117,17 +118,19 @@ class TestAFailingHandler:
 
         assert "ValueError: no mailbox *** (" in one.text
 
-    def test_with_an_open_breaker_is_one_problem(self):
+    def test_names_the_open_breaker_of_its_handler(self):
+        """The breaker is a problem of its own, for channels that do not report failing ones."""
         self.fail("no answer")
         now = timezone.now()
         Subscription.objects.update(
             breaker_opened_at=now, breaker_probe_at=now, breaker_reason="no answer"
         )
 
-        [one] = found("failing", "breaker")
+        failing, breaker = found("failing", "breaker")
 
-        assert one.key.startswith("failing:tests.move_parcel:ValueError:")
-        assert "close-breaker tests.move_parcel" in one.text
+        assert failing.key.startswith("failing:tests.move_parcel:ValueError:")
+        assert "close-breaker tests.move_parcel" in failing.text
+        assert breaker.key == "breaker:tests.move_parcel"
 
 
 class TestALag:
@@ -141,6 +144,23 @@ class TestALag:
 
         assert one.key == "lag:tests.print_label"
         assert one.text.startswith("tests.print_label lags: 1 delivery waits, one has been due ")
+
+    def test_of_a_handler_is_also_that_of_messages_that_no_worker_starts(self):
+        """Failed: each lease they are sent again, so none is ever pending for long."""
+        now = timezone.now()
+        weigh()
+        relay_pass(publish=lambda _message: None)
+        Event.objects.update(fanned_out_at=now - timedelta(minutes=20))
+        Delivery.objects.update(
+            state="sent", token=12, started_token=0, due_at=now + timedelta(seconds=60)
+        )
+
+        with time_machine.travel(now, tick=False):
+            [one] = found("lag")
+
+        assert one.text.startswith(
+            "tests.print_label lags: 1 delivery waits, one has been due for 11 min. "
+        )
 
     def test_of_the_relay_is_the_age_of_an_event_without_deliveries(self):
         with time_machine.travel(timezone.now(), tick=False):
@@ -287,6 +307,11 @@ class TestALink:
 
         assert page("outbox_delivery_dead", handler=short).endswith("%E9%80%81")
         assert page("outbox_delivery_dead", handler=long) == ""
+
+    def test_has_no_script_prefix(self):
+        """`SITE_URL` has it. Failed: commands know the prefix, and threads do not."""
+        with override_script_prefix("/shop/"):
+            assert page("outbox_minute_changelist") == "/admin/outbox/minute/"
 
     def test_is_empty_without_the_admin(self, settings: Settings):
         settings.ROOT_URLCONF = "tests.outbox.alerts.world"  # a module without URLs

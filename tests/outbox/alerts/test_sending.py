@@ -11,6 +11,7 @@ import time_machine
 
 from outbox.alerts import claims, sending
 from outbox.alerts.channels import send as send_message
+from outbox.alerts.findings import Problem
 from outbox.alerts.sending import Sender
 from outbox.models import Alert, AlertNotice
 from tests.outbox.alerts.world import alerts, check, hook_config, problem, send
@@ -92,6 +93,19 @@ class TestAProblemThatLasts:
 
             clock.shift(timedelta(seconds=60))
             check(config, silent)
+
+            assert send(config) == 1
+
+    def test_is_reported_as_a_lag_if_a_second_check_finds_it(self, hook: Receiver):
+        """A delivery that workers hand back looks late while its message is on its way."""
+        config = hook_config(hook.url)
+        late = problem("lag:parcels", trigger="lag")
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(config, late)
+            assert send(config) == 0
+
+            clock.shift(timedelta(seconds=10))
+            check(config, late)
 
             assert send(config) == 1
 
@@ -203,6 +217,120 @@ class TestAProblemThatIsGone:
             send(config)
 
         assert [text.startswith("Resolved") for text in texts(hook)] == [False, True]
+
+
+class TestATriggerThatIsTurnedOff:
+    """No check looks for its problems any more, and they may last."""
+
+    def test_sends_no_message_that_its_problem_is_resolved(self, hook: Receiver):
+        """Failed: each channel was told that a handler was no longer paused, which still was."""
+        before = hook_config(hook.url)
+        channels = {"chat": {"WEBHOOK": hook.url}}
+        after = alerts(CHANNELS=channels, LIMITS={"dead": None})
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(before, problem())
+            send(before)
+            for _ in range(2):
+                clock.shift(timedelta(minutes=5))
+                check(after, unexamined=("dead:",))
+                send(after)
+
+        assert len(hook.requests) == 1
+        assert Alert.objects.get().resolved_at is not None
+        assert AlertNotice.objects.get().closed_at is not None
+
+    def test_sends_no_repetition(self, hook: Receiver):
+        before = hook_config(hook.url)
+        channels = {"chat": {"WEBHOOK": hook.url, "REPEAT_SECONDS": 60}}
+        after = alerts(CHANNELS=channels, LIMITS={"dead": None})
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(before, problem())
+            send(before)
+            clock.shift(timedelta(minutes=5))
+
+            assert send(after) == 0
+
+    def test_of_one_channel_sends_it_no_further_message(self, hook: Receiver):
+        """Failed: it got repetitions and the last message for as long as the alert was open."""
+        before = hook_config(hook.url)
+        after = hook_config(hook.url, TRIGGERS=["lag"], REPEAT_SECONDS=60)
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(before, problem())
+            send(before)
+            clock.shift(timedelta(minutes=5))
+            assert send(after) == 0
+            check(after)
+            assert send(after) == 0
+
+            assert send(before) == 0, "The problem is long gone when the trigger is on again."
+
+        assert len(hook.requests) == 1
+
+    def test_of_one_channel_sends_the_others_their_messages(
+        self, hook: Receiver, mails: MailServer
+    ):
+        mail = {"EMAIL": ["a@example.com"]}
+        before = alerts(CHANNELS={"mail": mail, "chat": {"WEBHOOK": hook.url}})
+        muted = {"WEBHOOK": hook.url, "TRIGGERS": ["lag"]}
+        after = alerts(CHANNELS={"mail": mail, "chat": muted})
+        with time_machine.travel(NOON, tick=False) as clock:
+            check(before, problem())
+            send(before)
+            clock.shift(timedelta(minutes=5))
+            check(after)
+            send(after)
+
+        assert (len(hook.requests), len(mails.taken)) == (1, 2)
+
+
+class TestAnOpenBreaker:
+    """The message of its handler's failing deliveries names it."""
+
+    OPEN = problem("breaker:parcels.label", trigger="breaker", text="The breaker is open.")
+    FAILING = problem("failing:parcels.label:ValueError:", trigger="failing", text="It fails.")
+    OTHER = problem("failing:parcels.label_all:ValueError:", trigger="failing", text="It fails.")
+
+    def told(self, hook: Receiver, *problems: Problem, **values: Any) -> list[str]:
+        """Return what a channel is told of problems that last for two minutes."""
+        config = hook_config(hook.url, **values)
+        for seconds in (0, 60, 120):
+            with time_machine.travel(NOON + timedelta(seconds=seconds), tick=False):
+                check(config, *problems)
+                send(config)
+        return texts(hook)
+
+    def test_is_in_one_message(self, hook: Receiver):
+        assert self.told(hook, self.OPEN, self.FAILING) == ["It fails."]
+
+    def test_is_reported_where_no_delivery_of_its_handler_is_failing(self, hook: Receiver):
+        assert self.told(hook, self.OPEN, self.OTHER) == ["The breaker is open.", "It fails."]
+
+    def test_is_reported_to_a_channel_that_does_not_report_failing_deliveries(self, hook: Receiver):
+        """Failed: deliveries fail as long as a breaker is open, so it never had a message."""
+        told = self.told(hook, self.OPEN, self.FAILING, TRIGGERS=["breaker"])
+
+        assert told == ["The breaker is open."]
+
+    def test_is_reported_in_quiet_hours_that_hold_the_other_message(self, hook: Receiver):
+        quiet = {"FROM": "11:00", "TO": "13:00", "TIME_ZONE": "UTC", "EXCEPT": ["breaker"]}
+
+        told = self.told(hook, self.OPEN, self.FAILING, QUIET_HOURS=quiet)
+
+        assert told == ["The breaker is open."]
+
+    def test_is_in_one_message_while_a_check_misses_the_failing_deliveries(self, hook: Receiver):
+        """All of them may be in flight, as probes."""
+        config = hook_config(hook.url)
+        with time_machine.travel(NOON, tick=False) as clock:
+            for problems in ([self.OPEN, self.FAILING], [self.OPEN, self.FAILING], [self.OPEN]):
+                check(config, *problems)
+                send(config)
+                clock.shift(timedelta(seconds=30))
+
+            check(config, self.OPEN, self.FAILING)
+            send(config)
+
+        assert texts(hook) == ["It fails."]
 
 
 class TestQuietHours:

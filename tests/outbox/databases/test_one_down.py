@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from io import StringIO
 from uuid import UUID, uuid4
 
@@ -12,18 +13,21 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import RequestFactory
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import Settings
 
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import overview_first
 from outbox.alerts import problems
 from outbox.alerts.findings import Problem, of_database
+from outbox.alerts.watch import Watch
 from outbox.doctor import database
 from outbox.metrics import families
-from outbox.models import Minute
+from outbox.models import AlertClaim, Minute
 from outbox.monitor import light as lights
 from outbox.monitor.light import light_of_all
 from outbox.testing import Outbox
+from tests.outbox.alerts.world import Kind, alerts, beat
 from tests.outbox.two_databases import BOTH, sync_both, unreachable
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,6 +87,25 @@ class TestAnAlert:
 
         assert "`manage.py outbox work`" in named.text
         assert "`manage.py outbox log --database shard_1`" in named.text
+
+
+class TestTheDeadMansPing:
+    def test_is_not_sent_and_is_tried_again_soon(
+        self, shard: str, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: it was tried again after 25 s, with a traceback each time."""
+        beat(Kind.RELAY, Kind.BEAT)
+        dead_man = {"URL": "https://pings.example", "SECONDS": 3600}
+        watch = Watch(alerts(CHANNELS={}, DEAD_MAN=dead_man), using="default")
+
+        with unreachable(shard):
+            watch.look()
+            watch.wait()
+
+        text = "The dead man's ping is not sent: silent: database shard_1 (connection refused)."
+        assert [one.getMessage() for one in caplog.records] == [text]
+        left = AlertClaim.objects.get(name="dead man").until - timezone.now()
+        assert left <= timedelta(seconds=10)
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Metrics beside a database that neither answers nor refuses, such as a frozen server."""
+"""Metrics and alerts beside a database that does not answer, such as a frozen server."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from outbox import DomainEvent, databases, emit, subscribe
+from outbox.alerts.watch import Watch
 from outbox.counting import counters
 from outbox.metrics import Family, asking, each_database, families, metrics
-from outbox.models import Counter, Event
+from outbox.models import Alert, Counter, Event
 from tests.link import Link
+from tests.outbox.alerts.world import alerts
 from tests.outbox.two_databases import BOTH, SHARD, sync_both
 from tests.processes import eventually
 from tests.threads import PATIENCE, in_thread
@@ -304,6 +306,23 @@ class TestTwoScrapesAtTheSameTime:
         over.set()
         first()
         assert second() == {"silent": True, "answering": 7}
+
+
+class TestTheWatchOfAlerts:
+    def test_goes_on_while_the_dead_mans_ping_waits(self, caplog: pytest.LogCaptureFixture):
+        """Failed: the ping read all databases in the thread that checks and sends."""
+        watch = Watch(alerts(DEAD_MAN={"URL": "https://pings.example"}), using="default")
+        with silent(SHARD) as silence:
+            watch.look()
+            eventually(lambda: silence.waiting, "the ping asks the silent database")
+
+            watch.look()
+
+            assert {one.name for one in silence.waiting} == {"outbox-alerts dead man"}
+            assert Alert.objects.filter(problem="silent:relay:").exists()
+        watch.wait()
+
+        assert f"database {SHARD} (timeout expired)" in caplog.text
 
 
 @pytest.mark.postgresql

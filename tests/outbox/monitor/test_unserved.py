@@ -111,6 +111,21 @@ class TestADeliveryThatWaitsForAWorker:
         assert overdue_queues() == set()
         assert waiting_since()["tests.announce"] > timezone.now() - OVERDUE_AFTER
 
+    def test_does_not_wait_while_workers_hand_others_of_its_handler_back(self):
+        """Failed: each message that was handed back at once counted as a lease without a worker."""
+        owe()
+        owe()
+        run_pass()
+        Event.objects.update(fanned_out_at=timezone.now() - LONG)
+        Delivery.objects.update(token=200)
+        one = Delivery.objects.earliest("pk")
+        note = f"w1 has no handler; {settlement.OLDER_RELEASE}"
+
+        settlement.hand_back([(one.pk, 200)], note=note, using="default")
+
+        assert Delivery.objects.filter(state=State.SENT).count() == 1
+        assert waiting_since() == {}
+
     def test_has_not_waited_while_a_worker_ran_it(self):
         owe()
         [message] = run_pass()

@@ -133,6 +133,21 @@ class TestASourceThatIsReceived:
         assert found["outbox_source_lag"]["billing",] == 7
         assert found["outbox_source_processes"]["billing",] == 1
         assert found["outbox_source_paused"]["billing",] == 0
+        assert found["outbox_source_absent"]["billing",] == 0
+
+    def test_has_a_metric_of_its_missing_process(self, billing):
+        """Failed: no metric told it from a source that needs no process, and no rule fired."""
+        found: dict[str, Any] = {one.name: dict(one.samples) for one in families()}
+
+        assert found["outbox_source_absent"]["billing",] == 1
+
+    def test_that_needs_no_process_is_not_absent(self, billing, settings):
+        backend = "outbox.sources.http.HttpSource"
+        configure(settings, BACKEND=backend, OPTIONS={"SECRETS": ["whsec_" + "a" * 32]})
+
+        found: dict[str, Any] = {one.name: dict(one.samples) for one in families()}
+
+        assert found["outbox_source_absent"] == {("billing",): 0}
 
 
 class TestAnUnreadableMessage:
