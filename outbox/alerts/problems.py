@@ -95,7 +95,8 @@ def _failing(found: Status) -> Iterator[Problem]:
             assert handler.stop is not None
             step = handler.stop.text
         yield Problem(
-            key=key_of(FAILING, one.handler, one.exception, one.place),
+            # Without an exception, the cause distinguishes deaths from outages.
+            key=key_of(FAILING, one.handler, one.exception or one.cause, one.place),
             trigger=FAILING,
             text=f"{text % facts} {step}",
             path=page("outbox_delivery_dead", handler=one.handler),

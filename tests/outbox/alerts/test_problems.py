@@ -16,7 +16,7 @@ from outbox import DomainEvent, Pause, PermanentFailure, subscribe
 from outbox.alerts import problems
 from outbox.alerts.configuration import LIMITS
 from outbox.alerts.findings import Problem, key_of, page
-from outbox.models import Delivery, Event, Heartbeat, SourceState, Subscription
+from outbox.models import Attempt, Delivery, Event, Heartbeat, SourceState, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.alerts.world import Kind, beat
@@ -117,6 +117,19 @@ class TestAFailingHandler:
         [one] = found("failing")
 
         assert "ValueError: no mailbox *** (" in one.text
+
+    def test_is_one_for_each_outcome_without_an_exception(self):
+        """Failed: both had one key, so the alert named one of them."""
+        self.fail("no lift")
+        outbox = Outbox()
+        outbox.given("tests.Weighed", parcel_id="p2")
+        outbox.deliver_all(raise_errors=False)
+        first, second = Attempt.objects.order_by("pk")
+        for one, outcome in ((first, "died"), (second, "outage")):
+            values = {"exception": "", "place": "", "outcome": outcome}
+            Attempt.objects.filter(pk=one.pk).update(**values)
+
+        assert len({one.key for one in found("failing")}) == 2
 
     def test_names_the_open_breaker_of_its_handler(self):
         """The breaker is a problem of its own, for channels that do not report failing ones."""
