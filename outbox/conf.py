@@ -78,8 +78,8 @@ class Conf:
     """Sources by name, each a dict: see `docs/how-to/receive-from-another-system.md`."""
 
     ASYNCAPI_TITLE: str = ""
-    """Title of the AsyncAPI document. Empty: "Events of", with the package of ROOT_URLCONF or of the
-    settings."""
+    """Title of the AsyncAPI document. Empty: "Events of", with the package of ROOT_URLCONF or
+    of the settings."""
     ASYNCAPI_VERSION: str = "1.0.0"
     """Version of the AsyncAPI document, which you raise as you wish."""
 

@@ -39,7 +39,7 @@ def add_choice(parser: ArgumentParser) -> None:
         "--exception",
         metavar="NAME",
         help=_(
-            "only if the latest attempt raised this; '': none, as its worker died or was cut off"
+            "only if the latest attempt raised this; '': none (the worker died or was cut off)"
         ),
     )
     parser.add_argument(
