@@ -22,6 +22,7 @@ from .idempotency import (
     AnswerGone,
     answer_once,
     digest_of_key,
+    erase_answers_at,
     erase_answers_of,
 )
 from .linking import FIRST_ID, ITS_ID, SAME_ID, link, links
@@ -56,6 +57,7 @@ __all__ = [
     "answer_once",
     "counted_address",
     "digest_of_key",
+    "erase_answers_at",
     "erase_answers_of",
     "if_changed",
     "link",

@@ -61,22 +61,26 @@ class StockUnavailable(DomainEvent, key="order_id"):
 
 
 class StockReleased(DomainEvent, key="order_id"):
-    """The units reserved for the order are available again."""
+    """The units reserved for the order are available again. None if all went back before."""
 
     order_id: UUID
     lines: list[StockLine]
 
     def in_words(self) -> str:
+        if not self.lines:
+            return _("No stock released: all units went back to stock before")
         return _("Stock released: %s") % _in_words(self.lines)
 
 
 class StockIssued(DomainEvent, key="order_id"):
-    """The units reserved for the order are shipped."""
+    """The units reserved for the order are shipped. None if all went back before."""
 
     order_id: UUID
     lines: list[StockLine]
 
     def in_words(self) -> str:
+        if not self.lines:
+            return _("No stock issued for the parcel: all units went back to stock before")
         return _("Stock issued for the parcel: %s") % _in_words(self.lines)
 
 

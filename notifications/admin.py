@@ -20,6 +20,11 @@ from notifications.models import Email, Resend
 from outbox.admin import actor
 from shared.read_only_admin import ReadOnly
 
+REFUSALS = (
+    services.EmailNotSentYet,
+    services.RecipientForgotten,
+    services.AddressNotSendable,
+)
 # The preview allows the e-mail's own inline styles, but no script, picture or form.
 PREVIEW_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
@@ -94,7 +99,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         for email in emails:
             try:
                 services.request_resend(email_id=email.pk, by=f"user:{request.user.pk}")
-            except (services.EmailNotSentYet, services.RecipientForgotten) as refusal:
+            except REFUSALS as refusal:
                 self.message_user(request, str(refusal), messages.ERROR)
             else:
                 asked += 1

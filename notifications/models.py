@@ -73,7 +73,10 @@ class Email(models.Model):
         choices=Suppressed.choices,
         blank=True,
         default="",
-        help_text=_("Why the e-mail was written but not sent. Staff may send it again."),
+        help_text=_(
+            "Why the e-mail was written but not sent. Staff may send it again, unless the reason "
+            "is its address."
+        ),
     )
 
     class Meta:
@@ -126,6 +129,14 @@ class Resend(models.Model):
     requested_by = models.CharField(_("requested by"), max_length=150)
     requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    refusal = models.CharField(
+        _("reason of the refusal"),
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("The permanent refusal of the mail server."),
+    )
 
     class Meta:
         verbose_name = _("resend")
@@ -138,5 +149,6 @@ class Resend(models.Model):
     @property
     def unsent_reason(self) -> str:
         """Why it was not sent and is not retried; empty if it was sent or is under way."""
-        is_lost = self.sent_at is None and self.email.is_redacted
-        return str(FORGOTTEN) if is_lost else ""
+        if self.sent_at is not None:
+            return ""
+        return self.refusal or (str(FORGOTTEN) if self.email.is_redacted else "")

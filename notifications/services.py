@@ -65,6 +65,14 @@ class RecipientForgotten(Exception):
     """The customer was forgotten: the e-mail has no recipient and no text any more."""
 
 
+class AddressNotSendable(Exception):
+    """The recipient is not an address on the internet, so no e-mail can be sent to it."""
+
+
+class MailServerUnreachable(ConnectionError):
+    """There is no way to the mail server: no address, no route, or no TLS."""
+
+
 @transaction.atomic
 def request_resend(*, email_id: UUID, by: str) -> Resend:
     """Request that an e-mail be sent once more.
@@ -72,6 +80,7 @@ def request_resend(*, email_id: UUID, by: str) -> Resend:
     Raises:
         EmailNotSentYet: it was neither sent nor refused yet.
         RecipientForgotten: it was blanked.
+        AddressNotSendable: its recipient is not an address on the internet.
     """
     email = Email.objects.select_for_update().get(pk=email_id)
     _require_resendable(email)
@@ -95,19 +104,27 @@ def _require_resendable(email: Email) -> None:
             "shows the reason. A dead delivery has to be retried."
         )
         raise EmailNotSentYet(text % facts)
+    if not is_sendable(email.recipient):
+        text = _(
+            "The e-mail (%(kind)s) of order %(order)s cannot be sent: its recipient is not an "
+            "address on the internet. Ask the customer for another address, and send the text by "
+            "hand."
+        )
+        raise AddressNotSendable(text % facts)
 
 
 def resend(*, resend_id: UUID, receipt: Receipt) -> None:
-    """Send an e-mail for which staff requested a resend, and record that."""
+    """Send an e-mail for which staff requested a resend, and record that or the refusal."""
     wanted = Resend.objects.select_related("email").get(pk=resend_id)
     if wanted.email.is_redacted:
         with receipt:
             return
     if wanted.sent_at is None:
-        send_email(wanted.email)
+        send_email(wanted.email, resend=wanted)
     with receipt:
         mark_as_sent(wanted.email)
-        Resend.objects.filter(pk=wanted.pk, sent_at=None).update(sent_at=timezone.now())
+        unsent = Resend.objects.filter(pk=wanted.pk, sent_at=None)
+        unsent.update(sent_at=timezone.now(), refusal="")
 
 
 def write_email(
@@ -133,13 +150,14 @@ def write_email(
     return email
 
 
-def send_email(email: Email) -> None:
+def send_email(email: Email, *, resend: Resend | None = None) -> None:
     """Pass the e-mail to the mail server, under the same Message-ID each time.
 
     Raises:
-        PermanentFailure: the server refuses this e-mail permanently, and the refusal is stored; or
-            its address is not on the internet.
-        OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
+        PermanentFailure: the server refuses this e-mail permanently, and the refusal is stored,
+            also with the resend; or its address is not on the internet.
+        ConnectionError, TimeoutError: there is no connection to the server, or it broke.
+        SMTPException: the server refuses for now, or does not speak SMTP.
     """
     if not is_sendable(email.recipient):
         raise PermanentFailure("The recipient is not an address on the internet.")
@@ -149,17 +167,32 @@ def send_email(email: Email) -> None:
         refusal = _final_refusal(error)
         if not refusal:
             raise
-        unredacted = Email.objects.filter(pk=email.pk).exclude(recipient="")
-        unredacted.update(refusal=refusal[:500])  # contains the address
+        _store_refusal(email, resend, refusal[:500])
         raise PermanentFailure(f"The mail server refuses it: {refusal}") from error
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        text = f"The mail server cannot be reached ({error}). Check EMAIL_URL and the network."
+        raise MailServerUnreachable(text) from error
+
+
+@transaction.atomic
+def _store_refusal(email: Email, resend: Resend | None, refusal: str) -> None:
+    """Store the refusal, which may quote the address, unless the e-mail was blanked meanwhile."""
+    if Email.objects.select_for_update().get(pk=email.pk).is_redacted:
+        return
+    Email.objects.filter(pk=email.pk, sent_at=None).update(refusal=refusal)
+    if resend is not None:
+        Resend.objects.filter(pk=resend.pk, sent_at=None).update(refusal=refusal)
 
 
 @transaction.atomic
 def forget_recipient(*, subject: str, waits: bool) -> None:
     """Blank address and text of the e-mails to a forgotten customer. Keep the times of sending.
 
-    An e-mail whose delivery waits for another attempt, or is dead, is blanked and no longer sent.
-    E-mails of an order that has an address stay: it was placed after the erasure of the others.
+    An e-mail or a resend whose delivery waits for another attempt, or is dead, is blanked and no
+    longer sent. E-mails of an order that has an address stay: it was placed after the erasure of
+    the others.
 
     Args:
         subject: "user:7".
@@ -171,8 +204,11 @@ def forget_recipient(*, subject: str, waits: bool) -> None:
     forgotten = orders.forgotten(orders.order_ids_of(subject))
     emails = Email.objects.filter(order_id__in=forgotten)
     unsent = {email.order_id for email in emails.select_for_update() if email.is_under_way}
+    resends = Resend.objects.filter(email__order_id__in=forgotten)
+    unsent.update(resends.filter(sent_at=None).values_list("email__order_id", flat=True))
     if waits:
         _require_no_unsent(subject, unsent)
+    resends.update(refusal="")
     emails.update(recipient="", mailbox="", subject="", text="", html="", refusal="")
 
 

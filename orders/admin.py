@@ -21,7 +21,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import conditional_page
+from rest_framework.exceptions import ValidationError
 
+from api import StrictCharField
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from orders.problems import NOTHING_TO_SHIP, NothingToRefund, RefundTooLarge
@@ -161,12 +163,26 @@ class OrderAdmin(ReadOnly, ConditionMixin):
 
     @admin.action(description=_("Mark as shipped"), permissions=["ship"])
     def mark_as_shipped(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
-        ship = partial(
-            services.ship_order,
-            carrier=request.POST.get("carrier", ""),
-            tracking_number=request.POST.get("tracking_number", ""),
-        )
-        self._move_each(request, orders, ship)
+        parcel = self._parcel(request)
+        if parcel is not None:
+            self._move_each(request, orders, partial(services.ship_order, **parcel))
+
+    def _parcel(self, request: HttpRequest) -> dict[str, Any] | None:
+        """Return carrier and tracking number, checked as in the API. Report an invalid one."""
+        parcel: dict[str, Any] = {}
+        field = StrictCharField(max_length=100, allow_blank=True)
+        for name in ("carrier", "tracking_number"):
+            try:
+                parcel[name] = field.run_validation(request.POST.get(name, ""))
+            except ValidationError as error:
+                facts = {
+                    "field": MoveForm.base_fields[name].label,
+                    "why": " ".join(map(str, error.detail)),
+                }
+                text = _("No order is changed. %(field)s: %(why)s")
+                self.message_user(request, text % facts, messages.ERROR)
+                return None
+        return parcel
 
     @admin.action(description=_("Mark as received"), permissions=["ship"])
     def mark_as_received(self, request: HttpRequest, orders: QuerySet[Order]) -> None:

@@ -12,9 +12,10 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
 
-from api import erase_answers_of
+from api import erase_answers_at, erase_answers_of
 from orders import queries
 from orders.events import CustomerForgotten, ErasurePostponed
 from orders.models import Order
@@ -28,6 +29,8 @@ FINAL = {Order.Status.RECEIVED, Order.Status.CANCELLED}
 TRIED_AGAIN_AFTER = timedelta(hours=6)
 #: Order ids in one log line.
 _MOST_NAMED = 10
+#: Views for customers and staff whose stored answers have the address.
+_WITH_ADDRESS = ("orders:cancellation", "orders:shipping")
 
 
 @transaction.atomic
@@ -68,10 +71,13 @@ def _log_wait(subject: str, order_ids: Sequence[UUID]) -> None:
 
 
 def erase_answers(*, subject: str) -> None:
-    """Erase the API's stored answers for a customer."""
+    """Erase the API's stored answers to a customer, and those to staff with the address."""
     customer = queries.customer_of(subject)
-    if customer is not None:
-        erase_answers_of(customer)
+    if customer is None:
+        return
+    erase_answers_of(customer)
+    orders = queries.order_ids_of(subject)
+    erase_answers_at([reverse(view, args=[order]) for order in orders for view in _WITH_ADDRESS])
 
 
 def personal_values(user_id: str) -> Iterator[str]:

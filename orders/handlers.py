@@ -45,6 +45,7 @@ def forget_customer(subject: str) -> None:
     services.forget_customer(subject=subject)
 
 
-@subscribe("outbox.SubjectRedacted")
+# Again at the end: while orders are not final, more answers are stored.
+@subscribe("outbox.SubjectRedacted", "orders.CustomerForgotten")
 def erase_answers(subject: str) -> None:
     services.erase_answers(subject=subject)

@@ -171,6 +171,12 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     )
     total = MoneyField(read_only=True)
     lines = OrderLineSerializer(many=True, read_only=True)
+    # No `format: email` in the schema, as an empty text has none.
+    email = serializers.CharField(
+        read_only=True,
+        help_text="The address for e-mails about the order. Empty after an erasure of the "
+        "customer's data.",
+    )
     refund_status = serializers.SerializerMethodField(
         help_text="State of the order's refunds, also of the refund after a cancellation. "
         "`requested` until the bank has confirmed each of them."

@@ -84,7 +84,7 @@ def _exchange(
         pool.stream(
             "POST",
             _url(target),
-            headers=[*_HEADERS.items(), *headers.items()],
+            headers=[("Host", _host(target)), *_HEADERS.items(), *headers.items()],
             content=body,
         ) as response,
     ):
@@ -93,13 +93,16 @@ def _exchange(
 
 
 def _url(target: Target) -> httpcore.URL:
-    default = {"http": 80, "https": 443}[target.scheme]
     return httpcore.URL(
-        scheme=target.scheme,
-        host=target.host,
-        port=None if target.port == default else target.port,
-        target=target.path,
+        scheme=target.scheme, host=target.host, port=target.port, target=target.path
     )
+
+
+def _host(target: Target) -> str:
+    """Return the header Host. httpcore's own has no brackets around an IPv6 address."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    is_default = target.port == {"http": 80, "https": 443}[target.scheme]
+    return host if is_default else f"{host}:{target.port}"
 
 
 def _read_limited(response: httpcore.Response) -> None:
@@ -113,7 +116,10 @@ def _read_limited(response: httpcore.Response) -> None:
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Connects to the checked addresses, whatever the name resolves to now."""
+    """Connects to one of the checked addresses, whatever the name resolves to now.
+
+    Each address gets an equal share of the time that is left: one may be silent.
+    """
 
     def __init__(self, addresses: Iterable[str], deadline: float) -> None:
         self._addresses = tuple(addresses)
@@ -128,15 +134,18 @@ class _CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
-        refused: Exception = httpcore.ConnectError("no address")
+        failure: Exception = httpcore.ConnectError("no address")
+        untried = len(self._addresses)
         for address in self._addresses:
+            share = _left(self._deadline) / untried
+            untried -= 1
             try:
-                stream = self._network.connect_tcp(address, port, _left(self._deadline))
-            except httpcore.ConnectError as error:
-                refused = error
+                stream = self._network.connect_tcp(address, port, share)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
             else:
                 return TimedStream(stream, lambda: _left(self._deadline))
-        raise refused
+        raise failure
 
 
 def _left(deadline: float) -> float:

@@ -52,11 +52,15 @@ def add_endpoint(
 
     Raises:
         TooManyEndpoints: the user has MOST_ENDPOINTS already.
+        DisabledByStaff: staff disabled an endpoint of the user with this URL.
     """
     # The lock keeps two concurrent requests from both passing the limit.
     get_user_model().objects.select_for_update().get(pk=owner.pk)
-    if queries.endpoints_of(owner).count() >= MOST_ENDPOINTS:
+    existing = queries.endpoints_of(owner)
+    if existing.count() >= MOST_ENDPOINTS:
         raise TooManyEndpoints(TooManyEndpoints.__doc__)
+    if existing.filter(url=url, disabled_because=Endpoint.Disabled.BY_STAFF).exists():
+        raise DisabledByStaff(DisabledByStaff.__doc__)
     endpoint = Endpoint.objects.create(
         owner_id=owner.pk, url=url, event_types=sorted(event_types), description=description
     )
@@ -113,7 +117,13 @@ def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
 
 @transaction.atomic
 def remove_endpoint(*, endpoint_id: UUID) -> None:
-    """Delete an endpoint and its messages. Their deliveries then do nothing."""
+    """Delete an endpoint and its messages. Their deliveries then do nothing.
+
+    Raises:
+        DisabledByStaff: it is kept with their reason, so that its owner does not add it again.
+    """
+    if Endpoint.objects.locked(endpoint_id).disabled_because == Endpoint.Disabled.BY_STAFF:
+        raise DisabledByStaff(DisabledByStaff.__doc__)
     _delete(Endpoint.objects.filter(pk=endpoint_id))
 
 

@@ -46,7 +46,9 @@ from webhooks.serializers import (
 from webhooks.throttles import LookupThrottle
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
-TOO_MANY = OpenApiResponse(description="You have the maximum number of webhooks. Remove one first.")
+NOT_ADDED = OpenApiResponse(
+    description="You have the maximum number of webhooks, or staff disabled one with this URL."
+)
 DISABLED = OpenApiResponse(description="The webhook is disabled.")
 HELD = OpenApiResponse(description="Staff disabled the webhook.")
 REMOVED = OpenApiResponse(description="The webhook is removed.")
@@ -110,7 +112,7 @@ class WebhookList(ListAPIView[Endpoint]):
         tags=["webhooks"],
         request=AddWebhookSerializer,
         parameters=[IDEMPOTENCY_KEY, LOCATION],
-        responses={201: NewWebhookSerializer, 409: TOO_MANY},
+        responses={201: NewWebhookSerializer, 409: NOT_ADDED},
         examples=[ADDING],
         extensions=links(
             link("get_webhook", id=ITS_ID),
@@ -166,12 +168,12 @@ class WebhookDetail(OwnWebhook):
         operation_id="remove_webhook",
         summary="Remove a webhook and its log",
         tags=["webhooks"],
-        responses={204: REMOVED, 404: UNKNOWN},
+        description="Not possible while it is disabled by staff.",
+        responses={204: REMOVED, 404: UNKNOWN, 409: HELD},
         extensions=links(link("get_webhook", id=SAME_ID)),
     )
     def delete(self, _request: Request, **_: Any) -> Response:
-        services.remove_endpoint(endpoint_id=self.get_object().pk)
-        return Response(status=status.HTTP_204_NO_CONTENT)
+        return _remove(self.get_object())
 
 
 class WebhookDeliveries(ListAPIView[Attempt]):
@@ -241,6 +243,8 @@ def _add(request: Request, wanted: dict[str, Any]) -> Response:
         endpoint = services.add_endpoint(owner=request.user, **wanted)
     except services.TooManyEndpoints as error:
         raise TooManyWebhooks from error
+    except services.DisabledByStaff as error:
+        raise WebhookDisabledByStaff from error
     url = reverse("webhooks:webhook", args=[endpoint.pk], request=request)
     return Response(
         NewWebhookSerializer(endpoint).data,
@@ -254,6 +258,14 @@ def _change(endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
         return services.change_endpoint(endpoint_id=endpoint.pk, changes=changes)
     except services.DisabledByStaff as error:
         raise WebhookDisabledByStaff from error
+
+
+def _remove(endpoint: Endpoint) -> Response:
+    try:
+        services.remove_endpoint(endpoint_id=endpoint.pk)
+    except services.DisabledByStaff as error:
+        raise WebhookDisabledByStaff from error
+    return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def _ping(endpoint: Endpoint) -> Response:

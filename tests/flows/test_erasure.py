@@ -230,6 +230,38 @@ class TestAForgottenCustomer:
         notifications.forget_recipient(subject=subject, waits=False)
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
+    def test_is_erased_after_a_running_resend(self, outbox: Outbox, order: Order):
+        """Failed: it was erased at once, and the mail server got the e-mail afterwards."""
+        receive(order)
+        outbox.deliver_all()
+        subject = f"user:{order.customer_id}"
+        services.forget_customer(subject=subject)
+        email = Email.objects.filter(order_id=order.pk).latest("pk")
+        notifications.request_resend(email_id=email.pk, by="anna")
+
+        with pytest.raises(notifications.EmailNotSentYet) as caught:
+            notifications.forget_recipient(subject=subject, waits=True)
+
+        assert f"an e-mail of order {order.pk}" in str(caught.value)
+        email.refresh_from_db()
+        assert email.recipient == order.email
+        outbox.deliver_all()
+        assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
+
+    def test_is_forgotten_although_a_resend_was_refused(
+        self, outbox: Outbox, order: Order, mail_server: MailServer
+    ):
+        receive(order)
+        outbox.deliver_all()
+        email = Email.objects.filter(order_id=order.pk).latest("pk")
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        notifications.request_resend(email_id=email.pk, by="anna")
+
+        forget(order, outbox)
+
+        assert Delivery.objects.get(state="dead").subscription.handler.endswith("resend_email")
+        assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
+
     def test_is_forgotten_again_although_an_email_was_refused(self, outbox: Outbox, order: Order):
         """Seen to fail while a blanked refusal counted as an e-mail that is still to be sent."""
         receive(order)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -173,6 +174,34 @@ class TestIssueStock:
             services.issue_stock(order_id=order_id)
 
         assert status_of(order_id) == "reserved"
+
+
+class TestStockThatWentBack:
+    """All units of the order were refunded and returned before."""
+
+    @pytest.mark.parametrize(
+        ("end", "event", "words"),
+        [
+            (services.release_stock, "inventory.StockReleased", "No stock released: all units"),
+            (
+                services.issue_stock,
+                "inventory.StockIssued",
+                "No stock issued for the parcel: all units",
+            ),
+        ],
+    )
+    def test_is_described_in_words(self, outbox: Outbox, end: Any, event: str, words: str):
+        """Failed: the timeline had "Stock released: ", without any units."""
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+        services.return_stock(order_id=order_id, refund_id=uuid7(), lines=[line("TEA", 3)])
+
+        end(order_id=order_id)
+
+        assert outbox.emitted(event).lines == []
+        assert outbox.emitted(event).in_words() == f"{words} went back to stock before"
+        assert counters("TEA") == (5, 0)
 
 
 class TestReceiveStock:

@@ -239,8 +239,8 @@ API = [
             ),
             Edit(
                 "notifications/services.py",
-                "    if not is_sendable(email.recipient):",
-                "    if False:",
+                "    if not is_sendable(email.recipient):\n        raise PermanentFailure(",
+                "    if False:\n        raise PermanentFailure(",
             ),
         ),
         noticed_by=(

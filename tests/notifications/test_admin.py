@@ -8,11 +8,17 @@ from django.contrib.staticfiles import finders
 from django.core.mail import EmailMultiAlternatives
 from django.test import Client
 
+from notifications import services
 from notifications.models import Email, Resend
+from orders.models import Order
+from outbox import operations
 from outbox.models import Event
 from outbox.testing import Outbox
 from tests.inventory.factories import put_on_sale
+from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.factories import customer, place
+
+__all__ = ["mail_server"]
 
 
 @pytest.fixture
@@ -159,6 +165,61 @@ class TestResending:
         assert email.sent_at
         assert email.refusal == ""
 
+    def test_is_refused_for_an_address_that_is_not_on_the_internet(
+        self, client: Client, outbox: Outbox, email: Email
+    ):
+        """Failed: it promised "1 e-mail will be sent again.", and its delivery was dead."""
+        Email.objects.update(recipient="a@localhost", sent_at=None, suppressed_because="address")
+        client.force_login(staff("view_email", "resend_email"))
+
+        page = send_again(client, email).content.decode()
+
+        refusal = f"The e-mail (acknowledgement) of order {email.order_id} cannot be sent: its"
+        assert f'<li class="error">{refusal}' in page
+        assert "will be sent again" not in page
+        assert not Resend.objects.exists()
+
+    def test_shows_the_refusal_of_a_resend(
+        self, client: Client, outbox: Outbox, email: Email, mail_server: MailServer
+    ):
+        """Failed: the resend had no reason, and the e-mail counted as sent and as refused."""
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        client.force_login(staff("view_email", "resend_email"))
+        send_again(client, email)
+
+        outbox.deliver_all(only="notifications", raise_errors=False)
+
+        page = client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
+        assert "550 5.1.1 No such mailbox" in page[page.index("resends-group") :]
+        assert Email.objects.get().refusal == ""
+
+    def test_that_succeeds_later_shows_no_refusal(
+        self, client: Client, outbox: Outbox, email: Email, mail_server: MailServer
+    ):
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        services.request_resend(email_id=email.pk, by="anna")
+        outbox.deliver_all(only="notifications", raise_errors=False)
+        mail_server.to_the_recipient = "250 OK"
+
+        operations.retry(operations.Choice(states=("dead",)), by="anna")
+        outbox.deliver_all(only="notifications")
+
+        resend = Resend.objects.get()
+        assert resend.sent_at
+        assert (resend.refusal, resend.unsent_reason) == ("", "")
+
+    def test_that_is_refused_again_keeps_the_e_mail_refused(
+        self, outbox: Outbox, email: Email, mail_server: MailServer
+    ):
+        Email.objects.update(sent_at=None, refusal="550 5.2.2 The mailbox is full")
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        services.request_resend(email_id=email.pk, by="anna")
+
+        outbox.deliver_all(only="notifications", raise_errors=False)
+
+        refusals = [Email.objects.get().refusal, Resend.objects.get().refusal]
+        assert refusals == ["550 5.1.1 No such mailbox"] * 2
+
 
 class TestAnEmailOfAForgottenCustomer:
     @pytest.fixture
@@ -197,6 +258,34 @@ class TestAnEmailOfAForgottenCustomer:
         page = admin_client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
 
         assert "the customer was forgotten" in page[page.index("resends-group") :]
+
+    def test_has_no_refusal_of_a_resend(self, outbox: Outbox, email: Email):
+        """A refusal quotes the address."""
+        Email.objects.update(recipient="hanako@example.com")
+        email.resends.create(requested_by="anna", refusal="550 5.1.1 hanako@example.com unknown")
+        Order.objects.update(email="")  # as `orders.forget_customer` does
+
+        services.forget_recipient(subject=f"user:{customer().pk}", waits=True)
+
+        assert Resend.objects.get().refusal == ""
+
+    def test_stores_no_refusal_that_comes_later(
+        self, outbox: Outbox, mail_server: MailServer, monkeypatch: pytest.MonkeyPatch, email: Email
+    ):
+        Email.objects.update(recipient="hanako@example.com", sent_at=email.written_at)
+        mail_server.to_the_recipient = "550 5.1.1 hanako@example.com unknown"
+        services.request_resend(email_id=email.pk, by="anna")
+        send = EmailMultiAlternatives.send
+
+        def send_while_it_is_erased(*args: Any) -> int:
+            Email.objects.update(recipient="", refusal="")
+            return send(*args)
+
+        monkeypatch.setattr(EmailMultiAlternatives, "send", send_while_it_is_erased)
+
+        outbox.deliver_all(only="notifications.resend_email", raise_errors=False)
+
+        assert (Email.objects.get().refusal, Resend.objects.get().refusal) == ("", "")
 
     def test_keeps_another_reason(self, admin_client: Client, email: Email):
         Email.objects.update(suppressed_because="limit")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EHOSTUNREACH
 from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPServerDisconnected
+from socket import gaierror
+from ssl import SSLCertVerificationError
 
 import pytest
 from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
 
+from notifications import services
 from notifications.handlers import AWAY
 from notifications.models import Email
 from orders.models import Order
@@ -115,9 +120,32 @@ class TestTheBreaker:
     def test_is_not_opened_by_the_refusal_of_one_email(self, error: Exception):
         assert not isinstance(error, AWAY)
 
-    @pytest.mark.parametrize("error", [ConnectionRefusedError(), SMTPServerDisconnected()])
-    def test_is_opened_by_an_unreachable_server(self, error: Exception):
-        assert isinstance(error, AWAY)
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ConnectionRefusedError(),
+            SMTPServerDisconnected(),
+            TimeoutError(),
+            gaierror(-2, "Name or service not known"),
+            OSError(EHOSTUNREACH, "No route to host"),
+            SSLCertVerificationError("certificate has expired"),
+        ],
+        ids=repr,
+    )
+    def test_is_opened_by_an_unreachable_server(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: a name that is not resolved, or a host without a route, did not open it."""
+
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(EmailMultiAlternatives, "send", fail)
+
+        with pytest.raises(AWAY) as caught:
+            services.send_email(Email(recipient="hanako@example.com", html="<p>"))
+
+        assert str(error) in str(caught.value)
 
 
 @pytest.mark.django_db

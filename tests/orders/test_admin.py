@@ -85,6 +85,24 @@ class TestActions:
         assert order.status == "received"
         assert outbox.emitted("orders.OrderShipped").tracking_number == "4711"
 
+    def test_ship_with_the_texts_that_the_api_takes(
+        self, admin_client: Client, order: Order, outbox: Outbox
+    ):
+        """Failed: the order, its events and its e-mail had a carrier of three spaces."""
+        act(admin_client, "mark_as_shipped", order, carrier="   ", tracking_number=" 4711 ")
+
+        shipped = outbox.emitted("orders.OrderShipped")
+        assert (shipped.carrier, shipped.tracking_number) == ("", "4711")
+
+    def test_refuse_a_text_that_disguises_itself(self, admin_client: Client, order: Order):
+        """Failed: what follows U+202E was shown from right to left, also to the customer."""
+        page = act(admin_client, "mark_as_shipped", order, carrier="Yamato\u202e").content.decode()
+
+        order.refresh_from_db()
+        assert order.status == "ready_to_ship"
+        assert "No order is changed. Carrier: This field must not contain line breaks" in page
+        assert "orders changed" not in page
+
     def test_report_refused_orders(self, admin_client: Client, order: Order):
         page = act(admin_client, "mark_as_received", order).content.decode()
 

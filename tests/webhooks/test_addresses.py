@@ -8,6 +8,7 @@ import threading
 from ipaddress import ip_address
 from threading import Event
 
+import httpcore
 import pytest
 import trustme
 
@@ -160,6 +161,72 @@ class TestANameThatChangesItsAddress:
 
         assert answer.status is None
         assert answer.error == "The host has an address that is not public."
+
+
+class TestAHostWithTwoAddresses:
+    def test_is_reached_although_the_first_one_is_silent(self, monkeypatch, settings):
+        """Failed: the first address got all of the time, and the second one was never tried."""
+        settings.WEBHOOK_TIMEOUT_SECONDS = 60
+        settings.WEBHOOK_PRIVATE_HOSTS = ["two.example"]
+        names(monkeypatch, ["127.0.0.98", "127.0.0.1"])
+        given, connect = {}, httpcore.SyncBackend.connect_tcp
+
+        def connect_tcp(self, host, port, timeout=None, *args, **more):
+            given[host] = timeout
+            if host == "127.0.0.98":
+                raise httpcore.ConnectTimeout
+            return connect(self, host, port, timeout, *args, **more)
+
+        monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect_tcp)
+
+        with receiving(host="two.example") as receiver:
+            answer = posting.post(receiver.url, body=b"{}", headers={})
+
+        assert answer.status == 204
+        assert given["127.0.0.98"] <= 30
+        assert 30 < given["127.0.0.1"] <= 60, "the last one gets the time that is left"
+
+    def test_of_which_none_answers_is_too_slow(self, monkeypatch, settings):
+        settings.WEBHOOK_PRIVATE_HOSTS = ["two.example"]
+        names(monkeypatch, ["127.0.0.98", "127.0.0.99"])
+
+        def connect_tcp(*_, **__):
+            raise httpcore.ConnectTimeout
+
+        monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect_tcp)
+
+        answer = posting.post("http://two.example/", body=b"{}", headers={})
+
+        assert answer.error == "No complete answer within 10 s."
+
+
+class TestTheHostHeader:
+    @pytest.mark.parametrize(
+        ("url", "host"),
+        [
+            ("https://[2606:4700:4700::1111]/hooks", "[2606:4700:4700::1111]"),
+            ("https://[2606:4700:4700::1111]:8443/", "[2606:4700:4700::1111]:8443"),
+            ("https://1.1.1.1:443/", "1.1.1.1"),
+            ("https://1.1.1.1:8443/", "1.1.1.1:8443"),
+        ],
+    )
+    def test_is_that_of_the_url(self, monkeypatch, url: str, host: str):
+        """Failed: an IPv6 address had no brackets, and servers answered 400."""
+        written = []
+
+        class Stream(httpcore.MockStream):
+            def write(self, buffer, timeout=None):
+                written.append(buffer)
+
+        def connect_tcp(*_, **__):
+            return Stream([b"HTTP/1.1 204 No Content\r\n\r\n"])
+
+        monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect_tcp)
+
+        assert posting.post(url, body=b"{}", headers={}).status == 204
+
+        lines = b"".join(written).decode().split("\r\n")
+        assert [one for one in lines if one.lower().startswith("host:")] == [f"Host: {host}"]
 
 
 class TestTls:

@@ -169,6 +169,29 @@ class TestAWebhook:
         assert (answer.status_code, answer.json()["code"]) == (409, "webhook_disabled_by_staff")
         assert client.get(address).json()["disabled_note"] == "floods us"
 
+    def test_disabled_by_staff_is_not_added_again(self, client, address):
+        """Failed: its owner removed it and added it again, and the messages continued."""
+        services.disable_by_staff(endpoint_id=Endpoint.objects.get().pk, note="floods us")
+
+        removed, added = client.delete(address), add(client)
+
+        assert (removed.status_code, added.status_code) == (409, 409)
+        codes = {answer.json()["code"] for answer in (removed, added)}
+        assert codes == {"webhook_disabled_by_staff"}
+        assert Endpoint.objects.get().disabled_note == "floods us"
+
+    def test_of_another_owner_is_added_although_staff_disabled_one(self, client, address):
+        services.disable_by_staff(endpoint_id=Endpoint.objects.get().pk, note="floods us")
+
+        assert add(signed_in(customer("taro"))).status_code == 201
+
+    def test_disabled_by_staff_is_erased_with_its_owner(self, client, address):
+        services.disable_by_staff(endpoint_id=Endpoint.objects.get().pk, note="floods us")
+
+        services.forget_owner(subject=f"user:{customer().pk}")
+
+        assert not Endpoint.objects.exists()
+
     def test_can_be_removed(self, client, address):
         assert client.delete(address).status_code == 204
         assert client.get(address).status_code == 404
