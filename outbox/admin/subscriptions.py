@@ -182,7 +182,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             return self.confirm(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if operations.pause(handler, by=acting_user(request), reason=reason):
+            try:
+                changed = operations.pause(handler, by=acting_user(request), reason=reason)
+            except operations.HandlerEnded as error:
+                self.message_user(request, str(error), messages.ERROR)
+                continue
+            if changed:
                 self.log_action(request, _rows_of(handler), _("Paused: %s") % reason)
                 text = _("%s is paused. Its deliveries wait in the database.") % handler
                 self.message_user(request, text, messages.SUCCESS)

@@ -13,7 +13,7 @@ from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .corrections import CannotCorrect, correct, correct_message
 from .dry_run import Preview, preview
 from .handler_rows import UnknownHandler, UnknownSubscription, subscriptions_of
-from .handlers import HeldByBackfill, close_breaker, end, held_by, pause, resume
+from .handlers import HandlerEnded, HeldByBackfill, close_breaker, end, held_by, pause, resume
 from .holds import CannotBackfill
 from .progress import RATE, GivenUp, StillRunning
 from .removal import prune, redact
@@ -37,6 +37,7 @@ __all__ = [
     "Choice",
     "DayIsClosed",
     "GivenUp",
+    "HandlerEnded",
     "HeldByBackfill",
     "NotAllRedacted",
     "NotRunning",

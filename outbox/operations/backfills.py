@@ -76,9 +76,7 @@ def backfill(
     """
     using = using or databases.alias()
     task = Backfill(choice, using, in_order=in_order)
-    task.hold.refuse_held()
-    task.refuse_closed()
-    task.refuse_disorder()  # before the handler is paused; `carry_out` checks again afterwards
+    task.refuse()  # before the handler is paused; `begin` and `carry_out` check again afterwards
     operation = task.begin(by=by, reason=reason, rate=rate)
     return task.carry_out(operation, report=report)
 
@@ -214,6 +212,13 @@ class Backfill:
     def finish(self, operation: Operation) -> None:
         """Resume the handler, unless a person or rule has paused it meanwhile."""
         self.hold.end(operation)
+
+    def refuse(self) -> None:
+        """Raise `CannotBackfill` if it cannot begin now, as `backfill` does."""
+        self.hold.refuse_held()
+        self.hold.refuse_other(than=self.stored)
+        self.refuse_closed()
+        self.refuse_disorder()
 
     def refuse_closed(self) -> None:
         """Raise `CannotBackfill` if some of the events are being removed."""

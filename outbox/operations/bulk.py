@@ -93,11 +93,16 @@ def replay(
             later, the replay waits for its end.
     """
     using = using or databases.alias()
+    refuse_closed(choice, using=using)
+    return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
+
+
+def refuse_closed(choice: Choice, *, using: str) -> None:
+    """Raise `DayIsClosed` if some deliveries of a replay have events that are being removed."""
     if (day := closed_day(using=using)) and day.of_deliveries(
         chosen(Action.REPLAY, choice, using=using)
     ).exists():
         raise day.refuse(using=using)
-    return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
 
 
 def retryable(

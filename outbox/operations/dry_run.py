@@ -26,7 +26,7 @@ from outbox.worker.delivery import deliver
 from . import backfills
 from .bulk import ELIGIBLE, chosen
 from .handler_rows import subscriptions_to_end
-from .handlers import HeldByBackfill, held_by
+from .handlers import HeldByBackfill, held_by, refuse_ended
 from .selection import Choice
 
 Action = Operation.Action
@@ -88,9 +88,12 @@ def preview(
     Raises:
         UnknownHandler: no subscription has the chosen handler.
         UnknownSubscription: `end` would raise it.
+        HandlerEnded: the pause would be refused.
         HeldByBackfill: the resumption would be refused.
     """
     using = using or databases.alias()
+    if action == Action.PAUSE:
+        refuse_ended(choice.handler, using=using)
     if action == Action.RESUME and not force:
         backfill = held_by(choice.handler, using=using)
         if backfill is not None:

@@ -14,12 +14,12 @@ from outbox.deliveries import breaker
 from outbox.deliveries.locks import lock_subscriptions
 from outbox.deliveries.pauses import holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
-from outbox.monitor.stops import backfill_stop
+from outbox.monitor.stops import backfill_stop, stop_of
 from outbox.transports.nudge import nudge
 
 from .bulk import discard
 from .handler_rows import end_choice, subscriptions_of, subscriptions_to_end, without_removed
-from .progress import GivenUp, Report, give_up, heartbeat, recorded
+from .progress import GivenUp, Report, give_up, heartbeat, recorded, unfinished_of
 from .selection import Choice
 
 logger = logging.getLogger("outbox.operations")
@@ -46,11 +46,20 @@ def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> in
 
     Raises:
         UnknownHandler: no subscription has this handler.
+        HandlerEnded: all its subscriptions have ended.
     """
     using = using or databases.alias()
+    refuse_ended(handler, using=using)
     running = pausable(subscriptions_of(handler, using=using))
     values = pause_values(by=by, reason=reason, using=using)
     return _change(Action.PAUSE, handler, running, by, reason, using, values)
+
+
+def refuse_ended(handler: str, *, using: str) -> None:
+    """Raise `HandlerEnded` if all subscriptions of a handler have ended."""
+    rows = subscriptions_of(handler, using=using)
+    if not rows.filter(active=True).exists():
+        raise HandlerEnded(rows.order_by("-known", "pk")[0])
 
 
 def resume(
@@ -204,10 +213,26 @@ def end(
                 report(step, waits_for)
 
         choice = Choice(handler=handler, subscription=event)
-        discard(choice, by=by, reason=reason, report=after_step, using=using)
+        step = discard(choice, by=by, reason=reason, report=after_step, using=using)
+        if step.state == Operation.State.GIVEN_UP and not _has_successor(step, using=using):
+            give_up(done, using=using)
     ended = f"{handler} ({event})" if event else handler
     logger.info("%s ended %s: %s", by, ended, reason)
     return done
+
+
+def _has_successor(step: Operation, *, using: str) -> bool:
+    """Return whether another process that continues the same `end` discards the rest."""
+    return bool(unfinished_of(Action.DISCARD, step.choice, using=using))
+
+
+class HandlerEnded(ValueError):
+    """The handler was not paused: it runs no deliveries, since all its subscriptions have ended."""
+
+    def __init__(self, row: Subscription) -> None:
+        stop = stop_of(row, None)
+        text = _("%(handler)s was not paused: %(why)s")
+        super().__init__(text % {"handler": row.handler, "why": stop.text if stop else ""})
 
 
 class HeldByBackfill(ValueError):

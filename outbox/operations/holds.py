@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -46,14 +48,14 @@ class Hold:
             if is_paused or not row.known or not row.active:
                 self._refuse(row)
 
-    def begin(self, operation: Operation) -> None:
-        """Pause the handler, or raise `CannotBackfill`.
+    def refuse_other(self, *, than: Mapping[str, Any] | None = None) -> None:
+        """Raise `CannotBackfill` if another backfill has paused the handler and is not finished.
 
-        It takes over the pause of a finished backfill that did not resume the handler. Backfills
-        of older releases could die before that.
+        Args:
+            than: the stored choice of a backfill that would end an unfinished one of this choice.
         """
         other = self._unfinished()
-        if other is not None:
+        if other is not None and other.choice != than:
             raise CannotBackfill(
                 _(
                     "Another backfill of %(handler)s is not finished: operation "
@@ -68,6 +70,14 @@ class Hold:
                     "seen_at": format_time(other.seen_at),
                 }
             )
+
+    def begin(self, operation: Operation) -> None:
+        """Pause the handler, or raise `CannotBackfill`.
+
+        It takes over the pause of a finished backfill that did not resume the handler. Backfills
+        of older releases could die before that.
+        """
+        self.refuse_other()
         by = holder(operation)
         pausable(self._rows()).update(
             paused_at=operation.started_at,

@@ -86,9 +86,14 @@ class StillRunning(ValueError):
 
 
 class GivenUp(Stopped):
-    """An operation without steps ends before its end: a person has given it up."""
+    """An operation without steps ends before its end: a person has given it up.
+
+    Attributes:
+        operation: its record.
+    """
 
     def __init__(self, operation: Operation) -> None:
+        self.operation = operation
         text = _(
             "Operation %(number)d (%(action)s) was given up while it ran. See `manage.py outbox "
             "log`."

@@ -14,7 +14,7 @@ from outbox.models import Operation
 from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction
 
-from .progress import heartbeat, recorded
+from .progress import GivenUp, heartbeat, recorded
 
 
 def prune(
@@ -25,12 +25,17 @@ def prune(
     batch: int | None = None,
     by: str = "unnamed",
     reason: str = "",
+    raise_given_up: bool = False,
     using: str | None = None,
 ) -> int:
     """Remove old events without owed deliveries by `retention.prune`, and record it.
 
     After a kill, the next call continues. One that is given up ends early, and returns the number
     until then. A run that removes nothing is not recorded, since a schedule calls this function.
+
+    Raises:
+        outbox.operations.GivenUp: a person has given it up, and `raise_given_up` is set. `touched`
+            of its operation is the number of events that were removed.
     """
     using = using or databases.alias()
     choice = {"older_than": "OUTBOX['RETENTION']" if older_than is None else str(older_than)}
@@ -46,6 +51,8 @@ def prune(
             using=using,
         )
         operation.touched += removed
+    if raise_given_up and operation.state == Operation.State.GIVEN_UP:
+        raise GivenUp(operation)
     if not operation.touched:  # nor has another process that continued it
         finished = Operation.objects.using(using).filter(state=Operation.State.FINISHED)
         finished.filter(pk=operation.pk, touched=0).delete()

@@ -15,6 +15,7 @@ from api.schema import PROBLEM
 from orders.models import Order
 from outbox import subscribe
 from outbox.contracts.catalogue import catalogue
+from outbox.management.cli import in_databases
 from outbox.management.commands.outbox import Command as OutboxCommand
 from outbox.models import Delivery
 from outbox.testing import Outbox
@@ -128,6 +129,14 @@ class TestThePageOfCommands:
             name: options(parser)
             for name, parser in subparsers(OutboxCommand().create_parser("manage.py", "outbox"))
         }
+
+    def test_has_each_subcommand_with_an_option_for_the_database(self):
+        section = COMMANDS.section("manage.py outbox").partition("`--database ALIAS`")[2]
+
+        rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+
+        shown = [set(names_in(row)) for row in rows]
+        assert shown == [in_databases.EACH, in_databases.ONE, in_databases.DEFAULT]
 
     def test_has_each_target_of_make(self):
         targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)

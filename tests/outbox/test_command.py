@@ -3,20 +3,20 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import time_machine
 from django.core.management.base import CommandError
 from django.db.models import F
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from outbox import subscribe
+from outbox import DomainEvent, subscribe
 from outbox.management.cli import SUBCOMMANDS
 from outbox.management.cli.common import operator
 from outbox.models import Delivery, Event, Minute, Subscription
 from outbox.testing import Outbox
-from tests.outbox.command import outbox_command
+from tests.outbox.command import outbox_command, refused
 from tests.outbox.drive import emit_parcels, run_pass
 
 State = Delivery.State
@@ -291,6 +291,19 @@ class TestRetry:
         with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
+    @pytest.mark.parametrize("state", ["parked", "pending"])
+    def test_refuses_dead_ones_in_another_state(self, state: str):
+        """Failed: all dead deliveries of all handlers were due."""
+        said = refused("retry", "--dead", "--state", state)
+
+        assert said.startswith(f"--dead and --state {state} exclude each other.")
+        assert self.due() == {}
+
+    def test_takes_dead_ones_in_the_state_dead(self):
+        said = outbox_command("retry", "--dead", "--state", "dead", "--state", "parked")
+
+        assert said.startswith("5 deliveries made due. ")
+
     def test_fails_if_there_is_nothing_to_retry(self):
         Delivery.objects.update(state=State.DONE)
         pk = Delivery.objects.values_list("pk", flat=True)[0]
@@ -301,6 +314,21 @@ class TestRetry:
     def test_fails_for_a_handler_that_does_not_exist(self):
         with pytest.raises(CommandError, match=r"Did you mean tests\.invoice"):
             outbox_command("retry", "--handler", "tests.invoic")
+
+
+@pytest.mark.usefixtures("invoice")
+class TestDiscard:
+    def test_is_reported_in_the_language_of_the_user(self):
+        """Failed: a part was English."""
+        emit_parcels()
+        run_pass()
+        set_states("dead")
+
+        with translation.override("ja"):
+            said = outbox_command("discard", "--state", "dead", "--reason", "x")
+
+        assert "破棄済み" in said
+        assert "discarded" not in said
 
 
 @pytest.mark.usefixtures("invoice")
@@ -329,6 +357,40 @@ class TestPauseAndResume:
         assert outbox_command("resume", "tests.invoice") == "tests.invoice is not paused.\n"
         outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
         assert "is already paused" in outbox_command("pause", "tests.invoice", "--reason", "?")
+
+    @pytest.mark.parametrize("option", ["--dry-run", "--reason=x"])
+    def test_refuse_to_pause_an_ended_handler(self, option: str):
+        """Failed: it was paused, and was said to need `resume`, which it did before, too."""
+        Outbox()
+        outbox_command("end", "tests.invoice", "--reason", "not needed")
+
+        said = refused("pause", "tests.invoice", option)
+
+        assert said == (
+            "tests.invoice was not paused: the subscription of tests.invoice to parcels.ParcelSent "
+            "has ended. To make it active again: `manage.py outbox resume tests.invoice`."
+        )
+        assert Subscription.objects.get().paused_at is None
+
+    def test_pause_a_handler_that_has_one_active_subscription(self):
+        Outbox()
+        row = Subscription.objects.get()
+        Subscription.objects.update(active=False)
+        row.pk, row.event, row.active = None, "parcels.ParcelLost", True
+        row.save()
+
+        assert "is paused" in outbox_command("pause", "tests.invoice", "--reason", "x")
+
+    @pytest.mark.parametrize("option", ["--dry-run", "--reason=x"])
+    def test_refuse_to_close_a_breaker_that_is_not_open(self, option: str):
+        """Failed: the dry run said how many deliveries would change."""
+        emit_parcels()
+        run_pass()
+        set_states("pending")
+
+        said = refused("close-breaker", "tests.invoice", option)
+
+        assert said == "tests.invoice has no open breaker."
 
     @pytest.mark.parametrize("arguments", [["pause", "--reason", "x"], ["resume"]])
     def test_fail_for_a_handler_that_does_not_exist(self, arguments):
@@ -381,6 +443,16 @@ class TestEvents:
         assert handlers[0].startswith(
             "handler depot.store_parcel  tests/outbox/project/depot/handlers.py:"
         )
+
+    @pytest.mark.usefixtures("own_registry")
+    def test_marks_optional_fields(self):
+        class Weighed(DomainEvent, key="parcel_id"):
+            parcel_id: UUID
+            note: str = ""
+
+        said = outbox_command("events", Weighed.event_name)
+
+        assert "fields parcel_id: UUID, note: str (optional)" in said
 
     def test_can_be_narrowed_to_an_app(self):
         said = outbox_command("events", "depot")

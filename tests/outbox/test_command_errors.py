@@ -31,9 +31,10 @@ def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestADatabase:
-    def test_that_is_unreachable_is_named_with_the_next_step(self):
-        """Failed: a traceback."""
-        done = ended("status", database=f"postgres://nobody@127.0.0.1:{port_of_nobody()}/none")
+    @pytest.mark.parametrize("arguments", [["status"], ["retry", "--dead", "--since", "2h"]])
+    def test_that_is_unreachable_is_named_with_the_next_step(self, arguments: list[str]):
+        """Failed: a traceback. An age was subtracted from its clock while options were parsed."""
+        done = ended(*arguments, database=f"postgres://nobody@127.0.0.1:{port_of_nobody()}/none")
 
         assert done.returncode == 1
         assert done.stderr.startswith("CommandError: The database default cannot be reached")
@@ -74,3 +75,21 @@ class TestADatabase:
 
         with pytest.raises(ProgrammingError):
             outbox_command("status")
+
+
+class TestAnAge:
+    """Seen to fail: an OverflowError with its traceback."""
+
+    @pytest.mark.parametrize("age", ["36601d", "878401h", "999999d"])
+    @pytest.mark.parametrize("option", ["retry --dead --since", "prune --older-than"])
+    def test_above_a_hundred_years_is_refused(self, option: str, age: str):
+        said = refused(*option.split(), age)
+
+        assert f"{age!r} is more than a hundred years" in said
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("age", ["36600d", "999999m"])
+    def test_of_a_hundred_years_is_accepted(self, age: str):
+        assert "0 events would be deleted" in outbox_command(
+            "prune", "--older-than", age, "--dry-run"
+        )

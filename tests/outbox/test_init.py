@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.conf import settings as django_settings
+from django.db import connection, connections
 
 from outbox.management.cli.init import missing
 from tests.outbox.command import outbox_command, refused
@@ -44,6 +45,15 @@ class TestInit:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
 
+    def test_names_time_zones_that_are_off(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: nothing was missing, and `check` refused the project."""
+        monkeypatch.setattr(django_settings, "USE_TZ", False)
+
+        [step] = missing()
+
+        assert step.reason.startswith("USE_TZ is False")
+        assert step.text == "USE_TZ = True"
+
     def test_writes_a_celery_app_with_the_settings_of_the_project(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ):
@@ -79,6 +89,40 @@ class TestInit:
 
         assert step.place == "__init__.py"
         assert step.text.startswith("from .celery import app as celery_app")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInitOfSeveralDatabases:
+    """Failed: it looked at the first one, and printed `migrate` without its alias."""
+
+    def test_names_migrate_for_each(self, shard: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("outbox.management.cli.init._is_unmigrated", lambda _using: True)
+
+        first, second = missing()
+
+        assert first.text == "python manage.py migrate"
+        assert second.text == f"python manage.py migrate --database {shard}"
+        assert second.reason == f"The database {shard} lacks the tables of the outbox."
+
+    def test_names_migrate_for_the_database_of_the_router(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("outbox.management.cli.init._is_unmigrated", lambda _using: True)
+        monkeypatch.setattr("outbox.databases.listed", lambda: ())
+        monkeypatch.setattr("outbox.databases.alias", lambda: shard)
+
+        [step] = missing()
+
+        assert step.text == f"python manage.py migrate --database {shard}"
+
+    @pytest.mark.sqlite
+    def test_names_the_options_that_one_lacks(self, shard: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(connections[shard].settings_dict, "OPTIONS", {"timeout": 5})
+        monkeypatch.setattr("outbox.management.cli.init._settings_file", lambda: "settings.py")
+
+        [step] = missing()
+
+        assert step.text.startswith(f'DATABASES["{shard}"]')
 
 
 def in_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +171,10 @@ class TestStartApp:
             (["class"], "is no name of an app"),
             (["Parcels"], "is no name of an app"),
             (["json"], "is the name of an installed module"),
+            (["_parcels"], "is no name of an app"),
+            (["events"], "event_id is the name of a fact that every event has"),
+            (["correlation"], "correlation_id is the name of a fact that every event has"),
+            (["sessions"], "is the label of an installed app"),
             (["taken"], "The folder taken exists"),
             (["parcels", "--event", "no class"], "is no name of a class"),
         ],
@@ -139,6 +187,16 @@ class TestStartApp:
         assert reason in refused("startapp", *arguments)
 
         assert [path.name for path in folder.rglob("*")] == ["taken"]
+
+    def test_names_a_folder_that_cannot_be_made(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: a traceback."""
+
+        def refuse(self: Path, *_args: Any) -> None:
+            raise PermissionError(13, "Permission denied", str(self))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+
+        assert refused("startapp", "parcels") == "parcels cannot be written: Permission denied."
 
 
 @pytest.fixture(autouse=True)

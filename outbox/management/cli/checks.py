@@ -17,7 +17,7 @@ from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
 from outbox.contracts.rehearsal import Problem, Rehearsal, rehearse
 
 from . import contracts
-from .common import Options, Write, add_json, count, write_json
+from .common import Options, Write, add_json, count, not_written, write_json
 
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
@@ -202,15 +202,23 @@ def _entry(entry: CatalogueEntry) -> str:
 
 
 def _field(field: CatalogueField) -> str:
-    return f"{field.name}: {field.type}" + (" (optional)" if field.is_optional else "")
+    text = _("%(name)s: %(type)s (optional)") if field.is_optional else "%(name)s: %(type)s"
+    return text % {"name": field.name, "type": field.type}
 
 
 def _write_locks(configs: list[Any], write: Write) -> list[str]:
-    changed = [config for config in configs if contract_lock.write(config)]
+    changed = [config for config in configs if _write_lock(config)]
     for config in changed:
         events = contract_lock.read(config)
         write(f"{contract_lock.path_of(config)}: {count(len(events), 'event')}")
     return [config.label for config in changed]
+
+
+def _write_lock(config: Any) -> bool:
+    try:
+        return contract_lock.write(config)
+    except OSError as error:  # an installed package may be read-only
+        raise CommandError(not_written(contract_lock.path_of(config), error)) from error
 
 
 def _problem(found: Rehearsal, problem: Problem, number: int) -> str:

@@ -10,6 +10,7 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -127,6 +128,12 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
                 _("No delivery has the id %(text)s. It may have been pruned.") % {"text": text}
             )
     return found
+
+
+def not_written(path: str | Path, error: OSError) -> str:
+    """Return the error of a file or folder that cannot be written."""
+    facts = {"path": error.filename or path, "strerror": error.strerror or error}
+    return _("%(path)s cannot be written: %(strerror)s.") % facts
 
 
 def add_json(parser: ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from outbox.contracts.asyncapi.reading import Contract, Unreadable, contract_of,
 from outbox.contracts.json_schemas import read_schema
 from outbox.sources.events import declared_by
 
-from .common import Options, Write, count
+from .common import Options, Write, count, not_written
 
 
 class Asyncapi:
@@ -124,10 +124,7 @@ def _write(path: Path, made: Mapping[str, Any]) -> None:
     try:
         path.write_text(_text(path, made), "utf-8")
     except OSError as error:
-        raise CommandError(
-            _("%(path)s cannot be written: %(strerror)s.")
-            % {"path": path, "strerror": error.strerror or error}
-        ) from error
+        raise CommandError(not_written(path, error)) from error
 
 
 def _text(path: Path, made: Mapping[str, Any]) -> str:
@@ -137,7 +134,15 @@ def _text(path: Path, made: Mapping[str, Any]) -> str:
 def _check(path: Path, made: Mapping[str, Any], *, again: str) -> None:
     if not path.exists():
         raise CommandError(_("%(path)s does not exist. %(again)s") % {"path": path, "again": again})
-    if path.read_text("utf-8") == _text(path, made):
+    try:
+        is_same = path.read_text("utf-8") == _text(path, made)
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise CommandError(
+            _("The file %(file)s cannot be read: %(strerror)s.")
+            % {"file": path, "strerror": cause or error}
+        ) from error
+    if is_same:
         return
     sentences = [] if path.suffix == ".md" else list(_sentences(path, contract_of(made)))
     raise CommandError("\n".join([_("%(path)s is outdated.") % {"path": path}, *sentences, again]))

@@ -1,8 +1,7 @@
-"""Subcommands that change deliveries: of a choice (retry ...) or of a whole handler (pause ...)."""
+"""Subcommands that change deliveries of a choice: retry, discard, replay and backfill."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from dataclasses import replace
 
@@ -11,10 +10,9 @@ from django.utils.translation import gettext as _
 
 from outbox import databases, operations
 from outbox.models import Delivery
-from outbox.monitor.stops import backfill_stop
 from outbox.operations import backfills
+from outbox.operations.bulk import refuse_closed
 from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
-from outbox.operations.handler_rows import end_choice
 
 from .common import Options, Write, count, operator
 from .errors import explained_interrupt
@@ -23,13 +21,13 @@ from .filters import (
     add_event_choice,
     choice_of,
     narrow_choice,
-    refuse_unknown_handler,
 )
 from .running import (
     Progress,
     add_operation_options,
     carry_out,
     reason_of,
+    refuse_given_up,
     summary,
     write_preview,
 )
@@ -59,7 +57,11 @@ class Retry:
 
     def _choice(self, options: Options) -> operations.Choice:
         if options["dead"]:
-            return replace(choice_of(options), states=(Delivery.State.DEAD.value,))
+            dead, states = Delivery.State.DEAD.value, options["state"] or ()
+            if states and dead not in states:
+                text = _("--dead and --state %(state)s exclude each other. Give one of them.")
+                raise CommandError(text % {"state": states[0]})
+            return replace(choice_of(options), states=(dead,))
         return narrow_choice(options, last="--dead")
 
     def _nothing(self, options: Options) -> str:
@@ -85,7 +87,7 @@ class Discard:
             write_preview(operations.preview("discard", choice), write)
             return
         nothing = _("Nothing to discard: settled and sent deliveries are not changed.")
-        carry_out(operations.discard, choice, options, write, done="discarded", nothing=nothing)
+        carry_out(operations.discard, choice, options, write, done=_("discarded"), nothing=nothing)
 
 
 class Replay:
@@ -115,6 +117,10 @@ class Replay:
         )
 
     def _preview(self, choice: operations.Choice, write: Write, *, show_writes: bool) -> None:
+        try:
+            refuse_closed(choice, using=databases.alias())
+        except operations.DayIsClosed as error:
+            raise CommandError(str(error)) from error
         write_preview(operations.preview("replay", choice), write)
         if not show_writes:
             return
@@ -144,13 +150,14 @@ class Backfill:
     def run(self, options: Options, write: Write) -> None:
         """Backfill, and write the number of deliveries."""
         choice, in_order = choice_of(options), not options["out_of_order"]
-        if options["dry_run"]:
-            write_preview(operations.preview("backfill", choice), write)
-            return
-        reason = reason_of(options)
+        task = backfills.Backfill(choice, databases.alias(), in_order=in_order)
         try:
-            stored = backfills.Backfill(choice, databases.alias(), in_order=in_order).stored
-            with explained_interrupt("backfill", stored):
+            if options["dry_run"]:
+                task.refuse()
+                write_preview(operations.preview("backfill", choice), write)
+                return
+            reason = reason_of(options)
+            with explained_interrupt("backfill", task.stored):
                 done = operations.backfill(
                     choice,
                     by=operator(),
@@ -161,6 +168,7 @@ class Backfill:
                 )
         except (operations.CannotBackfill, operations.UnknownHandler) as error:
             raise CommandError(str(error)) from error
+        refuse_given_up(done)
         write(
             _("%(counted)s created. %(summary)s")
             % {"counted": count(done.touched, "delivery", "deliveries"), "summary": summary(done)}
@@ -181,161 +189,3 @@ def _write_dry_run(found: DryRun, write: Write) -> None:
         write("    " + _("raises %(error)s") % {"error": found.error})
     elif not found.writes and not found.events:
         write("    " + _("writes nothing and emits nothing"))
-
-
-class HandlerSubcommand(ABC):
-    """Base of the subcommands that change one handler: `preview` shows, `change` changes it."""
-
-    action = ""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the handler, the reason and --dry-run."""
-        parser.add_argument("handler", metavar="HANDLER", help=_("its pinned name: app.function"))
-        add_operation_options(parser)
-
-    def run(self, options: Options, write: Write) -> None:
-        """Change the handler, or preview that."""
-        refuse_unknown_handler(options["handler"])
-        if options["dry_run"]:
-            self.preview(options, write)
-        else:
-            self.change(options["handler"], options, write)
-
-    def preview(self, options: Options, write: Write) -> None:
-        """Write the deliveries that the change concerns."""
-        choice = operations.Choice(handler=options["handler"])
-        write_preview(operations.preview(self.action, choice), write)
-
-    @abstractmethod
-    def change(self, handler: str, options: Options, write: Write) -> None:
-        """Change the handler, and write the result."""
-
-
-class Pause(HandlerSubcommand):
-    """Pause a handler: no delivery starts, and its deliveries are parked."""
-
-    action = "pause"
-
-    def change(self, handler: str, options: Options, write: Write) -> None:
-        """Pause the handler."""
-        changed = operations.pause(handler, by=operator(), reason=reason_of(options))
-        if not changed:
-            write(
-                _("%(handler)s is already paused. The earlier reason stays.") % {"handler": handler}
-            )
-            return
-        backfill = operations.held_by(handler)
-        if backfill is not None:
-            held = backfill_stop(handler, number=backfill.pk, seen_at=backfill.seen_at)
-            write(_("%(handler)s is paused. %(text)s") % {"handler": handler, "text": held.text})
-            return
-        write(
-            _("%(handler)s is paused. To resume it: `manage.py outbox resume %(handler)s`.")
-            % {"handler": handler}
-        )
-
-
-class Resume(HandlerSubcommand):
-    """Resume a paused or ended handler, the oldest delivery first."""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the handler, --force, the reason and --dry-run."""
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--force",
-            action="store_true",
-            help=_("also during its backfill: new events of a key overtake old ones"),
-        )
-
-    def run(self, options: Options, write: Write) -> None:
-        """Resume the handler, or preview that; refuse it during a backfill without --force."""
-        try:
-            super().run(options, write)
-        except operations.HeldByBackfill as error:
-            raise CommandError(str(error)) from error
-
-    def preview(self, options: Options, write: Write) -> None:
-        """Write the parked deliveries."""
-        choice = operations.Choice(handler=options["handler"])
-        write_preview(operations.preview("resume", choice, force=options["force"]), write)
-
-    def change(self, handler: str, options: Options, write: Write) -> None:
-        """Resume the handler."""
-        force = options["force"]
-        backfill = operations.held_by(handler) if force else None
-        reason = reason_of(options, required=False)
-        changed = operations.resume(handler, by=operator(), reason=reason, force=force)
-        rest = ""
-        if backfill is not None:
-            rest = " " + _(
-                "Its backfill, operation %(pk)s, creates no more deliveries. End "
-                "it: `manage.py outbox continue %(pk)s --give-up`. Then start a "
-                "backfill of the missing events."
-            ) % {"pk": backfill.pk}
-        text = _("%(handler)s is resumed.") if changed else _("%(handler)s is not paused.")
-        write(text % {"handler": handler} + rest)
-
-
-class CloseBreaker(HandlerSubcommand):
-    """Close a handler's open breaker at once, without waiting for a probe."""
-
-    action = "close_breaker"
-
-    def change(self, handler: str, options: Options, write: Write) -> None:
-        """Close the breaker."""
-        if not operations.close_breaker(handler, by=operator(), reason=reason_of(options)):
-            raise CommandError(_("%(handler)s has no open breaker.") % {"handler": handler})
-        write(
-            _(
-                "The breaker of %(handler)s is closed. The first messages carry "
-                "few deliveries, and the breaker opens again if they fail."
-            )
-            % {"handler": handler}
-        )
-
-
-class End(HandlerSubcommand):
-    """End a handler's subscriptions, or one of them, and discard their owed deliveries."""
-
-    action = "end"
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the handler, --event, the reason and --dry-run."""
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--event",
-            default="",
-            metavar="EVENT",
-            help=_("only its subscription to this event, or to this list of events"),
-        )
-
-    def run(self, options: Options, write: Write) -> None:
-        """End the subscriptions, or preview that."""
-        try:
-            super().run(options, write)
-        except operations.UnknownSubscription as error:
-            raise CommandError(str(error)) from error
-
-    def preview(self, options: Options, write: Write) -> None:
-        """Write the deliveries that would be discarded."""
-        choice = operations.Choice(handler=options["handler"], subscription=options["event"])
-        write_preview(operations.preview("end", choice), write)
-
-    def change(self, handler: str, options: Options, write: Write) -> None:
-        """End the subscriptions."""
-        reason, event = reason_of(options), options["event"]
-        with explained_interrupt("end", end_choice(handler, event)):
-            done = operations.end(
-                handler, event=event, by=operator(), reason=reason, report=Progress(write)
-            )
-        text = _(
-            "The subscriptions of %(handler)s have ended. %(discarded)s discarded. %(summary)s"
-        )
-        if event:
-            text = _(
-                "The subscription of %(handler)s to %(event)s has ended. %(discarded)s discarded. "
-                "%(summary)s"
-            )
-        discarded = count(done.touched, "delivery", "deliveries")
-        facts = {"handler": handler, "event": event, "discarded": discarded}
-        write(text % {**facts, "summary": summary(done)})

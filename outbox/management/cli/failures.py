@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from outbox.monitor.failing import failing_view
 from outbox.monitor.failures import DEAD, FailureGroup, unexamined_text
 
 from .common import Options, Write, add_json, count, red, write_json
+from .in_databases import named
 
 #: `kind` in the JSON of a handler of which only a sample was examined.
 _UNEXAMINED = "unexamined"
@@ -44,7 +46,8 @@ class Groups:
 
 
 def _group_as_json(one: groups.Group) -> dict[str, Any]:
-    return {"kind": DEAD, **asdict(one), "retry": one.retry, "correct": one.correct}
+    correct = one.correct and named(one.correct)
+    return {"kind": DEAD, **asdict(one), "retry": named(one.retry), "correct": correct}
 
 
 def _unexamined_as_json(handler: str) -> dict[str, Any]:
@@ -55,15 +58,15 @@ def failing_as_json(one: FailureGroup) -> dict[str, Any]:
     """Return a failing group as a dict for JSON."""
     columns = asdict(one)
     del columns["now"]
-    return {**columns, "text": one.text, "retry": one.retry, "pause": one.pause}
+    return {**columns, "text": one.text, "retry": named(one.retry), "pause": named(one.pause)}
 
 
 def _write_failing(one: FailureGroup, options: Options, write: Write) -> None:
     write(red(one.text, options))
     for line in (
         _example(one.details, one.example),
-        _("to try again now: %(retry)s") % {"retry": one.retry},
-        _("to pause the handler: %(pause)s") % {"pause": one.pause},
+        _("to try again now: %(retry)s") % {"retry": named(one.retry)},
+        _("to pause the handler: %(pause)s") % {"pause": named(one.pause)},
     ):
         write(f"    {line}")
 
@@ -94,25 +97,25 @@ def _head(one: groups.Group) -> str:
 
 
 def _next_steps(one: groups.Group) -> list[str]:
-    discard = _("otherwise: %(discard)s") % {"discard": one.discard}
+    retry = named(one.retry)
+    why = named(shlex.join(["manage.py", "outbox", "why", str(one.example)]))
+    discard = _("otherwise: %(discard)s") % {"discard": named(one.discard)}
     if one.is_overtaken:
         return [
-            _("a retry runs them out of order; see manage.py outbox why %(example)s")
-            % {"example": one.example},
-            _("if the handler can run out of order: %(retry)s") % {"retry": one.retry},
+            _("a retry runs them out of order; see %(why)s") % {"why": why},
+            _("if the handler can run out of order: %(retry)s") % {"retry": retry},
             discard,
         ]
     if one.is_unsettled:
         return [
-            _("first check the consumer: manage.py outbox why %(example)s")
-            % {"example": one.example},
-            _("to publish them again: %(retry)s") % {"retry": one.retry},
-            _("if the settlement is not needed: %(discard)s") % {"discard": one.discard},
+            _("first check the consumer: %(why)s") % {"why": why},
+            _("to publish them again: %(retry)s") % {"retry": retry},
+            _("if the settlement is not needed: %(discard)s") % {"discard": named(one.discard)},
         ]
     if one.reason:
         return [
-            _("to correct one: %(correct)s") % {"correct": one.correct},
-            _("after a release that can read them: %(retry)s") % {"retry": one.retry},
+            _("to correct one: %(correct)s") % {"correct": named(one.correct)},
+            _("after a release that can read them: %(retry)s") % {"retry": retry},
             discard,
         ]
-    return [one.retry]
+    return [retry]

@@ -20,6 +20,8 @@ from outbox.models import Delivery, Event, Subscription
 from .common import find_deliveries, is_key
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+#: A hundred years. The time before a longer age may be none that a database can store.
+_LONGEST = timedelta(days=36_600)
 
 
 def add_choice(parser: ArgumentParser) -> None:
@@ -60,10 +62,10 @@ def add_event_choice(parser: ArgumentParser) -> None:
     parser.add_argument("--event", metavar="EVENT", help=_('only this event, "app.ClassName"'))
     parser.add_argument("--key", metavar="KEY", help=_("only events with this key"))
     parser.add_argument(
-        "--since", type=parse_time, metavar="TIME", help=_("emitted at or after this time (UTC)")
+        "--since", type=_age_or_time, metavar="TIME", help=_("emitted at or after this time (UTC)")
     )
     parser.add_argument(
-        "--until", type=parse_time, metavar="TIME", help=_("emitted before this time (UTC)")
+        "--until", type=_age_or_time, metavar="TIME", help=_("emitted before this time (UTC)")
     )
 
 
@@ -84,8 +86,8 @@ def choice_of(options: Mapping[str, Any]) -> operations.Choice:
         event=options.get("event") or "",
         key=key,
         states=tuple(options.get("state") or ()),
-        since=options.get("since"),
-        until=options.get("until"),
+        since=_moment(options.get("since")),
+        until=_moment(options.get("until")),
         exception=options.get("exception"),
         place=options.get("place"),
         message=options.get("message"),
@@ -120,21 +122,17 @@ def refuse_unknown_handler(handler: str) -> None:
 
 def parse_age(text: str) -> timedelta:
     """Parse 30d, 12h or 90m."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
-    if not found:
+    age = _age(text)
+    if age is None:
         raise ArgumentTypeError(
             _("invalid age %(text)s; give days, hours or minutes: 30d, 12h, 90m")
             % {"text": repr(text)}
         )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return age
 
 
 def parse_time(text: str) -> datetime:
-    """Parse a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
-    try:
-        return clock.now() - parse_age(text)
-    except ArgumentTypeError:
-        pass
+    """Parse 2026-11-25 or 2026-11-25T10:00 (UTC)."""
     try:
         found = parse_datetime(text if len(text) > 10 else f"{text}T00:00")
     except ValueError:
@@ -143,8 +141,34 @@ def parse_time(text: str) -> datetime:
         raise ArgumentTypeError(
             _("invalid time %(text)s; give an age before now (12h), or 2026-11-25T10:00 (UTC)")
             % {"text": repr(text)}
-        ) from None
+        )
     return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)
+
+
+def _age_or_time(text: str) -> timedelta | datetime:
+    """Parse an age before now, as 12h, or a time.
+
+    `choice_of` subtracts an age from the clock of the chosen database, which is not known yet.
+    """
+    age = _age(text)
+    return parse_time(text) if age is None else age
+
+
+def _age(text: str) -> timedelta | None:
+    """Return the age, or None if the text is none; raise `ArgumentTypeError` if it is too long."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
+    if not found:
+        return None
+    age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if age > _LONGEST:
+        text = _("the age %(text)s is more than a hundred years (36600d)") % {"text": repr(text)}
+        raise ArgumentTypeError(text)
+    return age
+
+
+def _moment(given: datetime | timedelta | None) -> datetime | None:
+    """Return the time that an option gives by the clock of the chosen database."""
+    return clock.now() - given if isinstance(given, timedelta) else given
 
 
 def _refuse_unknown_event(name: str) -> None:

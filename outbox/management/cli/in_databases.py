@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import ArgumentParser
 
@@ -45,6 +46,9 @@ ONE = {
 #: Subcommands that run in the default database unless another one is named.
 DEFAULT = {"receive", "sinks"}
 
+#: A command in a text, and its subcommand.
+_COMMAND = re.compile(r"`(manage\.py\soutbox\s([\w-]+)[^`\n]*)`")
+
 
 def add_database(parser: ArgumentParser, name: str) -> None:
     """Declare --database, if there are several and the subcommand reads one."""
@@ -59,6 +63,13 @@ def add_database(parser: ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--database", choices=known, help=text if name in DEFAULT else texts[name in EACH]
     )
+
+
+def named(command: str) -> str:
+    """Return a command for the database that the running code works on, if there are several."""
+    if len(databases.listed()) < 2 or "--database" in command:
+        return command
+    return f"{command} --database {databases.alias()}"
 
 
 def run_in_databases(name: str, subcommand: Subcommand, options: Options, write: Write) -> None:
@@ -79,7 +90,26 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
         _run_in_each(subcommand, options, write)
         return
     with databases.working_on(chosen):
-        subcommand.run(options, write)
+        if name in EACH | ONE | DEFAULT:
+            _run(subcommand, options, write)
+        else:
+            subcommand.run(options, write)
+
+
+def _run(subcommand: Subcommand, options: Options, write: Write) -> None:
+    """Run it in one database. The commands that its texts name are for the same one."""
+    try:
+        subcommand.run(options, lambda text: write(_with_named(text)))
+    except CommandError as error:
+        text = _with_named(str(error))
+        raise CommandError(text, returncode=error.returncode) from error
+
+
+def _with_named(text: str) -> str:
+    def with_named(found: re.Match[str]) -> str:
+        return f"`{named(found[1])}`" if found[2] in EACH | ONE | DEFAULT else found[0]
+
+    return _COMMAND.sub(with_named, text)
 
 
 def _reads_no_database(name: str, options: Options) -> bool:
@@ -102,7 +132,7 @@ def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None
             write(_("Database %(using)s:") % {"using": using})
         try:
             with databases.working_on(using):
-                subcommand.run(options, texts.append if options.get("json") else write)
+                _run(subcommand, options, texts.append if options.get("json") else write)
         except SystemExit as ended:
             status = max(status, ended.code if isinstance(ended.code, int) else 1)
         except CommandError as error:

@@ -13,7 +13,7 @@ from textwrap import indent
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 
@@ -71,14 +71,28 @@ class Init:
 
 def missing() -> Iterator[Step]:
     """Yield the missing parts of this project, in the order in which to add them."""
-    yield from _database()
+    yield from _time_zones()
+    for using in databases.aliases():
+        yield from _database(using)
     yield from _celery()
     yield from _context()
-    yield from _migrations()
+    for using in databases.aliases():
+        yield from _migrations(using)
 
 
-def _database() -> Iterator[Step]:
-    using = databases.alias()
+def _time_zones() -> Iterator[Step]:
+    if not settings.USE_TZ:
+        yield Step(
+            _(
+                "USE_TZ is False, and the outbox compares times that have a time zone. Existing "
+                "code may need changes: see Django's page about time zones."
+            ),
+            _settings_file(),
+            "USE_TZ = True",
+        )
+
+
+def _database(using: str) -> Iterator[Step]:
     connection = connections[using]
     given = connection.settings_dict.get("OPTIONS", {})
     lacking = {name: value for name, value in _SQLITE.items() if name not in given}
@@ -167,13 +181,13 @@ def _context() -> Iterator[Step]:
         )
 
 
-def _migrations() -> Iterator[Step]:
-    using = databases.alias()
+def _migrations(using: str) -> Iterator[Step]:
+    is_default = using == DEFAULT_DB_ALIAS
     if _is_unmigrated(using):
         yield Step(
             _("The database %(name)s lacks the tables of the outbox.") % {"name": using},
             "shell",
-            "python manage.py migrate",
+            f"python manage.py migrate{'' if is_default else f' --database {using}'}",
         )
 
 

@@ -21,10 +21,19 @@ from outbox.privacy import redaction
 from outbox.privacy.all_tenants import unread_texts
 from outbox.privacy.redaction import Redaction
 
-from .common import Options, Write, add_json, count, operator, table, write_json
+from .common import (
+    Options,
+    Write,
+    add_json,
+    count,
+    not_written,
+    operator,
+    table,
+    write_json,
+)
 from .errors import interrupted
 from .filters import parse_age
-from .running import Progress, reason_of
+from .running import Progress, given_up, reason_of, refuse_given_up
 
 _LOG_HEAD = ("NUMBER", "STARTED", "BY", "ACTION", "TOUCHED", "STATE", "CHOICE", "REASON")
 _NOT_AGAIN = gettext_lazy("Rows that were changed before the interruption were not changed again.")
@@ -88,6 +97,8 @@ class Continue:
             row = Operation.objects.using(databases.alias()).filter(pk=number).first()
             is_running = row is not None and row.state == Operation.State.RUNNING
             raise interrupted(row if is_running else None) from None
+        if not options["give_up"]:
+            refuse_given_up(done)
         state = done.get_state_display()
         text = _(
             "Operation %(number)s (%(action)s) is %(state)s: %(touched)s touched in total."
@@ -132,12 +143,24 @@ class Prune:
                 % {"counted": count(number, "event")}
             )
             return
-        number = operations.prune(
-            older_than=how_old,
-            archive=options["archive"],
-            by=operator(),
-            reason=reason_of(options, required=False),
-        )
+        try:
+            number = operations.prune(
+                older_than=how_old,
+                archive=options["archive"],
+                by=operator(),
+                reason=reason_of(options, required=False),
+                raise_given_up=True,
+            )
+        except operations.GivenUp as error:
+            counted = count(error.operation.touched, "event")
+            raise CommandError(given_up(error.operation, counted)) from error
+        except OSError as error:
+            folder = conf().ARCHIVE if options["archive"] is None else options["archive"]
+            text = _(
+                "No event was deleted before it was archived. To continue the operation, run the "
+                "command again."
+            )
+            raise CommandError(f"{not_written(folder, error)} {text}") from error
         write(
             _("%(counted)s deleted. Events with owed deliveries are never deleted.")
             % {"counted": count(number, "event")}
@@ -178,6 +201,7 @@ class Redact:
             planned = redaction.redact(**wanted, dry_run=True)
             write("\n".join([_redacted(planned, dry_run=True), *unread_texts(planned.unread)]))
             return
+        wanted["reason"] = reason_of(options)
         try:
             done = operations.redact(**wanted)
         except operations.GivenUp as error:

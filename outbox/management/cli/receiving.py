@@ -124,7 +124,7 @@ def _chosen(names: Sequence[str]) -> list[SourceConfig]:
     pulled = {name: source for name, source in known.items() if source.is_pulled}
     for name in names:
         if name not in known:
-            configured = ", ".join(known) or "none"
+            configured = ", ".join(known) or _("none")
             raise CommandError(
                 _('OUTBOX["SOURCES"] has no source %(name)s. It has: %(configured)s.')
                 % {"name": name, "configured": configured}

@@ -75,7 +75,8 @@ def carry_out(
 ) -> None:
     """Carry out an operation on deliveries, and write how many it changed.
 
-    Raises `CommandError` with the text `nothing` if it changed none.
+    Raises `CommandError` if it was given up meanwhile, or, with the text `nothing`, if it changed
+    none.
     """
     reason, report = reason_of(options, required=needs_reason), Progress(write)
     try:
@@ -85,9 +86,24 @@ def carry_out(
             )
     except (StillRunning, DayIsClosed, UnknownHandler) as error:
         raise CommandError(str(error)) from error
+    refuse_given_up(operation)
     if not operation.touched:
         raise CommandError(nothing)
     write(f"{count(operation.touched, 'delivery', 'deliveries')} {done}. {summary(operation)}")
+
+
+def refuse_given_up(operation: Operation) -> None:
+    """Raise `CommandError` if a person has given up an operation on deliveries while it ran."""
+    if operation.state == Operation.State.GIVEN_UP:
+        raise CommandError(given_up(operation, count(operation.touched, "delivery", "deliveries")))
+
+
+def given_up(operation: Operation, counted: str) -> str:
+    """Return the error of an operation that a person has given up, after so many rows."""
+    return _(
+        "Operation %(number)d (%(action)s) was given up while it ran, after %(counted)s. The rest "
+        "was not changed. See `manage.py outbox log`."
+    ) % {"number": operation.pk, "action": operation.action, "counted": counted}
 
 
 class Progress:

@@ -8,11 +8,14 @@ from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 
+from django.apps import apps
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .common import Options, Write
+from outbox.events import FACTS
+
+from .common import Options, Write, not_written
 
 _FILES: Mapping[str, str] = {
     "__init__.py": "",
@@ -102,10 +105,13 @@ class StartApp:
         _require_free(name)
         names = _names(name, event=options["event"])
         folder = Path(name)
-        folder.mkdir()
-        for file, template in _FILES.items():
-            (folder / file).write_text(template.format(**names))
-            write(f"{folder / file}")
+        try:
+            folder.mkdir()
+            for file, template in _FILES.items():
+                (folder / file).write_text(template.format(**names))
+                write(f"{folder / file}")
+        except OSError as error:
+            raise CommandError(not_written(folder, error)) from error
         write(str(_NEXT).format(**names))
 
 
@@ -118,7 +124,8 @@ Next:
 
 
 def _require_free(name: str) -> None:
-    if not name.isidentifier() or iskeyword(name) or name != name.lower():
+    is_usable = name.isidentifier() and not name.startswith("_")
+    if not is_usable or iskeyword(name) or name != name.lower():
         raise CommandError(
             _(
                 "%(name)r is no name of an app. Use small letters, digits and underscores, such as "
@@ -129,6 +136,9 @@ def _require_free(name: str) -> None:
     if Path(name).exists():
         text = _("The folder %(name)s exists. Choose another name; nothing was changed.")
         raise CommandError(text % {"name": name})
+    if name in apps.app_configs:
+        text = _("%(name)s is the label of an installed app. Choose another name.")
+        raise CommandError(text % {"name": name})
     if find_spec(name) is not None:
         text = _("%(name)s is the name of an installed module. Choose another name.")
         raise CommandError(text % {"name": name})
@@ -137,6 +147,12 @@ def _require_free(name: str) -> None:
 def _names(app: str, *, event: str) -> dict[str, str]:
     """Return the names in the templates. "parcels" has the noun "parcel"."""
     noun = app[:-1] if app.endswith("s") and not app.endswith("ss") and len(app) > 1 else app
+    if (key := f"{noun}_id") in FACTS:
+        text = _(
+            "%(key)s is the name of a fact that every event has, so the event of an app %(app)s "
+            "cannot have it as its key. Choose another name."
+        )
+        raise CommandError(text % {"key": key, "app": app})
     words = noun.replace("_", " ")
     article = "an" if words[0] in "aeiou" else "a"
     if event and (not event.isidentifier() or iskeyword(event)):

@@ -7,6 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from outbox import operations
 from outbox.admin import DeliveryAdmin
 from outbox.models import Delivery, Operation, Subscription
 from outbox.testing import Outbox
@@ -150,6 +151,19 @@ class TestPausing:
         assert self.subscription().paused_at is None
         said = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
         assert list(said) == ["Paused: Broken scales", "Resumed."]
+
+    def test_refuses_an_ended_handler(self, outbox, admin_client):
+        """Failed: it said that the handler was paused."""
+        operations.end("tests.weigh_parcel", by="ann", reason="No scales")
+        form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
+
+        said = admin_client.post(SUBSCRIPTIONS, form, follow=True).content.decode()
+
+        assert "weigh_parcel was not paused: the subscription of" in said
+        assert "manage.py outbox resume tests.weigh_parcel" in said
+        assert "is paused. Its deliveries wait" not in said
+        assert self.subscription().paused_at is None
+        assert not LogEntry.objects.exists()
 
     def test_is_hidden_without_the_permission(self, outbox):
         viewer = client_with("view_subscription", "retry_delivery")

@@ -227,6 +227,21 @@ class TestTheCommand:
         assert '@upcast("tests.Sent", from_version=1)' in said
         assert contract_lock.path_of(app).read_text() == before
 
+    def test_names_a_file_that_cannot_be_written(
+        self, app: AppConfig, monkeypatch: pytest.MonkeyPatch
+    ):
+        """An installed package may be read-only. Failed: a traceback."""
+
+        def refuse(self: Path, *_args: Any) -> None:
+            raise PermissionError(13, "Permission denied", str(self))
+
+        monkeypatch.setattr(Path, "write_text", refuse)
+        declare(sent(colour=(str, "white")))
+
+        said = refused("catalogue")
+
+        assert said == f"{contract_lock.path_of(app)} cannot be written: Permission denied."
+
     def test_makes_the_lock_of_a_new_app(self, app: AppConfig):
         contract_lock.path_of(app).unlink()
 

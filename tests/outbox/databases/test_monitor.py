@@ -20,7 +20,7 @@ from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.metrics import families
 from outbox.models import Delivery, Event, Operation
 from outbox.testing import Outbox
-from tests.outbox.command import outbox_command
+from tests.outbox.command import outbox_command, refused
 from tests.outbox.two_databases import BOTH, sync_both
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,6 +73,43 @@ class TestACommand:
             call_command("outbox", "rehearse", stdout=out)
 
         assert out.getvalue().count("tests.refuse, tests.ParcelMoved version 1") == 2
+
+    def test_prints_commands_for_its_database(self, shard: str):
+        """Failed: each of them was refused, since it named no database."""
+        lines = outbox_command("groups", "--database", shard).splitlines()
+
+        commands = [line for line in lines if "manage.py outbox " in line]
+        assert commands
+        assert all(line.endswith(f" --database {shard}") for line in commands)
+
+    def test_prints_commands_for_each_database_in_json(self, shard: str):
+        found = json.loads(outbox_command("groups", "--json"))["databases"]
+
+        for using in BOTH:
+            assert found[using][0]["retry"].endswith(f" --database {using}")
+
+    def test_names_its_database_in_the_commands_of_sentences(self, shard: str):
+        said = outbox_command("pause", "tests.refuse", "--reason", "x", "--database", shard)
+
+        assert f"`manage.py outbox resume tests.refuse --database {shard}`" in said
+
+    def test_that_fails_names_its_database_in_the_next_step(self, shard: str):
+        Delivery.objects.using(shard).update(state="done")
+        [number] = Delivery.objects.using(shard).values_list("pk", flat=True)
+
+        said = refused("retry", str(number), "--database", shard)
+
+        assert said == (
+            f"Nothing to retry: see `manage.py outbox why {number} --database {shard}`."
+        )
+
+    def test_names_no_database_in_its_commands_if_there_is_one(
+        self, shard: str, settings: Settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+
+        assert "--database" not in outbox_command("groups")
+        assert "--database" not in outbox_command("pause", "tests.refuse", "--reason", "x")
 
     def test_shows_one_database(self, shard: str):
         text = outbox_command("status", "--database", shard)

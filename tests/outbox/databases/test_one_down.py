@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, clock, emit, subscribe
 from outbox.admin import overview_first
 from outbox.alerts import problems
 from outbox.alerts.findings import Problem, of_database
@@ -145,6 +145,20 @@ class TestACommandWhileOneDatabaseIsDown:
         assert status == 1
         assert "connection refused" in text.partition("Database shard_1:")[0]
         assert "Writes do not wait" in text.partition("Database shard_1:")[2]
+
+    def test_takes_the_time_of_the_named_database(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed on PostgreSQL: an age was subtracted from the clock of the first database."""
+        monkeypatch.setattr(clock, "_measured", {})  # as in a new process
+        monkeypatch.setattr(clock, "_is_host_time", False)
+        with unreachable("default"):
+            out = StringIO()
+            call_command(
+                "outbox", "retry", "--dead", "--since", "1h", "--database", shard, stdout=out
+            )
+
+        assert out.getvalue().startswith("1 delivery made due. ")
 
 
 class TestTheMetricsWhileOneDatabaseIsDown:

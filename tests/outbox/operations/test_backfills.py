@@ -22,6 +22,7 @@ from outbox.relay import passes
 from outbox.relay.fan_out import fan_out
 from outbox.subscriptions import find
 from outbox.testing import Outbox
+from tests.outbox.command import outbox_command, refused
 from tests.outbox.drive import Died, die, run_messages, run_pass
 from tests.outbox.ordered import B, Listener, emit_numbers
 from tests.processes import eventually
@@ -408,3 +409,40 @@ class TestAPause:
         backfill(report=after_the_first_step(end))
 
         assert not the_handler().active
+
+
+class TestADryRun:
+    """Failed: it counted the deliveries, and exited with 0."""
+
+    def test_of_a_paused_handler_is_refused_as_the_backfill(self, listener: Listener):
+        given_before_it_subscribed(listener, 1)
+        operations.pause("tests.note", by="bob", reason="a test")
+
+        said = refused("backfill", "tests.note", "--dry-run")
+
+        assert said == refused("backfill", "tests.note", "--reason", "x")
+        assert said.startswith("tests.note cannot be backfilled, because ")
+
+    def test_that_would_break_the_order_of_a_key_is_refused(self, listener: Listener):
+        given_before_it_subscribed(listener, 1)
+        emit_numbers(2)
+        run_messages(run_pass())
+
+        said = refused("backfill", "tests.note", "--dry-run")
+
+        assert said == refused("backfill", "tests.note", "--reason", "x")
+        assert "has handled an event of key" in said
+        shown = outbox_command("backfill", "tests.note", "--out-of-order", "--dry-run")
+        assert "1 delivery would change." in shown
+
+    def test_beside_an_unfinished_backfill_of_other_events_is_refused(self, listener: Listener):
+        given_before_it_subscribed(listener, 1)
+        with pytest.raises(Died), failpoints.armed(failpoints.IN_STEP, die):
+            backfill()
+
+        other = ["backfill", "tests.note", "--event", "tests.Walked"]
+        said = refused(*other, "--dry-run")
+
+        assert said == refused(*other, "--reason", "x")
+        assert "Another backfill of tests.note is not finished" in said
+        assert "1 delivery would change." in outbox_command("backfill", "tests.note", "--dry-run")

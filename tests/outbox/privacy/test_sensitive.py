@@ -613,6 +613,14 @@ class TestTheCommand:
     def test_requires_a_subject_or_a_key(self):
         assert "--subject" in refused("redact", "--reason", "asked")
 
+    @pytest.mark.parametrize("reason", ["", "  "])
+    def test_refuses_an_empty_reason(self, reason: str):
+        """Failed: it blanked the data, and stored no reason."""
+        said = refused("redact", "--subject", "customer:7", "--reason", reason)
+
+        assert said.startswith("No reason given.")
+        assert not Operation.objects.exists()
+
 
 class TestTheChecks:
     def complaints(self) -> list[tuple[str | None, str]]:

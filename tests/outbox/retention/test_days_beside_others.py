@@ -30,6 +30,7 @@ from outbox.reconciliation.examination import snapshot
 from outbox.retention import whole_days
 from outbox.settlements.recording import Report, record
 from outbox.testing import Outbox
+from tests.outbox.command import refused
 from tests.outbox.converted import in_another_transaction, rows
 from tests.outbox.drive import run_pass
 from tests.threads import aside, in_thread, wait_until_blocked
@@ -84,6 +85,16 @@ class TestAReplay:
         assert "are being removed by operation" in str(refused[0])
         assert "--since" in str(refused[0])
         assert not Operation.objects.filter(action="replay").exists()
+
+    def test_of_a_closed_day_is_refused_in_a_dry_run(self):
+        """Failed: it counted the deliveries."""
+        settled(4)
+        command = ["replay", "--handler", "tests.write", "--dry-run"]
+
+        with once_at(failpoints.AFTER_CLOSE, beside(lambda: refused(*command))) as said:
+            prune()
+
+        assert "are being removed by operation" in str(said[0])
 
     def test_is_carried_out_with_the_time_that_the_refusal_names(self):
         """The sequence jumps some time after midnight, so a day has events of the next one."""

@@ -323,8 +323,26 @@ class TestTheArchive:
         with pytest.raises(OSError, match="No space"):
             operations.prune(older_than=MONTH, archive=tmp_path)
 
+        said = refused("prune", "--older-than", "30d", "--archive", str(tmp_path))
+        assert said.startswith(f"{tmp_path} cannot be written: No space left on device. ")
+
         assert Event.objects.count() == 1
         assert Attempt.objects.count() == 1
+
+    def test_that_is_no_folder_ends_the_command_with_the_next_step(self, tmp_path: Path):
+        """Failed: a traceback."""
+        settled()
+        file = tmp_path / "archive"
+        file.write_text("")
+
+        said = refused("prune", "--older-than", "30d", "--archive", str(file))
+
+        assert said == (
+            f"{file} cannot be written: File exists. No event was deleted before it was archived. "
+            "To continue the operation, run the command again."
+        )
+        outbox_command("prune", "--older-than", "30d", "--archive", str(tmp_path))
+        assert Operation.objects.get().state == "finished"
 
     def test_has_whole_lines_after_a_write_that_failed(self, tmp_path: Path):
         """The disk takes a part of a batch. Seen to fail: the file ended in half a member."""

@@ -108,6 +108,18 @@ class TestAsyncapi:
             f"{path} does not exist. Run `manage.py outbox asyncapi --external --output {path}`."
         )
 
+    def test_names_a_file_that_it_cannot_read(self, tmp_path: Path):
+        """Failed: a traceback."""
+        latin = tmp_path / "a.json"
+        latin.write_bytes("{é}".encode("latin-1"))
+
+        assert refused("asyncapi", "--check", str(tmp_path)) == (
+            f"The file {tmp_path} cannot be read: Is a directory."
+        )
+        assert refused("asyncapi", "--check", str(latin)).startswith(
+            f"The file {latin} cannot be read: 'utf-8' codec"
+        )
+
 
 class TestRehearseWithADocument:
     @pytest.fixture(autouse=True)
