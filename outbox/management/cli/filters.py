@@ -40,9 +40,7 @@ def add_choice(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--exception",
         metavar="NAME",
-        help=_(
-            "only if the latest attempt raised this; '': none (the worker died or was cut off)"
-        ),
+        help=_("only if the latest attempt raised this; '': none (the worker died or was cut off)"),
     )
     parser.add_argument(
         "--place", metavar="PLACE", help=_("only if it was raised here; see `groups`")

@@ -80,7 +80,8 @@ class TestARehearsal:
         owe(2)
         subscriptions.registry.clear()
 
-        def warehouses(colour: str) -> list[str]: ...
+        def warehouses(colour: str) -> list[str]:
+            return [colour]
 
         @subscribe("tests.Weighed", targets=warehouses)
         def note(grams: int, target: str) -> None: ...
