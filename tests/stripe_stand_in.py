@@ -23,6 +23,8 @@ Json = dict[str, Any]
 FAILED_REFUND = {"failed", "canceled"}
 KEY = "sk_test_stand_in"
 SLOW_SECONDS = 1.0
+#: The most objects of a list within another object, and of a page if the request does not say so.
+LISTED = 10
 SMALLEST_AMOUNT = 50
 #: Codes and more of the errors about payment methods that are refused.
 REFUSED_METHODS: dict[str, tuple[str | None, dict[str, str]]] = {
@@ -53,6 +55,8 @@ class Books:
         self.refunds: list[Json] = []
         #: The status of refunds from now on.
         self.state_of_refunds = "succeeded"
+        #: The most objects of a page, whatever the request says.
+        self.longest_page = 100
         self._answers: dict[str, tuple[object, tuple[int, Json]]] = {}
 
     def post(self, path: str, form: dict[str, str], key: str) -> tuple[int, Json]:
@@ -83,6 +87,14 @@ class Books:
         with self._lock:
             mine = [self._expanded(one) for one in self._intents.values() if of(one) == found[1]]
         return {"object": "search_result", "data": mine[::-1], "has_more": False, "url": ""}
+
+    def refunds_of(self, charge: str, *, limit: int, starting_after: str) -> Json:
+        """A page of a charge's refunds, the latest first."""
+        with self._lock:
+            mine = self._of_charge(charge)[::-1]
+        ids = [one["id"] for one in mine]
+        left = mine[ids.index(starting_after) + 1 if starting_after else 0 :]
+        return _page(left, min(limit, self.longest_page))
 
     def charges(self, reference: str) -> dict[str, int]:
         """In the words of the simulated bank: {"authorizations": 1}."""
@@ -184,7 +196,17 @@ class Books:
     def _expanded(self, intent: Json) -> Json:
         refunds = self._of_charge(intent["latest_charge"])[::-1]
         charge = {"object": "charge", "id": intent["latest_charge"]}
-        return {**intent, "latest_charge": {**charge, "refunds": {"data": refunds}}}
+        return {**intent, "latest_charge": {**charge, "refunds": _page(refunds, LISTED)}}
+
+
+def _page(objects: list[Json], length: int) -> Json:
+    has_more = len(objects) > length
+    return {
+        "object": "list",
+        "data": objects[:length],
+        "has_more": has_more,
+        "url": "/v1/refunds",
+    }
 
 
 def of(intent: Json) -> str:
@@ -205,8 +227,15 @@ class Endpoint(BaseHTTPRequestHandler):
     server: StripeStandIn
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        self._send(200, self.server.books.search(query["query"][0]))
+        asked = urlsplit(self.path)
+        query = {name: values[-1] for name, values in parse_qs(asked.query).items()}
+        books = self.server.books
+        if asked.path == "/v1/refunds":
+            limit, after = int(query.get("limit", LISTED)), query.get("starting_after", "")
+            answer = books.refunds_of(query["charge"], limit=limit, starting_after=after)
+        else:
+            answer = books.search(query["query"])
+        self._send(200, answer)
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()

@@ -19,7 +19,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
-from outbox.deliveries.statements import with_numbers
+from outbox.deliveries.statements import bound_transaction, with_numbers
 from outbox.deliveries.transient_errors import sqlstate_of
 from outbox.models import Delivery
 
@@ -28,6 +28,9 @@ _TRY_SECONDS = 0.3
 #: Of tries without a maximum, each of this number waits longer: after 1 s of waiting
 #: (`deadlock_timeout`), PostgreSQL ends an autovacuum that holds the lock.
 _LONG_EACH, _LONG_SECONDS = 10, 1.5
+#: PostgreSQL ends a wait for passes that is idle for so many seconds: its host may be down, and its
+#: lock delays all relays. Pauses between tries are shorter.
+_IDLE_SECONDS = 5.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -60,6 +63,7 @@ def wait_for_passes(*, using: str) -> None:
     transaction, which would keep the lock.
     """
     with transaction.atomic(using=using):
+        bound_transaction(_IDLE_SECONDS, using=using)
         lock_subscriptions(using=using)
 
 

@@ -13,7 +13,7 @@ from outbox.partitions.days import PER_DAY, first_seq
 from outbox.partitions.grants import lacking_numbering
 from outbox.partitions.preparation import leftover_checks, range_check
 from outbox.partitions.publications import publishers
-from outbox.partitions.room import expected_days
+from outbox.partitions.room import endless, expected_days
 from outbox.partitions.table_refusals import foreign_keys_to
 
 from .findings import Finding, error, warning
@@ -109,7 +109,8 @@ def _of_number(using: str) -> Iterator[Finding]:
                 "one, statements get slower and need more locks."
             )
             % {"number": f"{number:,}", "expected": f"{expected:,}"},
-            _(
+            endless()
+            or _(
                 'Set OUTBOX["RETENTION"]["default"] to a number of days, run `manage.py outbox '
                 "prune`, and settle deliveries that are owed for long."
             ),

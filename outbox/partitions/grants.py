@@ -63,8 +63,8 @@ WHERE grantee <> relowner"""
 _DEFAULT_GRANTEES = """
 SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
 FROM pg_default_acl, aclexplode(defaclacl)
-WHERE defaclrole = current_user::regrole AND defaclobjtype IN ('r', 'S')
-AND grantee <> defaclrole"""
+WHERE defaclrole = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+AND defaclobjtype IN ('r', 'S') AND grantee <> defaclrole"""
 
 _LACKING = """
 SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,

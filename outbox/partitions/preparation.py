@@ -15,9 +15,14 @@ from math import inf
 from django.db import connections
 
 from outbox.deliveries.locks import in_short_tries, limited_waits
+from outbox.deliveries.statements import bound_transaction
 
 from .catalogue import DELIVERY, EVENT, KEYS, SCHEMA, TABLES, is_partitioned, read
 from .in_use import wait_for_users
+
+#: PostgreSQL ends a transaction under the lock that is idle for so many seconds: its host may be
+#: down, and all who need the table wait.
+_IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def _add_check(
     key, name = KEYS[table], range_check(table)
     # All who need the table would queue behind each try while a long transaction has it.
     wait_for_users([table], until=inf, report=report, using=using)
+    bound_transaction(_IDLE_SECONDS, using=using)
     with limited_waits(seconds, connection=connections[using]) as cursor:
         cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         # Under the lock: a partitioned table with this check would refuse later days.

@@ -72,6 +72,23 @@ def expected_days() -> int:
     return int(max(kept, default=_KEPT_DAYS)) + DAYS_AHEAD + 1
 
 
+def endless() -> str:
+    """Return why the number of partitions grows without end in spite of a default retention.
+
+    Returns:
+        Sentences with the cause and the next step. "": it does not grow so.
+    """
+    retention = conf().RETENTION
+    names = sorted(name for name, days in retention.items() if days is None)
+    if not names or retention.get("default") is None:
+        return ""
+    return _(
+        'OUTBOX["RETENTION"] keeps %(names)s for ever. The partition of each day with such an '
+        "event stays, so their number grows without end. Keep these types for a number of days, "
+        "and set an ARCHIVE to have them as files afterwards."
+    ) % {"names": ", ".join(names)}
+
+
 _FACTS = """
 SELECT current_setting('max_locks_per_transaction')::int,
     current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int,

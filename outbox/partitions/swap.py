@@ -16,6 +16,7 @@ from django.db import OperationalError, connections
 from django.utils.translation import gettext as _
 
 from outbox.deliveries.locks import in_short_tries, is_lock_timeout, limited_waits, lock_table
+from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import sqlstate_of
 
 from .carried import carried_statements
@@ -48,6 +49,9 @@ _PAUSE = 0.5
 #: but the server may be short of processors.
 _STATEMENT_LIMIT = 2000
 _CANCELLED = "57014"
+#: PostgreSQL ends a try that is idle for so many seconds: its host may be down, and all others wait
+#: for its locks.
+_IDLE_SECONDS = 5.0
 
 #: The primary key of deliveries contains the partition key. Uniqueness of an id is a guarantee of
 #: its sequence, or of the generator of UUIDs.
@@ -105,6 +109,7 @@ def _in_use(users: Mapping[str, str]) -> Refusal:
 
 def _swap(high: int, using: str, seconds: float) -> None:
     connection = connections[using]
+    bound_transaction(_IDLE_SECONDS, using=using)
     with connection.cursor() as cursor:
         # From now on nobody else changes the tables, and PostgreSQL ends an autovacuum of them.
         # This lock blocks no reader or writer, however long it is waited for.

@@ -47,10 +47,13 @@ def _forms(value: str) -> Iterable[str]:
 
 
 def _without(text: str, form: str, mask: str) -> str:
-    # Many words contain a short value, so it is masked only as a whole word.
-    edges = (r"(?<!\w)", r"(?!\w)") if len(form) < 4 else ("", "")
-    pattern = edges[0] + re.escape(form) + edges[1]
-    return re.sub(pattern, lambda _: mask, text, flags=re.IGNORECASE)
+    if len(form) < 4:  # many words contain it, so it is masked only as a whole word
+        pattern = rf"(?<!\w){re.escape(form)}(?!\w)"
+        return re.sub(pattern, lambda _: mask, text, flags=re.IGNORECASE)
+    # Not by a pattern: `re` would keep it, with the value, and a value may have megabytes.
+    if len(form) > len(text):
+        return text
+    return _covered(text, _occurrences(_folded(text), _folded(form)), mask)
 
 
 def _without_parts(text: str, forms: Sequence[str], mask: str) -> str:
@@ -61,12 +64,24 @@ def _without_parts(text: str, forms: Sequence[str], mask: str) -> str:
         spans += _beginnings(lowered, form)
         ends = _beginnings(lowered[::-1], form[::-1])
         spans += [(length - end, length - start) for start, end in ends]
+    return _covered(text, sorted(spans), mask)  # they overlap: forms of a value begin or end alike
+
+
+def _covered(text: str, spans: Iterable[tuple[int, int]], mask: str) -> str:
+    """Return a text with masks in place of these ranges, which ascend."""
     made, done = "", 0
-    for start, end in sorted(spans):  # they overlap: forms of a value begin or end alike
+    for start, end in spans:
         if start >= done:
             made += text[done:start] + mask
         done = max(done, end)
     return made + text[done:]
+
+
+def _occurrences(text: str, form: str) -> Iterator[tuple[int, int]]:
+    end = 0
+    while (start := text.find(form, end)) >= 0:
+        end = start + len(form)
+        yield start, end
 
 
 def _beginnings(text: str, form: str) -> Iterator[tuple[int, int]]:
@@ -85,6 +100,30 @@ def _lowered(text: str) -> str:
     if len(lowered) == len(text):
         return lowered
     return "".join(one.lower()[0] for one in text)
+
+
+def _folded(text: str) -> str:
+    """Return a text of the same length in which all cases of a letter are the same.
+
+    They are those that `re.IGNORECASE` treats alike. In lower case, a letter may have several: one
+    of the sigmas is that at the end of a word.
+    """
+    return text.translate(_FOLDS)
+
+
+class _Folds(dict[int, str]):
+    """The first letter that was met of those with the same capital."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        self[code] = first = self._first.setdefault(letter.lower()[0].upper(), letter)
+        return first
+
+
+_FOLDS = _Folds()
 
 
 #: Longer numbers are masked: telephone numbers, cards, bank accounts.

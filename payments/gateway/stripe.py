@@ -142,10 +142,27 @@ class StripeGateway:
         }
         search = self._stripe.payment_intents.search
         found = _ask(
-            lambda: search(wanted), lambda answer: [read_record(one) for one in answer["data"]]
+            lambda: search(wanted),
+            lambda answer: [read_record(self._with_all_refunds(one)) for one in answer["data"]],
         )
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)
+
+    def _with_all_refunds(self, intent: Json) -> Json:
+        """Return a PaymentIntent with each refund: an expanded list has the latest ten only."""
+        charge: Any = intent.get("latest_charge")
+        refunds = (charge.get("refunds") or {}) if isinstance(charge, dict) else {}
+        if not refunds.get("has_more"):
+            return intent
+        wanted: Any = {"charge": charge["id"], "limit": 100}
+
+        def every_page() -> Any:
+            page = self._stripe.refunds.list(wanted)
+            page["data"] = list(page.auto_paging_iter())
+            return page
+
+        whole: Json = _ask(every_page, lambda answer: answer)
+        return {**intent, "latest_charge": {**charge, "refunds": whole}}
 
     def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
         """See `Gateway.verify_report`."""

@@ -29,6 +29,13 @@ NO_BROKER = (
     "or redis-server on the PATH, or set REDIS_URL, AMQP_URL or SQS_URL."
 )
 
+#: The variable with the URL of a given broker, and those that belong to it. The first one applies.
+_GIVEN = {
+    "SQS_URL": ("SQS_REGION", "SQS_QUEUE_URL", "SQS_QUEUES", "SQS_VISIBILITY_SECONDS"),
+    "AMQP_URL": (),
+    "REDIS_URL": ("REDIS_MASTER_NAME", "SENTINEL_PASSWORD"),
+}
+
 CONFIGURATION = """\
 bind {host}
 port {port}
@@ -56,10 +63,11 @@ def choose(environment: Mapping[str, str], folder: Path) -> Broker:
 
     Raise UpError if the given one does not answer, or if there is no server to start.
     """
-    for name in ("SQS_URL", "AMQP_URL", "REDIS_URL"):
+    for name, others in _GIVEN.items():
         if url := environment.get(name):
             _require_answer(name, url)
-            return Broker(variables={name: url})
+            more = {other: environment[other] for other in others if other in environment}
+            return Broker(variables={name: url, **more})
     return _own(_server(), folder)
 
 

@@ -41,6 +41,54 @@ CONVERSION: list[Mutant] = [
         hangs=True,
     ),
     Mutant(
+        name="bounds-of-a-check",
+        without="a lost host keeps the exclusive lock of a table that gets a check for two hours",
+        edits=(
+            Edit(
+                "outbox/partitions/preparation.py",
+                "    bound_transaction(_IDLE_SECONDS, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PARTITIONS_OF}test_conversion.py::TestACheck"
+            "::test_bounds_how_long_a_lost_host_keeps_its_lock",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="bounds-of-the-swap",
+        without="a lost host keeps the locks of a conversion, and each emit waits for hours",
+        edits=(
+            Edit(
+                "outbox/partitions/swap.py",
+                "    bound_transaction(_IDLE_SECONDS, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{PARTITIONS_OF}test_conversion.py::TestTheSwap"
+            "::test_bounds_how_long_a_lost_host_keeps_its_locks",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="bounds-of-a-wait-for-passes",
+        without="a host that is lost while it begins a backfill stops all relays for two hours",
+        edits=(
+            Edit(
+                "outbox/deliveries/locks.py",
+                "        bound_transaction(_IDLE_SECONDS, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/deliveries/test_table_locks.py::TestAWaitForPasses"
+            "::test_bounds_how_long_a_lost_host_keeps_the_lock",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="lock-of-a-run-without-a-snapshot",
         without="with parameters of the server, the build of an index waits for the command itself",
         edits=(

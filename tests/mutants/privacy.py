@@ -82,6 +82,20 @@ PRIVACY = [
         noticed_by=(f"{_DATA}TestAValue::test_is_masked_if_a_letter_is_longer_in_lower_case",),
     ),
     Mutant(
+        name="each-case-of-a-letter",
+        without="a value whose letters are in another case, such as a final sigma, is not masked",
+        edits=(
+            Edit(
+                "outbox/privacy/masking.py",
+                "letter.lower()[0].upper(), letter",
+                "letter.lower()[0], letter",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestAValue::test_is_masked_in_each_case_that_a_regular_expression_ignores",
+        ),
+    ),
+    Mutant(
         name="callbacks-without-arguments",
         without="the log of a callback that failed has the arguments of its partial",
         edits=(

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from outbox.fork_safety import apart_from_forks, once_used
+from outbox.ids import uuid7
 from tests.processes import eventually
 
 
@@ -24,6 +25,16 @@ class TestAFork:
         thread.join()
 
         assert steps == ["used", "forked"]
+
+    @pytest.mark.once
+    def test_gives_each_child_random_numbers_of_its_own_for_ids(self):
+        """Failed with uuid-utils 0.13: two children made the same ids in the same millisecond."""
+        uuid7()
+
+        first, second = random_numbers_of_a_child(), random_numbers_of_a_child()
+
+        assert len(first) == len(second) == 10
+        assert not first & second
 
 
 @pytest.mark.once
@@ -81,6 +92,22 @@ def fork() -> None:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
+
+
+def random_numbers_of_a_child() -> set[str]:
+    """Return the ends of ids that a child creates; the time is not among them."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, " ".join(uuid7().hex[16:] for _ in range(10)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as numbers:
+        found = set(numbers.read().split())
+    os.waitpid(child, 0)
+    return found
 
 
 def use_the_database(begun: threading.Event, steps: list[str]) -> None:

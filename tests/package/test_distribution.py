@@ -72,6 +72,11 @@ class TestTheWheel:
         assert not marker.evaluate({"python_version": "3.14"})
         assert marker.evaluate({"python_version": "3.13"})
 
+    def test_accepts_no_release_whose_ids_repeat_after_a_fork(self):
+        """Failed: children of a fork continued the random numbers of their parent."""
+        assert "0.13.0" not in requirements()["uuid-utils"].specifier
+        assert "0.14.0" in requirements()["uuid-utils"].specifier
+
     def test_has_the_extra_that_each_error_names(self, distribution: Distribution):
         named = {
             extra

@@ -227,6 +227,30 @@ class TestARefundAtStripe:
         assert found is not None
         assert found.refunds == ()
 
+    def test_is_found_beside_many_later_ones(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        """Failed: a list within an object has ten entries, so older refunds were made again."""
+        captured(outbox, order_id)
+        bank, wanted = gateway.current(), {"reference": str(order_id)}
+        held = bank.find(**wanted)
+        assert held is not None
+        assert held.capture is not None
+        amount = Money(amount=100, currency="JPY")
+        for number in range(12):
+            bank.refund(
+                **wanted,
+                capture_id=held.capture.capture_id,
+                amount=amount,
+                idempotency_key=f"refund-{number}",
+            )
+        server.books.longest_page = 5
+
+        found = bank.find(**wanted)
+
+        assert found is not None
+        assert [one.key for one in found.refunds] == [f"refund-{number}" for number in range(12)]
+
 
 def make_keys_old() -> None:
     """As if days had passed since the requests."""

@@ -159,6 +159,35 @@ class TestAGivenSqs:
 
 
 @pytest.mark.once
+class TestAGivenBroker:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {
+                "REDIS_URL": "sentinel://:secret@one:26379/0",
+                "REDIS_MASTER_NAME": "shop",
+                "SENTINEL_PASSWORD": "theirs",
+            },
+            {
+                "SQS_URL": "sqs://",
+                "SQS_REGION": "eu-west-1",
+                "SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/{queue}",
+                "SQS_QUEUES": "outbox,orders",
+                "SQS_VISIBILITY_SECONDS": "600",
+            },
+        ],
+        ids=["sentinel", "sqs"],
+    )
+    def test_has_all_its_variables(
+        self, given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Failed: each command in a second terminal lacked all but the URL."""
+        monkeypatch.setattr(broker, "_require_answer", lambda name, url: None)
+
+        assert broker.choose({**given, "AWS_PROFILE": "mine"}, tmp_path).variables == given
+
+
+@pytest.mark.once
 @pytest.mark.processes
 class TestOwnBroker:
     @pytest.fixture

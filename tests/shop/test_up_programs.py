@@ -12,7 +12,7 @@ from django.conf import settings
 
 from shop.up.broker import Broker
 from shop.up.programs import CELERY_IS_READY, WEB_IS_READY, Project
-from shop.up.stack import Options, _servers
+from shop.up.stack import Options, _servers, _variables
 
 pytestmark = pytest.mark.once
 
@@ -53,3 +53,16 @@ class TestTheBank:
         [bank] = _servers(Options(data=tmp_path), project, Broker(variables={}), 1)
 
         assert bank.environment["BANK_WEBHOOK_SECRET"] == "new"
+
+
+class TestTheVariablesOfTheRunFile:
+    def test_include_how_the_database_is_reached(self, tmp_path: Path, monkeypatch):
+        """Failed: a second terminal used server-side cursors through PgBouncer."""
+        given = {"DATABASE_URL": "postgres://me@127.0.0.1:6432/shop", "BEHIND_PGBOUNCER": "true"}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+        chosen = Broker(variables={"REDIS_URL": "redis://127.0.0.1:1/0"})
+        found = _variables(Options(data=tmp_path), chosen, port=8000, bank_port=1)
+
+        assert found == {**found, **given, **chosen.variables}

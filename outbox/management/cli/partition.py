@@ -11,6 +11,7 @@ from outbox import databases
 from outbox.partitions.catalogue import UnknownPartition
 from outbox.partitions.conversion import CannotPartition, convert, steps
 from outbox.partitions.refusal import NotYetPartitioned
+from outbox.partitions.room import endless
 
 from .common import Options, Write
 
@@ -31,6 +32,8 @@ class Partition:
             CommandError: the tables cannot be converted, or have a partition of somebody else.
         """
         using = databases.alias()
+        if warning := endless():
+            write(warning)
         try:
             if options["dry_run"]:
                 _list(using, write)

@@ -84,3 +84,20 @@ class TestALockOfSeveralTables:
                 TABLE,
             )
         assert held == []
+
+
+class TestAWaitForPasses:
+    def test_bounds_how_long_a_lost_host_keeps_the_lock(self):
+        """Failed: all relays waited until PostgreSQL noticed the loss, two hours by default."""
+        found: list[list[str]] = []
+
+        def watch(execute: Any, sql: str, *rest: Any) -> Any:
+            if sql.startswith("LOCK TABLE"):
+                settings = ("idle_in_transaction_session_timeout", "tcp_user_timeout")
+                found.append([rows(f"SHOW {one}")[0][0] for one in settings])
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(watch):
+            locks.wait_for_passes(using="default")
+
+        assert found == [["5s", "5000"]]

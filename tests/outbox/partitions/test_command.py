@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pytest_django import Settings
 
 from outbox.partitions.ahead import DAYS_AHEAD
 from outbox.partitions.catalogue import EVENT, is_partitioned, partitions
@@ -35,6 +36,16 @@ class TestTheCommand:
         )
         assert len(output.splitlines()) == 8
         assert not is_partitioned(using="default")
+
+    @pytest.mark.usefixtures("plain")
+    @pytest.mark.parametrize("options", [[], ["--dry-run"]])
+    def test_warns_of_types_that_are_kept_for_ever(self, options: list[str], settings: Settings):
+        retention = {"default": 30, "shops.Paid": None}
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": retention}
+
+        output = outbox_command("partition", *options)
+
+        assert 'OUTBOX["RETENTION"] keeps shops.Paid for ever.' in output.splitlines()[0]
 
     @pytest.mark.usefixtures("plain")
     def test_lists_the_steps_that_an_interrupted_run_has_done(self):

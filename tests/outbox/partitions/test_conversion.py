@@ -82,6 +82,25 @@ def fill() -> None:
     emit_orders(1)
 
 
+#: Of a transaction: when PostgreSQL ends it if the host of its client is lost.
+BOUNDS = ["5s", "5000"]
+
+
+@contextmanager
+def bounds_at(place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+    """Yield the bounds in force whenever the code calls `limited_waits` at a place."""
+    found: list[list[str]] = []
+
+    def watched(*args: Any, **named: Any) -> Any:
+        settings = ("idle_in_transaction_session_timeout", "tcp_user_timeout")
+        found.append([rows(f"SHOW {one}")[0][0] for one in settings])
+        return limited_waits(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, watched)
+        yield found
+
+
 class TestAConversion:
     def test_keeps_every_row(self):
         fill()
@@ -332,6 +351,13 @@ class TestACheck:
         assert "Waiting for process" in reports[0]
         assert preparation.is_checked(DELIVERY, high, using="default")
 
+    def test_bounds_how_long_a_lost_host_keeps_its_lock(self, monkeypatch: pytest.MonkeyPatch):
+        high = first_seq(day_at(timezone.now()) + timedelta(days=2))
+        with bounds_at("outbox.partitions.preparation.limited_waits", monkeypatch) as found:
+            preparation.check(DELIVERY, high, using="default")
+
+        assert found == [BOUNDS]
+
 
 class TestTheSwap:
     def test_lets_others_continue_while_a_transaction_uses_the_tables(
@@ -432,6 +458,13 @@ class TestTheSwap:
 
         assert not is_partitioned(using="default")
         emit_orders(1)
+
+    def test_bounds_how_long_a_lost_host_keeps_its_locks(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: every emit waited until PostgreSQL noticed the loss, two hours by default."""
+        with bounds_at("outbox.partitions.swap.limited_waits", monkeypatch) as found:
+            convert_all()
+
+        assert found == [BOUNDS]
 
     def test_waits_for_maintenance_without_blocking_others(self):
         Outbox()

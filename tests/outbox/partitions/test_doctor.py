@@ -178,6 +178,29 @@ class TestConvertedTables:
                 "slower and need more locks.",
             )
 
+    def test_with_days_that_one_event_keeps_for_ever_name_its_type(self, settings: Settings):
+        """Failed: the advice was to set a default retention, prune and settle: all done already."""
+        retention = {"default": 1, "shops.Paid": None, "shops.Billed": None}
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": retention}
+        with days_later(7):
+            keep_ahead(using="default")
+            [found, *_] = doctor.examine(using="default")
+
+        assert found.text.startswith("Each table has 17 partitions, and 9 are expected.")
+        assert found.advice == (
+            'OUTBOX["RETENTION"] keeps shops.Billed, shops.Paid for ever. The partition of each '
+            "day with such an event stays, so their number grows without end. Keep these types "
+            "for a number of days, and set an ARCHIVE to have them as files afterwards."
+        )
+
+    def test_without_a_default_retention_need_one_first(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": {"shops.Paid": None, "shops.Sent": 1}}
+        with days_later(7):
+            keep_ahead(using="default")
+            [found, *_] = doctor.examine(using="default")
+
+        assert found.advice.startswith('Set OUTBOX["RETENTION"]["default"] to a number of days')
+
     def test_with_too_few_locks_are_a_warning(self, monkeypatch: pytest.MonkeyPatch):
         facts = "SELECT 64, 100, 27"
         monkeypatch.setattr(room, "_FACTS", facts)

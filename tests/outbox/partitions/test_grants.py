@@ -35,6 +35,22 @@ def role() -> Iterator[str]:
     rows(f"DROP ROLE {name}")
 
 
+@pytest.fixture(params=["App", "app@example.com."])
+def acting_owner(plain: None, role: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Act as a role of such a name that owns all tables; `role` is another one."""
+    name = f'"{request.param}{uuid4().hex[:12]}"'
+    rows(f"CREATE ROLE {name}")
+    rows(f"GRANT CREATE ON SCHEMA public TO {name}")
+    for [table] in rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        rows(f'ALTER TABLE "{table}" OWNER TO {name}')
+    rows(f"SET ROLE {name}")
+    yield
+    rows("RESET ROLE")
+    rows(f"REASSIGN OWNED BY {name} TO CURRENT_USER")
+    rows(f"DROP OWNED BY {name}")
+    rows(f"DROP ROLE {name}")
+
+
 @contextmanager
 def acting_as(role: str) -> Iterator[None]:
     with transaction.atomic():
@@ -95,6 +111,17 @@ class TestTheOwner:
             assert outbox.given("shops.Ordered", order_id="1").seq
             assert Event.objects.count() == 1
             rows(f"UPDATE {DELIVERY} SET note = ''")
+
+    @pytest.mark.usefixtures("acting_owner")
+    def test_converts_and_creates_partitions_with_any_name(self, role: str):
+        """Failed: a name with capitals was read in lower case, and "@" was a syntax error."""
+        rows(f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role}")
+
+        convert(using="default")
+        with days_later(1):
+            [day] = keep_ahead(using="default")
+
+        assert role not in str(acl_of(EVENT, partition_name(EVENT, day)))
 
 
 class TestANewPartition:

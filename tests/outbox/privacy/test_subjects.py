@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,33 @@ class TestAValue:
 
         shown = "***..." if part.endswith("...") else "...***"
         assert text == f"no {shown} there"
+
+    def test_compiles_no_pattern_of_its_length(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: `re` kept some 90 MB for a value of 1 MiB, and up to 512 of its patterns."""
+        patterns: list[str] = []
+        substitute = re.sub
+
+        def sub(pattern: str, *args: Any, **options: Any) -> str:
+            patterns.append(pattern)
+            return substitute(pattern, *args, **options)
+
+        monkeypatch.setattr("re.sub", sub)
+        values = ["Hanako Yamada " * 1000, "Hanako Yamada", "7"]
+        text = masked_values("no mailbox 7 of hanako yamada", values, mask="***")
+
+        assert text == "no mailbox *** of ***"
+        assert patterns == [r"(?<!\w)7(?!\w)"]
+
+    def test_is_masked_in_each_case_that_a_regular_expression_ignores(self):
+        """Some letters have several, such as "ς", the sigma at the end of a word."""
+        every = [chr(code) for code in range(sys.maxunicode + 1)]
+        letters = [one for one in every if one != one.lower() or one != one.upper()]
+        text = "".join(letters)
+        alike = [(one, re.findall(re.escape(one), text, re.IGNORECASE)) for one in letters]
+
+        for one, others in alike:
+            for other in others:
+                assert masked_values(f"of {other * 4}.", [one * 4], mask="***") == "of ***."
 
 
 class TestACleaner:
