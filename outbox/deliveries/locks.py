@@ -28,8 +28,8 @@ _TRY_SECONDS = 0.3
 #: Of tries without a maximum, each of this number waits longer: after 1 s of waiting
 #: (`deadlock_timeout`), PostgreSQL ends an autovacuum that holds the lock.
 _LONG_EACH, _LONG_SECONDS = 10, 1.5
-#: PostgreSQL ends a wait for passes that is idle for so many seconds: its host may be down, and its
-#: lock delays all relays. Pauses between tries are shorter.
+#: PostgreSQL ends a transaction with the lock that is idle for so many seconds: its host may be
+#: down, and its lock delays all relays. Pauses between tries are shorter.
 _IDLE_SECONDS = 5.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -42,7 +42,8 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     On SQLite it does nothing, since SQLite has one writer.
 
     Every relay queues behind a transaction that waits for this lock. So each try is short, and
-    relays continue between two tries.
+    relays continue between two tries. PostgreSQL ends the transaction if it is then idle for five
+    seconds.
 
     Args:
         using: the outbox's database alias.
@@ -52,6 +53,7 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     Raises:
         OperationalError: the last try failed.
     """
+    bound_transaction(_IDLE_SECONDS, using=using)
     lock_table("outbox_subscription", mode="EXCLUSIVE", using=using, tries=tries)
 
 
@@ -63,7 +65,6 @@ def wait_for_passes(*, using: str) -> None:
     transaction, which would keep the lock.
     """
     with transaction.atomic(using=using):
-        bound_transaction(_IDLE_SECONDS, using=using)
         lock_subscriptions(using=using)
 
 

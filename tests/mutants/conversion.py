@@ -73,18 +73,18 @@ CONVERSION: list[Mutant] = [
         database=POSTGRESQL,
     ),
     Mutant(
-        name="bounds-of-a-wait-for-passes",
-        without="a host that is lost while it begins a backfill stops all relays for two hours",
+        name="bounds-of-the-lock-of-subscriptions",
+        without="a host that is lost while it ends a handler stops all relays for two hours",
         edits=(
             Edit(
                 "outbox/deliveries/locks.py",
-                "        bound_transaction(_IDLE_SECONDS, using=using)\n",
+                "    bound_transaction(_IDLE_SECONDS, using=using)\n",
                 "",
             ),
         ),
         noticed_by=(
-            "tests/outbox/deliveries/test_table_locks.py::TestAWaitForPasses"
-            "::test_bounds_how_long_a_lost_host_keeps_the_lock",
+            "tests/outbox/deliveries/test_table_locks.py::TestTheLockOfSubscriptions"
+            "::test_bounds_how_long_a_lost_host_keeps_it",
         ),
         database=POSTGRESQL,
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
+from outbox import operations, subscribe
 from outbox.deliveries import locks
+from outbox.testing import Outbox
 from tests.outbox.converted import in_another_transaction, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
@@ -86,8 +89,19 @@ class TestALockOfSeveralTables:
         assert held == []
 
 
-class TestAWaitForPasses:
-    def test_bounds_how_long_a_lost_host_keeps_the_lock(self):
+def wait_for_passes() -> None:
+    locks.wait_for_passes(using="default")
+
+
+def end_handler() -> None:
+    operations.end("tests.weigh", by="ann", reason="a test")
+
+
+class TestTheLockOfSubscriptions:
+    @pytest.mark.parametrize("use", [wait_for_passes, end_handler])
+    def test_bounds_how_long_a_lost_host_keeps_it(
+        self, own_registry: None, use: Callable[[], None]
+    ):
         """Failed: all relays waited until PostgreSQL noticed the loss, two hours by default."""
         found: list[list[str]] = []
 
@@ -97,7 +111,11 @@ class TestAWaitForPasses:
                 found.append([rows(f"SHOW {one}")[0][0] for one in settings])
             return execute(sql, *rest)
 
+        @subscribe("tests.Weighed")
+        def weigh() -> None: ...
+
+        Outbox()
         with connection.execute_wrapper(watch):
-            locks.wait_for_passes(using="default")
+            use()
 
         assert found == [["5s", "5000"]]
