@@ -24,6 +24,8 @@ FAILED_REFUND = {"failed", "canceled"}
 KEY = "sk_test_stand_in"
 SLOW_SECONDS = 1.0
 SMALLEST_AMOUNT = 50
+#: Most entries of a list inside of another object.
+MOST_INSIDE = 10
 #: Codes and more of the errors about payment methods that are refused.
 REFUSED_METHODS: dict[str, tuple[str | None, dict[str, str]]] = {
     "tok_nonsense": ("resource_missing", {"param": "payment_method"}),
@@ -83,6 +85,14 @@ class Books:
         with self._lock:
             mine = [self._expanded(one) for one in self._intents.values() if of(one) == found[1]]
         return {"object": "search_result", "data": mine[::-1], "has_more": False, "url": ""}
+
+    def list_refunds(self, charge: str, *, limit: int, after: str) -> Json:
+        """Return a page of a charge's refunds, the latest first."""
+        with self._lock:
+            found = self._of_charge(charge)[::-1]
+        ids = [one["id"] for one in found]
+        left = found[ids.index(after) + 1 :] if after else found
+        return a_list(left, limit)
 
     def charges(self, reference: str) -> dict[str, int]:
         """In the words of the simulated bank: {"authorizations": 1}."""
@@ -184,7 +194,14 @@ class Books:
     def _expanded(self, intent: Json) -> Json:
         refunds = self._of_charge(intent["latest_charge"])[::-1]
         charge = {"object": "charge", "id": intent["latest_charge"]}
-        return {**intent, "latest_charge": {**charge, "refunds": {"data": refunds}}}
+        inside = a_list(refunds, MOST_INSIDE)
+        return {**intent, "latest_charge": {**charge, "refunds": inside}}
+
+
+def a_list(entries: list[Json], limit: int) -> Json:
+    """The first entries, as Stripe shows a list."""
+    more = len(entries) > limit
+    return {"object": "list", "data": entries[:limit], "has_more": more, "url": "/v1/refunds"}
 
 
 def of(intent: Json) -> str:
@@ -205,8 +222,13 @@ class Endpoint(BaseHTTPRequestHandler):
     server: StripeStandIn
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        self._send(200, self.server.books.search(query["query"][0]))
+        address, books = urlsplit(self.path), self.server.books
+        query = {name: values[-1] for name, values in parse_qs(address.query).items()}
+        if address.path == "/v1/refunds":
+            limit, after = int(query["limit"]), query.get("starting_after", "")
+            self._send(200, books.list_refunds(query["charge"], limit=limit, after=after))
+        else:
+            self._send(200, books.search(query["query"]))
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()

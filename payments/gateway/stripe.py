@@ -36,6 +36,7 @@ from payments.gateway.stripe_answers import (
     HELD_OR_TAKEN,
     read_authorization,
     read_capture,
+    read_page,
     read_record,
     read_refund,
     read_report,
@@ -48,6 +49,8 @@ Json = dict[str, Any]
 Result = TypeVar("Result")
 
 LIVE = "https://api.stripe.com"
+#: Most entries of a list that Stripe returns at once.
+PAGE = 100
 #: Codes for a total that no card can be charged with.
 AMOUNT_REFUSED = ("amount_too_small", "amount_too_large")
 #: In Stripe's errors about a payment method that was used without a Customer.
@@ -142,10 +145,31 @@ class StripeGateway:
         }
         search = self._stripe.payment_intents.search
         found = _ask(
-            lambda: search(wanted), lambda answer: [read_record(one) for one in answer["data"]]
+            lambda: search(wanted), lambda answer: [self._record(one) for one in answer["data"]]
         )
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)
+
+    def _record(self, intent: Json) -> BankRecord:
+        """Read a found PaymentIntent with all refunds of its charge.
+
+        The charge contains the latest ten. If it has more, another request lists all of them.
+        """
+        charge = intent.get("latest_charge")
+        if isinstance(charge, dict) and (charge.get("refunds") or {}).get("has_more"):
+            charge["refunds"] = {"data": self._refunds_of(charge["id"])}
+        return read_record(intent)
+
+    def _refunds_of(self, charge_id: str) -> list[Json]:
+        """Return all refunds of a charge, the latest first."""
+        found: list[Json] = []
+        wanted: Any = {"charge": charge_id, "limit": PAGE}
+        while True:
+            refunds, last = _ask(lambda: self._stripe.refunds.list(wanted), read_page)
+            found += refunds
+            if not last:
+                return found
+            wanted["starting_after"] = last
 
     def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
         """See `Gateway.verify_report`."""

@@ -97,6 +97,12 @@ def read_record(intent: Json) -> BankRecord:
     )
 
 
+def read_page(listed: Json) -> tuple[list[Json], str]:
+    """Return the entries of a list, and the id after which the next page begins; "" at the end."""
+    entries: list[Json] = listed["data"]
+    return entries, entries[-1]["id"] if listed["has_more"] else ""
+
+
 def read_report(body: bytes) -> Report:
     try:
         event = json.loads(body.decode())

@@ -27,6 +27,13 @@ from shop.up.reload import CodeWatcher
 from shop.up.supervisor import Supervisor
 
 BANK_WEBHOOK = "/api/payments/webhooks/bank/"
+#: Variables that a second terminal needs as well. The broker's URL is in `Broker.variables`.
+PASSED_ON = (
+    *("DATABASE_URL", "BEHIND_PGBOUNCER"),
+    *("REDIS_MASTER_NAME", "SENTINEL_PASSWORD"),
+    *("SQS_REGION", "SQS_QUEUE_URL", "SQS_QUEUES", "SQS_VISIBILITY_SECONDS"),
+    *("BANK_URL", "BANK_WEBHOOK_SECRETS", "SITE_ORIGIN"),
+)
 #: The folder of the drawer's requests, inside of the data folder.
 CONTROL = "control"
 
@@ -112,8 +119,7 @@ def _supervise(
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
     """Return the variables for our programs (environment) and for other processes (run.json)."""
-    names = ("DATABASE_URL", "BANK_URL", "BANK_WEBHOOK_SECRETS", "SITE_ORIGIN")
-    given = {name: os.environ[name] for name in names if name in os.environ}
+    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {
         "BANK_URL": f"http://{HOST}:{bank_port}",
         "BANK_API_KEY": os.environ.get("BANK_API_KEY") or secrets.token_urlsafe(24),

@@ -227,6 +227,46 @@ class TestARefundAtStripe:
         assert found is not None
         assert found.refunds == ()
 
+    @pytest.mark.parametrize("later", [10, 110])
+    def test_is_found_beside_later_ones(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, later: int
+    ):
+        """Seen to find the latest ten, to which Stripe shortens a list inside of an object."""
+        captured(outbox, order_id)
+        keys = refund_in_parts(order_id, 1 + later)
+
+        found = gateway.current().find(reference=str(order_id))
+
+        assert found is not None
+        assert [one.key for one in found.refunds] == keys
+
+    def test_whose_answer_was_lost_is_not_requested_twice_after_ten_later_ones(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        captured(outbox, order_id)
+        wanted: dict[str, Any] = {"refund_id": uuid7(), "amount": Money(amount=500, currency="JPY")}
+        bank_requests.refund(services.intend_refund(order_id=order_id, **wanted))
+        refund_in_parts(order_id, 10)
+        server.books.forget_keys()
+        make_keys_old()
+
+        bank_requests.refund(Refund.objects.get(pk=wanted["refund_id"]))
+
+        assert len(server.books.refunds) == 11
+
+
+def refund_in_parts(order_id: UUID, number: int) -> list[str]:
+    """Refund a payment of the order in parts, and return their keys."""
+    payment, keys = Payment.objects.get(order_id=order_id), [f"part-{one}" for one in range(number)]
+    for key in keys:
+        gateway.current().refund(
+            reference=str(order_id),
+            capture_id=payment.capture_id,
+            amount=Money(amount=50, currency="JPY"),
+            idempotency_key=key,
+        )
+    return keys
+
 
 def make_keys_old() -> None:
     """As if days had passed since the requests."""

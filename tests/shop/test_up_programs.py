@@ -12,7 +12,7 @@ from django.conf import settings
 
 from shop.up.broker import Broker
 from shop.up.programs import CELERY_IS_READY, WEB_IS_READY, Project
-from shop.up.stack import Options, _servers
+from shop.up.stack import Options, _servers, _variables
 
 pytestmark = pytest.mark.once
 
@@ -53,3 +53,33 @@ class TestTheBank:
         [bank] = _servers(Options(data=tmp_path), project, Broker(variables={}), 1)
 
         assert bank.environment["BANK_WEBHOOK_SECRET"] == "new"
+
+
+class TestTheVariablesOfASecondTerminal:
+    URLS = {
+        "REDIS_URL": "sentinel://:secret@one:26379,two:26379/0",
+        "SQS_URL": "sqs://",
+        "DATABASE_URL": "postgres://shop:secret@pgbouncer:6432/shop",
+    }
+
+    @pytest.mark.parametrize(
+        ("url", "name"),
+        [
+            ("REDIS_URL", "REDIS_MASTER_NAME"),
+            ("REDIS_URL", "SENTINEL_PASSWORD"),
+            ("SQS_URL", "SQS_REGION"),
+            ("SQS_URL", "SQS_QUEUE_URL"),
+            ("SQS_URL", "SQS_QUEUES"),
+            ("SQS_URL", "SQS_VISIBILITY_SECONDS"),
+            ("DATABASE_URL", "BEHIND_PGBOUNCER"),
+        ],
+    )
+    def test_have_all_that_the_url_needs(self, tmp_path: Path, monkeypatch, url: str, name: str):
+        """Failed: with Sentinels, each command ended with "REDIS_MASTER_NAME is not set"."""
+        monkeypatch.setenv(url, self.URLS[url])
+        monkeypatch.setenv(name, "1")
+        broker = Broker(variables={url: self.URLS[url]})
+
+        given = _variables(Options(data=tmp_path), broker, port=8000, bank_port=1)
+
+        assert (given[url], given[name]) == (self.URLS[url], "1")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from orders.serializers import OrderSerializer
 from tests.docs.pages import Page, names_in
 from webhooks import sending, services
 from webhooks.models import EventType
@@ -46,6 +48,13 @@ class TestThePage:
             body for one in receiver.requests if "refund" in (body := json.loads(one.body))["data"]
         )
         assert shape(sent) == shape(json.loads(PAGE.blocks("json")[0]))
+
+    def test_names_the_fields_of_the_api_that_a_message_lacks(self):
+        """Seen to fail for the fields about refunds."""
+        shown = json.loads(PAGE.blocks("json")[0])["data"]["order"]
+        (named,) = re.findall(r"It has the fields of `GET[^`]*`,\s+without\s+([^:.]*)", PAGE.prose)
+
+        assert set(names_in(named)) == set(OrderSerializer.Meta.fields) - set(shown)
 
     def test_names_each_event_type(self):
         shown = [names_in(row[0])[0] for row in PAGE.table("Register a URL")]
