@@ -41,7 +41,7 @@ if _url := env.str("TRACE_URL", default=""):
 if _token := env.str("METRICS_TOKEN", default=""):
     OUTBOX["METRICS_TOKEN"] = _token
 
-# SHOP_CURRENCY: the one currency of all prices (ISO 4217).
+# SHOP_CURRENCY: currency of the demo products (ISO 4217). Other products have that of their price.
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
 
 # How long an order waits before it is cancelled; 0 or unset: without limit. DEADLINE_STOCK,

@@ -34,6 +34,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 DIGESTS = {"PYTHON_DIGEST", "POSTGRES_DIGEST", "VALKEY_DIGEST"}
 FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "REQUIREMENTS", *DIGESTS}
+PAGE = Page("docs/how-to/run-for-real.md")
 #: The default of a sink's QUEUE.
 SINKS_QUEUE = "outbox.sinks"
 # Those of the shop; an app that a team adds gets its worker from them.
@@ -66,8 +67,10 @@ def console_commands() -> Iterator[list[str]]:
     names = ("run-for-real", "run-in-production", "scale-one-consumer")
     for page in (Page("README.md"), *(Page(f"docs/how-to/{name}.md") for name in names)):
         for block in page.blocks("console"):
-            for line in re.findall(r"^\$ ((?:gunicorn|celery|python manage\.py) .*)$", block, re.M):
-                yield shlex.split(line, comments=True)
+            line_of_ours = r"^\$ ((?:gunicorn|celery|python manage\.py|deploy/manage\.sh) .*)$"
+            for line in re.findall(line_of_ours, block, re.M):
+                program = line.replace("deploy/manage.sh", "python manage.py")
+                yield shlex.split(program, comments=True)
 
 
 def refuse_unknown_options(command: list[str]) -> None:
@@ -326,6 +329,12 @@ class TestSystemd:
         assert grace
         assert int(grace[1]) > settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
 
+    def test_restarts_the_web_for_new_code_and_never_reloads_it(self):
+        """Seen to fail: after SIGHUP, new processes of gunicorn had old modules of the outbox."""
+        for unit in UNITS:
+            assert "ExecReload=" not in unit.read_text(), unit.name
+        assert "systemctl reload" not in PAGE.text
+
     def test_has_a_receiver_that_the_target_starts_only_if_it_is_enabled(self):
         unit = (DEPLOY / "systemd/shop-receive.service").read_text()
 
@@ -334,6 +343,72 @@ class TestSystemd:
         assert exec_start(DEPLOY / "systemd/shop-receive.service")[1:] == [
             *("manage.py", "outbox", "receive"),
         ]
+
+
+class TestACommandOfManagePy:
+    """`manage.sh`, with a fake systemd-run that prints its arguments."""
+
+    def run(self, folder: Path, *words: str) -> list[str]:
+        (folder / "systemd-run").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (folder / "systemd-run").chmod(0o755)
+        done = subprocess.run(
+            [DEPLOY / "manage.sh", *words],
+            env={"PATH": f"{folder}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    def test_runs_with_the_settings_and_the_user_of_the_units(self, tmp_path: Path):
+        unit = (DEPLOY / "systemd/shop-migrate.service").read_text()
+        names = ("User", "Group", "WorkingDirectory", "EnvironmentFile")
+        wanted = [line for line in unit.splitlines() if line.partition("=")[0] in names]
+
+        options = self.run(tmp_path, "migrate")
+
+        given = [one.removeprefix("--property=") for one in options if "--property=" in one]
+        assert sorted(given) == sorted(wanted)
+
+    def test_gets_its_arguments_as_they_are_given(self, tmp_path: Path):
+        words = self.run(tmp_path, "outbox", "retry", "7", "--reason", "a b")
+
+        program = ["/srv/shop/.venv/bin/python", "manage.py"]
+        assert words[-7:] == [*program, "outbox", "retry", "7", "--reason", "a b"]
+
+    @pytest.mark.parametrize("section", ["systemd", "Deploy"])
+    def test_has_settings_wherever_the_page_shows_it(self, section: str):
+        """Seen to fail: `rehearse` without them reads an empty SQLite file."""
+        lines = re.findall(r"^\$ (.*manage\.(?:py|sh) .*)$", PAGE.section(section), re.M)
+
+        assert lines
+        for line in lines:
+            assert re.match(r"SECRET_KEY=|deploy/manage\.sh ", line), line
+
+
+class TestADeploy:
+    def test_installs_packages_and_static_files_before_the_web_is_restarted(self):
+        """Seen to fail: each page with a new static file was answered with 500."""
+        steps = re.findall(r"^\$ (.*)$", PAGE.section("Deploy"), re.M)
+        places = [
+            next(place for place, step in enumerate(steps) if words in step)
+            for words in (
+                "pip install --require-hashes -r requirements-production.txt",
+                "manage.py collectstatic --noinput",
+                "outbox rehearse",
+                "restart shop-migrate",
+                "restart shop-web",
+            )
+        ]
+
+        assert places == sorted(places)
+
+
+class TestTheSettings:
+    @pytest.mark.parametrize("name", ["compose.yaml", "env.example", "kubernetes/base/shop.env"])
+    def test_have_none_that_only_the_demo_data_has(self, name: str):
+        """Seen to fail: products of a deployment have the currency that `add_product` is given."""
+        assert "SHOP_CURRENCY" not in (DEPLOY / name).read_text()
 
 
 class TestTheExampleOfAnEnvironment:
