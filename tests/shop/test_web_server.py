@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from shop.up.ports import free_port
 from tests.processes import children, eventually
 from tests.shop.web_server import (
     FORM,
+    HOST,
     LOGIN,
     Connection,
     WebServer,
@@ -293,6 +296,24 @@ class TestTheNumberOfRequests:
         assert not worker.alive
 
 
+class TestTheSocketOfSystemd:
+    """`deploy/systemd/shop-web.socket`."""
+
+    def test_keeps_a_request_until_the_server_has_restarted(self, stopping: WebServer):
+        """The test holds the socket, as systemd does."""
+        with socket.create_server((HOST, 0)) as listener, ThreadPoolExecutor() as pool:
+            port = listener.getsockname()[1]
+            before = stopping.run_with_socket(listener)
+            eventually(lambda: get(port, "/livez").status == 200, "the server answers")
+            before.send(signal.SIGTERM)
+            assert before.ends() == 0
+
+            waiting = pool.submit(get, port, "/livez")
+            stopping.run_with_socket(listener)
+
+            assert waiting.result().status == 200
+
+
 class TestTheConfiguration:
     def test_may_have_several_ports(self, stopping: WebServer):
         other = free_port()
@@ -312,9 +333,9 @@ class TestTheConfiguration:
         assert "does not support TLS" in program.output
 
     def test_does_not_mix_ports_and_unix_sockets(self, stopping: WebServer):
-        socket = f"unix:{stopping.folder / 'mixed.sock'}"
+        path = f"unix:{stopping.folder / 'mixed.sock'}"
 
-        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
+        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", "--bind", path)
 
         assert program.ends() != 0
         assert "Bind to one kind" in program.output

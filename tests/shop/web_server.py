@@ -135,6 +135,18 @@ class WebServer:
         self._program = self._run(command, **environment)
         return self._program
 
+    def run_with_socket(self, listener: socket.socket) -> Running:
+        """Run it with a socket that systemd would pass, by the protocol of sd_listen_fds(3)."""
+        shell = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        program = [sys.executable, "-m", "gunicorn", "shop.wsgi", "--workers", "1"]
+        self._program = Running(
+            ["bash", "-c", shell, "bash", *program],
+            environment=self.environment,
+            folder=settings.BASE_DIR,
+            pass_fds=[listener.fileno()],
+        )
+        return self._program
+
     def stop(self) -> None:
         if self._program:
             self._program.end_for_sure()
