@@ -204,7 +204,7 @@ def _fitting(pattern: str, tried: tuple[str, ...], schema: Schema) -> Iterator[s
     least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
     try:
         known = re.compile(pattern)
-    except re.error:  # pydantic's own engine knows more, such as \p{L}
+    except re.error:  # pydantic's own engine supports more, such as \p{L}
         raise NoExample(f"Python cannot read the pattern {pattern}.") from None
     for one in tried:
         if least <= len(one) <= most and known.search(one):

@@ -223,7 +223,7 @@ class TestATriggerThatIsTurnedOff:
     """No check looks for its problems any more, and they may last."""
 
     def test_sends_no_message_that_its_problem_is_resolved(self, hook: Receiver):
-        """Failed: each channel was told that a handler was no longer paused, which still was."""
+        """Failed: each channel got "Resolved" for a handler that was still paused."""
         before = hook_config(hook.url)
         channels = {"chat": {"WEBHOOK": hook.url}}
         after = alerts(CHANNELS=channels, LIMITS={"dead": None})
@@ -290,8 +290,8 @@ class TestAnOpenBreaker:
     FAILING = problem("failing:parcels.label:ValueError:", trigger="failing", text="It fails.")
     OTHER = problem("failing:parcels.label_all:ValueError:", trigger="failing", text="It fails.")
 
-    def told(self, hook: Receiver, *problems: Problem, **values: Any) -> list[str]:
-        """Return what a channel is told of problems that last for two minutes."""
+    def texts(self, hook: Receiver, *problems: Problem, **values: Any) -> list[str]:
+        """Return the texts that a channel gets about problems that last for two minutes."""
         config = hook_config(hook.url, **values)
         for seconds in (0, 60, 120):
             with time_machine.travel(NOON + timedelta(seconds=seconds), tick=False):
@@ -300,23 +300,23 @@ class TestAnOpenBreaker:
         return texts(hook)
 
     def test_is_in_one_message(self, hook: Receiver):
-        assert self.told(hook, self.OPEN, self.FAILING) == ["It fails."]
+        assert self.texts(hook, self.OPEN, self.FAILING) == ["It fails."]
 
     def test_is_reported_where_no_delivery_of_its_handler_is_failing(self, hook: Receiver):
-        assert self.told(hook, self.OPEN, self.OTHER) == ["The breaker is open.", "It fails."]
+        assert self.texts(hook, self.OPEN, self.OTHER) == ["The breaker is open.", "It fails."]
 
     def test_is_reported_to_a_channel_that_does_not_report_failing_deliveries(self, hook: Receiver):
         """Failed: deliveries fail as long as a breaker is open, so it never had a message."""
-        told = self.told(hook, self.OPEN, self.FAILING, TRIGGERS=["breaker"])
+        texts = self.texts(hook, self.OPEN, self.FAILING, TRIGGERS=["breaker"])
 
-        assert told == ["The breaker is open."]
+        assert texts == ["The breaker is open."]
 
     def test_is_reported_in_quiet_hours_that_hold_the_other_message(self, hook: Receiver):
         quiet = {"FROM": "11:00", "TO": "13:00", "TIME_ZONE": "UTC", "EXCEPT": ["breaker"]}
 
-        told = self.told(hook, self.OPEN, self.FAILING, QUIET_HOURS=quiet)
+        texts = self.texts(hook, self.OPEN, self.FAILING, QUIET_HOURS=quiet)
 
-        assert told == ["The breaker is open."]
+        assert texts == ["The breaker is open."]
 
     def test_is_in_one_message_while_a_check_misses_the_failing_deliveries(self, hook: Receiver):
         """All of them may be in flight, as probes."""

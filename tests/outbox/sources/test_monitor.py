@@ -136,7 +136,7 @@ class TestASourceThatIsReceived:
         assert found["outbox_source_absent"]["billing",] == 0
 
     def test_has_a_metric_of_its_missing_process(self, billing):
-        """Failed: no metric told it from a source that needs no process, and no rule fired."""
+        """Failed: no metric distinguished it from a source that needs no process."""
         found: dict[str, Any] = {one.name: dict(one.samples) for one in families()}
 
         assert found["outbox_source_absent"]["billing",] == 1

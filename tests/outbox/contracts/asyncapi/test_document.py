@@ -291,7 +291,7 @@ class TestAnEarlierVersion:
 class TestAnEventWithoutExample:
     @pytest.mark.parametrize("pattern", ["^Q{40}$", r"^\p{L}+$"])
     def test_says_how_to_give_one(self, own_registry: None, pattern: str):
-        """Failed with re.error for a pattern that only pydantic's engine knows."""
+        """Failed with re.error for a pattern that only pydantic's engine supports."""
 
         class Odd(DomainEvent, key="code"):
             code: str = Field(pattern=pattern)
