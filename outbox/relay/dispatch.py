@@ -277,6 +277,7 @@ class SubscriptionPass:
         self._deliveries().filter(pk__in=pks).update(state=after, **values)
 
     def _adapt_window(self, *, lost: int) -> None:
+        first = conf().FIRST_WINDOW
         now = next_window(
             window=self.row.window,
             window_now=self.row.window_now,
@@ -285,14 +286,12 @@ class SubscriptionPass:
             room=self.room,
             has_due=self.work.has_due,
             is_quick=self._is_quick,
-            first=conf().FIRST_WINDOW,
+            first=first,
         )
-        if now == self.row.window_now and not lost and self._may_probe_for_workers:
+        is_reduced = now == self.row.window_now < min(self.row.window, first)
+        if is_reduced and not lost and self._may_probe_for_workers:
             now = probed_window(
-                window=self.row.window,
-                window_now=now,
-                message=self.batch,
-                first=conf().FIRST_WINDOW,
+                window=self.row.window, window_now=now, message=self.batch, first=first
             )
         if now != self.row.window_now:
             self.row.window_now = now
@@ -312,8 +311,6 @@ class SubscriptionPass:
     def _may_probe_for_workers(self) -> bool:
         """Whether a reduced window delays due deliveries although no message waits for a worker."""
         if self.work.first_lease is None or not self.has_due or circuit_of(self.row).is_open:
-            return False
-        if self.row.window_now >= min(self.row.window, conf().FIRST_WINDOW):
             return False
         # Of at most `FIRST_WINDOW` rows, and only while a backlog has a reduced window.
         sent = self._deliveries().filter(subscription=self.row, state=State.SENT)

@@ -119,7 +119,7 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/dispatch.py",
-                "if now == self.row.window_now and not lost and self._may_probe_for_workers:",
+                "if is_reduced and not lost and self._may_probe_for_workers:",
                 "if not self.work:",
             ),
         ),
