@@ -32,6 +32,8 @@ RATES = (0.05, 1.0, 10.0, 100.0)
 
 _EVENT, _HANDLER = "event ", "handler "
 Line = Arrow | Emission
+#: The end of a line: x, y, and 1 for a head to the right, -1 to the left.
+_Head = tuple[float, float, int]
 
 
 def network_map(
@@ -100,11 +102,19 @@ class _Drawing:
         return max(bottoms, default=0.0) + 2 * _MARGIN
 
     def lines(self) -> Iterator[SafeString]:
-        """Draw the subscriptions, then the emissions."""
+        """Draw the subscriptions, then the emissions, then the notes of subscriptions."""
+        # Lines to one box end at one place, so equal notes are drawn once.
+        notes: dict[tuple[float, float], dict[str, None]] = {}
         for line in _lines(self._network):
             edge = _edge(line)
             if edge in self._graph.ways:
-                yield self._line(line, self._graph.ways[edge], edge in self._graph.reversed)
+                path, head = self._path(self._graph.ways[edge], edge in self._graph.reversed)
+                yield self._line(line, path, head)
+                if isinstance(line, Arrow) and line.note:
+                    notes.setdefault(head[:2], {})[line.note] = None
+        for (x, y), words in notes.items():
+            text = " · ".join(words)
+            yield svg.text(text, x=x - 12, y=y - 6, class_="outbox-words", anchor="end")
 
     def boxes(self) -> Iterator[SafeString]:
         """Draw the events and handlers."""
@@ -138,18 +148,15 @@ class _Drawing:
         above = " ".join(filter(None, [app_of(name), f"✕ {problem}" if problem else ""]))
         return above, " · ".join(filter(None, [mark + short(name), note]))
 
-    def _line(self, line: Line, way: Sequence[Cell], is_back: bool) -> SafeString:
-        path, first, last = self._path(way)
-        (x, y), turn = (first, -1) if is_back else (last, 1)
-        head = f"{x},{y} {x - 9 * turn},{y - 4.5} {x - 9 * turn},{y + 4.5}"
+    def _line(self, line: Line, path: str, head: _Head) -> SafeString:
+        x, y, turn = head
+        points = f"{x},{y} {x - 9 * turn},{y - 4.5} {x - 9 * turn},{y + 4.5}"
         level = bisect_left(RATES, line.rate + 1e-9)
         drawn = [
             svg.element("path", d=path, class_=f"outbox-arrow-line outbox-rate-{level}"),
-            svg.element("polygon", points=head, class_="outbox-head"),
+            svg.element("polygon", points=points, class_="outbox-head"),
         ]
         note = line.note if isinstance(line, Arrow) else ""
-        if note:
-            drawn.append(svg.text(note, x=x - 12, y=y - 6, class_="outbox-words", anchor="end"))
         a, b = _edge(line)
         names = f"{a.partition(' ')[2]} → {b.partition(' ')[2]}"
         tip = svg.element("title", f"{names} {note}".strip())
@@ -162,8 +169,8 @@ class _Drawing:
             return "outbox-parked"
         return "outbox-dead" if line.handler in self._network.problems else "outbox-done"
 
-    def _path(self, way: Sequence[Cell]) -> tuple[str, tuple[float, float], tuple[float, float]]:
-        """Return a curve through all cells of a way, and its two ends."""
+    def _path(self, way: Sequence[Cell], is_back: bool) -> tuple[str, _Head]:
+        """Return a curve through all cells of a way, and its end with the head."""
         layer = self._layers[way[0]]
         x, y = self._left[layer] + self._wide[layer], self._middles[way[0]]
         first, parts = (x, y), [f"M {x:.6g} {y:.6g}"]
@@ -175,7 +182,7 @@ class _Drawing:
             if not isinstance(cell, str):
                 x += self._wide[number]
                 parts.append(f"H {x:.6g}")
-        return " ".join(parts), first, (x, y)
+        return " ".join(parts), (*first, -1) if is_back else (x, y, 1)
 
     def _box(self, node: str, layer: int) -> SafeString:
         kind = _kind(node)

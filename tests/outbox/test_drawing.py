@@ -293,6 +293,22 @@ class TestAMap:
         assert classes(picture).count("outbox-arrow outbox-parked") == 1
         assert "Placed · 4 a minute" in texts(picture)
 
+    def test_has_the_notes_of_a_handler_at_one_place_once(self) -> None:
+        """Failed: two subscriptions of a paused handler had their words on top of each other."""
+        network = Network(
+            events=["shop.Placed", "shop.Shelved", "shop.Sent"],
+            handlers=["mail.thank"],
+            arrows=[
+                Arrow("shop.Placed", "mail.thank", note="held", is_held=True),
+                Arrow("shop.Sent", "mail.thank", note="held", is_held=True),
+                Arrow("shop.Shelved", "mail.thank", note="settled by stock"),
+            ],
+        )
+
+        shown = texts(parsed(network_map(network)))
+
+        assert [one for one in shown if "held" in one] == ["held · settled by stock"]
+
     def test_marks_an_event_without_subscriber(self) -> None:
         picture = parsed(network_map(self.NETWORK))
 
