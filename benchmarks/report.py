@@ -134,27 +134,33 @@ def keep() -> None:
 
 
 def update() -> None:
-    """Replace rows of the latest run by those in `PART`.
+    """Replace rows of the last run of all rows on this processor by those in `PART`.
 
     Raises:
-        ValueError: the latest run was on another processor.
+        ValueError: no such run is stored.
     """
     latest, part = (json.loads(path.read_text()) for path in (LATEST, PART))
-    was, now = (found["machine"]["processor"] for found in (latest, part))
-    if was != now:
-        raise ValueError(f"The latest run was on {was}, this one on {now}. Run all rows first.")
-    when = part["machine"]["when"]
-    latest["rows"] |= {name: {**row, "when": when} for name, row in part["rows"].items()}
-    latest |= {key: part[key] for key in KEYS if part[key] is not None}
-    LATEST.write_text(json.dumps(latest, indent=2) + "\n")
-    _keep_of_processor()
+    processor, when = part["machine"]["processor"], part["machine"]["when"]
+    path = LATEST if latest["machine"]["processor"] == processor else _of_processor(processor)
+    if not path.exists():
+        raise ValueError(f"No run of all rows on {processor} is stored. Run all rows first.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    found["rows"] |= {name: {**row, "when": when} for name, row in part["rows"].items()}
+    found |= {key: part[key] for key in KEYS if part[key] is not None}
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    if path == LATEST:
+        _keep_of_processor()
 
 
 def _keep_of_processor() -> None:
     found: dict[str, Any] = json.loads(LATEST.read_text())
-    name = re.sub(r"[^a-z0-9]+", "-", found["machine"]["processor"].lower()).strip("-")
     PROCESSORS.mkdir(exist_ok=True)
-    shutil.copyfile(LATEST, PROCESSORS / f"{name}.json")
+    shutil.copyfile(LATEST, _of_processor(found["machine"]["processor"]))
+
+
+def _of_processor(processor: str) -> Path:
+    name = re.sub(r"[^a-z0-9]+", "-", processor.lower()).strip("-")
+    return PROCESSORS / f"{name}.json"
 
 
 def _row(outcome: Outcome) -> dict[str, object]:

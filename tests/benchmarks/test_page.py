@@ -151,9 +151,22 @@ class TestAnUpdate:
         before = latest.read_text()
         self.write(report.PART, drain_vs_celery=6, processor="other", drain=figure("outbox", 6))
 
-        with pytest.raises(ValueError, match="was on one, this one on other"):
+        with pytest.raises(ValueError, match="No run of all rows on other is stored"):
             report.update()
 
+        assert latest.read_text() == before
+
+    def test_of_another_processor_replaces_rows_of_its_own_run(self, latest: Path):
+        """Failed: only rows of the latest run could be replaced."""
+        before = latest.read_text()
+        report.PROCESSORS.mkdir()
+        own = report.PROCESSORS / "other.json"
+        self.write(own, drain_vs_celery=4, processor="other", drain=figure("outbox", 4))
+        self.write(report.PART, drain_vs_celery=6, processor="other", drain=figure("outbox", 6))
+
+        report.update()
+
+        assert json.loads(own.read_text())["drain_vs_celery"] == 6
         assert latest.read_text() == before
 
 
