@@ -6,18 +6,22 @@ from benchmarks.ground import Ground
 from benchmarks.harness import Figure, Ratio, Result, median
 from benchmarks.row import Row
 from benchmarks.sides import ours
+from benchmarks.sizes import rounds
 
-#: Blocks of which one value is made.
-SERIES = 3
+#: Blocks of a series, of which one value is made.
+BLOCKS = 80
 
 
 def measure(ground: Ground, quick: bool) -> Result:
-    """Take the medians of three series; the broker is there, and is nudged after each commit."""
+    """Take the median of each series; the broker is there, and is nudged after each commit."""
+    series, blocks = (3, 25) if quick else (rounds(5), BLOCKS)
     with ground.stage(ours()) as stage:
-        found = stage.call("benchmarks.probes.emission", 75 if quick else 240)
-    added = {name: _medians(_less(found[name], found["nothing"])) for name in ("insert", "emit")}
+        found = stage.call("benchmarks.probes.emission", series * blocks)
+    added = {
+        name: _medians(_less(found[name], found["nothing"]), series) for name in ("insert", "emit")
+    }
     figures = [
-        Figure("the order's transaction alone", _medians(found["nothing"]), "ms"),
+        Figure("the order's transaction alone", _medians(found["nothing"], series), "ms"),
         Figure("a bare INSERT adds", added["insert"], "ms"),
         Figure("emit() adds", added["emit"], "ms"),
     ]
@@ -26,9 +30,9 @@ def measure(ground: Ground, quick: bool) -> Result:
     )
 
 
-def _medians(values: list[float]) -> list[float]:
+def _medians(values: list[float], series: int) -> list[float]:
     """Part the blocks into series, each spread over the whole time."""
-    return [median(values[number::SERIES]) for number in range(SERIES)]
+    return [median(values[number::series]) for number in range(series)]
 
 
 def _less(values: list[float], base: list[float]) -> list[float]:
