@@ -7,7 +7,7 @@ machine that gets slower slows both. A ratio is made of figures of one run, neve
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -67,6 +67,29 @@ class Ratio:
         """
         found = pairs(ours, theirs)
         return cls(key, median(found), at_least=at_least, at_most=at_most, pairs=found)
+
+    @classmethod
+    def worst_of(
+        cls,
+        key: str,
+        sides: Iterable[tuple[Sequence[float], Sequence[float]]],
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Ratio:
+        """Compare several sides as `of` does; return the ratio that is the worst for the target.
+
+        Args:
+            key: its name in the JSON.
+            sides: the repeats of ours and theirs of each comparison.
+            at_least, at_most: the target. With `at_least` the lowest ratio is the worst.
+
+        Raises:
+            ValueError: the numbers of repeats of a comparison differ.
+        """
+        made = [cls.of(key, *one, at_least=at_least, at_most=at_most) for one in sides]
+        worst = max if at_least is None else min
+        return worst(made, key=lambda one: one.value)
 
     @property
     def spread(self) -> str:

@@ -6,12 +6,12 @@ two peers wake by LISTEN, those of the third poll.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from benchmarks.ground import EFFECTS_PER_SECOND, Ground
-from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile, ratio
+from benchmarks.harness import Figure, Ratio, Result, in_turn, percentile
 from benchmarks.peers import DOMAIN_EVENTS, OX, PROCRASTINATE, Peer
 from benchmarks.row import Row
 from benchmarks.rows.latency import latencies
@@ -49,10 +49,10 @@ def compare(ground: Ground, *, waits: int, events: int, count: int, repeats: int
             for name, values in found.items()
         ],
         [
-            Ratio("brokerless_p50_vs_best", _against_best(p50, mine, max), at_most=1),
-            Ratio("brokerless_p99_vs_best", _against_best(p99, mine, max), at_most=1),
-            Ratio("brokerless_drain_vs_best", _against_best(drains, mine, min), at_least=5),
-            Ratio("brokerless_sustained_vs_best", _against_best(rates, mine, min), at_least=1.5),
+            Ratio.worst_of("brokerless_p50_vs_best", _sides(p50, mine), at_most=1),
+            Ratio.worst_of("brokerless_p99_vs_best", _sides(p99, mine), at_most=1),
+            Ratio.worst_of("brokerless_drain_vs_best", _sides(drains, mine), at_least=5),
+            Ratio.worst_of("brokerless_sustained_vs_best", _sides(rates, mine), at_least=1.5),
         ],
         [
             f"The peers are {', '.join(peer.name for peer in PEERS)}. The last one polls every "
@@ -66,12 +66,11 @@ def _twice(peer: Peer) -> Side:
     return peer.side(*peer.plan.commands, *peer.plan.commands)
 
 
-def _against_best(
-    found: Mapping[str, Sequence[float]], mine: str, worst: Callable[[Iterable[float]], float]
-) -> float:
-    """Return the ratio that is the worst for us: the lowest of rates, the highest of durations."""
-    others = [values for name, values in found.items() if name != mine]
-    return worst(ratio(found[mine], values) for values in others)
+def _sides(
+    found: Mapping[str, Sequence[float]], mine: str
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    """Return the repeats of ours and of each peer."""
+    return [(found[mine], values) for name, values in found.items() if name != mine]
 
 
 def drained(ground: Ground, side: Side, count: int) -> float:

@@ -59,6 +59,19 @@ class TestARatio:
     def test_reaches_its_target_or_misses_it(self, value, target, is_reached):
         assert Ratio("key", value, **target).is_reached is is_reached
 
+    @pytest.mark.parametrize(
+        ("target", "value", "pairs"),
+        [({"at_least": 2}, 3, [3, 2, 4]), ({"at_most": 2}, 5, [5, 5, 6])],
+    )
+    def test_of_several_sides_is_the_worst_with_its_pairs(
+        self, target: dict[str, float], value: float, pairs: list[float]
+    ):
+        sides = [([50, 50, 60], [10, 10, 10]), ([30, 20, 40], [10, 10, 10])]
+
+        found = Ratio.worst_of("key", sides, **target)
+
+        assert (found.value, found.pairs) == (value, pairs)
+
 
 class TestAlternatingSides:
     def test_are_measured_in_turn(self):
