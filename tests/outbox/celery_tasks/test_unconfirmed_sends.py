@@ -314,5 +314,23 @@ class TestAQueueWithoutALeader:
         assert not Delivery.objects.exclude(state=done).exists()
 
 
+@pytest.mark.processes
+@pytest.mark.servers
+@pytest.mark.once
+class TestAQueueOfRabbitMQWithOtherArguments:
+    def test_is_refused_to_the_relay_and_no_other_queue_is(self, rabbit: Celery):
+        """Failed: the relay took the error of the channel for an outage of the broker."""
+        refused, accepted = f"refused-{uuid4()}", f"accepted-{uuid4()}"
+        with rabbit.connection_for_write() as connection:
+            other = Queue(refused, queue_arguments={"x-max-length": 5})
+            other(connection.default_channel).declare()
+
+        with pytest.raises(QueueUnavailable, match="its arguments differ"):
+            CeleryTransport().dispatch(Message("parcels.print", refused, 1, ((1, 1),)))
+        CeleryTransport().dispatch(Message("parcels.print", accepted, 1, ((2, 1),)))
+
+        assert len(Broker(rabbit).received(accepted)) == 1
+
+
 def quorum(name: str) -> Queue:
     return Queue(name, queue_arguments={"x-queue-type": "quorum"})
