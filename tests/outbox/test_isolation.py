@@ -97,8 +97,15 @@ class TestAParkedDelivery:
 
 
 class TestASlowHandler:
+    @pytest.fixture(autouse=True)
+    def leases_by_the_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let workers measure the age of leases by the clock that the test shifts."""
+        shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
+        monkeypatch.setattr(lease, "time", shifted)
+        monkeypatch.setattr(batch, "time", shifted)
+
     @pytest.mark.parametrize("shares", [True, False], ids=["together", "alone"])
-    def test_may_take_its_whole_lease_for_each_delivery_of_a_batch(self, monkeypatch, shares):
+    def test_may_take_its_whole_lease_for_each_delivery_of_a_batch(self, shares):
         """Rule 11. Seen to fail with a lease that is not extended, or by a lease alone: the
         relay takes a worker for dead that is not.
         """
@@ -109,9 +116,6 @@ class TestASlowHandler:
             clock.shift(timedelta(seconds=30 if number % 2 else 99))
             run_pass()
 
-        shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
-        monkeypatch.setattr(lease, "time", shifted)
-        monkeypatch.setattr(batch, "time", shifted)
         with time_machine.travel(start, tick=False) as clock:
             outbox = emit_orders(5)
             outbox.deliver_all()
@@ -120,7 +124,7 @@ class TestASlowHandler:
         assert not Attempt.objects.exists()
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
 
-    def test_leaves_the_last_of_a_message_its_whole_time_limit(self, monkeypatch):
+    def test_leaves_the_last_of_a_message_its_whole_time_limit(self):
         """Failed: a renewal during the first run left the other delivery less than its limit, so
         the relay recorded the death of a worker that was alive.
         """
@@ -136,9 +140,6 @@ class TestASlowHandler:
             with receipt:
                 pass
 
-        shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
-        monkeypatch.setattr(lease, "time", shifted)
-        monkeypatch.setattr(batch, "time", shifted)
         with time_machine.travel(begin, tick=False) as clock:
             outbox = emit_orders(2)
             outbox.deliver_all()

@@ -245,6 +245,19 @@ class TestAHandler:
         assert not Shelf.objects.exists()
         assert not Delivery.objects.using(shard).filter(state="done").exists()
 
+    def run_in_default(self, statement: str | Composable, shard: str) -> Result:
+        """Let a handler whose receipt is in the shard execute a statement in the other database."""
+
+        @subscribe("tests.ParcelMoved")
+        def place(parcel_id: UUID) -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute(statement)
+
+        sync_both()
+        emit_in(shard)
+        [result] = deliver_in(shard)
+        return result
+
     @pytest.mark.postgresql
     @pytest.mark.parametrize(
         "statement",
@@ -260,15 +273,7 @@ class TestAHandler:
     ):
         """Failed: the text of a statement that psycopg composes was not read."""
 
-        @subscribe("tests.ParcelMoved")
-        def place(parcel_id: UUID) -> None:
-            with connections["default"].cursor() as cursor:
-                cursor.execute(statement)
-
-        sync_both()
-        emit_in(shard)
-
-        [result] = deliver_in(shard)
+        result = self.run_in_default(statement, shard)
 
         assert isinstance(result.error, WrittenBesideReceipt)
         assert not Shelf.objects.exists()
@@ -285,15 +290,7 @@ class TestAHandler:
     def test_may_read_elsewhere_by_any_statement(self, shard: str, statement: str):
         """Failed: the words of a write in a text, a name or a row lock were taken for a write."""
 
-        @subscribe("tests.ParcelMoved")
-        def place(parcel_id: UUID) -> None:
-            with connections["default"].cursor() as cursor:
-                cursor.execute(statement)
-
-        sync_both()
-        emit_in(shard)
-
-        [result] = deliver_in(shard)
+        result = self.run_in_default(statement, shard)
 
         assert result.error is None
 
