@@ -15,11 +15,11 @@ from outbox import clock, databases
 from outbox.conf import conf
 from outbox.deduplication import forget_unused
 from outbox.events import class_name_of
-from outbox.models import Event, Horizon
+from outbox.models import Horizon
 from outbox.partitions.closing import closed_day
 
 from .archive import Archive, archive_in
-from .batches import prunable, prune_some, read_slice
+from .batches import next_name, prunable, prune_some, read_slice
 from .pace import LARGEST, REST, AdaptivePace, Pace, Stopped
 from .staying import Horizons
 from .whole_days import Removal, has_days
@@ -174,10 +174,10 @@ def _remember_horizon(before: datetime, *, using: str) -> None:
 
 def _names(*, using: str) -> Iterator[str]:
     """Yield the names of stored events, by one index lookup for each name."""
-    name: str | None = ""
-    rows = Event.objects.using(using).order_by("name").values_list("name", flat=True)
-    while name := rows.filter(name__gt=name).first():
+    name = next_name("", using=using)
+    while name:
         yield name
+        name = next_name(name, using=using)
 
 
 def _batches(name: str, before: datetime, *, pace: Pace, using: str) -> Iterator[Sequence[int]]:

@@ -73,9 +73,16 @@ class Slice:
     until: int
 
 
+def next_name(name: str, *, using: str) -> str | None:
+    """Return the first name of stored events after a name, by one index lookup."""
+    rows = Event.objects.using(using).filter(name__gt=name).order_by("name")
+    with index_only_read(using):
+        return rows.values_list("name", flat=True).first()
+
+
 def read_slice(name: str, seq: int, *, before: datetime, number: int, using: str) -> Slice | None:
     """Read the next events of a type after a seq, without a lock; None: none of them is old."""
-    with _pruning_read(using):
+    with index_only_read(using):
         found = _following(name, seq, before=before, number=number, using=using)
         old = [seq for seq, is_old in found if is_old]
         if not old:
@@ -139,8 +146,11 @@ def _without_closed(seqs: Sequence[int], *, using: str) -> Sequence[int]:
     return [seq for seq in seqs if not day.covers(seq)] if day is not None else seqs
 
 
-def _pruning_read(using: str) -> AbstractContextManager[Any]:
-    """Return `pruning_transaction` on PostgreSQL only: on SQLite it would take the write lock."""
+def index_only_read(using: str) -> AbstractContextManager[Any]:
+    """Return `pruning_transaction` on PostgreSQL, for statements that only read.
+
+    On SQLite it does nothing: a transaction would take the write lock.
+    """
     is_postgresql = connections[using].vendor == "postgresql"
     return pruning_transaction(using) if is_postgresql else nullcontext()
 
