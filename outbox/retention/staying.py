@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from outbox.deliveries.statements import Rows, read, timestamp
+from outbox.deliveries.statements import read, timestamp
 from outbox.partitions.emptying import MOST_EVENTS, TooManyStay, owed_in, refuse_many
 from outbox.partitions.past import Day
-
-from .batches import index_only_read
 
 #: A day with fewer events is pruned row by row: emptying it is not worth its locks.
 FEWEST = 2 * MOST_EVENTS
@@ -99,16 +97,11 @@ def has_events(day: Day, *, using: str) -> bool:
 
 
 def names_in(day: Day, *, using: str) -> Iterator[str]:
-    """Yield the names of a day's events, by one index lookup for each name."""
+    """Yield the names of a day's events, by one look-up in an index for each."""
     name = ""
-    while found := _next_name(day, name, using=using):
+    while found := read(_NEXT_NAME.format(leaf=day.events.name), name, using=using):
         [[name]] = found
         yield name
-
-
-def _next_name(day: Day, name: str, *, using: str) -> Rows:
-    with index_only_read(using):
-        return read(_NEXT_NAME.format(leaf=day.events.name), name, using=using)
 
 
 def _count_young(day: Day, name: str, before: datetime | None, *, using: str) -> int:

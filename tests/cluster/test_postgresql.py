@@ -31,7 +31,7 @@ def site(
         stack = Stack(folder=tmp_path, database_url=pair.url, settings="tests.chaos.settings",
                       broker=NoBroker())  # fmt: skip
         cleanup.callback(stack.stop_all)
-        stack.manage("migrate", "-v0")
+        stack.migrate()
         stack.start_worker(queues=f"outbox,{QUEUES}")
         yield stack, pair
 

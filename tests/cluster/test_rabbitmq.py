@@ -40,7 +40,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Stack, RabbitGroup, Network]]:
         stack = Stack(folder=tmp_path, database_url=url, settings="tests.chaos.settings",
                       broker=group)  # fmt: skip
         cleanup.callback(stack.stop_all)
-        stack.manage("migrate", "-v0")
+        stack.migrate()
         stack.wait_until(group.answers, "all nodes are in the cluster", ceiling=300)
         yield stack, group, network
 

@@ -36,7 +36,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Stack, SentinelGroup, Network]]:
         stack = Stack(folder=tmp_path, database_url=url, settings="tests.chaos.settings",
                       broker=group)  # fmt: skip
         cleanup.callback(stack.stop_all)
-        stack.manage("migrate", "-v0")
+        stack.migrate()
         stack.wait_until(group.answers, "each Sentinel knows the others")
         yield stack, group, network
 
