@@ -94,7 +94,7 @@ def _moved(row: Delivery) -> str:
         if not row.attempts:  # handed back, or a failure that used up no attempt
             text = _("sent again at %(due_at)s%(note)s")
         return text % {"tried": tried, "due_at": format_time(row.due_at), "note": note}
-    return f"{row.state}{tried}{note}"
+    return f"{row.get_state_display()}{tried}{note}"
 
 
 def _line(when: datetime, name: str, key: str, text: str) -> str:

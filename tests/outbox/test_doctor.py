@@ -17,7 +17,7 @@ from celery import Celery, current_app
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import F
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
@@ -687,6 +687,22 @@ class TestBlocked:
 
         assert lines[0] == "order-7 of tests.weigh: 1 delivery blocked"
         assert lines[1].startswith(f"    by delivery {mine.get(event=first).pk} (dead): Dead after")
+
+    def test_has_the_state_in_the_language_of_the_user(self, outbox: Outbox):
+        """Failed: the state was English."""
+        first = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        second = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        run_pass()
+        Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
+        mine = Delivery.objects.filter(subscription__handler="tests.weigh")
+        mine.update(order_key="order-7")
+        mine.filter(event=first).update(state="dead")
+        mine.filter(event=second).update(state="blocked")
+
+        with translation.override("ja"):
+            said = outbox_command("blocked")
+
+        assert "(デッド)" in said
 
     def test_is_empty_if_no_key_waits(self):
         assert outbox_command("blocked") == "No key is blocked.\n"

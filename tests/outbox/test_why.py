@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db.models import Model
+from django.utils import translation
 
 from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Operation
@@ -67,6 +68,14 @@ class TestWhy:
 
         assert said.count("tests.stamp_parcel: done") == 2
         assert "Not shown" not in said
+
+    def test_has_states_in_the_language_of_the_user(self, parcel: Parcel) -> None:
+        """Failed: the state was English."""
+        with translation.override("ja"):
+            said = outbox_command("why", str(parcel.pk))
+
+        assert "待機中" in said
+        assert "pending" not in said
 
     def test_shows_the_traceback_of_the_latest_failure(self, parcel: Parcel) -> None:
         """Failed: only the admin showed it."""

@@ -137,10 +137,11 @@ class Blocked:
                 % {"key": one.key, "handler": one.handler, "number": number}
             )
             if one.head is not None:
+                state = one.head.get_state_display()
                 write(
                     "    "
                     + _("by delivery %(pk)s (%(state)s): %(why)s")
-                    % {"pk": one.head.pk, "state": one.head.state, "why": one.why}
+                    % {"pk": one.head.pk, "state": state, "why": one.why}
                 )
         if not found:
             write(_("No key is blocked."))

@@ -227,7 +227,7 @@ def _log_row(row: Operation, names: Mapping[str, str]) -> tuple[object, ...]:
         names.get(row.by, row.by),
         row.action,
         row.touched,
-        row.state.replace("_", " "),
+        row.get_state_display(),
         operations.described(row.choice),
         one_line(row.reason) or "-",
     )

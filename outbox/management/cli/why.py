@@ -214,7 +214,7 @@ def _delivery_lines(
         "pk": row.pk,
         "receiver": row.receiver,
         "of_event": of_event,
-        "state": row.state,
+        "state": row.get_state_display(),
         "why": why(row),
     }
     failed = row.failures.exclude(traceback="").order_by("pk").last() if with_traceback else None

@@ -6,7 +6,7 @@ from datetime import UTC
 from uuid import UUID, uuid4
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from outbox import subscribe
 from outbox.deliveries import settlement
@@ -57,6 +57,16 @@ class TestFollowing:
             line for line in moved if "tests.invoice" in line and "ValueError: no paper" in line
         ]
         assert list(follower.poll()) == []
+
+    def test_has_states_in_the_language_of_the_user(self, outbox: Outbox):
+        """Failed: the state was English."""
+        event = emit_parcel(outbox)
+        outbox.deliver_all(raise_errors=False)
+
+        with translation.override("ja"):
+            [line] = Follower(handler="tests.notify", last=1).poll()
+
+        assert line.endswith(f"tests.notify  {event.key}  完了")
 
     def test_names_no_failure_if_a_worker_hands_a_delivery_back(self, outbox: Outbox):
         """Failed: "failed, retried at", after a deploy that failed nothing."""
