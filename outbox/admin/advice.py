@@ -19,6 +19,7 @@ from outbox.monitor.stops import UNKNOWN
 from outbox.monitor.unserved import handed_back, waiting_since
 from outbox.templatetags.outbox_display import span
 from outbox.transports import names
+from outbox.transports.base import NUDGES
 
 from .links import dead_url, events_url, handlers_url, operation_url, settlements_url
 
@@ -53,6 +54,7 @@ def advice(
         _of_failing(status),
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
+        _of_nudges(health),
         _of_age(status),
         _of_release(status),
     )
@@ -78,10 +80,8 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
             text = _("%(consumer)s does not settle events in time (%(health)s). Check that system.")
             url = settlements_url(consumer=queue)
             yield Advice(text % {"consumer": queue, "health": part.text}, url, _("Settlements"))
-        elif kind == "queue" and part.is_failing:
-            text = _("The queue %(queue)s %(health)s. The health checks name the next step.")
-            url = reverse("admin:outbox_minute_health_checks")
-            yield Advice(text % {"queue": queue, "health": part.text}, url, _("Health checks"))
+        elif kind == "queue" and part.is_failing and queue != NUDGES:
+            yield _on_refused(part)
         elif queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "
@@ -99,6 +99,19 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
     if beat := off.get(("beat", "")):
         text = _("Beat is %s, so periodic tasks do not start. Start beat.")
         yield Advice(text % beat.text)
+
+
+def _of_nudges(health: Sequence[PartHealth]) -> Iterator[Advice]:
+    """Yield the advice on refused nudges: relays poll without them, so all is delivered."""
+    for part in health:
+        if part.queue == NUDGES and part.is_failing:
+            yield _on_refused(part)
+
+
+def _on_refused(part: PartHealth) -> Advice:
+    text = _("The queue %(queue)s %(health)s. The health checks name the next step.")
+    url = reverse("admin:outbox_minute_health_checks")
+    return Advice(text % {"queue": part.queue, "health": part.text}, url, _("Health checks"))
 
 
 def _of_failing(status: Status) -> Iterator[Advice]:

@@ -238,6 +238,27 @@ class TestTheNextStep:
 
         assert "The queue outbox.nudge has taken no message" in advice(admin_client)
 
+    @pytest.mark.parametrize("problem", ["failing", "dead", "breaker"])
+    def test_names_refused_nudges_after_what_is_not_delivered(
+        self, outbox, alive, admin_client, problem
+    ):
+        """Failed: the queue of nudges came first, although relays poll without them."""
+        refuse("outbox.nudge")
+        if problem == "breaker":
+            Subscription.objects.filter(handler="tests.weigh_parcel").update(
+                breaker_opened_at=timezone.now()
+            )
+        else:
+            emit_and_deliver(outbox)
+        if problem == "failing":
+            due = timezone.now() + timedelta(hours=1)
+            Delivery.objects.filter(state="dead").update(state="pending", due_at=due)
+
+        said = advice(admin_client)
+
+        assert "tests.weigh_parcel" in said
+        assert "outbox.nudge" not in said
+
     def test_links_to_dead_letters(self, outbox, alive, admin_client):
         emit_and_deliver(outbox, 2)
 
