@@ -49,7 +49,7 @@ class HandlerRow:
         oldest: age of its oldest owed event.
         minutes: done and failed in each of the last minutes; empty without any.
         failures: its failing and dead deliveries by cause, failing ones first.
-        has_failures: whether to show their exceptions.
+        has_failures: whether the user may view deliveries: show exceptions, and link to lists.
     """
 
     owed: HandlerStatus

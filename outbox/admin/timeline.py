@@ -45,10 +45,13 @@ class Timeline:
     Attributes:
         events: in the order of their emission.
         key: the key or correlation id that it was found by; the page polls with it.
+        links_deliveries: whether deliveries are links. Their pages need the permission to view
+            deliveries.
     """
 
     events: Sequence[TimelineEvent]
     key: str = ""
+    links_deliveries: bool = False
 
     @cached_property
     def start(self) -> datetime:
@@ -65,14 +68,14 @@ class Timeline:
         """The timeline as a sequence diagram (SVG)."""
         return drawing.sequence(
             self.events,
-            address=_address,
+            address=self._address,
             when=lambda event: since(event.emitted_at, self.start),
         )
 
     @cached_property
     def waterfall(self) -> SafeString:
         """The timeline as a waterfall (SVG)."""
-        return drawing.waterfall(self.events, now=clock.now(), span=span, address=_address)
+        return drawing.waterfall(self.events, now=clock.now(), span=span, address=self._address)
 
     @cached_property
     def mermaid(self) -> str:
@@ -156,9 +159,10 @@ class Timeline:
         ends = [one.settled_at for one in self.deliveries if one.settled_at]
         return max([*ends, *(event.emitted_at for event in self.events)]) - self.start
 
-
-def _address(row: TimelineEvent | TimelineDelivery) -> str:
-    return event_url(row.seq) if isinstance(row, TimelineEvent) else delivery_url(row.id)
+    def _address(self, row: TimelineEvent | TimelineDelivery) -> str:
+        if isinstance(row, TimelineEvent):
+            return event_url(row.seq)
+        return delivery_url(row.id) if self.links_deliveries else ""
 
 
 def timeline_for_key(key: str, *, explained: bool) -> Timeline:
@@ -166,10 +170,12 @@ def timeline_for_key(key: str, *, explained: bool) -> Timeline:
 
     Args:
         key: key of the events.
-        explained: explain deliveries that are not done; this may quote an exception.
+        explained: whether the user may view deliveries. Then each is a link, and those that are
+            not done are explained, which may quote an exception.
     """
     using = Event.objects.db
-    return Timeline(timeline_of(key=key, using=using, most=MAX_EVENTS, explained=explained), key)
+    events = timeline_of(key=key, using=using, most=MAX_EVENTS, explained=explained)
+    return Timeline(events, key, links_deliveries=explained)
 
 
 def find_timeline(text: str, *, explained: bool) -> Timeline:
@@ -185,7 +191,7 @@ def find_timeline(text: str, *, explained: bool) -> Timeline:
         events = timeline_of_correlation(
             correlation_id=uuid, using=Event.objects.db, most=MAX_EVENTS, explained=explained
         )
-        return Timeline(events, text)
+        return Timeline(events, text, links_deliveries=explained)
     return Timeline([], text)
 
 

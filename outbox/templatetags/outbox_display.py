@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 
 import django
 from django import template
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
+from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 from django.utils import formats, timezone
 from django.utils.html import escape, format_html
@@ -164,8 +165,12 @@ def depth(causes: int) -> int:
 
 
 @register.filter
-def actor(name: str) -> str:
-    """Return a link to the user for "user:7", and any other actor unchanged."""
+def actor(name: str, viewer: Any = None) -> str:
+    """Return the user's name for "user:7", and any other actor unchanged.
+
+    The name is a link to the user's page. With a `viewer`, a user of the admin, it is a link only
+    if the viewer may open that page.
+    """
     kind, _colon, pk = name.partition(":")
     if kind != "user":
         return name or NOTHING
@@ -174,7 +179,8 @@ def actor(name: str) -> str:
         user = model._default_manager.get(pk=pk)
     except (model.DoesNotExist, ValueError, ValidationError):  # or a key of another kind
         return _("%(actor)s (deleted)") % {"actor": name}
-    return link(_admin_url(user, "change", pk), user.get_username())
+    is_linked = viewer is None or _may_view(viewer, model)
+    return link(_admin_url(user, "change", pk) if is_linked else "", user.get_username())
 
 
 @register.simple_tag
@@ -254,6 +260,11 @@ def span_of_seconds(seconds: float | None) -> str:
 def link(url: str, text: object) -> str:
     """Return a link, or only the text for an empty URL."""
     return format_html('<a href="{}">{}</a>', url, text) if url else format_html("{}", text)
+
+
+def _may_view(viewer: Any, model: type[Model]) -> bool:
+    names = (get_permission_codename(action, model._meta) for action in ("view", "change"))
+    return any(viewer.has_perm(f"{model._meta.app_label}.{name}") for name in names)
 
 
 def _admin_url(row: object, page: str, *args: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from uuid import UUID, uuid4
 
 from django.contrib.auth.models import Permission, User
@@ -67,6 +69,13 @@ def client_with(*permissions: str) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def links_of(client: Client, url: str) -> dict[str, int]:
+    """Return the status of each page of the admin that a page links to."""
+    base = reverse("admin:index")
+    found = [unescape(one) for one in re.findall(r'href="([^"#]+)"', text_of(client, url))]
+    return {one: client.get(one).status_code for one in found if one.startswith(base)}
 
 
 def text_of(client: Client, url: str) -> str:

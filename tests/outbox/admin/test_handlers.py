@@ -14,7 +14,7 @@ from outbox.counting import minutes
 from outbox.models import Subscription
 from outbox.testing import Outbox
 from tests.outbox.drive import emit_orders, run_messages, run_pass
-from tests.outbox.parcels import client_with, text_of
+from tests.outbox.parcels import DELIVERIES, client_with, links_of, text_of
 
 PAGE = reverse("admin:outbox_subscription_handlers")
 PART = reverse("admin:outbox_subscription_handlers_part")
@@ -124,6 +124,17 @@ class TestTheGroups:
         assert "✕ failing" in page
         assert "ZeroDivisionError" not in page
         assert "division by zero" not in page
+
+    @pytest.mark.parametrize("permissions", [[], ["view_delivery"]])
+    def test_link_only_to_pages_that_the_user_may_view(self, permissions: list[str]):
+        """Failed: the numbers of deliveries led to 403."""
+        client = client_with("view_subscription", *permissions)
+
+        found = links_of(client, PAGE)
+
+        assert "2 pending</span>" in text_of(client, PAGE)
+        assert set(found.values()) == {200}
+        assert any(one.startswith(DELIVERIES) for one in found) == bool(permissions)
 
     def test_fold_what_is_idle(self, admin_client: Client):
         page = text_of(admin_client, PAGE)

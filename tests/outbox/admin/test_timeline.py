@@ -20,7 +20,9 @@ from tests.outbox.parcels import (
     HOSTILE,
     TIMELINE,
     client_with,
+    links_of,
     packed,
+    page_of,
     subscribe_to_parcels,
     text_of,
 )
@@ -52,6 +54,27 @@ class TestTheTimeline:
         assert places == sorted(places)
         assert "Dead: 1 of 2 deliveries needs attention." in text
         assert 'class="outbox-depth-1">' in text
+
+    def test_links_only_to_pages_that_the_user_may_view(self, outbox, admin_user):
+        """Failed: the pages of deliveries and of the actor answered 403."""
+        event = packed(outbox)
+        Event.objects.update(actor=f"user:{admin_user.pk}")
+        url = f"{TIMELINE}?q={event.key}"
+        client = client_with("view_event")
+
+        text = text_of(client, url)
+
+        assert "tests.label_parcel" in text
+        assert f"by {admin_user.get_username()}" in text
+        assert set(links_of(client, url).values()) == {200}
+
+    def test_links_to_deliveries_with_their_permission(self, outbox):
+        event = packed(outbox)
+
+        found = links_of(client_with("view_event", "view_delivery"), f"{TIMELINE}?q={event.key}")
+
+        assert set(found.values()) == {200}
+        assert {page_of(row) for row in Delivery.objects.all()} <= set(found)
 
     @pytest.mark.parametrize("of", ["key", "id", "correlation_id"])
     def test_is_found_by_a_key_an_event_id_or_a_correlation_id(self, outbox, admin_client, of):
