@@ -2,9 +2,9 @@
 
 Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
 other modules check one handler and its policy (handlers.py), its parameters against its events
-(contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sources
-(sources.py), settlements (settlements.py), several databases (databases.py), Celery (celery.py,
-sqs.py), and lost hosts (broker_hosts.py, database_hosts.py). The messages of this module:
+(contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sinks
+(sinks.py), sources (sources.py), settlements (settlements.py), several databases (databases.py),
+Celery (celery.py, sqs.py), and lost hosts (broker_hosts.py, database_hosts.py). The messages here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler
@@ -38,6 +38,7 @@ from .event_classes import check_event, check_lock, check_sensitive, check_upcas
 from .handlers import check_handler, check_policy
 from .settings import settings_messages
 from .settlements import check_settlements
+from .sinks import check_sinks
 from .sources import check_external_events, check_sources
 from .sqs import check_sqs  # noqa: F401  the import registers the check
 
@@ -76,7 +77,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
 @register("outbox")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Find invalid settings, missing packages, and a database that would fail under load."""
-    return [*settings_messages(), *check_sources(), *check_settlements()]
+    return [*settings_messages(), *check_sinks(), *check_sources(), *check_settlements()]
 
 
 @register(Tags.database, deploy=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import ssl
 import threading
@@ -31,6 +30,7 @@ from . import signatures
 from .base import Sink, SinkMessage, SinkUnavailable
 from .deadline import Deadline
 from .http_answers import AnswerRefused, meaning_of
+from .http_headers import wrong_headers
 
 try:
     import httpcore
@@ -51,8 +51,6 @@ _PORTS = {"http": 80, "https": 443}
 
 #: Printable ASCII. A header of a mapper may have other characters, which HTTP does not allow.
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_HEADER_VALUE = re.compile(r"([!-~]+([ \t]+[!-~]+)*)?")
 
 
 class HttpSink(Sink):
@@ -152,14 +150,9 @@ class HttpSink(Sink):
 
     def _valid_headers(self) -> dict[str, str]:
         """Return the option, with names in lower case."""
-        given = self.options.get("headers", {})
-        if not isinstance(given, Mapping) or not all(_is_header(*pair) for pair in given.items()):
-            raise ImproperlyConfigured(
-                f'The HTTP sink "{self.name}" has an invalid option "headers". It must be a dict '
-                "of texts in ASCII, without Content-Length. No value may begin or end with a blank "
-                "or a line end: strip a secret that is read from a file."
-            )
-        return {name.lower(): value for name, value in given.items()}
+        if problem := next(wrong_headers(self.name, self.options), None):
+            raise ImproperlyConfigured(problem)
+        return {name.lower(): value for name, value in self.options.get("headers", {}).items()}
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -267,12 +260,6 @@ class _TimedBackend(httpcore.NetworkBackend if httpcore else object):  # type: i
     ) -> httpcore.NetworkStream:
         stream = self._network.connect_tcp(host, port, self._left(), local_address, socket_options)
         return TimedStream(stream, self._left)
-
-
-def _is_header(name: object, value: object) -> bool:
-    if not isinstance(name, str) or not isinstance(value, str) or name.lower() == "content-length":
-        return False
-    return bool(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value))
 
 
 def _read_limited(response: httpcore.Response) -> None:
