@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection, connections
+from pytest_django import Settings
 
 from outbox.management.cli.init import missing
 from tests.outbox.command import outbox_command, refused
@@ -89,6 +90,26 @@ class TestInit:
 
         assert step.place == "__init__.py"
         assert step.text.startswith("from .celery import app as celery_app")
+
+
+@pytest.mark.django_db
+class TestADatabaseThatTheSettingsLack:
+    @pytest.fixture(autouse=True)
+    def _listed(self, settings: Settings) -> None:
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": ["default", "archiv"]}
+
+    @pytest.mark.parametrize("command", ["init", "status"])
+    def test_is_named_with_the_known_ones(self, folder: Path, command: str):
+        """Failed: a traceback of ConnectionDoesNotExist."""
+        said = refused(command)
+
+        assert said.startswith('OUTBOX["DATABASES"] names archiv, which DATABASES does not have. ')
+        assert "The known aliases are default" in said
+        assert "Correct the alias, or add the database to DATABASES." in said
+        assert list(folder.iterdir()) == []
+
+    def test_prevents_no_command_for_another_one(self):
+        assert "HANDLER" in outbox_command("status", "--database", "default")
 
 
 @pytest.mark.django_db(transaction=True)

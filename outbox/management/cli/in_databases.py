@@ -6,11 +6,14 @@ import json
 import re
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable
 
 from django.core.management.base import CommandError
+from django.db import connections
 from django.utils.translation import gettext as _
 
 from outbox import databases
+from outbox.formatting import listing
 
 from . import errors
 from .common import Options, Subcommand, Write, red, write_json
@@ -76,7 +79,8 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
     """Run a subcommand in the named database, or in each.
 
     Raises:
-        CommandError: the subcommand needs one database, and none was named.
+        CommandError: the subcommand needs one database, and none was named; or a database is not in
+            `DATABASES`.
     """
     known, chosen = databases.listed(), options.get("database")
     if known and _reads_no_database(name, options):
@@ -86,6 +90,8 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
             _("Each database has its own ids and handlers. Name one: --database %(names)s.")
             % {"names": "|".join(known)}
         )
+    if name in EACH | ONE | DEFAULT | {"init"}:
+        _refuse_missing([chosen] if chosen else known)
     if chosen is None and len(known) > 1 and name in EACH:
         _run_in_each(subcommand, options, write)
         return
@@ -94,6 +100,16 @@ def run_in_databases(name: str, subcommand: Subcommand, options: Options, write:
             _run(subcommand, options, write)
         else:
             subcommand.run(options, write)
+
+
+def _refuse_missing(aliases: Iterable[str]) -> None:
+    for missing in (one for one in aliases if one not in connections.settings):
+        text = _(
+            'OUTBOX["DATABASES"] names %(missing)s, which DATABASES does not have. The known '
+            "aliases are %(known)s. Correct the alias, or add the database to DATABASES."
+        )
+        facts = {"missing": missing, "known": listing(sorted(connections.settings))}
+        raise CommandError(text % facts)
 
 
 def _run(subcommand: Subcommand, options: Options, write: Write) -> None:
