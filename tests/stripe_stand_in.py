@@ -81,12 +81,22 @@ class Books:
         with self._lock:
             self._answers.clear()
 
-    def search(self, query: str) -> Json:
+    def search(self, query: str, *, limit: int, page: str) -> Json:
+        """A page of the intents with a reference, the latest first, from `page` on."""
         found = re.fullmatch(r"metadata\['reference'\]:'(.*)'", query)
         assert found, query
         with self._lock:
             mine = [self._expanded(one) for one in self._intents.values() if of(one) == found[1]]
-        return {"object": "search_result", "data": mine[::-1], "has_more": False, "url": ""}
+        start = int(page.removeprefix("from_")) if page else 0
+        end = start + min(limit, self.longest_page)
+        has_more = len(mine) > end
+        return {
+            "object": "search_result",
+            "data": mine[::-1][start:end],
+            "has_more": has_more,
+            "next_page": f"from_{end}" if has_more else None,
+            "url": "/v1/payment_intents/search",
+        }
 
     def refunds_of(self, charge: str, *, limit: int, starting_after: str) -> Json:
         """A page of a charge's refunds, the latest first."""
@@ -234,7 +244,8 @@ class Endpoint(BaseHTTPRequestHandler):
             limit, after = int(query.get("limit", LISTED)), query.get("starting_after", "")
             answer = books.refunds_of(query["charge"], limit=limit, starting_after=after)
         else:
-            answer = books.search(query["query"])
+            limit, page = int(query.get("limit", LISTED)), query.get("page", "")
+            answer = books.search(query["query"], limit=limit, page=page)
         self._send(200, answer)
 
     def do_POST(self) -> None:

@@ -63,6 +63,16 @@ def private_hosts() -> set[str]:
     return {host.lower() for host in getattr(settings, "WEBHOOK_PRIVATE_HOSTS", ())}
 
 
+def host_of(url: str) -> str:
+    """Return the host of an allowed URL, the same for each notation of it.
+
+    Raises:
+        AddressRefused: the URL is not allowed.
+    """
+    _scheme, host, _port = _parsed(url)
+    return str(_literal(host) or host.rstrip("."))
+
+
 def require_allowed(url: str) -> None:
     """Check the URL without a name server, including an IP address in it.
 

@@ -25,4 +25,7 @@ class WebhookDisabledByStaff(Conflict):
     """Staff disabled the webhook."""
 
     default_code = "webhook_disabled_by_staff"
-    default_detail = _("Our staff disabled the webhook. Ask them to enable it.")
+    default_detail = _(
+        "Our staff disabled your webhook. You cannot enable or remove it, change its URL, or add "
+        "another one with its host. Ask them to enable it."
+    )

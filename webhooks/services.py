@@ -17,7 +17,7 @@ from orders import queries as orders
 from outbox import EventRecord, emit
 from outbox.ids import uuid7
 from outbox.sinks.signatures import new_secret
-from webhooks import payloads, queries
+from webhooks import addresses, payloads, queries
 from webhooks.events import EndpointUrlChanged, MessagesWritten
 from webhooks.models import Endpoint, EventType, Message
 
@@ -52,15 +52,14 @@ def add_endpoint(
 
     Raises:
         TooManyEndpoints: the user has MOST_ENDPOINTS already.
-        DisabledByStaff: staff disabled an endpoint of the user with this URL.
+        DisabledByStaff: staff disabled an endpoint of the user with this host.
     """
     # The lock keeps two concurrent requests from both passing the limit.
     get_user_model().objects.select_for_update().get(pk=owner.pk)
     existing = queries.endpoints_of(owner)
     if existing.count() >= MOST_ENDPOINTS:
         raise TooManyEndpoints(TooManyEndpoints.__doc__)
-    if existing.filter(url=url, disabled_because=Endpoint.Disabled.BY_STAFF).exists():
-        raise DisabledByStaff(DisabledByStaff.__doc__)
+    _require_other_host(url, owner_id=owner.pk)
     endpoint = Endpoint.objects.create(
         owner_id=owner.pk, url=url, event_types=sorted(event_types), description=description
     )
@@ -70,9 +69,18 @@ def add_endpoint(
 
 @transaction.atomic
 def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
-    """Apply an owner's changes; raise DisabledByStaff if only staff may enable the endpoint."""
+    """Apply an owner's changes. The caller has checked a URL with `addresses.require_allowed`.
+
+    Raises:
+        DisabledByStaff: only staff may enable the endpoint or change its URL, or they disabled
+            another endpoint of the owner with the host of the new URL.
+    """
     endpoint = Endpoint.objects.locked(endpoint_id)
     wanted, was_enabled = dict(changes), endpoint.enabled
+    if wanted.get("url", endpoint.url) != endpoint.url:
+        if endpoint.disabled_because == Endpoint.Disabled.BY_STAFF:
+            raise DisabledByStaff(DisabledByStaff.__doc__)
+        _require_other_host(wanted["url"], owner_id=endpoint.owner_id)
     enabled = wanted.pop("enabled", endpoint.enabled)
     for name, value in wanted.items():
         setattr(endpoint, name, sorted(value) if name == "event_types" else value)
@@ -88,6 +96,22 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
         _request_url_check(endpoint)
     endpoint.save()
     return endpoint
+
+
+def _require_other_host(url: str, *, owner_id: int) -> None:
+    """Raise DisabledByStaff if staff disabled an endpoint of the owner with the URL's host."""
+    held = Endpoint.objects.filter(
+        owner_id=owner_id, disabled_because=Endpoint.Disabled.BY_STAFF
+    ).values_list("url", flat=True)
+    if any(_has_host(one, addresses.host_of(url)) for one in held):
+        raise DisabledByStaff(DisabledByStaff.__doc__)
+
+
+def _has_host(url: str, host: str) -> bool:
+    try:
+        return addresses.host_of(url) == host
+    except addresses.AddressRefused:  # the settings allowed it before
+        return False
 
 
 @transaction.atomic

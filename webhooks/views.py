@@ -47,10 +47,10 @@ from webhooks.throttles import LookupThrottle
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
 NOT_ADDED = OpenApiResponse(
-    description="You have the maximum number of webhooks, or staff disabled one with this URL."
+    description="You have the maximum number of webhooks, or staff disabled one with this host."
 )
 DISABLED = OpenApiResponse(description="The webhook is disabled.")
-HELD = OpenApiResponse(description="Staff disabled the webhook.")
+HELD = OpenApiResponse(description="Staff disabled the webhook, or one with the new URL's host.")
 REMOVED = OpenApiResponse(description="The webhook is removed.")
 LOCATION = OpenApiParameter(
     "Location",

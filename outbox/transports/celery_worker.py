@@ -9,6 +9,7 @@ cancelled timers.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,8 @@ from outbox.subscriptions import queues
 
 from .base import QUEUE, Helper, Relay
 from .celery_broker import TASK, has_fanout, nudge_queue
+
+logger = logging.getLogger("outbox.worker")
 
 #: Celery's pools of greenlets, by the names of their modules.
 GREEN_POOLS = ("gevent", "eventlet")
@@ -240,8 +243,21 @@ class TimerStep(bootsteps.StartStopStep):
         """Start the repeated removal, if the pool is prefork, which sets such timers."""
         # Not a subclass: those of gevent and eventlet keep greenlets, and `clear` kills them.
         if type(consumer.timer) is Timer:
-            remove = partial(remove_cancelled, consumer.timer)
+            remove = partial(self._remove, consumer)
             self._entry = consumer.timer.call_repeatedly(TIMERS_SECONDS, remove)
+
+    def _remove(self, consumer: Any) -> None:
+        try:
+            remove_cancelled(consumer.timer)
+        except Exception as error:
+            self.stop(consumer)  # the next removal would fail, too
+            logger.warning(
+                "The worker's finished time limits cannot be removed (%s: %s), and are kept until "
+                "their time. So its main process grows with each message. Restart the worker. If "
+                "this repeats, install a release of kombu that this outbox supports.",
+                type(error).__name__,
+                error,
+            )
 
     def stop(self, consumer: Any) -> None:
         """Stop the removal."""

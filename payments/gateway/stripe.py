@@ -139,10 +139,10 @@ class StripeGateway:
         wanted: Any = {
             "query": f"metadata['reference']:'{quoted}'",
             "expand": ["data.latest_charge.refunds"],
+            "limit": 100,
         }
-        search = self._stripe.payment_intents.search
         found = _ask(
-            lambda: search(wanted),
+            lambda: _with_all_pages(self._stripe.payment_intents.search(wanted)),
             lambda answer: [read_record(self._with_all_refunds(one)) for one in answer["data"]],
         )
         held = [one for one in found if not one.authorization.is_declined]
@@ -155,13 +155,9 @@ class StripeGateway:
         if not refunds.get("has_more"):
             return intent
         wanted: Any = {"charge": charge["id"], "limit": 100}
-
-        def every_page() -> Any:
-            page = self._stripe.refunds.list(wanted)
-            page["data"] = list(page.auto_paging_iter())
-            return page
-
-        whole: Json = _ask(every_page, lambda answer: answer)
+        whole: Json = _ask(
+            lambda: _with_all_pages(self._stripe.refunds.list(wanted)), lambda answer: answer
+        )
         return {**intent, "latest_charge": {**charge, "refunds": whole}}
 
     def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
@@ -195,6 +191,12 @@ def _declined_reason(error: object) -> str:
     if error.param == "payment_method" or (not error.code and USED_BEFORE in text):
         return "payment_method_refused"
     return ""
+
+
+def _with_all_pages(page: Any) -> Any:
+    """Return the first page of a list or of a search with the objects of all its pages."""
+    page["data"] = list(page.auto_paging_iter())
+    return page
 
 
 def _under(idempotency_key: str) -> Any:

@@ -29,7 +29,7 @@ RECEIVER_IS_READY = "Receiving: "
 # The outbox itself logs each delivery.
 CELERY_CHATTER = r"Task ({tasks})\[\S+\] (received|succeeded)|Sending due task ({tasks}) "
 # What a page loads beside itself. Answers that are errors are shown.
-PARTS_OF_PAGES = r"GET (/livez|/static/\S*|/admin/jsi18n/\S*) (200|304) "
+PARTS_OF_PAGES = r"GET (/livez|/static/\S*|/admin/jsi18n/\S*) (200|304)\b"
 # Celery warns of root because of pickle, which the settings refuse; eight lines at each start.
 NO_ROOT_WARNING = ("-W", "ignore:You're running the worker with superuser privileges")
 

@@ -112,7 +112,11 @@ def _supervise(
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
     """Return the variables for our programs (environment) and for other processes (run.json)."""
-    names = ("DATABASE_URL", "BEHIND_PGBOUNCER", "BANK_URL", "BANK_WEBHOOK_SECRETS", "SITE_ORIGIN")
+    # The file has secrets, so only its owner may read it, and the stop removes it.
+    names = (
+        *("DATABASE_URL", "BEHIND_PGBOUNCER", "BANK_URL", "BANK_WEBHOOK_SECRETS", "SITE_ORIGIN"),
+        *("GATEWAY", "STRIPE_API_KEY", "STRIPE_API_URL"),
+    )
     given = {name: os.environ[name] for name in names if name in os.environ}
     return {
         "BANK_URL": f"http://{HOST}:{bank_port}",

@@ -335,6 +335,16 @@ class TestSystemd:
             assert "ExecReload=" not in unit.read_text(), unit.name
         assert "systemctl reload" not in PAGE.text
 
+    def test_copies_changed_units_before_it_restarts_them(self):
+        """Failed: a new release ran with the units of the old one."""
+        steps = next(one for one in PAGE.blocks("console") if "restart shop-migrate" in one)
+
+        wanted = ["$ cp -r deploy/systemd/* /etc/systemd/system/", "$ systemctl daemon-reload"]
+        lines = steps.splitlines()
+        copied = lines.index(wanted[0])
+        assert lines[copied + 1] == wanted[1]
+        assert lines[-1].startswith("$ systemctl restart shop-migrate ")
+
     def test_has_a_receiver_that_the_target_starts_only_if_it_is_enabled(self):
         unit = (DEPLOY / "systemd/shop-receive.service").read_text()
 

@@ -135,6 +135,20 @@ class TestAPaymentAtStripe:
 
         assert status(order_id) == "intended"
 
+    def test_is_found_behind_many_declined_attempts(self, server: StripeStandIn, order_id: UUID):
+        """Failed: only the first page of Stripe's search was read, so the held one was unknown."""
+        bank, wanted = gateway.current(), {"reference": str(order_id), "amount": TOTAL}
+        held = bank.authorize(**wanted, payment_method="tok_success", idempotency_key="held")
+        for number in range(12):
+            key = f"declined-{number}"
+            bank.authorize(**wanted, payment_method="tok_declined", idempotency_key=key)
+        server.books.longest_page = 5
+
+        found = bank.find(reference=str(order_id))
+
+        assert found is not None
+        assert found.authorization == held
+
 
 class TestARefundAtStripe:
     @pytest.mark.parametrize("state", ["pending", "requires_action", "failed", "canceled"])

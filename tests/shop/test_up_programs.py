@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from shop.logs import AccessFilter
 from shop.up.broker import Broker
-from shop.up.programs import CELERY_IS_READY, WEB_IS_READY, Project
+from shop.up.programs import ACCESS_LOG, CELERY_IS_READY, WEB_IS_READY, Project
 from shop.up.stack import Options, _servers, _variables
 
 pytestmark = pytest.mark.once
@@ -19,10 +20,24 @@ pytestmark = pytest.mark.once
 
 def line(form: str, logger: str, message: str) -> str:
     """Return a line as the settings format it."""
+    return formatted(form, logging.LogRecord(logger, logging.INFO, "", 0, message, None, None))
+
+
+def formatted(form: str, record: logging.LogRecord) -> str:
     configured = dict(settings.LOGGING["formatters"][form])
     formatter = DictConfigurator(settings.LOGGING).configure_formatter(configured)
-    record = logging.LogRecord(logger, logging.INFO, "", 0, message, None, None)
     return str(formatter.format(record))
+
+
+def access_line(form: str, path: str, status: str) -> str:
+    """Return gunicorn's line about a request, as the web server of `make up` prints it."""
+    atoms = {"m": "GET", "U": path, "{raw_uri}e": path, "s": status, "M": 3, "D": 3000, "h": "::1"}
+    if form == "plain":
+        return ACCESS_LOG % atoms
+    atoms |= {"L": "0.003", "{x-correlation-id}o": "-"}
+    record = logging.LogRecord("gunicorn.access", logging.INFO, "", 0, ACCESS_LOG, (atoms,), None)
+    AccessFilter().filter(record)
+    return formatted(form, record)
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
@@ -42,6 +57,28 @@ class TestAProbe:
         said = line(form, "celery.worker.consumer", 'The broker is not ready. "Trying" again.')
 
         assert not re.search(CELERY_IS_READY, said)
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+class TestTheWebServer:
+    @pytest.mark.parametrize(
+        ("path", "status", "is_hidden"),
+        [
+            ("/static/shop.css", "200", True),
+            ("/static/shop.css", "304", True),
+            ("/static/gone.css", "404", False),
+            ("/admin/jsi18n/", "200", True),
+            ("/livez", "200", True),
+            ("/", "200", False),
+        ],
+    )
+    def test_hides_parts_of_pages_in_each_format(self, form, path, status, is_hidden):
+        """Failed for JSON: each static file of a page was a line."""
+        project = Project(root=Path(), environment={}, worker_grace=1.0)
+        hidden = project.web(port=8000, descriptor=3).hidden
+
+        assert hidden
+        assert bool(re.search(hidden, access_line(form, path, status))) == is_hidden
 
 
 class TestTheBank:
@@ -66,3 +103,17 @@ class TestTheVariablesOfTheRunFile:
         found = _variables(Options(data=tmp_path), chosen, port=8000, bank_port=1)
 
         assert found == {**found, **given, **chosen.variables}
+
+    def test_include_the_gateway_of_the_payments(self, tmp_path: Path, monkeypatch):
+        """Failed: `manage.py reconcile` in a second terminal asked the simulated bank."""
+        given = {
+            "GATEWAY": "stripe",
+            "STRIPE_API_KEY": "sk_test_1",
+            "STRIPE_API_URL": "http://127.0.0.1:1",
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+        found = _variables(Options(data=tmp_path), Broker(variables={}), port=8000, bank_port=1)
+
+        assert found == {**found, **given}

@@ -180,6 +180,40 @@ class TestAWebhook:
         assert codes == {"webhook_disabled_by_staff"}
         assert Endpoint.objects.get().disabled_note == "floods us"
 
+    def test_disabled_by_staff_is_not_moved_to_another_url(self, client, address):
+        """Failed: its owner changed the URL of a webhook that only staff may enable."""
+        services.disable_by_staff(endpoint_id=Endpoint.objects.get().pk, note="floods us")
+
+        moved = client.patch(address, {"url": "https://1.0.0.1/hooks"})
+        described = client.patch(address, {"url": WANTED["url"], "description": "mine"})
+
+        assert (moved.status_code, moved.json()["code"]) == (409, "webhook_disabled_by_staff")
+        assert described.status_code == 200
+        assert Endpoint.objects.get().url == WANTED["url"]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://hooks.example.com:443/shop",
+            "https://hooks.example.com:8443/shop",
+            "https://hooks.example.com./shop",
+            "https://HOOKS.example.com/shop",
+            "https://hooks.example.com/shop?again",
+        ],
+    )
+    def test_at_the_host_of_one_disabled_by_staff_is_refused(self, client, address, url):
+        """Failed: another spelling of the same URL received the messages again."""
+        blocked = Endpoint.objects.get()
+        Endpoint.objects.filter(pk=blocked.pk).update(url="https://hooks.example.com/shop")
+        services.disable_by_staff(endpoint_id=blocked.pk, note="floods us")
+        other = add(client)
+
+        answers = [add(client, url=url), client.patch(other["Location"], {"url": url})]
+
+        codes = {(answer.status_code, answer.json()["code"]) for answer in answers}
+        assert codes == {(409, "webhook_disabled_by_staff")}
+        assert Endpoint.objects.exclude(pk=blocked.pk).get().url == WANTED["url"]
+
     def test_of_another_owner_is_added_although_staff_disabled_one(self, client, address):
         services.disable_by_staff(endpoint_id=Endpoint.objects.get().pk, note="floods us")
 

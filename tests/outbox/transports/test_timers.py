@@ -76,6 +76,29 @@ class TestTheStep:
 
         assert len(hub.timer) == 0
 
+    def test_logs_a_failed_removal_once_and_ends_it(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: only kombu's log had "Error in timer", every 15 seconds."""
+
+        def failing(timer: Timer) -> None:
+            raise AttributeError("queue")
+
+        monkeypatch.setattr("outbox.transports.celery_worker.TIMERS_SECONDS", -1.0)
+        monkeypatch.setattr("outbox.transports.celery_worker.remove_cancelled", failing)
+        consumer = SimpleNamespace(timer=hub.timer)
+        step = TimerStep(consumer)
+        step.start(consumer)
+
+        for _ in range(2):
+            hub.fire_timers(max_timers=1)
+
+        [record] = caplog.records
+        assert (record.name, record.levelname) == ("outbox.worker", "WARNING")
+        assert "AttributeError: queue" in record.getMessage()
+        assert "Restart the worker" in record.getMessage()
+        step.stop(consumer)
+
     def test_leaves_the_timer_of_a_pool_without_event_loop_alone(self):
         consumer = SimpleNamespace(timer=object())
         step = TimerStep(consumer)
