@@ -30,7 +30,7 @@ NAME = "database"
 #: Ends of the paths of pages that show or examine the primary.
 _ON_PRIMARY = ("/correct/", "/health-checks/")
 #: An attribute with an address, and the start tag of a form that sends its fields by GET.
-_ADDRESS = re.compile(r'([\w-]+)="([^"]*)"')
+_ADDRESS = re.compile(r'\b(href|action|formaction|hx-get)="([^"]*)"')
 _GET_FORM = re.compile(r'<form\b[^>]*\bmethod="get"[^>]*>', re.IGNORECASE)
 
 

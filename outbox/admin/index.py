@@ -40,7 +40,8 @@ def overview_first(app_list: list[Any], request: HttpRequest) -> list[Any]:
 
 def _add_light(entry: dict[str, Any]) -> None:
     found, using = light_of_all()
-    if using != databases.aliases()[0]:
+    # A page of another database than the first one adds its own name to addresses without one.
+    if using != databases.primary_of(databases.alias()):
         entry["admin_url"] = f"{entry['admin_url']}?{NAME}={using}"
     badge = shown_badge(found.condition, found.text)
     entry["name"] = format_html("{} {}", entry["name"], badge)

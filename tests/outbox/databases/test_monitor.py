@@ -242,6 +242,12 @@ class TestAPage:
         assert ours
         assert [one for one in ours if "database=" not in one] == []
 
+    def test_leaves_a_search_as_it_was_entered(self, staff: Client, shard: str):
+        """Failed: a term like an address was shown, and sent again, with the database in it."""
+        response = staff.get(page("event_changelist"), {"q": "?x", "database": shard})
+
+        assert 'value="?x"' in response.content.decode()
+
     def test_acts_only_on_its_database(self, staff: Client, shard: str):
         pk = Delivery.objects.using(shard).get().pk
         url = f"{page('delivery_changelist')}?database={shard}"

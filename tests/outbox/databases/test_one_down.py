@@ -16,14 +16,14 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, clock, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, clock, databases, emit, subscribe
 from outbox.admin import overview_first
 from outbox.alerts import problems
 from outbox.alerts.findings import Problem, of_database
 from outbox.alerts.watch import Watch
 from outbox.doctor import database
 from outbox.metrics import families
-from outbox.models import AlertClaim, Minute
+from outbox.models import AlertClaim, Delivery, Minute
 from outbox.monitor import light as lights
 from outbox.monitor.light import light_of_all
 from outbox.testing import Outbox
@@ -247,3 +247,23 @@ class TestTheLight:
 
         assert entry["admin_url"] == f"{url}?database=shard_1"
         assert "shard_1: dead letters" in str(entry["name"])
+
+    def test_leads_from_a_page_of_another_database_to_the_worst_one(
+        self, rf: RequestFactory, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: the page added its own database to an address that named none."""
+        monkeypatch.setattr(lights, "health_of_parts", lambda **_options: [])
+        Delivery.objects.using(shard).update(state="done")
+        with transaction.atomic():
+            emit(ParcelMoved(parcel_id=uuid4()))
+        Outbox(using="default").deliver_all(raise_errors=False)
+        request = rf.get("/admin/")
+        request.user = User.objects.create_superuser("ann")
+        url = reverse("admin:outbox_minute_changelist")
+        entry = {"model": Minute, "name": "Overview", "admin_url": url}
+
+        with databases.working_on(shard):
+            overview_first([{"app_label": "outbox", "models": [entry]}], request)
+
+        assert entry["admin_url"] == f"{url}?database=default"
+        assert "default: dead letters" in str(entry["name"])
