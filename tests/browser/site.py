@@ -41,6 +41,17 @@ for one in Delivery.objects.filter(state__in=("pending", "sent")).select_related
 TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
+def value_in(url: str, statement: str, *parameters: object) -> Any:
+    """Read one value from a database by a separate connection; `?` is a parameter."""
+    if url.startswith("sqlite"):
+        path = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=30)) as lite:
+            return lite.execute(statement, parameters).fetchone()[0]
+    with psycopg.connect(url) as connection:
+        row = connection.execute(statement.replace("?", "%s").encode(), parameters).fetchone()
+        return row and row[0]
+
+
 class Site:
     """A running shop. Its mail server is away until `mail_server()` says otherwise."""
 
@@ -125,14 +136,7 @@ class Site:
 
     def value(self, statement: str, *parameters: object) -> Any:
         """Read one value from the database by a separate connection; `?` is a parameter."""
-        url = self.environment["DATABASE_URL"] or ""
-        if url.startswith("sqlite"):
-            path = url.removeprefix("sqlite:///")
-            with closing(sqlite3.connect(path, timeout=30)) as lite:
-                return lite.execute(statement, parameters).fetchone()[0]
-        with psycopg.connect(url) as connection:
-            row = connection.execute(statement.replace("?", "%s").encode(), parameters).fetchone()
-            return row and row[0]
+        return value_in(self.environment["DATABASE_URL"] or "", statement, *parameters)
 
     def deliveries(self, state: str, handler: str = "%") -> int:
         """Count the deliveries in a state."""

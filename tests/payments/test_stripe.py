@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -137,11 +138,11 @@ class TestAPaymentAtStripe:
 
     def test_is_found_behind_many_declined_attempts(self, server: StripeStandIn, order_id: UUID):
         """Failed: only the first page of Stripe's search was read, so the held one was unknown."""
-        bank, wanted = gateway.current(), {"reference": str(order_id), "amount": TOTAL}
-        held = bank.authorize(**wanted, payment_method="tok_success", idempotency_key="held")
+        bank = gateway.current()
+        authorize = partial(bank.authorize, reference=str(order_id), amount=TOTAL)
+        held = authorize(payment_method="tok_success", idempotency_key="held")
         for number in range(12):
-            key = f"declined-{number}"
-            bank.authorize(**wanted, payment_method="tok_declined", idempotency_key=key)
+            authorize(payment_method="tok_declined", idempotency_key=f"declined-{number}")
         server.books.longest_page = 5
 
         found = bank.find(reference=str(order_id))

@@ -167,6 +167,11 @@ class WebServer:
             body,
         )
 
+    def run_code(self, code: str) -> None:
+        """Run Python with the shop's models in a process of its own, and wait for its end."""
+        done = self._run([sys.executable, "manage.py", "shell", "-v0", "-c", code])
+        assert done.ends() == 0, done.output
+
     def _run(self, command: list[str], **environment: str) -> Running:
         return Running(
             command, environment={**self.environment, **environment}, folder=settings.BASE_DIR
@@ -174,17 +179,22 @@ class WebServer:
 
 
 @contextmanager
-def web_server(folder: Path) -> Iterator[WebServer]:
-    """Yield one that is prepared and not started; stop it afterwards."""
+def web_server(folder: Path, **environment: str) -> Iterator[WebServer]:
+    """Yield one that is prepared and not started; stop it afterwards.
+
+    Args:
+        environment: what the shop's settings read besides.
+    """
     with ExitStack() as cleanup:
-        environment = {
+        given = {
             "DATABASE_URL": cleanup.enter_context(fresh_database()),
             "REDIS_URL": f"redis://{HOST}:{port_of_nobody()}/0",
             "SHOP_LOCAL_DIR": str(folder),
             "TMPDIR": str(folder / "tmp"),
+            **environment,
         }
         (folder / "tmp").mkdir()
-        server = WebServer(folder, environment)
+        server = WebServer(folder, given)
         cleanup.callback(server.stop)
         server.prepare()
         yield server
