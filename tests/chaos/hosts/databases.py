@@ -158,6 +158,9 @@ class Databases:
     def take_back(self) -> None:
         """Let the lost server follow the new primary: `pg_rewind`, then replication."""
         lost = self.standby
+        # pg_rewind and each later recovery begin at the last checkpoint that both have. The one
+        # after a promotion takes minutes, so in a long run no failover would ever wait for it.
+        self.primary.query("CHECKPOINT")
         # It is not stopped: that waits for a standby that it cannot reach. pg_rewind recovers it.
         lost.host.kill()
         lost.process.stop()
