@@ -24,7 +24,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     """Place orders of a small tenant at a steady pace, alone and beside the backlog of another."""
     if quick:
         return compare(ground, count=80, backlog=15_000, repeats=1)
-    return compare(ground, count=300, backlog=60_000, repeats=5)
+    return compare(ground, count=300, backlog=120_000, repeats=5)
 
 
 def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from celery._state import get_current_app
 from pytest_django import Settings
 
 from outbox import events, subscriptions
@@ -40,6 +41,14 @@ __all__ = [
     "template_of_plain",
     "valkey",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _current_celery_app() -> Iterator[None]:
+    """Fail if a test leaves another Celery app current, whose settings later tests would change."""
+    before = get_current_app()
+    yield
+    assert get_current_app() is before
 
 
 @pytest.fixture

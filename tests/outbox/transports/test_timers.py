@@ -122,7 +122,7 @@ class TestTheStep:
         assert len(timer) == 1
 
     def test_is_a_part_of_the_workers_of_an_app_with_the_outbox(self):
-        app = Celery("tests")
+        app = Celery("tests", set_as_current=False)
         install(app)
 
         assert TimerStep in app.steps["consumer"]
