@@ -102,7 +102,7 @@ class Removal(threading.Thread):
                 self._over.wait(1)
 
     def conclude(self) -> list[str]:
-        """Remove what is left after the last fault; return what is wrong then.
+        """Remove the remaining past days after the last fault; return the problems.
 
         A failover to an asynchronous standby may lose a removal, so it is repeated here.
         """

@@ -674,7 +674,9 @@ class TestGroups:
 
 
 class TestBlocked:
-    def test_names_the_key_and_the_delivery_that_blocks_it(self, outbox: Outbox):
+    @pytest.fixture
+    def dead(self, outbox: Outbox) -> Delivery:
+        """The dead delivery that blocks a key."""
         first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
         run_pass()
         Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
@@ -682,23 +684,16 @@ class TestBlocked:
         mine.update(order_key="order-7")
         mine.filter(event=first).update(state="dead")
         mine.filter(event=second).update(state="blocked")
+        return mine.get(event=first)
 
+    def test_names_the_key_and_the_delivery_that_blocks_it(self, dead: Delivery):
         lines = outbox_command("blocked").splitlines()
 
         assert lines[0] == "order-7 of tests.weigh: 1 delivery blocked"
-        assert lines[1].startswith(f"    by delivery {mine.get(event=first).pk} (dead): Dead after")
+        assert lines[1].startswith(f"    by delivery {dead.pk} (dead): Dead after")
 
-    def test_has_the_state_in_the_language_of_the_user(self, outbox: Outbox):
+    def test_has_the_state_in_the_language_of_the_user(self, dead: Delivery):
         """Failed: the state was English."""
-        first = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        second = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        run_pass()
-        Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
-        mine = Delivery.objects.filter(subscription__handler="tests.weigh")
-        mine.update(order_key="order-7")
-        mine.filter(event=first).update(state="dead")
-        mine.filter(event=second).update(state="blocked")
-
         with translation.override("ja"):
             said = outbox_command("blocked")
 
