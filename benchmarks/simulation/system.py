@@ -16,10 +16,9 @@ from typing import Any
 
 import simpy
 
-from outbox.deliveries.decisions import free_slots, whole_messages
-
 from .costs import DATABASE_SHARE, Costs
-from .workload import Handler, Workload
+from .subscription import Event, Message, Order, Subscription
+from .workload import Workload
 
 Steps = Generator[simpy.Event, Any, None]
 
@@ -28,9 +27,8 @@ SLICE = 0.001
 #: A process that was idle for so long has cold caches.
 IDLE = 0.005
 # As in outbox.conf, outbox.relay.passes and outbox.transports.nudge.
-FAN_OUT, POLL, FEW, REST, PACE = 500, 1.0, 5, 0.01, 0.02
+FAN_OUT, POLL, SMALL, FEW, REST, PACE = 500, 1.0, 100, 5, 0.01, 0.02
 NUDGE_PAUSES = 0.002, 0.02
-FIRST_WINDOW, WINDOW, FIRST_BATCH, BATCH = 500, 2000, 50, 200
 #: A batch shares a transaction for so long.
 SHARED = 0.02
 
@@ -102,45 +100,6 @@ class Seen:
     worker_busy: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class _Order:
-    """An order's number of calls by handler that joins branches."""
-
-    placed: float
-    joins: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Event:
-    name: str
-    at: float
-    order: _Order
-
-
-class _Subscription:
-    """The state of a handler in the relay: its backlog, its window, its deliveries in flight."""
-
-    def __init__(self, handler: Handler) -> None:
-        # A handler that waits for another system is not atomic, so a message has one delivery.
-        self.handler = handler
-        self.backlog = deque[_Event]()
-        self.in_flight = 0
-        self.window, self.batch = FIRST_WINDOW, 1 if handler.wait else FIRST_BATCH
-        self.widened = 0.0
-
-    def take(self, now: float) -> list[list[_Event]]:
-        """Return the messages that a pass may send, and count them as in flight."""
-        if len(self.backlog) > self.window and now - self.widened >= 1:
-            self.window, self.widened = min(self.window * 2, WINDOW), now
-            self.batch = 1 if self.handler.wait else min(self.batch * 2, BATCH)
-        free = free_slots(window=self.window, in_flight=self.in_flight, batch=self.batch)
-        number = min(free, len(self.backlog))
-        number = whole_messages(number, in_flight=self.in_flight, batch=self.batch)
-        taken = [self.backlog.popleft() for _ in range(number)]
-        self.in_flight += number
-        return [taken[at : at + self.batch] for at in range(0, number, self.batch)]
-
-
 class _Nudger:
     """The thread of a process that nudges the relay: seldom under steady traffic."""
 
@@ -195,15 +154,15 @@ class Shard:
         self._rate, self._count, self._is_random = rate, count, is_random
         self._outage = outage
         self._rng = random.Random(seed)
-        self._waiting = deque[_Event]()
+        self._waiting = deque[Event]()
         self._subscriptions = {
-            (event, number): _Subscription(handler)
+            (event, number): Subscription(handler)
             for event, found in workload.handlers.items()
             for number, handler in enumerate(found)
         }
         self._queues = {name: simpy.Store(env) for name in workload.queues}
         self._nudged: simpy.Event = env.event()
-        self._owed = 0
+        self._owed = self._placed = 0
         self._web = simpy.Resource(env, capacity=layout.web_processes)
         self._nudgers = [_Nudger(self, layout.web) for _ in range(layout.web_processes)]
         env.process(self._arrivals())
@@ -215,10 +174,8 @@ class Shard:
 
     def add_backlog(self, events: int) -> None:
         """Store so many of the workload's first events before the run."""
-        order = _Order(placed=self.env.now)
-        self._waiting.extend(
-            _Event(self.workload.first, self.env.now, order) for _ in range(events)
-        )
+        order = Order(placed=self.env.now)
+        self._waiting.extend(Event(self.workload.first, self.env.now, order) for _ in range(events))
         self._owed += events
 
     # --- orders -----------------------------------------------------------------------------------
@@ -237,23 +194,25 @@ class Shard:
     def _place(self) -> Steps:
         with self._web.request() as turn:
             yield turn
-            nudger = self._nudgers[self.seen.accepted % len(self._nudgers)]
+            process = self._placed % len(self._nudgers)
+            is_first, self._placed = self._placed < len(self._nudgers), self._placed + 1
             if self._is_down():
                 self.seen.refused += 1
                 return
             yield from self.layout.web.work(self.costs.view)
             yield from self.layout.database.work(self.costs.view_database)
-            yield from self._use(self.layout.web, self.costs.order)
+            order = self.costs.first_order if is_first else self.costs.order
+            yield from self._use(self.layout.web, max(order, self.costs.order))
             yield self.env.timeout(self.costs.commit)
             now = self.env.now
             self.seen.accepted += 1
             if self.seen.first is None:
                 self.seen.first = now
-            self._emit([self.workload.first], _Order(placed=now))
-            nudger.request()
+            self._emit([self.workload.first], Order(placed=now))
+            self._nudgers[process].request()
 
-    def _emit(self, names: list[str], order: _Order) -> None:
-        self._waiting.extend(_Event(name, self.env.now, order) for name in names)
+    def _emit(self, names: list[str], order: Order) -> None:
+        self._waiting.extend(Event(name, self.env.now, order) for name in names)
         self._owed += len(names)
 
     def receive_nudge(self) -> None:
@@ -275,9 +234,11 @@ class Shard:
                 found, fanned_out = yield from self._pass(cold)
                 idle_since = self.env.now
                 self.seen.relay_busy += idle_since - began
-                if FEW <= fanned_out < FAN_OUT:
+                if not found or found >= SMALL:
+                    continue
+                if fanned_out >= FEW:
                     yield self.env.timeout(PACE)
-                elif found and fanned_out < FEW:
+                else:
                     yield self._nudged | self.env.timeout(REST)
 
     def _pass(self, cold: float) -> Generator[simpy.Event, Any, tuple[int, int]]:
@@ -290,22 +251,22 @@ class Shard:
             for number in range(len(found)):
                 self._subscriptions[event.name, number].backlog.append(event)
         messages = [
-            (one, part) for one in self._subscriptions.values() for part in one.take(self.env.now)
+            message for one in self._subscriptions.values() for message in one.take(self.env.now)
         ]
-        sent = sum(len(part) for _, part in messages)
+        sent = sum(len(message.events) for message in messages)
         if not events and not sent:
             yield from self._use(self.layout.relay, self.costs.look / 2 * cold)
             return 0, 0
         steps = self.costs.look * cold + self.costs.event * max(len(events), sent)
         yield from self._use(self.layout.relay, steps)
-        for one, part in messages:
+        for message in messages:
             yield from self.layout.relay.work(self.costs.transport / 2)
-            self.env.process(self._send(one, part))
+            self.env.process(self._send(message))
         return len(events) + sent, len(events)
 
-    def _send(self, one: _Subscription, part: list[_Event]) -> Steps:
+    def _send(self, message: Message) -> Steps:
         yield self.env.timeout(self.costs.hop)
-        yield self._queues[one.handler.queue].put((one, part))
+        yield self._queues[message.subscription.handler.queue].put(message)
 
     # --- workers ----------------------------------------------------------------------------------
 
@@ -313,19 +274,24 @@ class Shard:
         idle_since = self.env.now
         nudger = _Nudger(self, self.layout.workers)
         while True:
-            one, part = yield self._queues[queue].get()
+            message = yield self._queues[queue].get()
             began, cold = self.env.now, self._factor(idle_since)
             yield from self.layout.workers.work(self.costs.transport / 2 * cold)
             yield from self._until_up()
             yield from self._use(self.layout.workers, self.costs.message * cold)
             yield self.env.timeout(self.costs.commit)
-            yield from self._handle(one, deque(part))
+            has_emitted = yield from self._handle(message.subscription, deque(message.events))
             idle_since = self.env.now
             self.seen.worker_busy[queue] += idle_since - began
-            nudger.request()
+            if message.refill or has_emitted:
+                nudger.request()
 
-    def _handle(self, one: _Subscription, part: deque[_Event]) -> Steps:
-        """Run a message's deliveries; as many as fit into 20 ms share a transaction."""
+    def _handle(self, one: Subscription, part: deque[Event]) -> Generator[simpy.Event, Any, bool]:
+        """Run a message's deliveries; return whether they emitted events.
+
+        As many deliveries as fit into 20 ms share a transaction.
+        """
+        emitted = False
         each = self.costs.delivery + one.handler.cpu
         while part:
             number = max(1, min(len(part), int(SHARED / each)))
@@ -335,9 +301,11 @@ class Shard:
             yield from self._use(self.layout.workers, each * number)
             yield self.env.timeout(self.costs.commit)
             for event in together:
-                self._settle(one, event)
+                emitted = self._settle(one, event) or emitted
+        return emitted
 
-    def _settle(self, one: _Subscription, event: _Event) -> None:
+    def _settle(self, one: Subscription, event: Event) -> bool:
+        """Note that a delivery is done; return whether its handler emitted events."""
         now, order = self.env.now, event.order
         one.in_flight -= 1
         self._owed -= 1
@@ -347,10 +315,12 @@ class Shard:
         if self.seen.first_effect is None:
             self.seen.first_effect = now
         calls = order.joins[one.handler.name] = order.joins.get(one.handler.name, 0) + 1
-        if one.handler.emits and calls % one.handler.needs == 0:
-            self._emit(list(one.handler.emits), order)
-            if self.workload.last in one.handler.emits:
-                self.seen.completions.append(now - order.placed)
+        if not one.handler.emits or calls % one.handler.needs:
+            return False
+        self._emit(list(one.handler.emits), order)
+        if self.workload.last in one.handler.emits:
+            self.seen.completions.append(now - order.placed)
+        return True
 
     # --- the database and time --------------------------------------------------------------------
 

@@ -115,6 +115,35 @@ class TestAShard:
         assert highest <= runs.CORES / (COSTS.order + COSTS.delivery)
         assert halved < highest * 0.75
 
+    def test_nudges_the_relay_once_for_each_order_if_no_handler_emits_or_waits(self):
+        nudges = 0
+
+        class Counting(Shard):
+            def receive_nudge(self) -> None:
+                nonlocal nudges
+                nudges += 1
+                super().receive_nudge()
+
+        env = simpy.Environment()
+        machine = Machine(env, 2)
+        layout = Layout(machine, machine, machine, machine, 1, {"effects": 2})
+        Counting(env, layout, ONE_HANDLER, COSTS, rate=20, count=50, is_random=False)
+        env.run(until=10)
+
+        assert nudges == 50
+
+    def test_does_not_wait_for_the_next_poll_while_a_backlog_is_left(self):
+        each = COSTS.delivery + COSTS.event
+
+        assert runs.drain_rate(COSTS, events=8_000) > 0.7 * runs.CORES / each
+
+    def test_collects_orders_for_the_relay_once_many_arrive_together(self):
+        steady = runs.one_machine(COSTS, rate=300, count=1_000)
+        began_late = runs.one_machine(replace(COSTS, first_order=0.1), rate=300, count=1_000)
+
+        assert began_late.p50 > steady.p50 * 1.5
+        assert began_late.throughput == pytest.approx(300, rel=0.03)
+
     def test_gives_the_same_figures_for_the_same_seed(self):
         assert runs.one_machine(COSTS, rate=300, count=500) == runs.one_machine(
             COSTS, rate=300, count=500
