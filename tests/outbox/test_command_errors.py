@@ -77,6 +77,33 @@ class TestADatabase:
             outbox_command("status")
 
 
+class TestOutput:
+    @pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+    def test_that_nobody_reads_any_more_ends_the_command_quietly(
+        self, buffered: str, tmp_path: Path
+    ):
+        """Failed: a traceback, or "Exception ignored", after `| head`."""
+        database = f"sqlite:///{tmp_path}/shop.sqlite3"
+        env = {**os.environ, "DATABASE_URL": database, "PYTHONUNBUFFERED": buffered}
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=ROOT, env=env, check=True)
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "wb") as output:
+            done = subprocess.run(
+                [sys.executable, "manage.py", "outbox", "status"],
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+
+        assert done.returncode == 141
+        assert done.stderr == ""
+
+
 class TestAnAge:
     """Seen to fail: an OverflowError with its traceback."""
 

@@ -1,12 +1,13 @@
-"""Errors that end a command: a database error, or Ctrl-C during an operation."""
+"""What ends a command early: a database error, Ctrl-C, or output that is not read any more."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -24,14 +25,51 @@ from outbox.operations import next_step
 from outbox.operations.progress import unfinished_of
 from outbox.schema import first_unapplied
 
+from .common import Write
+
 #: Errors of a database that `explained` explains.
 EXPLAINED = (OperationalError, InterfaceError, ProgrammingError)
 #: Exit code after Ctrl-C, as a shell reports it.
 INTERRUPTED = 130
+#: Exit code when nobody reads the output any more (SIGPIPE), as a shell reports it.
+UNREAD = 141
 
 _AGAIN = gettext_lazy(
     "Then run the same command again; `manage.py outbox log` lists unfinished operations."
 )
+
+
+@contextmanager
+def ending_unread(output: OutputWrapper) -> Iterator[Write]:
+    """Yield the function that writes output; end the process once nobody reads it, as by `head`.
+
+    The rest of the output is discarded, also what is still buffered. Source: the note on SIGPIPE in
+    the documentation of Python's module `signal`.
+
+    Raises:
+        SystemExit: with `UNREAD`, from the function or at the end.
+    """
+
+    def write(text: str) -> None:
+        try:
+            output.write(text)
+        except BrokenPipeError:
+            _discard(output)
+
+    try:
+        yield write
+    finally:
+        try:
+            output.flush()
+        except BrokenPipeError:
+            _discard(output)
+
+
+def _discard(output: OutputWrapper) -> NoReturn:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output.fileno())
+    os.close(nowhere)
+    raise SystemExit(UNREAD)
 
 
 def explained(error: Error) -> str:

@@ -29,8 +29,8 @@ class Command(BaseCommand):
         """Run the subcommand; raise `CommandError` if it fails."""
         try:
             name = options["subcommand"]
-            subcommand, write = cli.SUBCOMMANDS[name], self.stdout.write
-            in_databases.run_in_databases(name, subcommand, options, write)
+            with errors.ending_unread(self.stdout) as write:
+                in_databases.run_in_databases(name, cli.SUBCOMMANDS[name], options, write)
         except errors.EXPLAINED as error:
             text = errors.explained(error)
             if not text:  # an error of the code: show its traceback
