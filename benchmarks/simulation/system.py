@@ -163,6 +163,7 @@ class Shard:
         self._queues = {name: simpy.Store(env) for name in workload.queues}
         self._nudged: simpy.Event = env.event()
         self._owed = self._placed = 0
+        self._has_relayed = False
         self._web = simpy.Resource(env, capacity=layout.web_processes)
         self._nudgers = [_Nudger(self, layout.web) for _ in range(layout.web_processes)]
         env.process(self._arrivals())
@@ -257,7 +258,10 @@ class Shard:
         if not events and not sent:
             yield from self._use(self.layout.relay, self.costs.look / 2 * cold)
             return 0, 0
-        steps = self.costs.look * cold + self.costs.event * max(len(events), sent)
+        look = self.costs.look * cold
+        if not self._has_relayed:
+            look, self._has_relayed = max(look, self.costs.first_pass), True
+        steps = look + self.costs.event * max(len(events), sent)
         yield from self._use(self.layout.relay, steps)
         for message in messages:
             yield from self.layout.relay.work(self.costs.transport / 2)
@@ -273,12 +277,15 @@ class Shard:
     def _worker(self, queue: str) -> Steps:
         idle_since = self.env.now
         nudger = _Nudger(self, self.layout.workers)
+        first = self.costs.first_message
         while True:
             message = yield self._queues[queue].get()
             began, cold = self.env.now, self._factor(idle_since)
             yield from self.layout.workers.work(self.costs.transport / 2 * cold)
             yield from self._until_up()
-            yield from self._use(self.layout.workers, self.costs.message * cold)
+            took = max(self.costs.message * cold, first)
+            first = 0.0
+            yield from self._use(self.layout.workers, took)
             yield self.env.timeout(self.costs.commit)
             has_emitted = yield from self._handle(message.subscription, deque(message.events))
             idle_since = self.env.now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -51,10 +51,13 @@ class Comparison:
 
 def validate(ground: Ground) -> tuple[Costs, list[Comparison]]:
     """Measure the costs and three loads on this machine, and run the model with these costs."""
-    measured = hops.measure(ground, False).figures
-    figures: list[dict[str, Any]] = [{"name": one.name, "values": one.values} for one in measured]
+    taken = hops.taken(ground, rounds=20)
+    figures: list[dict[str, Any]] = [
+        {"name": one.name, "values": one.values} for one in hops.result_of(taken).figures
+    ]
     found = costs.from_hops(figures, commit=_commit_seconds(ground))
-    found = replace(found, first_order=_first_order_seconds(ground))
+    first = {name: times["first"] for name, times in taken.items()}
+    found = costs.with_first(found, order=_first_order_seconds(ground), first=first)
     at_20 = latency.latencies(ground, ours(), 100)
     found = runs.calibrated(
         found, drain=drain.drained(ground, ours(), 10_000), p50=percentile(at_20, 50)

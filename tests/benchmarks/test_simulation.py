@@ -61,6 +61,18 @@ class TestCosts:
         with pytest.raises(ValueError, match="has no step 'the relay fans out and sends 200 '"):
             costs.from_hops(hops(orders=200, small_pass=1, single=2, many=26), commit=0)
 
+    def test_of_the_first_pass_and_message_are_those_of_a_process_that_took_each_step_once(self):
+        first = {
+            "the relay fans out and sends 1": 40.0,
+            "the relay fans out and sends 200": 9.0,
+            "a worker handles a message of 1": 25.0,
+        }
+
+        found = costs.with_first(COSTS, order=0.013, first=first)
+
+        assert (found.first_order, found.first_pass, found.first_message) == (0.013, 0.04, 0.025)
+        assert replace(found, first_order=0, first_pass=0, first_message=0) == COSTS
+
     def test_are_calibrated_to_a_measured_drain_and_latency(self):
         found = runs.calibrated(COSTS, drain=5_000, p50=9.0)
 
@@ -137,9 +149,10 @@ class TestAShard:
 
         assert runs.drain_rate(COSTS, events=8_000) > 0.7 * runs.CORES / each
 
-    def test_collects_orders_for_the_relay_once_many_arrive_together(self):
+    @pytest.mark.parametrize("step", ["first_order", "first_pass"])
+    def test_collects_orders_for_the_relay_once_many_arrive_together(self, step: str):
         steady = runs.one_machine(COSTS, rate=300, count=1_000)
-        began_late = runs.one_machine(replace(COSTS, first_order=0.1), rate=300, count=1_000)
+        began_late = runs.one_machine(replace(COSTS, **{step: 0.1}), rate=300, count=1_000)
 
         assert began_late.p50 > steady.p50 * 1.5
         assert began_late.throughput == pytest.approx(300, rel=0.03)
