@@ -7,7 +7,7 @@ while it has few statistics of a new table. `ORDER BY ... LIMIT 1` is a probe un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from outbox.deliveries.statements import (
     Statement,
     bounds,
     locking,
+    numbers,
     read,
     read_each,
     timestamp,
@@ -163,7 +164,7 @@ def lock_backlog(
         using=using,
     )
     return Locked(
-        [Waiting(*_W.convert(row, using=using)) for row in events],
+        waiting_of(events, using=using),
         [_S.read(row, using=using) for row in subscriptions],
         work_of(work, now=now, using=using),
     )
@@ -174,6 +175,17 @@ def waiting_events(*, reach: Range | None = None, using: str) -> Statement:
     mine = f"{_WAITING}{within(reach, 'e.seq')}"
     page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
     return Statement(f"{mine} {page}", is_page=True)
+
+
+def waiting_events_at(seqs: Collection[int], *, using: str) -> Statement:
+    """Lock those of some events that wait for fan-out and that no other relay has locked."""
+    lock = locking(using=using, skip_locked=True)
+    return Statement(f"{_WAITING} AND e.seq IN ({numbers(seqs)}) ORDER BY e.seq{lock}")
+
+
+def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:
+    """Convert the rows of `waiting_events` or `waiting_events_at`."""
+    return [Waiting(*_W.convert(row, using=using)) for row in rows]
 
 
 def free_subscriptions(*, using: str) -> Statement:

@@ -28,6 +28,7 @@ from outbox.settlements.overdue import pursue
 from outbox.settlements.reporting import report
 from outbox.transports.base import Intake, Message, QueueUnavailable, StartingTransport
 
+from .ahead import lock_ahead
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
 from .dispatch import claim_for, open_passes
@@ -333,6 +334,8 @@ def plan(
         locked = lock_backlog(
             now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, reach=reach, using=using
         )
+        ahead = lock_ahead(locked.events, reach=reach, using=using)
+        waiting = [*locked.events, *ahead]
         now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
@@ -344,11 +347,11 @@ def plan(
             if intake is None:
                 subscription_pass.claim()
         slots = claim_for(intake, passes.values()) if intake else None
-        if locked.events:
-            are_all = not others
-            fan_out(locked.events, passes, now, are_all=are_all, inline=inline, using=using)
-    _count(locked.events, now)
-    traces = [(one.name, one.traceparent, one.emitted_at) for one in locked.events]
+        if waiting:
+            are_all = not others and not ahead  # those ahead were locked after the subscriptions
+            fan_out(waiting, passes, now, are_all=are_all, inline=inline, using=using)
+    _count(waiting, now)
+    traces = [(one.name, one.traceparent, one.emitted_at) for one in waiting]
     tracing.relayed(traces, now)
     place = using if databases.listed() else ""
     messages = [replace(one, database=place) for mine in passes.values() for one in mine.messages()]
@@ -356,7 +359,7 @@ def plan(
     if intake and has_run_out:
         intake.note_run_out()
     is_contended = not has_run_out and only is None and any(work.is_any for work in others)
-    return Plan(messages, len(locked.events), is_contended=is_contended, has_more=has_more)
+    return Plan(messages, len(waiting), is_contended=is_contended, has_more=has_more)
 
 
 def _keep_settlements(due: Due, *, using: str) -> bool:

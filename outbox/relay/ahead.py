@@ -1,0 +1,72 @@
+"""Events that a pass fans out ahead of a backlog: the newest ones of owners with few of them.
+
+A page of `FAN_OUT` events is full while there is a backlog, such as an import by one tenant. The
+events of other tenants must not wait until all of it is fanned out. So a pass with a full page also
+takes some of the newest events: those of shares that have few among them.
+
+The order of a key is kept. Events that wait for fan-out are outstanding, so a delivery behind one
+of its key is blocked until it is its turn (`outbox.deliveries.ordering`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice, zip_longest
+from typing import Any
+
+from outbox.conf import conf
+from outbox.deliveries.event_ranges import Range, within
+from outbox.deliveries.statements import Statement, read_each
+
+from .backlog import Waiting, waiting_events_at, waiting_of
+
+#: Parts of `FAN_OUT`: most events that a pass takes ahead, and most of one share among the newest.
+_MOST, _FEW = 5, 10
+
+
+def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> list[Waiting]:
+    """Lock events that are fanned out ahead of others, in the caller's transaction.
+
+    Args:
+        page: the locked page of the oldest events that wait for fan-out.
+        reach: the range of events of the pass; None: all.
+        using: the outbox's database alias.
+
+    Returns:
+        Events after those of the page in order of `seq`, at most a fifth of `FAN_OUT`; none if the
+        page is not full.
+    """
+    size = conf().FAN_OUT
+    if len(page) < size:
+        return []
+    later = f"{within(reach, 'seq')} AND seq > {page[-1].seq:d}"
+    newest = Statement(f"{_NEWEST}{later} ORDER BY seq DESC LIMIT {size:d}", is_page=True)
+    (rows,) = read_each(newest, using=using)
+    seqs = few_of_each(reversed(rows), few=max(1, size // _FEW), most=max(1, size // _MOST))
+    if not seqs:
+        return []
+    (found,) = read_each(waiting_events_at(seqs, using=using), using=using)
+    return waiting_of(found, using=using)
+
+
+def few_of_each(events: Iterable[Sequence[Any]], *, few: int, most: int) -> list[int]:
+    """Choose events of shares that have few: one of each share in turn, the oldest first.
+
+    Args:
+        events: `seq` and share of each event, in order of `seq`. None is no share.
+        few: number of events up to which those of a share are chosen.
+        most: number of events to choose.
+
+    Returns:
+        The chosen `seq`, at most `most`.
+    """
+    by_share: dict[str, list[int]] = {}
+    for seq, share in events:
+        if share is not None:
+            by_share.setdefault(share, []).append(seq)
+    in_turn = zip_longest(*(seqs for seqs in by_share.values() if len(seqs) <= few))
+    chosen = (seq for seq in chain.from_iterable(in_turn) if seq is not None)
+    return list(islice(chosen, most))
+
+
+_NEWEST = "SELECT seq, share FROM outbox_event WHERE fanned_out_at IS NULL"

@@ -1,0 +1,175 @@
+"""Events that are fanned out ahead of a backlog of another owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from pytest_django import Settings
+
+from outbox import DomainEvent, EventRecord, emit, subscribe
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Delivery, Event
+from outbox.relay import ahead, passes
+from outbox.relay.ahead import few_of_each
+from outbox.testing import Outbox
+from tests.outbox.drive import run_messages, run_pass
+
+pytestmark = [
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+class Drawn(DomainEvent, key="card", share="{owner}"):
+    card: str
+    owner: str | None
+
+
+def emit_drawn(owner: str | None, number: int, *, card: str = "") -> None:
+    with transaction.atomic():
+        for one in range(number):
+            emit(Drawn(card=card or f"{owner}-{one}", owner=owner))
+
+
+def fanned_out() -> list[str]:
+    """Return the cards of the events that were fanned out, in order of `seq`."""
+    rows = Event.objects.exclude(fanned_out_at=None).order_by("seq")
+    return list(rows.values_list("key", flat=True))
+
+
+@pytest.fixture(autouse=True)
+def ten_in_a_page(settings: Settings) -> None:
+    settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 10}
+
+
+@pytest.fixture
+def seen() -> list[str]:
+    """Subscribe an ordered handler; return the cards that it handled."""
+    cards: list[str] = []
+
+    @subscribe(Drawn, name="tests.see", ordered=True, share_window=100)
+    def see(event: EventRecord) -> None:
+        cards.append(event.key)
+
+    sync_subscriptions()
+    return cards
+
+
+class TestAPassWithAFullPage:
+    def test_takes_the_event_of_another_owner_too(self):
+        """Failed: it waited until all 40 events before it were fanned out."""
+        emit_drawn("large", 40)
+        emit_drawn("small", 1)
+
+        run_pass()
+
+        assert fanned_out() == [*(f"large-{one}" for one in range(10)), "small-0"]
+
+    def test_takes_no_newer_events_of_the_owner_with_the_backlog(self):
+        emit_drawn("large", 40)
+
+        run_pass()
+
+        assert len(fanned_out()) == 10
+
+    def test_takes_events_in_turn_for_each_owner_up_to_a_fifth_of_a_page(self):
+        emit_drawn("large", 40)
+        for owner in ("a", "b", "c"):
+            emit_drawn(owner, 1)
+
+        run_pass()
+
+        assert fanned_out()[10:] == ["a-0", "b-0"]
+
+    def test_leaves_events_without_an_owner_in_their_order(self):
+        emit_drawn("large", 40)
+        emit_drawn(None, 1)
+
+        run_pass()
+
+        assert len(fanned_out()) == 10
+
+    def test_fans_out_each_event_once(self, seen: list[str]):
+        emit_drawn("large", 40)
+        emit_drawn("small", 3)
+        while messages := run_pass():
+            run_messages(messages)
+
+        assert len(seen) == len(set(seen)) == 43
+        assert Delivery.objects.filter(state="done").count() == 43
+
+    def test_keeps_the_order_of_a_key(self, seen: list[str]):
+        """An event ahead is of a key with an earlier event that still waits."""
+        emit_drawn("large", 20)
+        emit_drawn("other", 1, card="shared")
+        emit_drawn("large", 20)
+        emit_drawn("small", 1, card="shared")
+        early, late = Event.objects.filter(key="shared").order_by("seq")
+
+        messages = run_pass()
+
+        assert list(Delivery.objects.filter(event=late).values_list("state", flat=True)) == [
+            "blocked"
+        ]
+        assert not Delivery.objects.filter(event=early).exists()
+        while messages:
+            run_messages(messages)
+            messages = run_pass()
+        settled = Delivery.objects.filter(event__in=[early, late]).order_by("settled_at")
+        assert [one.event_id for one in settled] == [early.pk, late.pk]
+
+    def test_finds_the_subscription_that_was_stored_before_the_event(
+        self, seen: list[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        """An event and a subscription of a deploy are stored while a pass has locked its page."""
+
+        def lock_late(*arguments: Any, **more: Any) -> Any:
+            @subscribe(Drawn, name="tests.late")
+            def late() -> None: ...
+
+            sync_subscriptions()
+            emit_drawn("small", 1)
+            return lock(*arguments, **more)
+
+        lock = ahead.lock_ahead
+        monkeypatch.setattr(passes, "lock_ahead", lock_late)
+        emit_drawn("large", 40)
+
+        run_pass()
+
+        rows = Delivery.objects.filter(event__key="small-0")
+        assert set(rows.values_list("subscription__handler", flat=True)) == {
+            "tests.see",
+            "tests.late",
+        }
+
+
+class TestAPassWithoutABacklog:
+    def test_asks_for_no_further_events(self, django_assert_num_queries):
+        sync_subscriptions()
+        emit_drawn("small", 9)
+
+        with django_assert_num_queries(4 if connection.vendor == "postgresql" else 6):
+            run_pass(is_nudged=True)
+
+
+class TestTheChoice:
+    def test_is_empty_without_shares(self):
+        assert few_of_each([(1, None), (2, None)], few=5, most=5) == []
+
+    def test_leaves_out_shares_with_more_than_a_few(self):
+        newest = [(1, "large"), (2, "small"), (3, "large"), (4, "large")]
+
+        assert few_of_each(newest, few=2, most=5) == [2]
+
+    def test_takes_one_of_each_share_in_turn(self):
+        newest = [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c")]
+
+        assert few_of_each(newest, few=2, most=4) == [1, 3, 5, 2]
+
+
+@pytest.fixture(autouse=True)
+def outbox() -> Outbox:
+    return Outbox()
