@@ -82,16 +82,10 @@ def from_latest(rows: Mapping[str, Any]) -> Costs:
 
 
 def with_view(found: Costs) -> Costs:
-    """Return the costs with those of the view of an order, from the latest `make profile`.
-
-    The processes of a fleet have run for long, so no step is the first one.
-    """
+    """Return the costs with those of the view of an order, from the latest `make profile`."""
     spent = json.loads(PROFILE.read_text())["order"]["microseconds"]
     return replace(
         found,
-        first_order=0.0,
-        first_pass=0.0,
-        first_message=0.0,
         view=max(spent["web"] / 1e6 - found.order * (1 - costs.DATABASE_SHARE), 0.0),
         view_database=max(spent["PostgreSQL"] / 1e6 - found.order * costs.DATABASE_SHARE, 0.0),
     )

@@ -1,15 +1,14 @@
 """Where the time goes: `python -m benchmarks.probes.hops ROUNDS`.
 
 Prints for each hop of an event, from `emit()` to the receipt, how many round trips to the database
-it takes and how many milliseconds, and for how many events that is. `first` are the milliseconds of
-the first time in a process, which loads and compiles code.
+it takes and how many milliseconds, and for how many events that is.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import django
 
@@ -28,14 +27,13 @@ Hop = Callable[[], object]
 def main(rounds: int) -> None:
     """Let events go hop by hop; no other process is there."""
     django.setup()
-    found: dict[str, dict[str, Any]] = {
-        name: {"first": took, "milliseconds": [], "trips": []}
-        for name, (took, _trips_of_first) in _round().items()
-    }
-    for _ in range(rounds):
+    found: dict[str, dict[str, list[float]]] = {}
+    for number in range(rounds + 1):
         for name, (took, trips) in _round().items():
-            found[name]["milliseconds"].append(took)
-            found[name]["trips"].append(trips)
+            hop = found.setdefault(name, {"milliseconds": [], "trips": []})
+            if number:  # the first one opens connections, and loads and compiles code
+                hop["milliseconds"].append(took)
+                hop["trips"].append(trips)
     print_json(found)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
-
 from benchmarks.ground import Ground
 from benchmarks.harness import Figure, Result, median
 from benchmarks.row import Row
@@ -13,21 +10,12 @@ from benchmarks.sides import ours
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Take the steps one after the other in one process, the broker left out."""
-    return result_of(taken(ground, rounds=5 if quick else 20))
-
-
-def taken(ground: Ground, *, rounds: int) -> Mapping[str, Any]:
-    """Return the times and round trips of each step: see `benchmarks.probes.hops`."""
     with ground.stage(ours(NUDGE=False)) as stage:
-        return cast(Mapping[str, Any], stage.call("benchmarks.probes.hops", rounds))
-
-
-def result_of(found: Mapping[str, Any]) -> Result:
-    """Return the figures of the steps."""
+        found = stage.call("benchmarks.probes.hops", 5 if quick else 20)
     figures = []
-    for hop, times in found.items():
-        trips = median(times["trips"])
-        figures.append(Figure(f"{hop} ({trips:.0f} trips)", times["milliseconds"], "ms"))
+    for hop, taken in found.items():
+        trips = median(taken["trips"])
+        figures.append(Figure(f"{hop} ({trips:.0f} trips)", taken["milliseconds"], "ms"))
     return Result(figures, [])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -23,8 +23,6 @@ class Costs:
 
     Attributes:
         order: an order's transaction with its event.
-        first_order, first_pass, first_message: the first one of a process, which loads and compiles
-            code; 0: as the others. The relay has looked before, and is connected.
         view: the web process beside that transaction.
         view_database: the database beside that transaction.
         look: a pass of the relay, apart from its events.
@@ -44,9 +42,6 @@ class Costs:
     event: float
     message: float
     delivery: float
-    first_order: float = 0.0
-    first_pass: float = 0.0
-    first_message: float = 0.0
     view: float = 0.0
     view_database: float = 0.0
     # Assumptions; no row measures them apart.
@@ -55,25 +50,6 @@ class Costs:
     hop: float = 0.0002
     commit: float = 0.0002
     cold: float = 1.0
-
-
-def with_first(found: Costs, *, order: float, first: Mapping[str, float]) -> Costs:
-    """Return the costs with those of the first order, pass and message of each process.
-
-    Args:
-        order: seconds of a new process's first order.
-        first: milliseconds of each step of the row `hops` when a process took it first.
-
-    Raises:
-        ValueError: a step is missing.
-    """
-    figures = [{"name": name, "values": [value]} for name, value in first.items()]
-    return replace(
-        found,
-        first_order=order,
-        first_pass=_step(figures, f"{_PASS} 1 "),
-        first_message=_step(figures, f"{_MESSAGE} handles a message of 1 "),
-    )
 
 
 def from_hops(figures: Sequence[Mapping[str, Any]], *, commit: float) -> Costs:

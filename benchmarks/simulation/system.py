@@ -162,8 +162,7 @@ class Shard:
         }
         self._queues = {name: simpy.Store(env) for name in workload.queues}
         self._nudged: simpy.Event = env.event()
-        self._owed = self._placed = 0
-        self._has_relayed = False
+        self._owed = 0
         self._web = simpy.Resource(env, capacity=layout.web_processes)
         self._nudgers = [_Nudger(self, layout.web) for _ in range(layout.web_processes)]
         env.process(self._arrivals())
@@ -195,22 +194,20 @@ class Shard:
     def _place(self) -> Steps:
         with self._web.request() as turn:
             yield turn
-            process = self._placed % len(self._nudgers)
-            is_first, self._placed = self._placed < len(self._nudgers), self._placed + 1
+            nudger = self._nudgers[self.seen.accepted % len(self._nudgers)]
             if self._is_down():
                 self.seen.refused += 1
                 return
             yield from self.layout.web.work(self.costs.view)
             yield from self.layout.database.work(self.costs.view_database)
-            order = self.costs.first_order if is_first else self.costs.order
-            yield from self._use(self.layout.web, max(order, self.costs.order))
+            yield from self._use(self.layout.web, self.costs.order)
             yield self.env.timeout(self.costs.commit)
             now = self.env.now
             self.seen.accepted += 1
             if self.seen.first is None:
                 self.seen.first = now
             self._emit([self.workload.first], Order(placed=now))
-            self._nudgers[process].request()
+            nudger.request()
 
     def _emit(self, names: list[str], order: Order) -> None:
         self._waiting.extend(Event(name, self.env.now, order) for name in names)
@@ -258,10 +255,7 @@ class Shard:
         if not events and not sent:
             yield from self._use(self.layout.relay, self.costs.look / 2 * cold)
             return 0, 0
-        look = self.costs.look * cold
-        if not self._has_relayed:
-            look, self._has_relayed = max(look, self.costs.first_pass), True
-        steps = look + self.costs.event * max(len(events), sent)
+        steps = self.costs.look * cold + self.costs.event * max(len(events), sent)
         yield from self._use(self.layout.relay, steps)
         for message in messages:
             yield from self.layout.relay.work(self.costs.transport / 2)
@@ -277,15 +271,12 @@ class Shard:
     def _worker(self, queue: str) -> Steps:
         idle_since = self.env.now
         nudger = _Nudger(self, self.layout.workers)
-        first = self.costs.first_message
         while True:
             message = yield self._queues[queue].get()
             began, cold = self.env.now, self._factor(idle_since)
             yield from self.layout.workers.work(self.costs.transport / 2 * cold)
             yield from self._until_up()
-            took = max(self.costs.message * cold, first)
-            first = 0.0
-            yield from self._use(self.layout.workers, took)
+            yield from self._use(self.layout.workers, self.costs.message * cold)
             yield self.env.timeout(self.costs.commit)
             has_emitted = yield from self._handle(message.subscription, deque(message.events))
             idle_since = self.env.now

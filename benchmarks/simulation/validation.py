@@ -26,7 +26,7 @@ SECONDS = 15
 #: Bounds of model / machine: throughput and p50, and p99.
 WITHIN, WITHIN_P99 = (0.85, 1.15), (0.5, 2.0)
 
-_COMMITS, _FIRST_ORDERS = 200, 5
+_COMMITS = 200
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,9 @@ class Comparison:
 
 def validate(ground: Ground) -> tuple[Costs, list[Comparison]]:
     """Measure the costs and three loads on this machine, and run the model with these costs."""
-    taken = hops.taken(ground, rounds=20)
-    figures: list[dict[str, Any]] = [
-        {"name": one.name, "values": one.values} for one in hops.result_of(taken).figures
-    ]
+    measured = hops.measure(ground, False).figures
+    figures: list[dict[str, Any]] = [{"name": one.name, "values": one.values} for one in measured]
     found = costs.from_hops(figures, commit=_commit_seconds(ground))
-    first = {name: times["first"] for name, times in taken.items()}
-    found = costs.with_first(found, order=_first_order_seconds(ground), first=first)
     at_20 = latency.latencies(ground, ours(), 100)
     found = runs.calibrated(
         found, drain=drain.drained(ground, ours(), 10_000), p50=percentile(at_20, 50)
@@ -80,15 +76,6 @@ def _measured(ground: Ground, rate: float, count: int) -> Figures:
         taken = [float(row[0]) for row in stage.query(MILLISECONDS)][WARM_UP:]
         return Figures(
             float(stage.value(ORDERS_PER_SECOND)), percentile(taken, 50), percentile(taken, 99)
-        )
-
-
-def _first_order_seconds(ground: Ground) -> float:
-    """Return the seconds of a new process's first order."""
-    with ground.stage(ours()) as stage:
-        return median(
-            float(stage.call("benchmarks.project.emit", 1)["milliseconds"][0]) / 1000
-            for _ in range(_FIRST_ORDERS)
         )
 
 

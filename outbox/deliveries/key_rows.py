@@ -77,6 +77,15 @@ def read_blocked(keys: Collection[str], *, handler: str, using: str) -> set[str]
     return {key for (key,) in read(text, handler, *values, using=using)}
 
 
+def first_waiting(keys: Collection[str], *, using: str) -> dict[str, int]:
+    """Return the `seq` of the first event that waits for fan-out, by key."""
+    among, values = _among("e.key", keys, using=using)
+    (rows,) = read_each(
+        Statement(f"{_FIRST_WAITING} AND {among} GROUP BY e.key", values), using=using
+    )
+    return dict(rows)
+
+
 def _outstanding(keys: Collection[str], handler: str, *, using: str) -> Sequence[Statement]:
     """Return statements that read events before deliveries.
 
@@ -112,6 +121,7 @@ _STATES = ", ".join(f"'{state}'" for state in Delivery.OWED)
 _ORDERED = "FROM outbox_subscription s WHERE s.active AND s.ordered"
 _WAITING = """
 SELECT e.key, e.name, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"""
+_FIRST_WAITING = "SELECT e.key, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"
 _OWED = f"""
 SELECT d.subscription_id, d.order_key, min(d.event_id) FROM outbox_delivery d
 WHERE d.order_key IS NOT NULL AND d.state IN ({_STATES})"""  # noqa: S608  our own words

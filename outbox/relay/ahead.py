@@ -2,10 +2,8 @@
 
 A page of `FAN_OUT` events is full while there is a backlog, such as an import by one tenant. The
 events of other tenants must not wait until all of it is fanned out. So a pass with a full page also
-takes some of the newest events: those of shares that have few among them.
-
-The order of a key is kept. Events that wait for fan-out are outstanding, so a delivery behind one
-of its key is blocked until it is its turn (`outbox.deliveries.ordering`).
+takes some of the newest events: those of shares that have few among them. An event of a key waits
+for the earlier ones of this key all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import Any
 
 from outbox.conf import conf
 from outbox.deliveries.event_ranges import Range, within
+from outbox.deliveries.key_rows import first_waiting
 from outbox.deliveries.statements import Statement, read_each
 
 from .backlog import Waiting, waiting_events_at, waiting_of
@@ -33,8 +32,7 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
         using: the outbox's database alias.
 
     Returns:
-        Events after those of the page in order of `seq`, at most a fifth of `FAN_OUT`; none if the
-        page is not full.
+        The events in order of `seq`, at most a fifth of `FAN_OUT`; none if the page is not full.
     """
     size = conf().FAN_OUT
     if len(page) < size:
@@ -46,7 +44,9 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     if not seqs:
         return []
     (found,) = read_each(waiting_events_at(seqs, using=using), using=using)
-    return waiting_of(found, using=using)
+    events = waiting_of(found, using=using)
+    firsts = first_waiting({one.key for one in events}, using=using)
+    return [one for one in events if firsts.get(one.key, one.seq) == one.seq]
 
 
 def few_of_each(events: Iterable[Sequence[Any]], *, few: int, most: int) -> list[int]:
