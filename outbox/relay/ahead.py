@@ -17,7 +17,7 @@ from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.key_rows import first_waiting
 from outbox.deliveries.statements import Statement, read_each
 
-from .backlog import Waiting, waiting_events_at, waiting_of
+from .backlog import WAITING, Waiting, waiting_events_at
 
 #: Parts of `FAN_OUT`: most events that a pass takes ahead, and most of one share among the newest.
 _MOST, _FEW = 5, 10
@@ -27,16 +27,14 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     """Lock events that are fanned out ahead of others, in the caller's transaction.
 
     Args:
-        page: the locked page of the oldest events that wait for fan-out.
+        page: the locked page of the oldest events that wait for fan-out. It is full.
         reach: the range of events of the pass; None: all.
         using: the outbox's database alias.
 
     Returns:
-        The events in order of `seq`, at most a fifth of `FAN_OUT`; none if the page is not full.
+        The events in order of `seq`, at most a fifth of `FAN_OUT`.
     """
     size = conf().FAN_OUT
-    if len(page) < size:
-        return []
     later = f"{within(reach, 'seq')} AND seq > {page[-1].seq:d}"
     newest = Statement(f"{_NEWEST}{later} ORDER BY seq DESC LIMIT {size:d}", is_page=True)
     (rows,) = read_each(newest, using=using)
@@ -44,7 +42,7 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     if not seqs:
         return []
     (found,) = read_each(waiting_events_at(seqs, using=using), using=using)
-    events = waiting_of(found, using=using)
+    events = [Waiting(*WAITING.convert(row, using=using)) for row in found]
     firsts = first_waiting({one.key for one in events}, using=using)
     return [one for one in events if firsts.get(one.key, one.seq) == one.seq]
 

@@ -164,7 +164,7 @@ def lock_backlog(
         using=using,
     )
     return Locked(
-        waiting_of(events, using=using),
+        [Waiting(*WAITING.convert(row, using=using)) for row in events],
         [_S.read(row, using=using) for row in subscriptions],
         work_of(work, now=now, using=using),
     )
@@ -181,11 +181,6 @@ def waiting_events_at(seqs: Collection[int], *, using: str) -> Statement:
     """Lock those of some events that wait for fan-out and that no other relay has locked."""
     lock = locking(using=using, skip_locked=True)
     return Statement(f"{_WAITING} AND e.seq IN ({numbers(seqs)}) ORDER BY e.seq{lock}")
-
-
-def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:
-    """Convert the rows of `waiting_events` or `waiting_events_at`."""
-    return [Waiting(*_W.convert(row, using=using)) for row in rows]
 
 
 def free_subscriptions(*, using: str) -> Statement:
@@ -266,8 +261,9 @@ FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  own words
 
 
-_W = Columns(Event, alias="e", names=Waiting._fields)
-_WAITING = f"SELECT {_W.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"  # noqa: S608  ours
+#: The columns of `Waiting`, and their conversion.
+WAITING = Columns(Event, alias="e", names=Waiting._fields)
+_WAITING = f"SELECT {WAITING.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"  # noqa: S608  ours
 _S = Columns(Subscription, alias="s")
 _ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
 _READ_WORK, _READ_BRIEFLY = _text(is_brief=False), _text(is_brief=True)

@@ -334,7 +334,8 @@ def plan(
         locked = lock_backlog(
             now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, reach=reach, using=using
         )
-        ahead = lock_ahead(locked.events, reach=reach, using=using)
+        is_full = len(locked.events) >= conf().FAN_OUT
+        ahead = lock_ahead(locked.events, reach=reach, using=using) if is_full else []
         waiting = [*locked.events, *ahead]
         now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:

@@ -7,6 +7,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 TESTS = "tests/outbox/tenants/"
 CELERY = "tests/outbox/celery_tasks/test_tenants.py::"
 SOURCE = "tests/outbox/sources/test_tenants.py::"
+AHEAD = "tests/outbox/relay/test_ahead.py::TestAPassWithAFullPage::"
 RESTORE = f"{TESTS}test_restore.py::TestTheTenantOfAnEvent"
 
 TENANTS = [
@@ -270,5 +271,41 @@ TENANTS = [
             f"{TESTS}test_personal_data.py::TestARedaction::test_finds_the_events_of_each_tenant",
             f"{TESTS}test_personal_data.py::TestARedaction::test_masks_the_names_of_each_tenant",
         ),
+    ),
+    Mutant(
+        name="fan-out-ahead",
+        without="the events of a tenant wait until the backlog of another one is fanned out",
+        edits=(Edit("outbox/relay/ahead.py", "    if not seqs:\n", "    if seqs:\n"),),
+        noticed_by=(f"{AHEAD}test_takes_the_event_of_another_owner_too",),
+    ),
+    Mutant(
+        name="fan-out-ahead-in-order",
+        without="an event ahead of a backlog passes an earlier one of its key",
+        edits=(
+            Edit(
+                "outbox/relay/ahead.py",
+                "    return [one for one in events if firsts.get(one.key, one.seq) == one.seq]\n",
+                "    return events if firsts else []\n",
+            ),
+        ),
+        noticed_by=(f"{AHEAD}test_keeps_the_order_of_a_key",),
+    ),
+    Mutant(
+        name="fan-out-ahead-of-few",
+        without="the owner with the backlog also has its newest events fanned out ahead",
+        edits=(Edit("outbox/relay/ahead.py", " if len(seqs) <= few", ""),),
+        noticed_by=(f"{AHEAD}test_takes_no_newer_events_of_the_owner_with_the_backlog",),
+    ),
+    Mutant(
+        name="subscriptions-of-events-ahead",
+        without="an event ahead of a backlog misses a subscription that was just added",
+        edits=(
+            Edit(
+                "outbox/relay/passes.py",
+                "            are_all = not others and not ahead",
+                "            are_all = not others",
+            ),
+        ),
+        noticed_by=(f"{AHEAD}test_finds_the_subscription_that_was_stored_before_the_event",),
     ),
 ]
