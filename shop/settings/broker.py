@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -11,7 +14,7 @@ from outbox.lost_hosts import rabbitmq_options, redis_options
 from outbox.transports.sqs import transport_options
 
 from .apps import INSTALLED_APPS
-from .environment import env
+from .environment import env, readable
 
 
 def _of_each_sentinel(url: str) -> str:
@@ -26,13 +29,43 @@ def _of_each_sentinel(url: str) -> str:
     return ";".join(f"sentinel://{login}{at}{host}/{database}" for host in hosts.split(","))
 
 
+def _verified(url: str) -> str:
+    """Return a URL of Redis with which Celery verifies the certificate of `rediss://`.
+
+    Without an option in the URL it accepts any certificate.
+    """
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
+
+def _nodes(url: str) -> Sequence[str]:
+    """Return the URLs of the nodes of RabbitMQ.
+
+    Raises:
+        ImproperlyConfigured: commas separate them. Celery would read them as a virtual host, and
+            write it to the log with the passwords.
+    """
+    nodes = url.split(";")
+    if re.search(r",\s*(py)?amqps?://", url) or any("," in _hosts(one) for one in nodes):
+        raise ImproperlyConfigured(
+            "AMQP_URL has commas between nodes of RabbitMQ. Separate whole URLs by semicolons: "
+            "amqp://user:password@one:5672//;amqp://user:password@two:5672//."
+        )
+    return nodes
+
+
+def _hosts(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 # REDIS_URL: redis://:password@host:6379/0 (or rediss://). With Sentinel, all Sentinels:
 # sentinel://:password@one:26379,two:26379,three:26379/0, with the password of Redis.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 # REDIS_MASTER_NAME: the name of the primary that Sentinel watches.
 REDIS_MASTER_NAME = env.str("REDIS_MASTER_NAME", default="")
 # SENTINEL_PASSWORD: the password of the Sentinels themselves, if they require one.
-SENTINEL_PASSWORD = env.str("SENTINEL_PASSWORD", default="")
+SENTINEL_PASSWORD = env.token("SENTINEL_PASSWORD", default="")
 if REDIS_URL.startswith("sentinel://") and not REDIS_MASTER_NAME:
     raise ImproperlyConfigured(
         "REDIS_URL names Sentinels, and REDIS_MASTER_NAME is not set. Set it to the name in "
@@ -63,7 +96,11 @@ SQS_QUEUES = env.list(
 # SQS_VISIBILITY_SECONDS: the queues' visibility timeout, six hours, as for Redis below.
 SQS_VISIBILITY_SECONDS = env.int("SQS_VISIBILITY_SECONDS", default=21600)
 
-CELERY_BROKER_URL = SQS_URL or AMQP_URL or _of_each_sentinel(REDIS_URL)
+with readable("AMQP_URL" if AMQP_URL else "REDIS_URL"):
+    _urls = _nodes(AMQP_URL) if AMQP_URL else _of_each_sentinel(_verified(REDIS_URL)).split(";")
+    for _url in _urls:
+        urlsplit(_url).port  # noqa: B018  it raises
+CELERY_BROKER_URL = SQS_URL or ";".join(_urls)
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
@@ -79,7 +116,7 @@ if SQS_URL:
         visibility_timeout=SQS_VISIBILITY_SECONDS,
     )
 elif AMQP_URL:
-    CELERY_BROKER_TRANSPORT_OPTIONS = rabbitmq_options(nodes=len(AMQP_URL.split(";")))
+    CELERY_BROKER_TRANSPORT_OPTIONS = rabbitmq_options(nodes=len(_urls))
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         # Longer than the longest task (the hard limit below), otherwise Redis delivers it twice.

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
+from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env, readable
 
 
 def _outbox() -> dict[str, Any]:
@@ -38,7 +38,7 @@ if OTEL_EXPORTER_OTLP_ENDPOINT:
 if _url := env.str("TRACE_URL", default=""):
     OUTBOX["TRACE_URL"] = _url
 # METRICS_TOKEN: the token of scrapers of /metrics; without one, /metrics is off.
-if _token := env.str("METRICS_TOKEN", default=""):
+if _token := env.token("METRICS_TOKEN", default=""):
     OUTBOX["METRICS_TOKEN"] = _token
 
 # SHOP_CURRENCY: currency of the demo products (ISO 4217). Other products have that of their price.
@@ -55,12 +55,12 @@ SHOP_DEADLINES = {
 # GATEWAY: "bank" (BANK_URL) or "stripe" (STRIPE_API_KEY; it needs the extra of that name).
 GATEWAY = env.str("GATEWAY", default="bank")
 # STRIPE_API_KEY, STRIPE_API_URL: a secret key; another address, for tests only.
-STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
+STRIPE_API_KEY = env.token("STRIPE_API_KEY", default="")
 STRIPE_API_URL = env.str("STRIPE_API_URL", default="https://api.stripe.com")
 
 # BANK_URL, BANK_API_KEY: the payment gateway; in development, the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
-BANK_API_KEY = env.str("BANK_API_KEY", default="")
+BANK_API_KEY = env.token("BANK_API_KEY", default="")
 # BANK_TIMEOUT_SECONDS: time limit of one request to the bank to connect, and again to answer.
 BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
 # BANK_PROCESSING_SECONDS: how long the bank may work on a request after our time-out.
@@ -76,7 +76,8 @@ WEBHOOK_PRIVATE_HOSTS = env.list(
 )
 
 # EMAIL_URL: smtp+tls://user:password@host:587; in development each e-mail is a file.
-_email = env.email_url("EMAIL_URL", default=f"filemail:///{LOCAL_DIR / 'mail'}")
+with readable("EMAIL_URL"):
+    _email = env.email_url("EMAIL_URL", default=f"filemail:///{LOCAL_DIR / 'mail'}")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST = _email.get("EMAIL_HOST") or "localhost"
 EMAIL_PORT = _email.get("EMAIL_PORT") or 25

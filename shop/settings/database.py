@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from outbox.lost_hosts import postgresql_options
 from shared.private_files import close_to_others, create_database_file
 
-from .environment import LOCAL_DIR, env
+from .environment import LOCAL_DIR, env, readable
 
 
 def _connect_to(database: dict[str, Any]) -> None:
@@ -33,9 +33,11 @@ def _connect_to(database: dict[str, Any]) -> None:
 
 # DATABASE_URL: postgres://user:password@host:5432/name in production; SQLite by default. Several
 # hosts, a primary and its standbys, are separated by commas: @one:5432,two:5432/name.
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{LOCAL_DIR / 'db.sqlite3'}")
-}
+DATABASES: dict[str, dict[str, Any]] = {}
+with readable("DATABASE_URL"):
+    DATABASES["default"] = env.db_url(
+        "DATABASE_URL", default=f"sqlite:///{LOCAL_DIR / 'db.sqlite3'}"
+    )
 _database = DATABASES["default"]
 _options = _database.setdefault("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":

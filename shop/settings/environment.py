@@ -6,10 +6,13 @@ import builtins
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -52,6 +55,31 @@ class Environment(environ.Env):  # type: ignore[misc]  # django-environ is untyp
     def list(self, *args: Any, **options: Any) -> builtins.list[str]:
         """Return the texts between the commas of a variable, without the spaces around them."""
         return [text for part in super().list(*args, **options) if (text := part.strip())]
+
+    def token(self, name: builtins.str, default: builtins.str) -> builtins.str:
+        """Return a key or token without the white space around it.
+
+        A file of a secret often ends with a line feed, which no HTTP header can have.
+        """
+        return builtins.str(self.str(name, default=default)).strip()
+
+
+@contextmanager
+def readable(variable: str) -> Iterator[None]:
+    """Name the variable of a URL that cannot be read.
+
+    The error of the parser does not name it, and quotes a part of the URL: often of the password.
+
+    Raises:
+        ImproperlyConfigured: the block has raised ValueError.
+    """
+    try:
+        yield
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{variable} is not a valid URL. Percent-encode special characters of the user and the "
+            "password, such as / as %2F, ? as %3F and # as %23."
+        ) from None
 
 
 env = Environment(interpolate=False)

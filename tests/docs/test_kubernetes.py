@@ -423,6 +423,17 @@ class TestAScaledObject:
         assert f"up to {most} connections" in PAGE.text
 
 
+@each_scaled_overlay
+class TestABudget:
+    def test_blocks_no_node_by_pods_that_are_not_ready(self, name: str):
+        """Seen to fail: with the default, no node could be drained while the database was down."""
+        budgets = of_kind(overlay(name), "PodDisruptionBudget")
+
+        policies = {one["spec"].get("unhealthyPodEvictionPolicy") for one in budgets}
+        assert len(budgets) == 3
+        assert policies == {"AlwaysAllow"}
+
+
 class TestTheTrial:
     def test_has_the_simulated_bank_of_compose(self):
         bank = pod(overlay("development"), "bank")
