@@ -83,8 +83,11 @@ def serving(using: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def receipt_in(using: str) -> Iterator[None]:
-    """Refuse to emit into another database within the block, which a receipt's commit ends."""
+def receipt_in(using: str | None) -> Iterator[None]:
+    """Refuse to emit into another database within the block, which a receipt's commit ends.
+
+    None: the block runs after that commit, in a copy of the context of a handler's call.
+    """
     before = _receipt_in.get()
     _receipt_in.set(using)
     try:

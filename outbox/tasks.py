@@ -7,11 +7,14 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from celery import current_app, current_task
+from django.db import connections
 
 from . import clock, databases, operations
 from .alerts.watch import end_unwatched, watch
 from .conf import conf
 from .deliveries import heartbeat
+from .deliveries.connections import drop
+from .deliveries.transient_errors import why_unreachable
 from .fork_safety import apart_from_forks
 from .relay.loop import RelayLoop, Relays
 from .relay.passes import BrokerUnavailable, relay_pass
@@ -77,6 +80,7 @@ def run_relay() -> None:
 
 
 def _relay_once() -> None:
+    _require_answer()
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     heartbeat.beat(heartbeat.Kind.BROKER, "beat")
     try:
@@ -96,12 +100,27 @@ def prune_old_events() -> None:
 
 
 def _prune() -> None:
+    _require_answer()
     # A failure, such as a full disk, prevents none of the others. The stack calls the last first.
     with ExitStack() as others:
         others.callback(end_unwatched)
         others.callback(forget_received, at_most=_PRUNING)
         if conf().RETENTION:
             operations.prune(at_most=_PRUNING, by="outbox.prune")
+
+
+def _require_answer() -> None:
+    """Raise the error of a database that cannot be reached.
+
+    Each further statement would wait for it again. Meanwhile the task occupies a process of the
+    worker, and the other databases have to wait.
+    """
+    using = databases.alias()
+    connection = connections[using]
+    if connection.connection is not None and not connection.is_usable():  # a restart has ended it
+        drop(connection)
+    if (error := why_unreachable(using)) is not None:
+        raise error
 
 
 @own_task("outbox.canary")

@@ -66,6 +66,8 @@ def claimable(
 ) -> list[Due]:
     """Lock and return deliveries that are due and whose shares have room.
 
+    The shares after the one of the last `end_turn` are first.
+
     Args:
         row: a subscription with a `share_window`, locked.
         sent: number of deliveries in flight, by share.
@@ -83,9 +85,19 @@ def claimable(
                 events=events, using=using,
             )  # fmt: skip
             chosen.update((one.id, one) for one in found)
-    last = next(reversed(chosen.values())).share if len(chosen) == limit else None
-    _stopped_at[using, row.pk] = last or ""
     return list(chosen.values())
+
+
+def end_turn(row: Subscription, last: str | None, *, using: str) -> None:
+    """Let the next claim of this process begin behind a share: round robin.
+
+    Args:
+        row: a subscription with a `share_window`, locked.
+        last: the share of the last delivery that is sent. None: begin with the first share, since
+            all that may be sent is sent.
+        using: the outbox's database alias.
+    """
+    _stopped_at[using, row.pk] = last or ""
 
 
 def set_shares(row: Subscription, *, using: str) -> None:

@@ -133,7 +133,7 @@ def _ended_the_session(error: BaseException) -> bool:
 
 def is_reachable(*, using: str) -> bool:
     """Return whether this thread can write to the database. Drop a connection that fails."""
-    return _why_unreachable(using) is None
+    return why_unreachable(using) is None
 
 
 def drop_broken_connection(*, using: str) -> None:
@@ -299,7 +299,7 @@ def wait_until_reachable(*, using: str, sleep: Callable[[float], object] = time.
     """
     began = reported = time.monotonic()
     wait = _FIRST_WAIT
-    while error := _why_unreachable(using):
+    while error := why_unreachable(using):
         if wait == _FIRST_WAIT or time.monotonic() - reported >= _REPORT_EVERY:
             reported = time.monotonic()
             logger.warning("The database %s cannot be reached; waiting: %s", using, error)
@@ -320,7 +320,7 @@ def _is_lost(connection: BaseDatabaseWrapper) -> bool:
     return raw is None or bool(getattr(raw, "closed", False))
 
 
-def _why_unreachable(using: str) -> Exception | None:
+def why_unreachable(using: str) -> Exception | None:
     """Return the error that prevents this thread from writing to the database, if any."""
     connection = connections[using]
     try:

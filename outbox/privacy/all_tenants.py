@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from outbox import tenants
+from outbox import databases, tenants
 from outbox.monitor.tenants import all_known
 
 from . import subjects
@@ -45,7 +45,8 @@ def keys_of(subject: str, *, using: str) -> Texts:
         Exception: no tenant could be read.
         DeclarationFailed: without the setting for tenants, a declared function raised.
     """
-    return _in_each(subjects.keys_of, subject, using=using)
+    with databases.serving(using):
+        return _in_each(subjects.keys_of, subject, using=using)
 
 
 def values_of(subject: str, *, using: str) -> Texts:
@@ -55,7 +56,8 @@ def values_of(subject: str, *, using: str) -> Texts:
         Exception: no tenant could be read.
         DeclarationFailed: without the setting for tenants, a declared function raised.
     """
-    return _in_each(subjects.values_of, subject, using=using)
+    with databases.serving(using):
+        return _in_each(subjects.values_of, subject, using=using)
 
 
 def unread_texts(unread: Mapping[str, str]) -> list[str]:

@@ -82,7 +82,9 @@ def cleaner_for(*events: Event, using: str | None = None, has_subjects: bool = T
     """
     values: set[str] = set()
     try:
-        with transaction.atomic(using=using or databases.alias()):
+        using = using or databases.alias()
+        # Functions of the project read the rows of the database that has the events.
+        with databases.serving(using), transaction.atomic(using=using):
             for event in events:
                 values.update(map(str, sensitive_values(event)))
                 if has_subjects:

@@ -90,6 +90,11 @@ def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconcilia
     """
     using = using or databases.alias()
     autodiscover_modules("invariants")
+    with databases.serving(using):  # invariants may call functions that read from `alias()`
+        return _reconciled(thorough=thorough, using=using)
+
+
+def _reconciled(*, thorough: bool, using: str) -> Reconciliation:
     began = time.monotonic()
     findings = [InvariantResult(invariant=one) for one in registry.values()]
     with snapshot(using=using):

@@ -107,13 +107,17 @@ class SubscriptionPass:
             limit = min(limit, self.slots.left * self._per_message)
         if not self.has_due or not limit:
             return
-        found = self._due(limit)
+        due = found = self._due(limit)
         # A probe is alone. A whole message of one share would delay another one.
         if self.row.share_window is None and not is_probe:
             found = found[: self.whole(len(found))]
         if self.slots is not None:
             facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]
             found = [*compress(found, self.fitting(facts, self.slots))]
+        if self.row.share_window is not None:
+            are_all = len(found) == len(due) < limit
+            last = None if are_all else self.share_of.get(found[-1][0])
+            shares.end_turn(self.row, last, using=self.using)
         if found:
             self._send([row[0] for row in found])
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]

@@ -64,6 +64,11 @@ class Receiver:
         Raises:
             ImproperlyConfigured: the client library is missing, or an option is invalid.
         """
+        # A thread does not have the context of the code that started it.
+        with databases.serving(self._using):
+            self._run()
+
+    def _run(self) -> None:
         pause = _FIRST_PAUSE
         notice = self._notice()
         try:

@@ -40,14 +40,13 @@ def finish(
     ended = [one.delivery_id for one in results if one.outcome in _FINISHED]
     using = databases.alias()
     rows = Delivery.objects.using(using).filter(pk__in=ended, state__in=_FINISHED)
+    # A router may send a prefetch without an alias to a replica that lags behind.
+    rows = rows.prefetch_related(Prefetch("failures", Attempt.objects.using(using)))
     if events is None:
-        rows = rows.select_related("event").prefetch_related("failures")
+        rows = rows.select_related("event")
     else:  # the join would read all partitions of the events
-        # A router may send a prefetch without an alias to a replica that lags behind.
-        rows = rows.filter(**only(events)).prefetch_related(
-            Prefetch("event", Event.objects.using(using)),
-            Prefetch("failures", Attempt.objects.using(using)),
-        )
+        its_event = Prefetch("event", Event.objects.using(using))
+        rows = rows.filter(**only(events)).prefetch_related(its_event)
     for delivery in rows:
         try:
             _send(delivery)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Prefetch
+
 from outbox import databases
 from outbox.context import current_cause
 from outbox.deliveries import event_ranges
-from outbox.models import Delivery
+from outbox.models import Attempt, Delivery
 from outbox.receipt import PermanentFailure
 from outbox.storable import refuse_unstorable
 
@@ -80,10 +82,13 @@ def store(returned: Returned) -> None:
 
 
 def _delivery(queue: TaskQueue, event_id: UUID) -> Delivery:
-    rows = Delivery.objects.using(databases.alias()).select_related("event")
+    using = databases.alias()
+    rows = Delivery.objects.using(using).select_related("event")
     seq = current_cause().seq  # of this event
     only = event_ranges.only(event_ranges.range_of([] if seq is None else [seq]))
-    return rows.prefetch_related("failures").get(
+    # A router may send a prefetch without an alias to a replica that lags behind.
+    failures = Prefetch("failures", Attempt.objects.using(using))
+    return rows.prefetch_related(failures).get(
         event__id=event_id, subscription__handler=queue.handler, **only
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import Error, connections
 
-from outbox import tenants
+from outbox import databases, tenants
 from outbox.databases import is_its_own
 from outbox.deliveries.attempts import describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
@@ -91,8 +91,9 @@ class Callbacks:
 
 
 def _call(function: Callable[[], object], event: Event) -> None:
-    # A schema or a variable of the transaction has ended with the handler's call.
-    with tenants.restored(event.tenant):
+    # The receipt is stored. A schema or a variable of the transaction has ended with the handler's
+    # call.
+    with databases.receipt_in(None), tenants.restored(event.tenant):
         function()
 
 

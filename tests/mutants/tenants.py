@@ -68,8 +68,8 @@ TENANTS = [
         edits=(
             Edit(
                 "outbox/worker/callbacks.py",
-                "    with tenants.restored(event.tenant):\n        function()\n",
-                "    function()\n",
+                "    with databases.receipt_in(None), tenants.restored(event.tenant):\n",
+                "    with databases.receipt_in(None):\n",
             ),
         ),
         noticed_by=(

@@ -99,7 +99,7 @@ class Outage:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Set `waited` when the worker waits for the database."""
-        why_unreachable: Any = transient_errors._why_unreachable
+        why_unreachable: Any = transient_errors.why_unreachable
 
         def note(using: str) -> Exception | None:
             error: Exception | None = why_unreachable(using)
@@ -107,7 +107,7 @@ class Outage:
                 self.waited.set()
             return error
 
-        monkeypatch.setattr(transient_errors, "_why_unreachable", note)
+        monkeypatch.setattr(transient_errors, "why_unreachable", note)
 
     def _restore_later(self) -> None:
         try:

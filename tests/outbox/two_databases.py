@@ -76,11 +76,16 @@ def empty() -> None:
 
 
 @contextmanager
-def unreachable(using: str) -> Iterator[None]:
-    """Let no new connection to a database succeed within the block, in any thread."""
+def unreachable(using: str) -> Iterator[list[str]]:
+    """Let no new connection to a database succeed within the block, in any thread.
+
+    Yield a list that gets the alias for each refused connection.
+    """
+    asked: list[str] = []
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.alias == using:
+            asked.append(using)
             raise OperationalError("connection refused")
         return connect(self, *args, **kwargs)
 
@@ -88,7 +93,7 @@ def unreachable(using: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseDatabaseWrapper, "connect", refuse)
         connections[using].close()
-        yield
+        yield asked
 
 
 def sync_both() -> None:

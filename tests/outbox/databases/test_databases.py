@@ -1,12 +1,14 @@
-"""Steps that run for each database."""
+"""Steps that run for each database, and functions of the project in the one that `using=` names."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from outbox import databases
+from outbox.reconciliation import Difference, Examination, Invariant, examination
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,3 +43,22 @@ class TestAStepForEachDatabase:
             databases.on_each(step)
 
         assert ran == ["default", shard]
+
+
+class TestAReconciliation:
+    def test_examines_with_its_database_as_that_of_the_running_code(
+        self, shard: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: an invariant that reads from `alias()` compared the rows of two databases."""
+        seen = []
+
+        def examine(given: Examination) -> Iterator[Difference]:
+            seen.append((databases.alias(), given.using))
+            yield from ()
+
+        mine = Invariant("tests.places", "Each parcel has a place.", "None.", (), False, examine)
+        monkeypatch.setattr(examination, "registry", {mine.name: mine})
+
+        examination.reconcile(using=shard)
+
+        assert seen == [(shard, shard)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -196,6 +197,28 @@ class TestTheTaskOfBeat:
             tasks.run_relay()
 
         assert [one["database"] for one in sent] == [shard]
+
+    @pytest.mark.parametrize("task", [tasks.run_relay, tasks.prune_old_events])
+    def test_asks_a_database_that_cannot_be_reached_once(
+        self,
+        shard: str,
+        sent: Sent,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        task: Callable[[], None],
+    ):
+        """Failed: each statement waited for it, three to six times the limit of a connection."""
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": {"default": 1}}
+        monkeypatch.setattr(heartbeat, "_written", {})
+        subscribe_recorder([])
+        emit_in("default")
+
+        with unreachable(shard) as asked, pytest.raises(OperationalError) as raised:
+            task()
+
+        assert asked == [shard]
+        assert raised.value.__notes__ == [f"In the database {shard}."]
+        assert len(sent) == (task is tasks.run_relay)
 
     def test_writes_a_heartbeat_in_each(
         self, shard: str, sent: Sent, monkeypatch: pytest.MonkeyPatch

@@ -18,11 +18,14 @@ from outbox import (
     NotInTransaction,
     Receipt,
     RequestContextMiddleware,
+    Sensitive,
     databases,
+    declare_subject,
     emit,
     subscribe,
 )
 from outbox.databases import SeveralTransactions, UnlistedDatabase, WrittenBesideReceipt
+from outbox.deliveries.attempts import describe
 from outbox.models import Delivery, Event, Subscription
 from outbox.privacy.redaction import redact
 from outbox.relay.passes import relay_pass
@@ -30,7 +33,7 @@ from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
 from tests.outbox.project.freight.models import Shelf
-from tests.outbox.two_databases import sync_both
+from tests.outbox.two_databases import SHARD, sync_both
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +48,27 @@ class ParcelPlaced(DomainEvent, key="parcel_id"):
     """A parcel has a place."""
 
     parcel_id: UUID
+
+
+class ParcelSigned(DomainEvent, key="parcel_id"):
+    """Somebody signed for a parcel."""
+
+    parcel_id: UUID
+    signer: Sensitive[str]
+
+
+def in_its_database(parcel: UUID) -> None:
+    """Let the second database have the parcel of a customer."""
+    parcels = {SHARD: {str(parcel): "7"}}
+    names = {SHARD: {"7": ["Ann"]}}
+    declare_subject(
+        "customer",
+        values=lambda part: names.get(databases.alias(), {}).get(part, []),
+        keys=lambda part: [
+            key for key, one in parcels.get(databases.alias(), {}).items() if one == part
+        ],
+        of_key=lambda key: parcels.get(databases.alias(), {}).get(key),
+    )
 
 
 def events_in(using: str) -> list[str]:
@@ -369,6 +393,27 @@ class TestAHandler:
         assert result.error is None
         assert Shelf.objects.using(shard).count() == 1
 
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_emits_into_another_database_after_its_commit(self, shard: str, shares: bool):
+        """Failed in a batch: the callback was refused, as before the commit, and was lost."""
+
+        @subscribe("tests.ParcelMoved", shared_transaction=shares)
+        def place(parcel_id: UUID) -> None:
+            def pass_on() -> None:
+                with transaction.atomic():
+                    emit(ParcelPlaced(parcel_id=parcel_id))
+
+            transaction.on_commit(pass_on, using=databases.alias())
+
+        sync_both()
+        for _ in range(2):
+            emit_in(shard)
+
+        results = deliver_in(shard)
+
+        assert [one.error for one in results] == [None, None]
+        assert events_in("default") == ["tests.ParcelPlaced"] * 2
+
 
 class TestARedaction:
     def test_notifies_the_apps_of_its_database_in_a_view_of_another(
@@ -382,3 +427,31 @@ class TestARedaction:
 
         assert events_in(shard) == ["outbox.SubjectRedacted"]
         assert events_in("default") == []
+
+    def test_finds_the_events_of_a_person_by_the_rows_of_its_database(self, shard: str):
+        """Failed: the functions read the first database, and what they missed was not blanked."""
+        parcel = uuid4()
+        in_its_database(parcel)
+        with transaction.atomic(using=shard):
+            emit(ParcelSigned(parcel_id=parcel, signer="Ann"))
+        relay_pass(publish=lambda _message: None, using=shard)
+
+        done = redact(subject="customer:7", by="ann", reason="asked to", using=shard)
+
+        assert done.blanked == 1
+        assert Event.objects.using(shard).get(name="tests.ParcelSigned").payload["signer"] == ""
+
+
+class TestAFailure:
+    def test_is_masked_by_the_rows_of_its_database(self, shard: str):
+        """Failed: a dry run with `using=` showed the name."""
+        parcel = uuid4()
+        in_its_database(parcel)
+        with transaction.atomic(using=shard):
+            emit(ParcelSigned(parcel_id=parcel, signer=""))
+
+        failure = describe(
+            ValueError("no box for Ann"), Event.objects.using(shard).get(), using=shard
+        )
+
+        assert failure.message == "no box for ***"

@@ -18,15 +18,16 @@ from outbox import databases
 from outbox.alerts import problems
 from outbox.deliveries import heartbeat
 from outbox.doctor import sources as doctor
+from outbox.management.cli.receiving import _Running
 from outbox.metrics import families
-from outbox.models import Heartbeat
+from outbox.models import Event, Heartbeat, SourceState
 from outbox.monitor.health import health_of_parts
 from outbox.monitor.sources import source_statuses
-from outbox.sources import ReceivedMessage
+from outbox.sources import ReceivedMessage, state, storing
 from outbox.sources.receiver import Receiver
 from outbox.sources.state import received_in
 from tests.outbox.command import outbox_command
-from tests.outbox.sources.messages import NoSource, configure
+from tests.outbox.sources.messages import NoSource, configure, declare_invoice_paid, message
 from tests.outbox.two_databases import BOTH
 from tests.processes import eventually
 from tests.threads import in_thread
@@ -42,6 +43,20 @@ class EmptySource(NoSource):
     def receive(self, max_messages: int, *, timeout: float) -> Sequence[ReceivedMessage]:
         threading.Event().wait(0.02)
         return []
+
+
+class SourceOfOne(EmptySource):
+    """A source whose system has one message."""
+
+    _is_received = False
+
+    def receive(self, max_messages: int, *, timeout: float) -> Sequence[ReceivedMessage]:
+        if self._is_received:
+            return super().receive(max_messages, timeout=timeout)
+        self._is_received = True
+        return [message()]
+
+    def acknowledge(self, messages: Sequence[ReceivedMessage]) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +159,33 @@ class TestAReceiverOfTheSecondDatabase:
             end()
 
         assert missed_in("default") == []
+
+    @pytest.mark.postgresql  # as above
+    def test_that_the_command_starts_works_on_it_in_its_thread(
+        self, shard: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: heartbeat, counts and nudges were those of the first database."""
+        declare_invoice_paid()
+        nudged: list[str] = []
+        monkeypatch.setattr(storing, "nudge", lambda: nudged.append(databases.alias()))
+        config = configure(settings, BACKEND=f"{__name__}.SourceOfOne")
+        stopping = threading.Event()
+
+        with databases.working_on(shard):
+            running = _Running(config, stopping)
+        try:
+            eventually(lambda: Event.objects.using(shard).exists(), "its event")
+            eventually(lambda: nudged == [shard], "its nudge")
+            eventually(lambda: queues_in(shard) == [["billing"]], "its heartbeat")
+        finally:
+            stopping.set()
+            running.join()
+        state.flush()
+
+        rows = SourceState.objects.using(shard).filter(source="billing")
+        assert list(rows.values_list("stored", flat=True)) == [1]
+        assert not SourceState.objects.exists()
+        assert queues_in("default") == [["billing@shard_1"]]
 
 
 def queues_in(using: str) -> list[list[str]]:

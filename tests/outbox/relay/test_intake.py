@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from outbox import DomainEvent, subscribe
+from outbox.deliveries import shares
 from outbox.models import Delivery
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from tests.outbox.drive import create_deliveries, emit_events
+from tests.outbox.drive import create_deliveries, emit_events, run_messages
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_registry", "no_nudge")]
 
@@ -96,6 +97,31 @@ class TestARelayWithAnIntake:
         messages = claimed(FakeIntake(2))
 
         assert [len(one.pairs) for one in messages] == [2, 2]
+
+    def test_claims_from_each_share_in_turn(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: the first two owners had both free messages as long as they had a backlog."""
+        monkeypatch.setattr(shares, "_stopped_at", {})
+
+        @subscribe("shops.Ordered", batch=10, share_window=3)
+        def bill() -> None: ...
+
+        emit_events("shops.Ordered", 60)
+        create_deliveries()
+        for number, row in enumerate(Delivery.objects.order_by("id")):
+            Delivery.objects.filter(pk=row.pk).update(share=f"owner:{number % 6}")
+        turns = []
+        for _ in range(6):
+            messages = claimed(FakeIntake(2))
+            ids = [pk for one in messages for pk, _token in one.pairs]
+            rows = Delivery.objects.filter(pk__in=ids).order_by("share")
+            turns.append(list(rows.values_list("share", flat=True).distinct()))
+            run_messages(messages)
+
+        assert turns == 2 * [
+            ["owner:0", "owner:1"],
+            ["owner:2", "owner:3"],
+            ["owner:4", "owner:5"],
+        ]
 
     def test_leaves_a_queue_that_it_does_not_serve_to_others(self):
         @subscribe("shops.Ordered", queue="bills")
