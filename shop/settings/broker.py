@@ -134,8 +134,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# WORKER_GRACE: `make up` kills a stopping worker 10 s after it. Celery's soft shutdown, by SIGINT or
-# SIGQUIT, cancels running tasks after it. SIGTERM waits for them without a limit.
+# WORKER_GRACE: `make up` kills a stopping worker 10 s after it. Celery's soft shutdown, by SIGINT
+# or SIGQUIT, cancels running tasks after it. SIGTERM waits for them without a limit.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_GRACE", default=20.0)
 CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = False
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 30
