@@ -16,7 +16,7 @@ from django.db import transaction
 from outbox import clock
 from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .decisions import FIRST_BATCH, Circuit, after_call_failed
 from .transient_errors import DatabaseAccess
@@ -85,7 +85,7 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
     if closed and row.breaker_opened_at is not None:
         text = "The breaker of %s is closed. Its deliveries continue."
         transaction.on_commit(partial(logger.info, text, row.handler), using=using)
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
 
 
 def probe_again(delivery: Delivery, *, using: str) -> None:

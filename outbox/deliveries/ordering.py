@@ -19,7 +19,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 
 from outbox import clock
 from outbox.models import Delivery, Event, Subscription
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .event_ranges import Range, only, range_of
 from .key_locks import lock_ordered_keys
@@ -123,7 +123,7 @@ def release_keys(handler: str, keys: Collection[str], *, using: str) -> None:
         state=State.BLOCKED,
     )
     if blocked.update(state=State.PENDING, due_at=clock.now(using=using), note=""):
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
 
 
 def recheck(

@@ -22,7 +22,7 @@ from outbox.receipt import PermanentFailure
 from outbox.sources.reading_again import require_readable
 from outbox.sources.unreadable import STORED_MESSAGES, StoredMessage, body_fields
 from outbox.storable import UnstorableValue, refuse_unstorable
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .bulk import discard_locked
 from .progress import recorded
@@ -70,7 +70,7 @@ def correct(
         choice = {"ids": [row.pk]}
         with recorded(Operation.Action.CORRECT, choice, by=by, reason=reason, using=using) as done:
             done.touched = 1
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
     logger.info("%s corrected event %s by %s: %s", by, row.event.id, event.id, reason)
     return event
 

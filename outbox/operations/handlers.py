@@ -15,7 +15,7 @@ from outbox.deliveries.locks import lock_subscriptions
 from outbox.deliveries.pauses import holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
 from outbox.monitor.stops import backfill_stop, stop_of
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .bulk import discard
 from .handler_rows import end_choice, subscriptions_of, subscriptions_to_end, without_removed
@@ -279,7 +279,7 @@ def _store(
             choice = {"handler": handler}
             with recorded(action, choice, by=by, reason=reason, using=using) as operation:
                 operation.touched = changed
-            transaction.on_commit(nudge, using=using, robust=True)
+            transaction.on_commit(nudge_of(using), using=using, robust=True)
     return changed
 
 

@@ -24,7 +24,7 @@ from outbox.deliveries.transient_errors import retry_transient
 from outbox.formatting import format_time
 from outbox.models import Operation
 from outbox.retention.pace import Stopped
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 logger = logging.getLogger("outbox.operations")
 
@@ -264,7 +264,7 @@ def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) ->
         row.touched += done.number
         row.cursor = row.cursor if done.cursor is None else done.cursor
         row.seen_at = clock.now(using=using)
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
     else:
         task.finish(row)
         _finish(row, using=using)

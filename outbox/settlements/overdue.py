@@ -23,7 +23,7 @@ from outbox.deliveries.locks import share_subscriptions
 from outbox.deliveries.statements import bound_transaction
 from outbox.formatting import span
 from outbox.models import Attempt, Delivery, Settlement
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 logger = logging.getLogger("outbox.settlements")
 
@@ -62,7 +62,7 @@ def pursue(*, using: str) -> bool:
             _act(deliveries[pk], mine, now=now, using=using)
             number += len(mine)
         failpoints.reach(failpoints.IN_PURSUIT)
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
     return number >= _PAGE
 
 

@@ -22,7 +22,7 @@ from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.statements import bound_transaction
 from outbox.ids import uuid7
 from outbox.models import Delivery, Event, Received, SettlementReport
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .events import LONGEST_ID, Settled
 
@@ -153,7 +153,7 @@ def report(*, using: str) -> bool:
         _mark(settled, now=now, using=using)
         failpoints.reach(failpoints.BEFORE_REPORT)
         if settled:
-            transaction.on_commit(nudge, using=using, robust=True)
+            transaction.on_commit(nudge_of(using), using=using, robust=True)
     return len(rows) == _PAGE
 
 

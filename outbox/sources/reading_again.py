@@ -20,7 +20,7 @@ from outbox.settlements.recording import Report, record, record_elsewhere
 from outbox.settlements.reporting import Expected, expect_reports
 from outbox.subscriptions import find, subscribe
 from outbox.transports.base import QUEUE
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig, configured
@@ -178,7 +178,7 @@ def _store_once(
             replay=content.replay,
         )
         expect_reports([one], source=source.name, consumer=source.settles_as, using=using)
-    transaction.on_commit(nudge, using=using, robust=True)
+    transaction.on_commit(nudge_of(using), using=using, robust=True)
 
 
 def _claim(source: str, own_id: str, event_id: UUID, *, stored_as: UUID, using: str) -> bool:

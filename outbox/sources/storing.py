@@ -22,7 +22,7 @@ from outbox.settlements.recording import Report, ReportsNotRecorded, record, rec
 from outbox.settlements.reporting import Expected, expect_reports, report_again
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 from .base import ReceivedMessage
 from .configuration import SourceConfig
@@ -136,7 +136,7 @@ def _store_together(
         duplicates = [one for one in readings if one.event_id not in new_ones]
         transaction.on_commit(partial(_log_each, source, duplicates), using=using)
         failpoints.reach(failpoints.BEFORE_STORE)
-        transaction.on_commit(nudge, using=using, robust=True)
+        transaction.on_commit(nudge_of(using), using=using, robust=True)
     return counts
 
 

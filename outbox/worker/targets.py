@@ -19,7 +19,7 @@ from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
 from outbox.storable import refuse_unstorable
 from outbox.subscriptions import Handler
-from outbox.transports.nudge import nudge
+from outbox.transports.nudge import nudge_of
 
 _LONGEST = 200
 _LONGEST_SHARE = 100
@@ -88,7 +88,7 @@ def _store(
         ),
         ignore_conflicts=True,
     )
-    transaction.on_commit(nudge, using=using, robust=True)
+    transaction.on_commit(nudge_of(using), using=using, robust=True)
 
 
 def _is_kept(seq: int, *, using: str) -> bool:

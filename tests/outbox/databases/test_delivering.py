@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, transaction
 from pytest_django import Settings
 
-from outbox import DomainEvent, databases, emit, subscribe, tasks
+from outbox import DomainEvent, databases, emit, operations, subscribe, tasks
 from outbox.counting import minutes
 from outbox.deliveries import heartbeat
 from outbox.deliveries.transient_errors import DatabaseAccess
@@ -21,7 +21,7 @@ from outbox.relay import passes
 from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.transports import celery_broker
+from outbox.transports import celery_broker, nudge
 from outbox.transports.base import Message
 from tests.outbox.two_databases import BOTH, sync_both, unreachable
 from tests.outbox.work_threads import working
@@ -368,3 +368,24 @@ class TestTheTestKit:
         outbox.deliver_all()
 
         assert seen == [shard]
+
+
+class TestAnOperation:
+    def test_nudges_the_relay_of_the_named_database(self, shard: str, settings: Settings):
+        """Failed: it nudged that of the first one, so the deliveries waited for the next poll."""
+        subscribe_recorder([])
+        settings.OUTBOX = {**settings.OUTBOX, "NUDGE": True}
+        nudged: list[str] = []
+
+        def take(using: str) -> bool:
+            nudged.append(using)
+            return True
+
+        nudge.attach(take)
+        try:
+            operations.pause("tests.record", by="somebody", reason="test", using=shard)
+            operations.resume("tests.record", by="somebody", using=shard)
+        finally:
+            nudge.attach(None)
+
+        assert set(nudged) == {shard}
