@@ -547,6 +547,7 @@ def texts() -> set[str]:
     return found - DJANGOS_OWN
 
 
+@pytest.mark.once
 class TestTheSetting:
     def test_is_off_by_default_and_imports_nothing(self, tmp_path: Any):
         program = "import sys; print([m for m in sys.modules if 'otp' in m or 'segno' in m])"
