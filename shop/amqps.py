@@ -18,6 +18,11 @@ class Transport(_Transport):  # type: ignore[misc]  # a class without a known ty
     """Verifies the host's name at each connection, and sends it to the server."""
 
     def establish_connection(self) -> Any:
-        """Connect to the node that is tried now."""
-        self.client.ssl = {"server_hostname": self.client.hostname}
-        return super().establish_connection()
+        """Connect to the node that is tried now, with the TLS options that were given."""
+        client = self.client
+        name, given = client.hostname or "localhost", client.ssl
+        client.ssl = {"server_hostname": name, **(given if isinstance(given, dict) else {})}
+        try:
+            return super().establish_connection()
+        finally:  # kombu replaces "localhost", and the next node has another name
+            client.hostname, client.ssl = name, given

@@ -11,6 +11,7 @@ from django.db import connections
 from outbox.events import selects
 from outbox.models import Delivery
 
+from .event_ranges import Range, within
 from .statements import Rows, Statement, read, read_each
 
 #: An ordered handler's pinned name, and a key.
@@ -77,12 +78,20 @@ def read_blocked(keys: Collection[str], *, handler: str, using: str) -> set[str]
     return {key for (key,) in read(text, handler, *values, using=using)}
 
 
-def first_waiting(keys: Collection[str], *, using: str) -> dict[str, int]:
-    """Return the `seq` of the first event that waits for fan-out, by key."""
-    among, values = _among("e.key", keys, using=using)
-    (rows,) = read_each(
-        Statement(f"{_FIRST_WAITING} AND {among} GROUP BY e.key", values), using=using
-    )
+def first_waiting(
+    keys: Collection[str], *, events: Range | None = None, using: str
+) -> dict[str, int]:
+    """Return the `seq` of the first event that waits for fan-out, by key; of a range of events.
+
+    Call it within a transaction. On PostgreSQL each key is one probe of the index of waiting keys,
+    without statistics as well: only that index has the order, and sorts are off.
+    """
+    if connections[using].vendor == "postgresql":
+        text, values = _PROBES.format(within=within(events, "e.seq")), (list(keys),)
+    else:
+        among, values = _among("e.key", keys, using=using)
+        text = f"{_WAITING_KEYS}{within(events, 'e.seq')} AND {among} GROUP BY e.key"
+    (rows,) = read_each(Statement(text, values, is_page=True), using=using)
     return dict(rows)
 
 
@@ -121,7 +130,12 @@ _STATES = ", ".join(f"'{state}'" for state in Delivery.OWED)
 _ORDERED = "FROM outbox_subscription s WHERE s.active AND s.ordered"
 _WAITING = """
 SELECT e.key, e.name, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"""
-_FIRST_WAITING = "SELECT e.key, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"
+_WAITING_KEYS = "SELECT e.key, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"
+_PROBES = """
+SELECT k.key, first.seq FROM unnest(%s::text[]) AS k (key) CROSS JOIN LATERAL (
+    SELECT e.key, e.seq FROM outbox_event e WHERE e.fanned_out_at IS NULL AND e.key >= k.key{within}
+    ORDER BY e.key, e.seq LIMIT 1
+) AS first WHERE first.key = k.key"""
 _OWED = f"""
 SELECT d.subscription_id, d.order_key, min(d.event_id) FROM outbox_delivery d
 WHERE d.order_key IS NOT NULL AND d.state IN ({_STATES})"""  # noqa: S608  our own words

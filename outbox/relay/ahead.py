@@ -19,6 +19,9 @@ from outbox.deliveries.statements import Statement, read_each
 
 from .backlog import WAITING, Waiting, waiting_events_at
 
+#: The number of the newest events is so many times `FAN_OUT`: a backlog that grows gets more than
+#: `FAN_OUT` events in each pass.
+_PAGES = 4
 #: Parts of `FAN_OUT`: most events that a pass takes ahead, and most of one share among the newest.
 _MOST, _FEW = 5, 10
 
@@ -36,14 +39,16 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     """
     size = conf().FAN_OUT
     later = f"{within(reach, 'seq')} AND seq > {page[-1].seq:d}"
-    newest = Statement(f"{_NEWEST}{later} ORDER BY seq DESC LIMIT {size:d}", is_page=True)
+    newest = Statement(f"{_NEWEST}{later} ORDER BY seq DESC LIMIT {size * _PAGES:d}", is_page=True)
     (rows,) = read_each(newest, using=using)
     seqs = few_of_each(reversed(rows), few=max(1, size // _FEW), most=max(1, size // _MOST))
     if not seqs:
         return []
     (found,) = read_each(waiting_events_at(seqs, using=using), using=using)
     events = [Waiting(*WAITING.convert(row, using=using)) for row in found]
-    firsts = first_waiting({one.key for one in events}, using=using)
+    if not events:  # another relay has locked them
+        return []
+    firsts = first_waiting({one.key for one in events}, events=reach, using=using)
     return [one for one in events if firsts.get(one.key, one.seq) == one.seq]
 
 

@@ -97,7 +97,11 @@ SQS_QUEUES = env.list(
 SQS_VISIBILITY_SECONDS = env.int("SQS_VISIBILITY_SECONDS", default=21600)
 
 with readable("AMQP_URL" if AMQP_URL else "REDIS_URL"):
-    _urls = _nodes(AMQP_URL) if AMQP_URL else _of_each_sentinel(_verified(REDIS_URL)).split(";")
+    _urls = (
+        _nodes(AMQP_URL)
+        if AMQP_URL
+        else [_verified(one) for one in _of_each_sentinel(REDIS_URL).split(";")]
+    )
     for _url in _urls:
         urlsplit(_url).port  # noqa: B018  it raises
 CELERY_BROKER_URL = SQS_URL or ";".join(_urls)
@@ -134,8 +138,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# WORKER_GRACE: `make up` kills a stopping worker 10 s after it. Celery's soft shutdown, by SIGINT
-# or SIGQUIT, cancels running tasks after it. SIGTERM waits for them without a limit.
+# WORKER_GRACE: `make up` kills a worker so many seconds, and 10 more, after its SIGTERM. Celery's
+# soft shutdown (SIGQUIT) cancels running tasks after it. SIGTERM waits for them without a limit.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_GRACE", default=20.0)
 CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = False
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 30

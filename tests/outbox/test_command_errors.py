@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import OperationalError, ProgrammingError
 
-from outbox.management.cli import SUBCOMMANDS
+from outbox.management.cli import SUBCOMMANDS, errors
 from tests.closed_port import port_of_nobody
 from tests.outbox.command import outbox_command, refused
 
@@ -102,6 +103,19 @@ class TestOutput:
 
         assert done.returncode == 141
         assert done.stderr == ""
+
+    @pytest.mark.parametrize("error", [CommandError("no such handler"), KeyboardInterrupt()])
+    def test_that_nobody_reads_does_not_hide_an_error(self, error: BaseException):
+        """Failed: after `| head`, the exit code 141 replaced the error, Ctrl-C too."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        output = OutputWrapper(os.fdopen(writer, "w"))
+
+        with pytest.raises(type(error)), errors.ending_unread(output) as write:
+            write("a line that is buffered")
+            raise error
+
+        output.close()  # without an error: the line was discarded
 
 
 class TestAnAge:

@@ -309,6 +309,23 @@ class TestTheRelay:
         assert [line for plan in pages.values() for line in plan if is_sort(line)] == []
 
     @pytest.mark.postgresql
+    def test_finds_earlier_events_of_a_key_by_their_index_without_statistics(
+        self, own_registry: None
+    ) -> None:
+        """Seen to fail with the choice left to the planner: it read all that waits in each pass."""
+        now = timezone.now()
+        Event.objects.bulk_create(
+            waiting_event(now, key=uuid4().hex, share="small" if number >= STORED - 20 else "large")
+            for number in range(STORED)
+        )
+
+        plans = plans_when_sent(_pass)
+
+        (found,) = [plan for sql, plan in plans if "unnest" in sql]
+        assert any("using outbox_event_waiting_key" in line for line in found), found
+        assert Event.objects.filter(share="small", fanned_out_at=None).count() == 0
+
+    @pytest.mark.postgresql
     def test_restores_the_planner_settings_after_a_page(self, own_registry: None) -> None:
         """Seen to fail with a setting for the whole pass: what has no index in its order was sought
         in all that is stored, and a test's own queries after it, too.
@@ -346,8 +363,9 @@ def plans_when_sent(work: Callable[[], object]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def waiting_event(at: datetime) -> Event:
-    return Event(name="tests.Kept", key="", payload={}, emitted_at=at, correlation_id=uuid4())
+def waiting_event(at: datetime, **more: Any) -> Event:
+    given = {"name": "tests.Kept", "key": "", "payload": {}, **more}
+    return Event(**given, emitted_at=at, correlation_id=uuid4())
 
 
 def is_sort(line: str) -> bool:

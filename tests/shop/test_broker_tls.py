@@ -54,6 +54,30 @@ class TestRabbitmq:
             assert one.accepted
             assert two.accepted
 
+    def test_is_accepted_again_by_the_name_localhost(self, authority: trustme.CA):
+        """Failed: kombu replaces the name by 127.0.0.1, and the second attempt expected that."""
+        with tls_server(authority, "localhost") as server:
+            connection = app.connection_for_write(f"amqps://shop:secret@localhost:{server.port}//")
+            for _ in range(2):
+                with suppress(OSError):  # it only does the handshake
+                    connection.transport.establish_connection()
+
+            assert server.accepted == 2
+
+    def test_has_the_other_options_for_tls(self, tmp_path: Path):
+        """Failed: they were dropped, so an authority of one's own was unknown."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "own.pem")
+        with tls_server(authority, "127.0.0.1") as server:
+            connection = app.connection_for_write(
+                f"amqps://shop:secret@127.0.0.1:{server.port}//",
+                ssl={"ca_certs": str(tmp_path / "own.pem")},
+            )
+            with suppress(OSError):
+                connection.transport.establish_connection()
+
+            assert server.accepted
+
 
 class TestRedis:
     @pytest.mark.parametrize("certified", ["127.0.0.1", "other.example"])

@@ -54,22 +54,32 @@ def ending_unread(output: OutputWrapper) -> Iterator[Write]:
         try:
             output.write(text)
         except BrokenPipeError:
-            _discard(output)
+            _end_unread(output)
 
     try:
         yield write
-    finally:
+    except BaseException:  # which ends the command with its own message and status
         try:
             output.flush()
         except BrokenPipeError:
             _discard(output)
+        raise
+    try:
+        output.flush()
+    except BrokenPipeError:
+        _end_unread(output)
 
 
-def _discard(output: OutputWrapper) -> NoReturn:
+def _end_unread(output: OutputWrapper) -> NoReturn:
+    _discard(output)
+    raise SystemExit(UNREAD)
+
+
+def _discard(output: OutputWrapper) -> None:
+    """Discard what is buffered. Otherwise Python writes it at its end, and reports the error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, output.fileno())
     os.close(nowhere)
-    raise SystemExit(UNREAD)
 
 
 def explained(error: Error) -> str:

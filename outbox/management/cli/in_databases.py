@@ -150,6 +150,8 @@ def _run_in_each(subcommand: Subcommand, options: Options, write: Write) -> None
             with databases.working_on(using):
                 _run(subcommand, options, texts.append if options.get("json") else write)
         except SystemExit as ended:
+            if ended.code == errors.UNREAD:
+                raise
             status = max(status, ended.code if isinstance(ended.code, int) else 1)
         except CommandError as error:
             status = max(status, error.returncode)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from outbox import databases
+from outbox.management.cli import SUBCOMMANDS, errors
 from outbox.reconciliation import Difference, Examination, Invariant, examination
+from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,3 +65,21 @@ class TestAReconciliation:
         examination.reconcile(using=shard)
 
         assert seen == [(shard, shard)]
+
+
+class TestACommandForEachDatabase:
+    def test_ends_when_nobody_reads_its_output(self, shard: str, monkeypatch: pytest.MonkeyPatch):
+        """Failed: it went on in the other databases."""
+        ran: list[str] = []
+
+        def write_to_nobody(*_arguments: Any) -> None:
+            ran.append(databases.alias())
+            raise SystemExit(errors.UNREAD)
+
+        monkeypatch.setattr(SUBCOMMANDS["status"], "run", write_to_nobody)
+
+        with pytest.raises(SystemExit) as ended:
+            outbox_command("status")
+
+        assert ended.value.code == errors.UNREAD
+        assert ran == ["default"]

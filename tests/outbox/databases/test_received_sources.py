@@ -167,7 +167,7 @@ class TestAReceiverOfTheSecondDatabase:
         """Failed: heartbeat, counts and nudges were those of the first database."""
         declare_invoice_paid()
         nudged: list[str] = []
-        monkeypatch.setattr(storing, "nudge", lambda: nudged.append(databases.alias()))
+        monkeypatch.setattr(storing, "nudge_of", lambda using: lambda: nudged.append(using))
         config = configure(settings, BACKEND=f"{__name__}.SourceOfOne")
         stopping = threading.Event()
 

@@ -67,6 +67,16 @@ class TestAPassWithAFullPage:
 
         assert fanned_out() == [*(f"large-{one}" for one in range(10)), "small-0"]
 
+    def test_takes_it_while_the_backlog_grows(self):
+        """Failed with the newest page only: it was buried by those that came before the pass."""
+        emit_drawn("large", 40)
+        emit_drawn("small", 1)
+        emit_drawn("large", 30)
+
+        run_pass()
+
+        assert "small-0" in fanned_out()
+
     def test_takes_no_newer_events_of_the_owner_with_the_backlog(self):
         emit_drawn("large", 40)
 
@@ -104,7 +114,7 @@ class TestAPassWithAFullPage:
         """Seen to fail without `first_waiting`: the later event was fanned out first."""
         emit_drawn("large", 20)
         emit_drawn("other", 1, card="shared")
-        emit_drawn("large", 20)
+        emit_drawn("large", 45)
         emit_drawn("small", 1, card="shared")
         emit_drawn("third", 1)
         early, late = Event.objects.filter(key="shared").order_by("seq")
