@@ -297,6 +297,22 @@ TENANTS = [
         noticed_by=(f"{AHEAD}test_takes_no_newer_events_of_the_owner_with_the_backlog",),
     ),
     Mutant(
+        name="fan-out-ahead-by-one-relay",
+        without="two relays fan out the same event ahead of a backlog, and one of the passes fails",
+        edits=(
+            Edit(
+                "outbox/relay/backlog.py",
+                "    lock = locking(using=using, skip_locked=True)\n"
+                '    return Statement(f"{_WAITING} AND e.seq IN',
+                '    lock = str()\n    return Statement(f"{_WAITING} AND e.seq IN',
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/relay/test_ahead.py::TestSeveralRelays::test_fan_out_each_event_once",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="subscriptions-of-events-ahead",
         without="an event ahead of a backlog misses a subscription that was just added",
         edits=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event
 from outbox.relay import ahead, passes
 from outbox.relay.ahead import few_of_each
+from outbox.relay.passes import relay
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from tests.outbox.drive import run_messages, run_pass
+from tests.threads import run_together
 
 pytestmark = [
     pytest.mark.usefixtures("own_registry", "no_nudge"),
@@ -155,6 +159,28 @@ class TestAPassWithAFullPage:
             "tests.see",
             "tests.late",
         }
+
+
+class TestSeveralRelays:
+    def test_fan_out_each_event_once(self):
+        """Seen to fail on PostgreSQL without the lock of `waiting_events_at`: two relays stored the
+        delivery of one event.
+        """
+
+        @subscribe(Drawn, name="tests.see", batch=1, window=1000, share_window=1000)
+        def see() -> None: ...
+
+        sync_subscriptions()
+        emit_drawn("large", 120)
+        for number in range(30):
+            emit_drawn(f"small-{number}", 1)
+        sent: list[Message] = []
+
+        run_together([partial(relay, publish=sent.append)] * 3)
+
+        pairs = [pair for message in sent for pair in message.pairs]
+        assert len(pairs) == len(set(pairs)) == 150
+        assert len(fanned_out()) == 150
 
 
 class TestAPassWithoutABacklog:

@@ -44,6 +44,14 @@ def claimed(intake: FakeIntake) -> list[Message]:
     return list(relay_pass(publish=lambda message: None, intake=intake).messages)
 
 
+def store_for_owners(events: int, *, owners: int) -> None:
+    """Store deliveries that wait, of several owners in turn."""
+    emit_events("shops.Ordered", events)
+    create_deliveries()
+    for number, row in enumerate(Delivery.objects.order_by("id")):
+        Delivery.objects.filter(pk=row.pk).update(share=f"owner:{number % owners}")
+
+
 def handled(messages: list[Message]) -> Counter[str]:
     return Counter({one.handler.partition(".")[2]: 0 for one in messages}) + Counter(
         one.handler.partition(".")[2] for one in messages for _ in one.pairs
@@ -89,10 +97,7 @@ class TestARelayWithAnIntake:
         @subscribe("shops.Ordered", batch=10, share_window=5)
         def bill() -> None: ...
 
-        emit_events("shops.Ordered", 6)
-        create_deliveries()
-        for number, row in enumerate(Delivery.objects.order_by("id")):
-            Delivery.objects.filter(pk=row.pk).update(share=f"owner:{number % 3}")
+        store_for_owners(6, owners=3)
 
         messages = claimed(FakeIntake(2))
 
@@ -105,10 +110,7 @@ class TestARelayWithAnIntake:
         @subscribe("shops.Ordered", batch=10, share_window=3)
         def bill() -> None: ...
 
-        emit_events("shops.Ordered", 60)
-        create_deliveries()
-        for number, row in enumerate(Delivery.objects.order_by("id")):
-            Delivery.objects.filter(pk=row.pk).update(share=f"owner:{number % 6}")
+        store_for_owners(60, owners=6)
         turns = []
         for _ in range(6):
             messages = claimed(FakeIntake(2))
