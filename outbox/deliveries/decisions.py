@@ -163,7 +163,6 @@ def next_window(
     *,
     window: int,
     window_now: int,
-    batch: int,
     lost: int,
     room: int,
     has_due: bool,
@@ -177,7 +176,8 @@ def next_window(
     messages. Without a backlog, the window returns to `first` at most.
     """
     if lost:
-        return max(min(batch, FIRST_BATCH, window), window_now // 2)
+        # A minimum of one batch would be too large: a delivery with attempts has its own message.
+        return max(1, window_now // 2)
     if not has_due:
         return min(window_now, first)
     is_free = room >= window_now // 4 if is_quick else room > window_now * 3 // 4

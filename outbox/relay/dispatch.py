@@ -285,7 +285,6 @@ class SubscriptionPass:
         now = next_window(
             window=self.row.window,
             window_now=self.row.window_now,
-            batch=self.row.batch,
             lost=lost,
             room=self.room,
             has_due=self.work.has_due,

@@ -95,7 +95,6 @@ def window_after(
     return next_window(
         window=window,
         window_now=window_now,
-        batch=200,
         lost=lost,
         room=room,
         has_due=has_due,
@@ -125,10 +124,11 @@ class TestAWindow:
     def test_keeps_its_size_while_a_backlog_waits(self):
         assert window_after(2000, room=0, is_quick=False) == 2000
 
-    def test_halves_when_messages_are_lost_but_holds_at_least_one_message(self):
+    def test_halves_when_messages_are_lost_but_holds_at_least_one_delivery(self):
         assert window_after(2000, lost=1, is_quick=True, room=2000) == 1000
-        assert window_after(60, lost=1) == 50
-        assert window_after(4, lost=1, window=4) == 4
+        assert window_after(60, lost=1) == 30
+        assert window_after(2, lost=1, window=4) == 1
+        assert window_after(1, lost=1) == 1
 
 
 class TestAProbedWindow:
@@ -220,6 +220,31 @@ class TestAReducedWindowOfASlowHandler:
             in_flight.update(due_at=F("due_at") - timedelta(seconds=2))
 
         assert 9 <= Subscription.objects.get().window_now <= 10
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestRetriesThroughASlowBroker:
+    """Each has its own message. Seen to fail with a window of at least one batch."""
+
+    def test_are_all_done(self):
+        """Within a lease the broker delivers eight messages, as many stale ones as others."""
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        with time_machine.travel(timezone.now(), tick=False) as traveller:
+            Outbox()
+            store_events(80)
+            run_pass()
+            Delivery.objects.update(state="pending", attempts=1, due_at=timezone.now())
+            queue: list[Message] = []
+            for _lease in range(80):
+                queue += run_pass()
+                run_messages(queue[:8])
+                del queue[:8]
+                traveller.shift(61)
+
+        assert not Delivery.objects.exclude(state="done").exists()
 
 
 @pytest.mark.usefixtures("own_registry")
