@@ -61,7 +61,7 @@ class StockUnavailable(DomainEvent, key="order_id"):
 
 
 class StockReleased(DomainEvent, key="order_id"):
-    """The units reserved for the order are available again. None if all went back before."""
+    """The units reserved for the order are available again. `lines` is empty if none is left."""
 
     order_id: UUID
     lines: list[StockLine]
@@ -73,7 +73,7 @@ class StockReleased(DomainEvent, key="order_id"):
 
 
 class StockIssued(DomainEvent, key="order_id"):
-    """The units reserved for the order are shipped. None if all went back before."""
+    """The units reserved for the order are shipped. `lines` is empty if none is left."""
 
     order_id: UUID
     lines: list[StockLine]

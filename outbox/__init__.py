@@ -14,8 +14,12 @@ Delivery is at least once. Inside the database each handler takes effect at most
 
 The public API is this module, `outbox.testing` for tests, `outbox.admin` for the admin of your own
 models, `outbox.reconciliation` for invariants, `outbox.guards` for rows under locks,
-`outbox.sinks.base` for sinks of your own, `outbox.celery` for your Celery app and
-`outbox.metrics` for monitors. This module imports no models, so it may be imported anywhere.
+`outbox.emission` for async code, `outbox.databases` for several databases, `outbox.sources` and
+`outbox.sinks.base` for other systems, `outbox.settlements` for their reports, `outbox.alerts` for
+channels, `outbox.celery` for your Celery app, `outbox.tasks_backend` for Django's tasks,
+`outbox.lost_hosts` for settings and `outbox.metrics` for monitors. The page
+docs/reference/public-api.md lists all names. This module imports no models, so it may be imported
+anywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cause and the actor of emitted events, kept in a context variable and not passed on."""
+"""The cause and the actor of emitted events, in a context variable instead of arguments."""
 
 from __future__ import annotations
 

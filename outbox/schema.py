@@ -1,4 +1,4 @@
-"""Operations of migrations beside which events are stored and handled, and their state."""
+"""Migration operations that do not block emitters, relays and workers, and their state."""
 
 from __future__ import annotations
 

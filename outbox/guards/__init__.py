@@ -6,7 +6,7 @@ begins with the line of user code that broke the rule, and ends with the correct
     a handler sends a task inside a transaction             `guards/hooks.py`
     other code does so, if `OUTBOX["GUARD_TASKS"]` is on    `guards/hooks.py`
     a handler connects to something inside a transaction    `guards/hooks.py`
-    an event is emitted beside another database's           `emission.py`
+    emit() while another database has a transaction open    `emission.py`
     a row is saved without its lock                         `guards/locks.py`
 
 The transaction that Django's TestCase opens around a test does not count. Callbacks of
