@@ -180,15 +180,16 @@ def next_window(
         return max(1, window_now // 2)
     if not has_due:
         return min(window_now, first)
-    is_free = room >= window_now // 4 if is_quick else room > window_now * 3 // 4
+    is_free = room >= max(1, window_now // 4) if is_quick else room > window_now * 3 // 4
     return min(window, window_now * 2) if is_free and window_now < window else window_now
 
 
 def probed_window(*, window: int, window_now: int, message: int, first: int) -> int:
     """Return a window that is one step larger, up to `first`, since no message waits for a worker.
 
-    A step is a quarter of the window, and at least one message. So the window of a slow handler
-    grows back after its breaker has opened, or after messages were lost, until one message waits.
+    A step is a quarter of the window, and at least one message, but at most the window: its places
+    may be as many messages, since a delivery with attempts has its own. So the window of a slow
+    handler grows back after its breaker has opened, or after messages were lost, until one waits.
 
     Args:
         window: the limit of the handler, in deliveries.
@@ -196,7 +197,7 @@ def probed_window(*, window: int, window_now: int, message: int, first: int) -> 
         message: the maximum number of deliveries per message.
         first: the largest window that a step leads to.
     """
-    step = max(message, window_now // 4)
+    step = min(window_now, max(message, window_now // 4))
     return max(window_now, min(window, first, window_now + step))
 
 

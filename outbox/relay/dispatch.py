@@ -313,7 +313,7 @@ class SubscriptionPass:
     @property
     def _may_probe_for_workers(self) -> bool:
         """Whether a reduced window delays due deliveries although no message waits for a worker."""
-        if self.work.first_lease is None or not self.has_due or circuit_of(self.row).is_open:
+        if not self.work.in_flight or not self.has_due or circuit_of(self.row).is_open:
             return False
         # Of at most `FIRST_WINDOW` rows, and only while a backlog has a reduced window.
         sent = self._deliveries().filter(subscription=self.row, state=State.SENT)

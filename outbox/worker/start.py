@@ -107,9 +107,11 @@ class _Start:
             mine.update(attempts=F("attempts") - 1)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
-        """Return whether the message refers to this delivery, or this start has it already."""
+        """Return whether a message with this token may start the delivery, or this start has it."""
+        if self.has(row):
+            return True
         is_theirs = self.subscription in (None, row.subscription_id)
-        return row.token == token and (is_theirs or self.has(row))
+        return is_theirs and row.started_token < token <= row.token
 
     def values(self, *, using: str) -> tuple[Any, ...]:
         """Return the values of the start's columns."""
@@ -140,7 +142,10 @@ def start(
 ) -> list[Delivery]:
     """Store the start of a message's deliveries, attempt + 1 each; return those that may run.
 
-    A delivery starts only if it is owed under the message's token and has not started under it.
+    A delivery starts only if it is sent, and has not started since this message was sent. So a
+    repeated message does nothing. A late one starts its delivery, although the relay has sent
+    another message since: in a slow queue each message is late.
+
     Nearly always one UPDATE starts all of them. The others are locked and checked, and handed back
     if they must not run. Deliveries of another subscription than the message's are left untouched:
     after a database crash, ids of lost deliveries are assigned again while the broker still has the
@@ -261,10 +266,9 @@ def _start_locked(
     with this.tried(using=using), transaction.atomic(using=using):
         locked = _lock(tokens, events=this.events, using=using)
         rows = [row for row in locked if this.is_meant(row, tokens[row.id])]
-        fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
-        startable = _startable(fresh, using=using)
+        startable = _startable(rows, using=using)
         ids = {row.id for row in startable}  # comparing rows takes long
-        this.give_back([row for row in fresh if row.id not in ids], using=using)
+        this.give_back([row for row in rows if row.id not in ids], using=using)
         mine = _without_unfit(startable, handler, this, using=using)
         for row in mine:
             row.attempts += row.started_token < row.token

@@ -33,9 +33,12 @@ _UNHINDERED = f"""{SENT} AND {UNORDERED} AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
 )"""  # noqa: S608  ours
-FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
+#: Not started since the message with this token was sent. The relay may have sent another one since:
+#: in a slow queue each message is older than a lease, and one of them has to start the delivery.
+_NOT_SINCE = "%s BETWEEN started_token + 1 AND token"
+FREE = f"{_NOT_SINCE} AND {_UNHINDERED}"
 _OURS = "started_token = token AND started_at = %s AND worker = %s"
-FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
+FREE_OR_OURS = f"({_NOT_SINCE} OR ({_OURS})) AND {_UNHINDERED}"
 RETURNING = """
 RETURNING subscription_id, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id

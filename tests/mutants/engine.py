@@ -299,20 +299,47 @@ DELIVERY = [
     ),
     Mutant(
         name="token-of-the-start",
-        without="a message starts a handler whatever token it carries",
+        without="a message starts a delivery that has started since it was sent",
         edits=(
             Edit(
                 "outbox/worker/start.py",
-                "return row.token == token and ",
-                "return ",
+                "row.started_token < token <= row.token",
+                "row.started_token < row.token",
             ),
             Edit(
-                "outbox/worker/start_sql.py", 'FREE = f"token = %s AND', 'FREE = f"token <> -%s AND'
+                "outbox/worker/start_sql.py",
+                "%s BETWEEN started_token + 1 AND token",
+                "%s > 0 AND started_token < token",
             ),
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}worker/test_delivery.py::TestAMessage::test_is_ignored_with_an_old_token",
+            f"{OUTBOX}worker/test_delivery.py::TestAMessage"
+            "::test_is_ignored_if_its_delivery_has_started_since_and_was_sent_again",
+        ),
+    ),
+    Mutant(
+        name="late-message-starts",
+        without="a message starts nothing once another one was sent",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "row.started_token < token <= row.token",
+                "row.started_token < token == row.token",
+            ),
+            Edit(
+                "outbox/worker/start_sql.py",
+                "%s BETWEEN started_token + 1 AND token",
+                "%s = token AND started_token < token",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}worker/test_delivery.py::TestAMessage"
+            "::test_runs_although_another_one_was_sent_since[False]",
+            f"{OUTBOX}worker/test_delivery.py::TestAMessage"
+            "::test_runs_although_another_one_was_sent_since[True]",
+            f"{OUTBOX}relay/test_dispatch.py::TestASlowQueue"
+            "::test_of_a_slow_broker_delivers_the_retries_of_many_handlers",
         ),
     ),
     Mutant(
@@ -320,7 +347,7 @@ DELIVERY = [
         without="a message from before a crash starts a delivery of another handler",
         edits=(
             Edit("outbox/worker/start.py", 'AND {where}{whose}"', 'AND {where}"'),
-            Edit("outbox/worker/start.py", " and (is_theirs or self.has(row))", ""),
+            Edit("outbox/worker/start.py", "return is_theirs and row.started", "return row.started"),
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_lost_passes.py::TestAMessageOfAnotherDelivery"
@@ -395,11 +422,15 @@ DELIVERY = [
         name="start-once",
         without="a message that comes twice starts its deliveries twice",
         edits=(
-            Edit("outbox/worker/start_sql.py", "%s AND started_token < token AND", "%s AND"),
+            Edit(
+                "outbox/worker/start_sql.py",
+                "%s BETWEEN started_token + 1 AND token",
+                "%s <= token",
+            ),
             Edit(
                 "outbox/worker/start.py",
-                "fresh = [row for row in rows if row.started_token < row.token or this.has(row)]",
-                "fresh = rows",
+                "row.started_token < token <= row.token",
+                "token <= row.token",
             ),
         ),
         noticed_by=(

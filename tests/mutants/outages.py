@@ -355,7 +355,7 @@ OUTAGES = [
         edits=(
             Edit(
                 "outbox/worker/start.py",
-                "        this.give_back([row for row in fresh if row.id not in ids], ",
+                "        this.give_back([row for row in rows if row.id not in ids], ",
                 "        this.give_back([], ",
             ),
         ),

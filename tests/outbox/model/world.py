@@ -155,10 +155,11 @@ class World:
         stored = dict(Delivery.objects.values_list("pk", "started_token"))
         for debt in worker.tokens:
             started_token = stored.get(debt.pk, 0)
-            if debt.started_token < started_token == worker.tokens[debt]:
-                may = self.model.may_start(debt, token=started_token)
+            if debt.started_token < started_token:
+                may = self.model.may_start(debt, token=worker.tokens[debt])
                 self.check(may, f"started, but must not: {debt}")
                 worker.started.append(debt)
+                worker.tokens[debt] = started_token
         lease = LEASE * 4 / 3 if len(worker.started) > 1 else LEASE
         for debt in worker.started:
             debt.start(token=worker.tokens[debt], until=now + lease)

@@ -21,6 +21,7 @@ from outbox.deliveries.decisions import (
 )
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
+from outbox.relay.passes import Pace, relay
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
 from outbox.transports.base import Message
@@ -109,6 +110,11 @@ class TestAWindow:
         assert window_after(500, room=125, is_quick=True) == 1000
         assert window_after(1000, room=250, is_quick=True) == 2000
 
+    @pytest.mark.parametrize("window_now", [1, 2, 3])
+    def test_does_not_grow_while_it_is_full_however_small_it_is(self, window_now: int):
+        """Seen to fail without `max(1, ...)`: a quarter of three is nothing."""
+        assert window_after(window_now, room=0, is_quick=True) == window_now
+
     def test_does_not_grow_while_it_is_full(self):
         assert window_after(500, room=124, is_quick=True) == 500
         assert window_after(500, room=375) == 500
@@ -136,6 +142,11 @@ class TestAProbedWindow:
         assert probed_window(window=2000, window_now=40, message=1, first=500) == 50
         assert probed_window(window=2000, window_now=2, message=1, first=500) == 3
         assert probed_window(window=2000, window_now=50, message=50, first=500) == 100
+
+    def test_is_at_most_twice_as_large(self):
+        """Seen to fail with a step of a message: retries are sent alone, so it was 50 messages."""
+        assert probed_window(window=2000, window_now=1, message=50, first=500) == 2
+        assert probed_window(window=2000, window_now=8, message=50, first=500) == 16
 
     def test_does_not_exceed_the_first_window_or_the_limit_of_the_handler(self):
         assert probed_window(window=2000, window_now=480, message=50, first=500) == 500
@@ -173,6 +184,17 @@ class TestAReducedWindowOfASlowHandler:
         self.end_one()
 
         assert len(run_pass()) == 2
+        assert Subscription.objects.get().window_now == 5
+
+    def test_grows_in_a_pass_that_a_nudge_has_begun(self):
+        """In a quiet system there is no other: afterwards the window is full again."""
+        self.end_one()
+        pace, sent = Pace(), list[Message]()
+        assert not pace.may_begin(is_nudged=False)
+
+        relay(publish=sent.append, is_nudged=True, pace=pace)
+
+        assert len(sent) == 2
         assert Subscription.objects.get().window_now == 5
 
     def test_does_not_grow_while_a_message_waits_for_a_worker(self):
@@ -223,26 +245,41 @@ class TestAReducedWindowOfASlowHandler:
 
 
 @pytest.mark.usefixtures("own_registry")
-class TestRetriesThroughASlowBroker:
-    """Each has its own message. Seen to fail with a window of at least one batch."""
+class TestASlowQueue:
+    """Each message is older than a lease when it arrives. Deliveries with attempts are sent alone.
 
-    def test_are_all_done(self):
-        """Within a lease the broker delivers eight messages, as many stale ones as others."""
+    Seen to fail with messages that start nothing once another one was sent: none was ever done.
+    """
 
+    def test_of_a_slow_broker_delivers_the_retries_of_many_handlers(self):
+        """Within a lease it delivers eight messages, and ten handlers send one at least."""
+        for number in range(10):
+
+            @subscribe("shops.Ordered", name=f"shops.count_{number}")
+            def count() -> None: ...
+
+        self.run(seconds=61, per_step=8, steps=80)
+
+    def test_shared_with_long_runs_delivers_what_was_sent_three_leases_ago(self):
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
+        self.run(seconds=61, per_step=8, steps=40, delay=3)
+
+    def run(self, *, seconds: float, per_step: int, steps: int, delay: int = 0) -> None:
         with time_machine.travel(timezone.now(), tick=False) as traveller:
             Outbox()
-            store_events(80)
+            store_events(8)
             run_pass()
             Delivery.objects.update(state="pending", attempts=1, due_at=timezone.now())
-            queue: list[Message] = []
-            for _lease in range(80):
-                queue += run_pass()
-                run_messages(queue[:8])
-                del queue[:8]
-                traveller.shift(61)
+            queue, sent = list[Message](), list[list[Message]]()
+            for _step in range(steps):
+                sent.append(run_pass())
+                if len(sent) > delay:
+                    queue += sent.pop(0)
+                run_messages(queue[:per_step])
+                del queue[:per_step]
+                traveller.shift(seconds)
 
         assert not Delivery.objects.exclude(state="done").exists()
 
