@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from babel.numbers import get_currency_precision
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
@@ -14,6 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
+from shared.money import exponent
 from shared.read_only_admin import ReadOnly, never
 
 
@@ -27,7 +27,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stub
         if "price" not in self.fields:  # the user may not change the product
             return
         price: Any = self.fields["price"]
-        self._places = get_currency_precision(self.instance.currency)
+        self._places = exponent(self.instance.currency)
         price.help_text = _("In %s.") % self.instance.currency
         price.widget.attrs["step"] = str(Decimal(1).scaleb(-self._places))
         self.initial["price"] = Decimal(self.instance.price).scaleb(-self._places)

@@ -19,6 +19,7 @@ from inventory.events import (
 )
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
 from outbox import emit
+from payments import queries as payments
 from shared.money import Money
 
 Status = Reservation.Status
@@ -41,10 +42,16 @@ def add_product(
     """Add a product with empty stock. Change nothing if it exists.
 
     Raises:
-        ValueError: the price is 0. No bank authorizes an order of nothing.
+        ValueError: the price is 0, and no bank authorizes an order of nothing. Or the bank of the
+            settings takes no exact amounts of its currency.
     """
     if unit_price.amount < 1:
         raise ValueError(f"The price of {sku} is {unit_price}. Give at least one minor unit.")
+    if not payments.takes_currency(unit_price.currency):
+        raise ValueError(
+            f"The price of {sku} is in {unit_price.currency}. The payment gateway does not take "
+            "exact amounts of this currency. Give the price in another currency."
+        )
     product, _ = Product.objects.get_or_create(
         sku=sku,
         defaults={

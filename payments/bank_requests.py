@@ -1,7 +1,7 @@
 """Requests to the bank for what a payment intends, made with no transaction open.
 
 Each function returns None if the payment does not wait for that answer: the answer is stored
-already, or the order was cancelled before the bank was asked.
+already, or the order was cancelled before the bank got the request.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ def authorization(payment: Payment) -> Authorization | None:
     if payment.status != Status.INTENDED:
         return None
     bank = gateway.current()
-    if found := _find_if_key_is_old(bank, payment):
-        return found.authorization
+    if _is_key_old(bank, payment):
+        if found := _find(bank, payment):
+            return found.authorization
+        if not services.may_still_request(order_id=payment.order_id, status=Status.INTENDED):
+            return None
     return bank.authorize(
         reference=_reference(payment),
         amount=payment.total,
@@ -46,9 +49,12 @@ def capture(payment: Payment) -> Capture | None:
     if payment.status != Status.CAPTURING:
         return None
     bank = gateway.current()
-    found = _find_if_key_is_old(bank, payment)
-    if found and (answer := found.answer_to_capture):
-        return answer
+    if _is_key_old(bank, payment):
+        found = _find(bank, payment)
+        if found and (answer := found.answer_to_capture):
+            return answer
+        if not services.may_still_request(order_id=payment.order_id, status=Status.CAPTURING):
+            return None
     return bank.capture(
         authorization_id=payment.authorization_id,
         amount=payment.total,
@@ -60,7 +66,7 @@ def void(payment: Payment) -> Void | None:
     if payment.status != Status.VOIDING:
         return None
     bank = gateway.current()
-    found = _find_if_key_is_old(bank, payment)
+    found = _find(bank, payment) if _is_key_old(bank, payment) else None
     if found and found.void:
         return found.void
     return bank.void(authorization_id=payment.authorization_id, idempotency_key=payment.void_key)
@@ -70,7 +76,8 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     if refund is None or refund.status != Refund.Status.INTENDED:
         return None
     bank, payment = gateway.current(), refund.payment
-    found = _find_if_key_is_old(bank, payment, since=refund.moved_at)
+    is_key_old = _is_key_old(bank, payment, since=refund.moved_at)
+    found = _find(bank, payment) if is_key_old else None
     if found and (done := next((one for one in found.refunds if one.key == refund.key), None)):
         return done
     if found and refund.key in found.pending:
@@ -89,17 +96,18 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     )
 
 
-def _find_if_key_is_old(
-    bank: Gateway, payment: Payment, *, since: datetime | None = None
-) -> BankRecord | None:
-    """Return what the bank has, if our key is so old that the bank may have forgotten it.
+def _is_key_old(bank: Gateway, payment: Payment, *, since: datetime | None = None) -> bool:
+    """Return whether our key is so old that the bank may have forgotten it. Then look first.
 
     The payment entered its status before the first request, so the key is younger than that. Half
     of the key's life is a margin for differences between clocks.
+
+    Raises:
+        NotCalled: the bank may still be processing a request, so a look-up would not be final.
     """
     key_is_old_at = (since or payment.moved_at) + bank.key_life / 2
     if timezone.now() < key_is_old_at:
-        return None
+        return False
     # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
@@ -108,6 +116,10 @@ def _find_if_key_is_old(
             "The bank may still be processing an earlier request.",
             retry_after=last_asked_at + bank.processing_time - timezone.now(),
         )
+    return True
+
+
+def _find(bank: Gateway, payment: Payment) -> BankRecord | None:
     services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 

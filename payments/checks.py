@@ -78,11 +78,29 @@ def _stripe() -> list[CheckMessage]:
                 id="payments.E004",
             )
         ]
+    return [*_stripe_key(), *_currency()]
+
+
+def _stripe_key() -> list[CheckMessage]:
     if settings.STRIPE_API_KEY:
         return []
     hint = "Set STRIPE_API_KEY to a secret or restricted key of your Stripe account."
     return [
         Error("GATEWAY is 'stripe', but STRIPE_API_KEY is empty.", hint=hint, id="payments.E005")
+    ]
+
+
+def _currency() -> list[CheckMessage]:
+    currency = settings.SHOP_CURRENCY
+    if gateway.takes_currency(currency):
+        return []
+    return [
+        Error(
+            f"SHOP_CURRENCY is {currency!r}, of which Stripe takes no exact amounts.",
+            hint="Set SHOP_CURRENCY to another currency. docs/how-to/connect-a-bank.md lists "
+            "those that are refused with Stripe.",
+            id="payments.E006",
+        )
     ]
 
 

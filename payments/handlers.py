@@ -44,7 +44,8 @@ def capture_payment(order_id: UUID, receipt: Receipt) -> None:
 )
 def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_reversal(order_id=order_id)
-    # The answer to an earlier request may be lost: request it again, under the same key.
+    # The answer to an earlier request may be lost: request it again, under the same key. If the
+    # key is old, the bank is queried instead. A request that it never got is not made any more.
     services.record_authorization(order_id=order_id, answer=bank_requests.authorization(payment))
     services.record_capture(order_id=order_id, answer=bank_requests.capture(payment))
     payment = services.intend_reversal(order_id=order_id)

@@ -6,10 +6,12 @@
     (new)         forestalled   the order was cancelled before that: the bank is never asked
     intended      authorized    the bank holds the money
     intended      declined      the bank declined
+    intended      forestalled   the order was cancelled, and the bank never got the request
     authorized    capturing     the order was confirmed; committed before the bank is asked
     authorized    voiding       the order was cancelled; committed before the bank is asked
     capturing     captured      the bank captured the money
     capturing     declined      the bank declined after all, and holds nothing any more
+    capturing     voiding       the order was cancelled, and the bank never got the request
     captured      refunding     the order was cancelled; committed before the bank is asked
     captured      refunded      requested refunds have returned all of it
     voiding       voided        the bank released the money
@@ -18,7 +20,8 @@
 In intended, capturing, voiding and refunding the bank may have been asked, but its answer is not
 stored yet: the money may have moved. To find out, ask again under the same key. So a cancellation
 of an intended or capturing payment is stored in `cancelled_at`. The payment then goes through
-authorized to voiding, or through captured to refunding.
+authorized to voiding, or through captured to refunding. If the key is old, and the bank has no
+record of the request, it goes to forestalled or voiding at once.
 
 Captured money goes back by refunds. Each is a row with its own status and key: one for each
 request, and one for a cancellation, of all that the others leave.
@@ -74,9 +77,9 @@ class Payment(models.Model):
 
     TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED, Status.FORESTALLED},
-        Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
+        Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED, Status.FORESTALLED},
         Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
-        Status.CAPTURING: {Status.CAPTURED, Status.DECLINED},
+        Status.CAPTURING: {Status.CAPTURED, Status.DECLINED, Status.VOIDING},
         Status.CAPTURED: {Status.REFUNDING, Status.REFUNDED},
         Status.VOIDING: {Status.VOIDED},
         Status.REFUNDING: {Status.REFUNDED},
@@ -184,7 +187,7 @@ class Payment(models.Model):
     @property
     @admin.display(description=_("total"))
     def total(self) -> Money:
-        """The amount to pay; a forestalled payment has none."""
+        """The amount to pay. A payment that was cancelled before it was intended has none."""
         assert self.amount is not None, f"{self} was never to be paid"
         return Money(amount=self.amount, currency=self.currency)
 

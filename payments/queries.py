@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db.models import Q, Sum
 from django.db.models.functions import Coalesce
 
+from payments import gateway
 from payments.models import MONEY_IS_HELD, Payment, Refund
 from shared.money import Money
 
@@ -50,6 +51,11 @@ class PaymentSummary:
     moved_at: datetime
     moves: list[PaymentMove]
     refunds: list[RefundSummary]
+
+
+def takes_currency(currency: str) -> bool:
+    """Return whether orders in this currency (ISO 4217) can be paid exactly."""
+    return gateway.takes_currency(currency)
 
 
 def payment_of(order_id: UUID) -> PaymentSummary | None:

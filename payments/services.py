@@ -27,10 +27,23 @@ from shared.money import Money
 
 BANK = "the bank's answer"
 CANCELLATION = "orders.OrderCancelled"
+#: The status of a payment after a cancellation, in place of a request that the bank never got.
+INSTEAD = {Status.INTENDED: Status.FORESTALLED, Status.CAPTURING: Status.VOIDING}
 
 
 class UnableToCapture(Exception):
     """The order has no authorized payment, so nothing can be captured."""
+
+
+class OtherAmount(Exception):
+    """The bank's answer is about another amount or currency than our request."""
+
+    def __init__(self, payment: Payment, *, answered: Money, wanted: Money) -> None:
+        super().__init__(
+            f"The bank's answer for order {payment.order_id} is about {answered.format()}, but "
+            f"{wanted.format()} was requested. Nothing was recorded. Compare the order with the "
+            "bank's statement. Correct the amount at the bank, then retry this delivery."
+        )
 
 
 @transaction.atomic(durable=True)
@@ -46,12 +59,19 @@ def intend_payment(*, order_id: UUID, total: Money, payment_method: str) -> Paym
 
 @transaction.atomic
 def record_authorization(*, order_id: UUID, answer: Authorization | None) -> None:
-    """Record that the bank holds the money, or that it declined."""
+    """Record that the bank holds the money, or that it declined.
+
+    Raises:
+        OtherAmount: the bank holds another amount.
+    """
     if answer is None:
         return
     payment = Payment.locked(order_id)
     if payment.status != Status.INTENDED:
         return
+    # Of a cancelled order, whatever the bank holds is voided.
+    if not answer.is_declined and not payment.cancelled_at:
+        _require_amount(payment, answered=answer.amount, wanted=payment.total)
     payment.authorization_id = answer.authorization_id
     if answer.is_declined:
         payment.declined_reason = answer.declined_reason
@@ -89,9 +109,34 @@ def record_bank_request(*, order_id: UUID) -> None:
     payment.save(update_fields=["asked_at"])
 
 
+@transaction.atomic(durable=True)
+def may_still_request(*, order_id: UUID, status: Status) -> bool:
+    """Return whether to make a request that the bank never got, as a look-up has shown.
+
+    A request of a cancelled order is never made. If the payment still waits for its answer, it
+    moves on without: to forestalled, or to the void of what the bank holds.
+
+    Args:
+        status: of the payment when it was looked up.
+    """
+    payment = Payment.locked(order_id)
+    if payment.status != status:
+        return False
+    if payment.cancelled_at:
+        payment.move_to(INSTEAD[status], cause=CANCELLATION)
+        return False
+    payment.asked_at = timezone.now()  # a cancellation waits for this request from now on
+    payment.save(update_fields=["asked_at"])
+    return True
+
+
 @transaction.atomic
 def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
-    """Record that the bank captured the money, or that it declined after all."""
+    """Record that the bank captured the money, or that it declined after all.
+
+    Raises:
+        OtherAmount: the bank captured another amount.
+    """
     if answer is None:
         return
     payment = Payment.locked(order_id)
@@ -104,6 +149,7 @@ def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
             payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason)
         )
         return
+    _require_amount(payment, answered=answer.amount, wanted=payment.total)
     payment.capture_id = answer.capture_id
     payment.move_to(Status.CAPTURED, cause=BANK)
     _emit_unless_cancelled(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
@@ -164,18 +210,28 @@ def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund |
 
 @transaction.atomic
 def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | None) -> None:
-    """Record that the bank refunded the money."""
+    """Record that the bank refunded the money.
+
+    Raises:
+        OtherAmount: the bank refunded another amount.
+    """
     if answer is None:
         return
     payment = Payment.locked(order_id)
     refund = payment.refunds.get(pk=refund_id)
     if refund.status != Refund.Status.INTENDED:
         return
+    _require_amount(payment, answered=answer.amount, wanted=refund.total)
     refund.bank_id = answer.refund_id
     refund.move_to(Refund.Status.REFUNDED, cause=BANK)
     if payment.is_given_back:
         payment.move_to(Status.REFUNDED, cause=BANK)
     emit(PaymentRefunded(order_id=order_id, amount=refund.total, refund_id=refund_id))
+
+
+def _require_amount(payment: Payment, *, answered: Money, wanted: Money) -> None:
+    if answered != wanted:
+        raise OtherAmount(payment, answered=answered, wanted=wanted)
 
 
 def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> Refund:

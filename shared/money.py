@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from copy import copy
 from decimal import Decimal
 from functools import reduce
 
-from babel.numbers import format_currency, get_currency_precision
+from babel import Locale
+from babel.numbers import format_currency
 from django.utils.translation import get_language
 from pydantic import BaseModel, ConfigDict, Field
+
+#: Decimal digits of a minor unit by ISO 4217, if they are not two. Banks count in these units.
+#: babel has other numbers, those of CLDR, which leaves out coins that nobody uses: 0 for RSD.
+_CURRENCIES = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+_EXPONENTS = {code: digits for digits, codes in _CURRENCIES.items() for code in codes.split()}
+
+
+def exponent(currency: str) -> int:
+    """Return the number of decimal digits of a currency's minor unit (ISO 4217), such as 2."""
+    return _EXPONENTS.get(currency, 2)
 
 
 class CurrencyMismatch(ValueError):
@@ -61,8 +77,13 @@ class Money(BaseModel):
 
     def format(self, locale: str = "en") -> str:
         """Return the amount in the notation of a locale, such as "¥12,800"."""
-        units = Decimal(self.amount).scaleb(-get_currency_precision(self.currency))
-        return format_currency(units, self.currency, locale=locale.replace("-", "_"))
+        digits, notation = exponent(self.currency), Locale.parse(locale.replace("-", "_"))
+        pattern = copy(notation.currency_formats["standard"])  # it is shared by all callers
+        pattern.frac_prec = (digits, digits)
+        units = Decimal(self.amount).scaleb(-digits)
+        return format_currency(
+            units, self.currency, format=pattern, locale=notation, currency_digits=False
+        )
 
     def _of(self, amount: int) -> Money:
         return Money(amount=amount, currency=self.currency)

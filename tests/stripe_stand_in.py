@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 Json = dict[str, Any]
 
 FAILED_REFUND = {"failed", "canceled"}
-KEY = "sk_test_stand_in"
+KEY, LIVE_KEY = "sk_test_stand_in", "sk_live_stand_in"
 SLOW_SECONDS = 1.0
 #: The most objects of a list within another object, and of a page if the request does not say so.
 LISTED = 10
@@ -34,6 +34,14 @@ REFUSED_METHODS: dict[str, tuple[str | None, dict[str, str]]] = {
     "tok_of_live_mode": (
         "resource_missing",
         {"param": "payment_method", "message": "No; a similar object exists in live mode."},
+    ),
+    "tok_of_test_mode": (
+        "resource_missing",
+        {"param": "payment_method", "message": "No; a similar object exists in test mode."},
+    ),
+    "tok_test_id": (
+        None,
+        {"message": "You cannot use the test ID 'tok_test_id' in livemode."},
     ),
 }
 
@@ -252,7 +260,7 @@ class Endpoint(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         form = {name: values[-1] for name, values in parse_qs(raw).items()}
         try:
-            if self.headers["Authorization"] != f"Bearer {KEY}":
+            if self.headers["Authorization"] not in {f"Bearer {KEY}", f"Bearer {LIVE_KEY}"}:
                 raise StripeError(401, "invalid_request_error", "invalid_api_key")
             answer = self.server.books.post(self.path, form, self.headers["Idempotency-Key"])
         except StripeError as error:

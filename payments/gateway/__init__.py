@@ -7,6 +7,7 @@ from datetime import timedelta
 from django.conf import settings
 
 from payments.gateway.bank import BankGateway
+from payments.gateway.currencies import exact_at_stripe
 from payments.gateway.port import (
     Authorization,
     BankRecord,
@@ -37,6 +38,7 @@ __all__ = [
     "ReportRefused",
     "Void",
     "current",
+    "takes_currency",
     "timeout_seconds",
 ]
 
@@ -65,6 +67,11 @@ def _stripe() -> Gateway:
         timeout=timeout_seconds(),
         webhook_secrets=settings.BANK_WEBHOOK_SECRETS,
     )
+
+
+def takes_currency(currency: str) -> bool:
+    """Return whether the bank of the settings takes exact amounts of this currency (ISO 4217)."""
+    return settings.GATEWAY != "stripe" or exact_at_stripe(currency)
 
 
 def timeout_seconds() -> float:

@@ -25,8 +25,8 @@ from shared.money import Money
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-#: Characters of the column that has a decline's code.
-LONGEST_CODE = 100
+#: Characters of the column that has a decline's code, and of those that have the bank's ids.
+LONGEST_CODE = LONGEST_ID = 100
 
 DECLINED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 402, 408, 429
 
@@ -48,6 +48,16 @@ def short_text(value: object) -> str:
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
     raise ValueError("The value is not a printable text of 1 to 200 characters.")
+
+
+def short_id(value: object) -> str:
+    """Return an id of the bank; raise ValueError if its column cannot hold it.
+
+    SQLite stores a longer one, PostgreSQL does not. So it is refused before money is recorded.
+    """
+    if len(text := short_text(value)) > LONGEST_ID:
+        raise ValueError(f"The id has {len(text)} characters, and its column {LONGEST_ID}.")
+    return text
 
 
 def short_code(value: object) -> str:
@@ -87,7 +97,7 @@ def _money(answer: Json) -> Money:
 
 def read_authorization(answer: Json) -> Authorization:
     return Authorization(
-        authorization_id=answer["id"],
+        authorization_id=short_id(answer["id"]),
         amount=_money(answer),
         declined_reason=_declined_reason(answer),
     )
@@ -102,17 +112,19 @@ def read_capture(answer: Json) -> Capture:
             declined_reason=short_code(answer["decline_code"]),
         )
     return Capture(
-        capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
+        capture_id=short_id(answer["id"]),
+        authorization_id=answer["authorization"],
+        amount=_money(answer),
     )
 
 
 def read_void(answer: Json) -> Void:
-    return Void(void_id=answer["id"], authorization_id=answer["authorization"])
+    return Void(void_id=short_id(answer["id"]), authorization_id=answer["authorization"])
 
 
 def read_refund(answer: Json) -> Refund:
     return Refund(
-        refund_id=answer["id"],
+        refund_id=short_id(answer["id"]),
         capture_id=answer["capture"],
         amount=_money(answer),
         key=answer["idempotency_key"],

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import stripe
 
 from payments.gateway import signatures
+from payments.gateway.currencies import exact_at_stripe
 from payments.gateway.port import (
     Authorization,
     BankRecord,
@@ -78,6 +79,7 @@ class StripeGateway:
         self, *, api_key: str, timeout: float, url: str = LIVE, webhook_secrets: Sequence[str] = ()
     ) -> None:
         self._webhook_secrets = webhook_secrets
+        self._is_live = "_live_" in api_key  # such as sk_live_1 or rk_live_1
         self._stripe = stripe.StripeClient(
             api_key,
             base_addresses={"api": url},
@@ -89,6 +91,8 @@ class StripeGateway:
         self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
     ) -> Authorization:
         """See `Gateway.authorize`."""
+        if not exact_at_stripe(amount.currency):
+            return _declined(amount, "currency_refused")
         wanted: Any = {
             "amount": amount.amount,
             "currency": amount.currency.lower(),
@@ -103,10 +107,10 @@ class StripeGateway:
         try:
             return _ask(lambda: create(wanted, _under(idempotency_key)), read_authorization)
         except GatewayRefused as refusal:
-            reason = _declined_reason(refusal.__cause__)
+            reason = _declined_reason(refusal.__cause__, is_live=self._is_live)
             if not reason:
                 raise
-            return Authorization(authorization_id="", amount=amount, declined_reason=reason)
+            return _declined(amount, reason)
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
         """See `Gateway.capture`."""
@@ -172,12 +176,17 @@ class StripeGateway:
         return read_report(body)
 
 
-def _declined_reason(error: object) -> str:
+def _declined(amount: Money, reason: str) -> Authorization:
+    return Authorization(authorization_id="", amount=amount, declined_reason=reason)
+
+
+def _declined_reason(error: object, *, is_live: bool) -> str:
     """Return why Stripe refuses what the customer chose; "" if it refuses something else.
 
-    Stripe gives no code for a payment method that was used before, so its text decides. A secret
-    key of the other mode is not the customer's fault. One of another account looks the same as a
-    payment method that does not exist.
+    Stripe gives no code for a payment method that was used before, so its text decides. A live
+    payment method with a test key is not the customer's fault: the shop has the wrong key. Anybody
+    can send a test payment method to a shop with a live key. A key of another account looks the
+    same as a payment method that does not exist.
     """
     if not isinstance(error, stripe.InvalidRequestError):
         return ""
@@ -185,7 +194,7 @@ def _declined_reason(error: object) -> str:
         return error.code
     text = str(error)
     if any(words in text for words in OTHER_MODE):
-        return ""
+        return "payment_method_refused" if is_live else ""
     if error.param == "payment_method" and error.code == "resource_missing":
         return "unknown_payment_method"
     if error.param == "payment_method" or (not error.code and USED_BEFORE in text):

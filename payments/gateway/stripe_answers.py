@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from payments.gateway.bank_answers import short_code, short_text
+from payments.gateway.bank_answers import short_code, short_id, short_text
 from payments.gateway.port import (
     Authorization,
     BankRecord,
@@ -28,7 +28,7 @@ FAILED_REFUND = {"failed", "canceled"}
 
 def read_authorization(intent: Json) -> Authorization:
     return Authorization(
-        authorization_id=intent["id"],
+        authorization_id=short_id(intent["id"]),
         amount=_money(intent["amount"], intent),
         declined_reason=_declined_reason(intent),
     )
@@ -43,7 +43,7 @@ def read_capture(intent: Json) -> Capture:
             declined_reason=reason,
         )
     return Capture(
-        capture_id=_id(intent["latest_charge"]),
+        capture_id=short_id(_id(intent["latest_charge"])),
         authorization_id=intent["id"],
         amount=_money(intent["amount_received"], intent),
     )
@@ -52,7 +52,7 @@ def read_capture(intent: Json) -> Capture:
 def read_void(intent: Json) -> Void:
     if intent["status"] != "canceled":
         raise ValueError(f"The PaymentIntent is {intent['status']}, not canceled.")
-    return Void(void_id=intent["id"], authorization_id=intent["id"])
+    return Void(void_id=short_id(intent["id"]), authorization_id=intent["id"])
 
 
 def read_refund(refund: Json) -> Refund:
@@ -73,7 +73,7 @@ def read_refund(refund: Json) -> Refund:
         text = f"Stripe's refund {refund['id']} is {status}. This is tried again until it is made."
         raise RefundPending(text)
     return Refund(
-        refund_id=refund["id"],
+        refund_id=short_id(refund["id"]),
         capture_id=_id(refund["charge"]),
         amount=_money(refund["amount"], refund),
         key=_key(refund),

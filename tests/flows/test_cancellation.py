@@ -10,10 +10,17 @@ from orders import services
 from orders.models import Order
 from outbox import operations
 from outbox.models import Delivery
+from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.state import emails, emitted, owed, status, statuses
-from tests.flows.unanswered_requests import ask_to_authorize, ask_to_capture, payment_statuses
+from tests.flows.unanswered_requests import (
+    ask_to_authorize,
+    ask_to_capture,
+    intend_to_authorize_days_ago,
+    intend_to_capture_days_ago,
+    payment_statuses,
+)
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import place
 
@@ -146,6 +153,34 @@ class TestAnOrderCancelledDuringARequest:
         assert charges.get("authorizations", 0) == charges.get("voids", 0)
         assert "captures" not in charges
         assert nothing_is_left(order)
+
+
+class TestAnOrderCancelledAfterALongOutageOfTheBank:
+    """The bank has no record of the request."""
+
+    def test_is_not_authorized(self, outbox: Outbox, bank: BankProcess, order: Order):
+        intend_to_authorize_days_ago(order)
+        cancel(order)
+        outbox.deliver_all(only="payments.void_or_refund")
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {}
+        assert payment_statuses(order.id) == ["intended", "forestalled"]
+        assert nothing_is_left(order)
+        assert reconcile(thorough=True).is_balanced
+
+    def test_is_not_captured(self, outbox: Outbox, bank: BankProcess, order: Order):
+        for app in ("inventory", "payments", "orders"):
+            outbox.deliver_all(only=app)
+        intend_to_capture_days_ago(order)
+        cancel(order)
+        outbox.deliver_all(only="payments.void_or_refund")
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
+        assert payment_statuses(order.id)[2:] == ["capturing", "voiding", "voided"]
+        assert nothing_is_left(order)
+        assert reconcile(thorough=True).is_balanced
 
 
 class TestAnOrderCancelledWhenItIsPaid:

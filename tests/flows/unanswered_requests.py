@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
+
+from django.utils import timezone
 
 from orders.models import Order
 from payments import bank_requests, services
@@ -18,6 +21,22 @@ def ask_to_authorize(order: Order) -> None:
 
 def ask_to_capture(order: Order) -> None:
     bank_requests.capture(services.intend_capture(order_id=order.id))
+
+
+def intend_to_authorize_days_ago(order: Order) -> None:
+    """The bank could not be reached since."""
+    services.intend_payment(order_id=order.id, total=order.total, payment_method="tok_success")
+    _grow_old(order)
+
+
+def intend_to_capture_days_ago(order: Order) -> None:
+    services.intend_capture(order_id=order.id)
+    _grow_old(order)
+
+
+def _grow_old(order: Order) -> None:
+    days_ago = timezone.now() - timedelta(days=3)
+    Payment.objects.filter(order_id=order.id).update(moved_at=days_ago)
 
 
 def payment_statuses(order_id: UUID) -> list[str]:

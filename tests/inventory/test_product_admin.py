@@ -51,6 +51,15 @@ class TestThePrice:
         assert answer.status_code == 200
         assert product.price == 1280
 
+    def test_has_the_decimals_of_iso_4217(self, product: Product, admin_client: Client):
+        """Seen to be stored as 5000 for 5000 dinars, which is 50 dinars for a bank."""
+        Product.objects.update(currency="RSD")
+
+        save(admin_client, "5000")
+
+        product.refresh_from_db()
+        assert product.price == 500_000
+
     def test_is_money_for_a_user_who_may_only_view_it(self, product: Product, client: Client):
         clerk = User.objects.create_user("clerk", is_staff=True)
         clerk.user_permissions.add(Permission.objects.get(codename="view_product"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from inventory import queries, services
@@ -258,6 +259,22 @@ class TestThePriceOfAProduct:
             services.add_product(
                 sku="GIFT", name="Gift", unit_price=Money(amount=0, currency="JPY")
             )
+
+
+class TestTheCurrencyOfAProduct:
+    @pytest.mark.parametrize("currency", ["ISK", "KWD"])
+    def test_is_refused_if_the_gateway_takes_no_exact_amounts(
+        self, settings: Settings, currency: str
+    ):
+        """Seen to be sold, and paid with a hundredth of its price."""
+        settings.GATEWAY = "stripe"
+        price = Money(amount=5000, currency=currency)
+
+        with pytest.raises(ValueError, match=f"in {currency}"):
+            services.add_product(sku="GIFT", name="Gift", unit_price=price)
+
+        settings.GATEWAY = "bank"
+        assert services.add_product(sku="GIFT", name="Gift", unit_price=price).unit_price == price
 
 
 class TestAProductWithoutAPrice:

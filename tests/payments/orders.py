@@ -16,12 +16,14 @@ from shared.money import Money
 TOTAL = Money(amount=12800, currency="JPY")
 
 
-def place(outbox: Outbox, order_id: UUID, *, payment_method: str = "tok_success") -> None:
+def place(
+    outbox: Outbox, order_id: UUID, *, payment_method: str = "tok_success", total: Money = TOTAL
+) -> None:
     outbox.given(
         "orders.OrderPlaced",
         order_id=order_id,
         lines=[{"sku": "TEA", "quantity": 1}],
-        total=TOTAL,
+        total=total,
         payment_method=payment_method,
     )
 

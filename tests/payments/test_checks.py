@@ -46,6 +46,22 @@ class TestChecks:
 
         assert complaints() == ["payments.E003"]
 
+    @pytest.mark.parametrize(
+        ("chosen", "currency", "ids"),
+        [
+            ("stripe", "ISK", ["payments.E006"]),
+            ("stripe", "JPY", []),
+            ("bank", "ISK", []),
+        ],
+    )
+    def test_want_a_currency_of_exact_amounts(
+        self, settings: Settings, chosen: str, currency: str, ids: list[str]
+    ):
+        settings.GATEWAY, settings.STRIPE_API_KEY = chosen, "sk_test"
+        settings.BANK_URL, settings.SHOP_CURRENCY = "https://bank.example", currency
+
+        assert complaints() == ids
+
     @pytest.mark.parametrize(("key", "ids"), [("", ["payments.E005"]), ("sk_test", [])])
     def test_want_stripes_key_where_stripe_is_the_gateway(
         self, settings: Settings, key: str, ids: list[str]

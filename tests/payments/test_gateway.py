@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -26,9 +27,10 @@ from payments.gateway import (
     OutcomeUnknown,
     ReportRefused,
     bank_answers,
+    stripe_answers,
 )
 from payments.gateway.stripe import StripeGateway
-from payments.models import Payment
+from payments.models import Payment, Refund
 from shared.money import Money
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
 from tests.closed_port import port_of_nobody
@@ -131,6 +133,42 @@ class TestADeclineCode:
         longest = Payment._meta.get_field("declined_reason").max_length
         assert longest is not None
         assert 1 <= len(read(declined).declined_reason) <= longest
+
+
+class TestAnId:
+    """Of the bank. Seen to be stored by SQLite, and to fail for ever on PostgreSQL."""
+
+    @pytest.mark.parametrize("bad", ["x" * 101, "a\0", "", 7, None], ids=repr)
+    @pytest.mark.parametrize("answer", ["authorization", "capture", "void", "refund"])
+    @pytest.mark.parametrize("answers", [bank_answers, stripe_answers], ids=["bank", "stripe"])
+    def test_is_refused_if_its_column_cannot_hold_it(
+        self, answers: ModuleType, answer: str, bad: object
+    ):
+        of_bank = {"id": bad, "object": answer, "authorization": "a", "capture": "c"}
+        of_bank |= {"idempotency_key": "k", "decline_code": None, "status": "authorized"}
+        of_stripe = {"id": bad, "latest_charge": bad, "charge": "ch_1", "amount_received": 1}
+        of_stripe["status"] = {"void": "canceled"}.get(answer, "succeeded")
+        facts = of_bank if answers is bank_answers else of_stripe
+        read = getattr(answers, f"read_{answer}")
+
+        with pytest.raises((ValueError, TypeError)):
+            read({**facts, "amount": 1, "currency": "JPY"})
+
+    def test_leaves_the_outcome_unknown_if_its_column_cannot_hold_it(self, reference: str):
+        answer = said(200, {**authorization(decline_code=None), "id": "x" * 101, "status": "x"})
+
+        with bank_that_says(answer) as url, pytest.raises(OutcomeUnknown):
+            authorize(bank_gateway(url), reference)
+
+    def test_of_any_accepted_length_fits_its_column(self):
+        columns = [
+            Payment._meta.get_field("authorization_id"),
+            Payment._meta.get_field("capture_id"),
+            Payment._meta.get_field("void_id"),
+            Refund._meta.get_field("bank_id"),
+        ]
+
+        assert {column.max_length for column in columns} == {bank_answers.LONGEST_ID}
 
 
 class TestEveryGateway:

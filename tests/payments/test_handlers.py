@@ -384,6 +384,80 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentAuthorized", "PaymentRefunded"]
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
 
+    def test_authorizes_nothing_that_the_bank_never_got(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Seen to hold the money of a cancelled order, and to void it."""
+        intend(order_id, age=DAYS)
+        cancel(outbox, order_id)
+        deliver(outbox, twice=True)
+        place(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert bank.charges(order_id) == {}
+        assert moves(order_id) == ["intended", "forestalled"]
+        assert said(outbox) == []
+
+    def test_captures_nothing_that_the_bank_never_got(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Seen to charge the card for a cancelled order, and to refund it."""
+        authorized(outbox, order_id)
+        aged(services.intend_capture(order_id=order_id), DAYS)
+        cancel(outbox, order_id)
+        deliver(outbox, twice=True)
+        confirm(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
+        assert moves(order_id)[-3:] == ["capturing", "voiding", "voided"]
+        assert said(outbox) == ["PaymentAuthorized", "PaymentVoided"]
+
+    @pytest.mark.parametrize(
+        ("stage", "charges", "end"),
+        [
+            ("authorization", {}, "forestalled"),
+            ("capture", {"authorizations": 1, "voids": 1}, "voided"),
+        ],
+    )
+    def test_may_finish_while_a_slow_worker_looks_at_the_bank(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        stage: str,
+        charges: dict[str, int],
+        end: str,
+    ):
+        """The worker's key is old, and the bank has no record of the request."""
+        settings.BANK_PROCESSING_SECONDS = 0.0
+        if stage == "capture":
+            authorized(outbox, order_id)
+            aged(services.intend_capture(order_id=order_id), DAYS)
+            confirm(outbox, order_id)
+        else:
+            intend(order_id, age=DAYS)
+            place(outbox, order_id)
+        find = BankGateway.find
+
+        def find_slowly(self: BankGateway, **wanted: Any) -> object:
+            found = find(self, **wanted)
+            monkeypatch.setattr(BankGateway, "find", find)
+            cancel(outbox, order_id)
+            deliver(outbox, "void_or_refund")
+            return found
+
+        monkeypatch.setattr(BankGateway, "find", find_slowly)
+
+        deliver(outbox)
+
+        assert bank.charges(order_id) == charges
+        assert status(order_id) == end
+
     def test_recovers_a_decline_and_emits_nothing(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -10,11 +11,19 @@ from uuid_utils.compat import uuid7
 from outbox.testing import Outbox
 from payments import services
 from payments.gateway import Authorization, Capture
-from payments.models import Payment, Status
+from payments.gateway import Refund as RefundAnswer
+from payments.models import Payment, Refund, Status
+from shared.money import Money
 from tests.payments.orders import TOTAL, moves, said_of, status
 from tests.threads import run_together
 
 HELD = Authorization(authorization_id="auth_1", amount=TOTAL)
+TAKEN = Capture(capture_id="cap_1", authorization_id="auth_1", amount=TOTAL)
+OTHER_AMOUNTS = [
+    Money(amount=300, currency="JPY"),
+    Money(amount=TOTAL.amount + 1, currency="JPY"),
+    Money(amount=TOTAL.amount, currency="USD"),
+]
 
 
 def intend(order_id: UUID) -> Payment:
@@ -70,6 +79,25 @@ class TestConcurrentHandlers:
             is_emitted = said_of(outbox, order_id) == ["PaymentAuthorized"]
             assert status(order_id) == ("voiding" if is_emitted else "authorized")
             assert services.intend_reversal(order_id=order_id).status == Status.VOIDING
+
+    def test_of_a_late_request_and_a_cancellation_see_each_other(self, outbox: Outbox):
+        """The request is made and the cancellation knows when, or it is never made."""
+        for _ in range(10):
+            order_id = uuid7()
+            intend(order_id)
+            answers: list[bool] = []
+
+            def look(order_id: UUID = order_id, answers: list[bool] = answers) -> None:
+                answers.append(
+                    services.may_still_request(order_id=order_id, status=Status.INTENDED)
+                )
+
+            run_together([look, partial(services.intend_reversal, order_id=order_id)])
+
+            payment = Payment.objects.get(order_id=order_id)
+            assert payment.cancelled_at
+            expected = ("intended", True) if answers == [True] else ("forestalled", False)
+            assert (payment.status, payment.asked_at is not None) == expected
 
 
 @pytest.mark.django_db(transaction=True)
@@ -180,8 +208,60 @@ class TestARecord:
     def test_of_an_unexpected_answer_changes_nothing(self):
         order_id = uuid7()
         intend(order_id)
-        taken = Capture(capture_id="cap_1", authorization_id="auth_1", amount=TOTAL)
 
-        services.record_capture(order_id=order_id, answer=taken)
+        services.record_capture(order_id=order_id, answer=TAKEN)
 
         assert moves(order_id) == ["intended"]
+
+    @pytest.mark.parametrize("amount", OTHER_AMOUNTS, ids=str)
+    def test_of_another_held_amount_is_refused(self, outbox: Outbox, amount: Money):
+        """Seen to be emitted, and shipped, as the whole amount."""
+        order_id = uuid7()
+        intend(order_id)
+        answer = replace(HELD, amount=amount)
+
+        with pytest.raises(services.OtherAmount, match="12,800 was requested"):
+            services.record_authorization(order_id=order_id, answer=answer)
+
+        assert (moves(order_id), said_of(outbox, order_id)) == (["intended"], [])
+
+    @pytest.mark.parametrize("amount", OTHER_AMOUNTS, ids=str)
+    def test_of_another_captured_amount_is_refused(self, outbox: Outbox, amount: Money):
+        order_id = uuid7()
+        intend(order_id)
+        services.record_authorization(order_id=order_id, answer=HELD)
+        services.intend_capture(order_id=order_id)
+
+        with pytest.raises(services.OtherAmount, match=str(order_id)):
+            services.record_capture(order_id=order_id, answer=replace(TAKEN, amount=amount))
+
+        assert status(order_id) == "capturing"
+        assert said_of(outbox, order_id) == ["PaymentAuthorized"]
+
+    @pytest.mark.parametrize("amount", OTHER_AMOUNTS, ids=str)
+    def test_of_another_refunded_amount_is_refused(self, outbox: Outbox, amount: Money):
+        order_id, refund_id = uuid7(), uuid7()
+        intend(order_id)
+        services.record_authorization(order_id=order_id, answer=HELD)
+        services.intend_capture(order_id=order_id)
+        services.record_capture(order_id=order_id, answer=TAKEN)
+        services.intend_refund(order_id=order_id, refund_id=refund_id, amount=TOTAL)
+        answer = RefundAnswer(refund_id="ref_1", capture_id="cap_1", amount=amount)
+
+        with pytest.raises(services.OtherAmount):
+            services.record_refund(order_id=order_id, refund_id=refund_id, answer=answer)
+
+        assert Refund.objects.get().status == "intended"
+        assert "PaymentRefunded" not in said_of(outbox, order_id)
+
+    def test_of_another_held_amount_is_voided_if_the_order_is_cancelled(self, outbox: Outbox):
+        order_id = uuid7()
+        intend(order_id)
+        services.intend_reversal(order_id=order_id)
+        services.record_authorization(
+            order_id=order_id, answer=replace(HELD, amount=OTHER_AMOUNTS[0])
+        )
+
+        services.intend_reversal(order_id=order_id)
+
+        assert status(order_id) == "voiding"

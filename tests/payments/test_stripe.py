@@ -34,7 +34,7 @@ from tests.payments.orders import (
     said_of,
     status,
 )
-from tests.stripe_stand_in import KEY, Json, StripeStandIn, stand_in
+from tests.stripe_stand_in import KEY, LIVE_KEY, Json, StripeStandIn, stand_in
 
 pytestmark = pytest.mark.django_db
 
@@ -116,14 +116,55 @@ class TestAPaymentAtStripe:
     def test_is_declined_if_stripe_refuses_the_amount(
         self, outbox: Outbox, server: StripeStandIn, order_id: UUID
     ):
-        small = Money(amount=40, currency="JPY")
-        facts: dict[str, Any] = {"payment_method": "tok_success"}
-        facts["lines"] = [{"sku": "TEA", "quantity": 1}]
-        outbox.given("orders.OrderPlaced", order_id=order_id, total=small, **facts)
+        place(outbox, order_id, total=Money(amount=40, currency="JPY"))
 
         deliver(outbox)
 
         assert outbox.emitted("payments.PaymentDeclined").reason == "amount_too_small"
+
+    @pytest.mark.parametrize("currency", ["ISK", "UGX", "MGA", "KWD"])
+    def test_is_declined_in_a_currency_with_other_units_at_stripe(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, currency: str
+    ):
+        """Seen to authorize 50 krónur for 5000."""
+        place(outbox, order_id, total=Money(amount=5000, currency=currency))
+
+        deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == "currency_refused"
+        assert server.books.charges(str(order_id)) == {}
+
+    @pytest.mark.parametrize("currency", ["USD", "KRW", "RSD"])
+    def test_is_of_the_amount_that_the_order_shows(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, currency: str
+    ):
+        total = Money(amount=5000, currency=currency)
+        place(outbox, order_id, total=total)
+
+        deliver(outbox)
+
+        shown = {"USD": "$50.00", "KRW": "₩5,000", "RSD": "RSD50.00"}
+        assert total.format() == shown[currency]
+        found = gateway.current().find(reference=str(order_id))
+        assert found
+        assert found.authorization.amount == total
+
+    @pytest.mark.parametrize("token", ["tok_test_id", "tok_of_test_mode"])
+    def test_is_declined_for_a_test_payment_method_at_a_live_key(
+        self,
+        outbox: Outbox,
+        server: StripeStandIn,
+        order_id: UUID,
+        settings: Settings,
+        token: str,
+    ):
+        """Seen to fail until the delivery is dead. Any customer can send one."""
+        settings.STRIPE_API_KEY = LIVE_KEY
+        place(outbox, order_id, payment_method=token)
+
+        deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == "payment_method_refused"
 
     def test_is_not_declined_for_a_secret_key_of_the_other_mode(
         self, outbox: Outbox, server: StripeStandIn, order_id: UUID

@@ -202,6 +202,22 @@ class TestAWebhook:
         assert [type(event).__name__ for event in outbox.all_emitted()] == ["BankReported"]
         assert BankReport.objects.get().processed_at
 
+    def test_of_another_amount_changes_nothing(
+        self, client: Client, outbox: Outbox, bank: BankProcess
+    ):
+        """Seen to be emitted as the whole amount: somebody had captured a part at the bank."""
+        order_id = uuid7()
+        place(outbox, order_id)
+        deliver(outbox)
+        services.intend_capture(order_id=order_id)
+        send(client, report("evt_1", order_id, captured=Money(amount=1, currency="JPY")))
+
+        with pytest.raises(services.OtherAmount):
+            deliver(outbox, "record_bank_report")
+
+        assert status(order_id) == "capturing"
+        assert emitted_names(outbox, order_id) == ["PaymentAuthorized"]
+
     def test_that_is_outdated_changes_nothing(
         self, client: Client, outbox: Outbox, bank: BankProcess
     ):
@@ -420,11 +436,16 @@ def accepted(body: bytes, signed: str, secrets: list[str]) -> bool:
     return True
 
 
-def report(report_id: str, reference: UUID | str = SOME_ORDER) -> bytes:
-    """What the bank says when it holds money."""
+def report(
+    report_id: str, reference: UUID | str = SOME_ORDER, *, captured: Money | None = None
+) -> bytes:
+    """What the bank says when it holds money, or has captured some."""
     authorization = {"id": "auth_1", "reference": str(reference), **TOTAL.model_dump()}
     nothing_followed: dict[str, Any] = {"void": None, "capture": None, "refunds": []}
     data = {**authorization, "status": "authorized", "decline_code": None, **nothing_followed}
+    if captured:
+        known = {"object": "capture", "id": "cap_1", "authorization": "auth_1"}
+        data["capture"] = {**known, **captured.model_dump()}
     return json.dumps({"id": report_id, "type": "authorize.succeeded", "data": data}).encode()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.money import CurrencyMismatch, Money, add_up
+from shared.money import CurrencyMismatch, Money, add_up, exponent
 
 AMOUNTS = st.integers(min_value=-(10**15), max_value=10**15)
 
@@ -63,6 +63,16 @@ class TestJson:
         assert Money.model_validate_json(yen(12800).model_dump_json()) == yen(12800)
 
 
+class TestExponent:
+    @pytest.mark.parametrize(
+        ("currency", "digits"),
+        [("JPY", 0), ("ISK", 0), ("USD", 2), ("RSD", 2), ("LBP", 2), ("IQD", 3), ("CLF", 4)],
+    )
+    def test_is_that_of_iso_4217(self, currency: str, digits: int):
+        """Seen to be that of CLDR: 0 for RSD, LBP and IQD. Banks took a hundredth of the price."""
+        assert exponent(currency) == digits
+
+
 class TestFormat:
     @pytest.mark.parametrize(
         ("money", "locale", "text"),
@@ -71,6 +81,9 @@ class TestFormat:
             (yen(12800), "ja", "￥12,800"),
             (Money(amount=1280, currency="USD"), "en", "$12.80"),
             (Money(amount=1280, currency="KWD"), "en", "KWD1.280"),
+            (Money(amount=1280, currency="RSD"), "en", "RSD12.80"),
+            (Money(amount=1280, currency="RSD"), "ja", "RSD12.80"),
+            (Money(amount=1280, currency="ISK"), "en", "ISK1,280"),
             (yen(-5), "en-gb", "-JP¥5"),
         ],
     )
