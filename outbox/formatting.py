@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from shlex import quote
 
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
@@ -53,6 +54,11 @@ def is_zero(length: timedelta) -> bool:
 def one_line(text: str) -> str:
     """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")
+
+
+def migrate_command(using: str) -> str:
+    """Return "migrate", with `--database` if it is not Django's default one."""
+    return "migrate" if using == DEFAULT_DB_ALIAS else f"migrate --database {using}"
 
 
 def end_command(handler: str, event: str = "") -> str:

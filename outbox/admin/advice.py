@@ -94,7 +94,10 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
                 )
             yield Advice(text % {"queue": queue, "health": part.text})
     if broker := off.get(("broker", "")):
-        text = _("The broker is %s. Deliveries wait in the database. Check that it is running.")
+        text = _(
+            "The broker is %s. Deliveries wait in the database. Run `manage.py outbox doctor`, "
+            "which connects to it."
+        )
         yield Advice(text % broker.text)
     if beat := off.get(("beat", "")):
         text = _("Beat is %s, so periodic tasks do not start. Start beat.")

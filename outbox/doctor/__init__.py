@@ -16,7 +16,7 @@ from outbox.transports.celery_app import has_outbox
 from outbox.transports.names import celery_in_use
 
 from . import broker, connected, database, local, owed, partitions, past_days, processes, sources
-from .findings import ERROR, OK, WARNING, Finding, error
+from .findings import ERROR, OK, WARNING, Finding, error, facts_of
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
 
@@ -94,6 +94,7 @@ def _canaries(
 def _here(using: str, *, has_failures: bool = True) -> _Parts:
     return {
         "settings": broker.examine_settings,
+        "migrations": lambda: database.examine_migrations(using=using),
         "database": lambda: database.examine(using=using),
         "partitions": lambda: chain(
             partitions.examine(using=using), past_days.examine(using=using)
@@ -116,7 +117,6 @@ def _examined(name: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Find
     except Exception as caught:  # one broken part must not hide the others
         yield error(
             name,
-            _("It could not be examined: %(name)s: %(caught)s.")
-            % {"name": type(caught).__name__, "caught": caught},
+            _("It could not be examined: %(name)s: %(caught)s.") % facts_of(caught),
             _("Fix this first, then run the doctor again."),
         )

@@ -8,18 +8,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from outbox.checks.celery import without_outbox
 from outbox.formatting import listing
 from outbox.transports.celery_app import has_outbox
 from outbox.transports.names import celery_in_use
 
-from .findings import Finding, error, ok, warning
+from .findings import Finding, error, facts_of, ok, warning
 from .sqs import examine_queues
 
 _PART = "broker"
 _SETTINGS = "settings"
 _FULL = 0.8
+
+#: What to do about a broker that cannot be used, whatever its error is.
+NEXT_STEP = gettext_lazy(
+    "Start the broker, or correct what the error names: its address, user, password, permissions "
+    "or certificate. Nothing is lost: events and deliveries wait in the database."
+)
 
 
 def examine_broker() -> Iterator[Finding]:
@@ -41,9 +48,8 @@ def _of_broker(app: Any) -> Iterator[Finding]:
     except Exception as caught:
         yield error(
             _PART,
-            _("The broker does not answer: %(name)s: %(caught)s.")
-            % {"name": type(caught).__name__, "caught": caught},
-            _("Start it, or correct its address. Nothing is lost: events wait in the database."),
+            _("It cannot be used: %(name)s: %(caught)s.") % facts_of(caught),
+            str(NEXT_STEP),
         )
         return
     yield ok(_PART, _("It answers at %(where)s.") % {"where": where})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from outbox.formatting import migrate_command
 from outbox.models import Subscription
 from outbox.sinks.configuration import configured
 from outbox.sources import configuration as sources
@@ -23,17 +24,20 @@ def examine(*, using: str) -> Iterator[Finding]:
         return
     rows = Subscription.objects.using(using).filter(known=True)
     known = set(rows.values_list("handler", flat=True))
+    step = _("Run `manage.py %(migrate)s` with the same OUTBOX as the other processes.") % {
+        "migrate": migrate_command(using)
+    }
     for name, sink in sorted(configured().items()):
         if sink.handler not in known:
             yield error(
                 f"sink {name}",
                 _("%(text)s It publishes nothing.") % {"text": _TEXT},
-                _("Run `manage.py migrate` with the same OUTBOX as the other processes."),
+                step,
             )
     if HANDLER not in known:
         for name in sorted(sources.configured()):
             yield error(
                 f"source {name}",
                 _("%(text)s Its unreadable messages become no dead letters.") % {"text": _TEXT},
-                _("Run `manage.py migrate` with the same OUTBOX as the other processes."),
+                step,
             )

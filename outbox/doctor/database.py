@@ -1,36 +1,62 @@
-"""Findings about the database: its settings, locks, long transactions and vacuum."""
+"""Findings about the database: migrations, writes, settings, locks, transactions and vacuum."""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 from django.db import connections, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.models import Operation
+from outbox import clock
+from outbox.formatting import migrate_command
+from outbox.models import Heartbeat
+from outbox.schema import first_unapplied
 
-from .findings import Finding, error, ok, warning
+from .findings import Finding, error, facts_of, ok, warning
 
-_PART = "database"
+_PART, _MIGRATIONS = "database", "migrations"
 _SLOW_SECONDS = 1.0
+#: Size of the row that is stored: a small one may fit into a page that a full disk already has.
+_ROW_BYTES = 8192
+
+
+def examine_migrations(*, using: str) -> Iterator[Finding]:
+    """Find a missing migration, which explains why other parts cannot be examined."""
+    if missing := first_unapplied(using):
+        yield error(
+            _MIGRATIONS,
+            _("The database %(alias)s lacks migrations of the outbox, from %(missing)s on.")
+            % {"alias": using, "missing": missing},
+            _("Run `manage.py %(migrate)s`.") % {"migrate": migrate_command(using)},
+        )
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Examine its settings, and statements that wait for locks."""
-    yield _write_lock(using=using)
+    """Examine a write, its settings, and statements that wait for locks."""
+    yield _write(using=using)
     if connections[using].vendor == "sqlite":
         yield from _of_sqlite(using=using)
     elif connections[using].vendor == "postgresql":
         yield from _of_postgresql(using=using)
 
 
-def _write_lock(*, using: str) -> Finding:
+def _write(*, using: str) -> Finding:
+    """Store a row. A full disk refuses it; a locked or read-only database, too."""
     began = time.monotonic()
-    with transaction.atomic(using=using):
-        Operation.objects.using(using).filter(pk=-1).update(rate=None)
+    try:
+        with transaction.atomic(using=using):
+            _store_and_delete_a_row(using=using)
+    except Exception as caught:  # the other findings are needed, too
+        return error(
+            _PART,
+            _("A row could not be stored: %(name)s: %(caught)s.") % facts_of(caught),
+            _("Free space on its disk, end what blocks it, or allow writes, as the error says."),
+        )
     took = time.monotonic() - began
     if took > _SLOW_SECONDS:
         return warning(
@@ -39,6 +65,21 @@ def _write_lock(*, using: str) -> Finding:
             _("Find the long transaction that blocks it. SQLite has one writer at a time."),
         )
     return ok(_PART, _("Writes do not wait (%(took)s ms).") % {"took": f"{took * 1000:.0f}"})
+
+
+def _store_and_delete_a_row(*, using: str) -> None:
+    if connections[using].vendor == "postgresql":
+        # The commit would wait for ever for a lost synchronous standby.
+        _value("SELECT set_config('synchronous_commit', 'local', true)", using=using)
+    now = clock.now(using=using)
+    row = Heartbeat.objects.using(using).create(
+        kind=Heartbeat.Kind.CANARY,
+        name=f"doctor:{uuid4().hex}",
+        queues=[secrets.token_hex(_ROW_BYTES // 2)],  # random, so that it is not compressed
+        started_at=now,
+        seen_at=now,
+    )
+    row.delete()
 
 
 def _of_sqlite(*, using: str) -> Iterator[Finding]:
@@ -106,7 +147,18 @@ def _long_transactions(*, using: str) -> Iterator[Finding]:
             _("Find its program. SELECT pg_terminate_backend(%(pid)s) ends it.") % {"pid": pid},
         )
     if not long:
-        yield ok(_PART, _("No transaction is open for more than 5 minutes."))
+        yield ok(_PART, _without_long(using=using))
+
+
+def _without_long(*, using: str) -> str:
+    [(hidden, role)] = _rows(_HIDDEN, using=using)
+    if not hidden:
+        return _("No transaction is open for more than 5 minutes.")
+    text = _(
+        "No transaction that this role sees is open for more than 5 minutes. Hidden sessions of "
+        "other roles: %(hidden)s. To see them: GRANT pg_read_all_stats TO %(role)s."
+    )
+    return text % {"hidden": f"{hidden:,}", "role": role}
 
 
 def _unvacuumed(*, using: str) -> Iterator[Finding]:
@@ -144,6 +196,12 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND xact_start < now() - interval '5 minutes'
 AND coalesce(query, '') !~* '^\s*(autovacuum: )?vacuum\M(?!.*\mfull\M)'
 ORDER BY xact_start LIMIT 3"""
+
+#: Sessions of which a role without the rights of pg_monitor sees no transaction.
+_HIDDEN = """
+SELECT count(*), quote_ident(current_user) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+AND usesysid IS NOT NULL AND query = '<insufficient privilege>'"""
 
 _LEVEL_AND_WAITING = """
 SELECT current_setting('transaction_isolation'), count(*) FROM pg_stat_activity

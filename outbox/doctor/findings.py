@@ -6,20 +6,29 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext_lazy as _
 
+from outbox.formatting import one_line
+
 OK, WARNING, ERROR = "ok", "warning", "error"
 
+#: All parts, also those that are named only if they cannot be examined.
 _PARTS = {
     "beat": _("beat"),
     "broker": _("broker"),
     "clocks": _("clocks"),
     "database": _("database"),
     "external systems of sources": _("external systems of sources"),
+    "heartbeats": _("heartbeats"),
+    "migrations": _("migrations"),
     "owed deliveries": _("owed deliveries"),
     "partitions": _("partitions"),
     "processes": _("processes"),
+    "queues": _("queues"),
     "relay": _("relay"),
     "settings": _("settings"),
+    "sources": _("sources"),
+    "subscriptions": _("subscriptions"),
     "wake-up": _("wake-up"),
+    "worker": _("worker"),
 }
 _NAMED = {
     "queue": _("queue %s"),
@@ -52,7 +61,7 @@ class Finding:
     def label(self) -> str:
         """The part in the active language."""
         kind, _blank, name = self.part.partition(" ")
-        if kind in _NAMED:
+        if name and kind in _NAMED:
             return str(_NAMED[kind]) % name
         return str(_PARTS.get(self.part, self.part))
 
@@ -70,3 +79,8 @@ def warning(part: str, text: str, advice: str) -> Finding:
 def error(part: str, text: str, advice: str) -> Finding:
     """Return a finding about something that does not work, or loses messages or data."""
     return Finding(severity=ERROR, part=part, text=text, advice=advice)
+
+
+def facts_of(caught: BaseException) -> dict[str, str]:
+    """Return the class of an error as `name`, and its text on one line as `caught`."""
+    return {"name": type(caught).__name__, "caught": one_line(str(caught))}

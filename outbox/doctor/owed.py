@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import events
-from outbox.formatting import end_command, format_time, listing, span
+from outbox.formatting import end_command, format_time, listing, migrate_command, span
 from outbox.models import Delivery, Subscription
 from outbox.monitor.consumers import ConsumerStatus
 from outbox.monitor.failures import FailureGroup, unexamined_text
@@ -134,9 +134,13 @@ def _parked_as_unknown(owed: Sequence[Subscription], *, using: str) -> Iterator[
                     "subscribes it to %(event)s."
                 )
                 % {"deliveries": _deliveries(number, of=row.handler), "event": row.event},
-                _("Run `manage.py migrate` with a release that does. Or end it: %(end)s.")
-                % {"end": end_command(row.handler, row.event)},
+                _migrate_or_end(row.handler, row.event, using=using),
             )
+
+
+def _migrate_or_end(handler: str, event: str, *, using: str) -> str:
+    text = _("Run `manage.py %(migrate)s` with a release that does. Or end it: %(end)s.")
+    return text % {"migrate": migrate_command(using), "end": end_command(handler, event)}
 
 
 def _ended_in_part(rows: Sequence[Subscription]) -> Iterator[Finding]:
@@ -292,8 +296,7 @@ def _handed_back(now: Status, *, using: str) -> Iterator[Finding]:
                     "longer subscribes to %(event)s."
                 )
                 % {**facts, "event": one.removed_event},
-                _("Run `manage.py migrate` with a release that does. Or end it: %(end)s.")
-                % {"end": end_command(one.handler, one.removed_event)},
+                _migrate_or_end(one.handler, one.removed_event, using=using),
             )
         else:
             yield error(

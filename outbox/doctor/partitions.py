@@ -11,8 +11,14 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.conf import conf
-from outbox.partitions.ahead import is_behind, may_create, may_read_last, missing_days
-from outbox.partitions.catalogue import EVENT, TABLES, is_partitioned, partitions
+from outbox.partitions.ahead import (
+    DAYS_AHEAD,
+    is_behind,
+    may_create,
+    may_read_last,
+    missing_days,
+)
+from outbox.partitions.catalogue import EVENT, TABLES, is_partitioned, partitions, read
 from outbox.partitions.days import day_at
 from outbox.partitions.room import Room
 
@@ -45,7 +51,7 @@ def _not_converted() -> Finding:
     return warning(
         _PART,
         _('OUTBOX["PARTITION"] is set, and the tables have no partitions.'),
-        _("Run `manage.py outbox partition`. Orders continue meanwhile."),
+        _("Run `manage.py outbox partition`. Events are stored meanwhile."),
     )
 
 
@@ -61,8 +67,11 @@ def _no_setting() -> Finding:
 
 
 def _missing(now: datetime, using: str) -> Iterator[Finding]:
-    tomorrow = day_at(now) + timedelta(days=1)
-    if tomorrow not in missing_days(day_at(now), using=using):
+    today = day_at(now)
+    # A run once a day, as the owner, has not created the last one yet.
+    complete = today + timedelta(days=DAYS_AHEAD)
+    missing = [day for day in missing_days(today, using=using) if day < complete]
+    if not missing:
         return
     step = _("Check that a relay runs, and read its log. Or run `manage.py outbox partition`.")
     if not may_create(using=using):
@@ -70,11 +79,12 @@ def _missing(now: datetime, using: str) -> Iterator[Finding]:
             "This role is not the owner of the tables, so no relay can create them. Run "
             "`manage.py outbox partition` once a day as the owner."
         )
-    yield error(
-        _PART,
-        _("Tomorrow has no partition. Events of coming days are stored with earlier ones."),
-        step,
-    )
+    if today + timedelta(days=1) in missing:
+        text = _("Tomorrow has no partition. Events of coming days are stored with earlier ones.")
+        yield error(_PART, text, step)
+    else:
+        text = _("%(day)s has no partition. Partitions are created %(days)d days ahead.")
+        yield warning(_PART, text % {"day": missing[0], "days": DAYS_AHEAD}, step)
 
 
 def _behind(now: datetime, using: str) -> Iterator[Finding]:
@@ -92,10 +102,17 @@ def _behind(now: datetime, using: str) -> Iterator[Finding]:
                 "That partition is removed later, since it has events of several days."
             ),
             _(
-                "Check that a relay runs, and run GRANT USAGE, UPDATE ON SEQUENCE "
-                "outbox_event_seq_seq TO its role. Or run `manage.py outbox partition`."
-            ),
+                "Check that a relay runs and that its role has the rights: GRANT USAGE, UPDATE ON "
+                "SEQUENCE outbox_event_seq_seq TO %(role)s. Or run `manage.py outbox partition`."
+            )
+            % {"role": _role(using)},
         )
+
+
+def _role(using: str) -> str:
+    """Return the role of this process, which relays use, too, as SQL."""
+    [[role]] = read("SELECT quote_ident(current_user)", using=using)
+    return str(role)
 
 
 def _detaching(using: str) -> Iterator[Finding]:

@@ -26,7 +26,8 @@ from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
 from outbox.transports.base import QUEUE
 
-from .findings import Finding, error, ok, warning
+from .broker import NEXT_STEP
+from .findings import Finding, error, facts_of, ok, warning
 
 Kind = Heartbeat.Kind
 
@@ -209,9 +210,8 @@ def examine_queues(
     except Exception as caught:
         yield error(
             "queues",
-            _("No canary could be sent: %(name)s: %(caught)s.")
-            % {"name": type(caught).__name__, "caught": caught},
-            _("Start the broker, or correct its address. Deliveries wait in the database."),
+            _("No canary could be sent: %(name)s: %(caught)s.") % facts_of(caught),
+            str(NEXT_STEP),
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)

@@ -178,6 +178,8 @@ class Heartbeats:
             text = _("A relay was seen %(age)s ago: check with `manage.py outbox doctor`.")
         elif seen.at:
             text = _("The relay was last seen %(age)s ago: check the worker of the queue outbox.")
+            if not names.uses(names.CELERY):
+                text = _("The relay was last seen %(age)s ago: check `manage.py outbox work`.")
         elif names.uses(names.CELERY):
             text = _("No relay was ever seen: start a worker of the queue outbox.")
         else:

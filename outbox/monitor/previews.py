@@ -15,7 +15,7 @@ from outbox.contracts.json_schemas import NO_SCHEMA, written_schema
 from outbox.contracts.schema_parts import alternatives, item
 from outbox.contracts.upcasting import current_payload, is_newer
 from outbox.events import DomainEvent, EventRecord
-from outbox.formatting import listing
+from outbox.formatting import listing, migrate_command
 from outbox.ids import uuid7
 from outbox.models import Event
 from outbox.privacy.omission import UndeclaredField
@@ -52,7 +52,8 @@ class SinkState:
     def label(self) -> str:
         """Its state in a few words."""
         if self.status is None:
-            return _("not subscribed: run migrate")
+            command = migrate_command(databases.alias())
+            return _("not subscribed: run %(migrate)s") % {"migrate": command}
         return self.status.stop.label if self.status.stop else _("running")
 
 

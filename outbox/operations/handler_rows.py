@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from outbox import databases
+from outbox.formatting import migrate_command
 from outbox.models import Delivery, Operation, Subscription
 from outbox.subscriptions import find
 
@@ -22,7 +23,8 @@ def subscriptions_of(handler: str, *, using: str | None = None) -> QuerySet[Subs
     every = Subscription.objects.using(using)
     rows = every.filter(handler=handler)
     if not rows.exists():
-        raise UnknownHandler(handler, known=set(every.values_list("handler", flat=True)))
+        known = set(every.values_list("handler", flat=True))
+        raise UnknownHandler(handler, known=known, using=using)
     return rows
 
 
@@ -66,7 +68,7 @@ def without_removed(rows: QuerySet[Subscription]) -> QuerySet[Subscription]:
 class UnknownHandler(LookupError):
     """No subscription has a handler of this name."""
 
-    def __init__(self, handler: str, *, known: Iterable[str]) -> None:
+    def __init__(self, handler: str, *, known: Iterable[str], using: str) -> None:
         close = get_close_matches(handler, sorted(known), n=3)
         hint = (
             (" " + _("Did you mean %(names)s?") % {"names": (" " + _("or") + " ").join(close)})
@@ -74,7 +76,8 @@ class UnknownHandler(LookupError):
             else ""
         )
         if find(handler):
-            hint = " " + _("The code has it, but its subscriptions are not stored: run migrate.")
+            text = _("The code has it, but its subscriptions are not stored: run %(migrate)s.")
+            hint = " " + text % {"migrate": migrate_command(using)}
         super().__init__(
             _("No subscription has the handler %(handler)s.%(hint)s")
             % {"handler": handler, "hint": hint}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from io import StringIO
@@ -13,20 +13,33 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from amqp.exceptions import AccessRefused
 from celery import Celery, current_app
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection, connections
 from django.db.models import F
 from django.utils import timezone, translation
 
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
-from outbox.doctor import Finding, broker, database, examine, owed, probe, processes
+from outbox.doctor import (
+    Finding,
+    broker,
+    database,
+    examine,
+    examine_without_broker,
+    findings,
+    owed,
+    probe,
+    processes,
+)
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.testing import Outbox
+from outbox.transports import celery_settings
 from tests.outbox.celery_settings import set_celery
 from tests.outbox.command import outbox_command
+from tests.outbox.converted import acting_as_visitor, in_another_transaction
 from tests.outbox.drive import run_pass
 from tests.outbox.project.celery import app as app_of_project
 
@@ -73,7 +86,7 @@ class TestTheDoctor:
 
         found = {(one["part"], one["severity"]): one for one in json.loads(out.getvalue())}
         assert ended.value.code == 1
-        assert "does not answer" in found["broker", "error"]["text"]
+        assert found["broker", "error"]["text"].startswith("It cannot be used: ")
         assert found["relay", "error"]["text"] == "No relay was seen."
         assert "No canary could be sent" in found["queues", "error"]["text"]
         assert found["database", "ok"]
@@ -92,6 +105,29 @@ class TestTheDoctor:
         found = [one for one in examine() if one.part == "owed deliveries"]
 
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
+
+    def test_quotes_an_error_on_one_line(self, monkeypatch: pytest.MonkeyPatch):
+        def broken(**_options: Any) -> None:
+            raise RuntimeError("no such column\nLINE 1: SELECT\n         ^")
+
+        monkeypatch.setattr(owed, "examine", broken)
+
+        found = [one.text for one in examine_without_broker() if one.part == "owed deliveries"]
+
+        assert found == ["It could not be examined: RuntimeError: no such column LINE 1: SELECT ^."]
+
+    def test_translates_the_name_of_each_part_that_it_examines(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: "queues", "heartbeats", "sources" and "subscriptions" were English."""
+        names: set[str] = set()
+        monkeypatch.setattr("outbox.doctor._examine", names.update)
+
+        examine()
+        probe(["outbox"], worker="outbox@host")
+
+        assert {"queues", "heartbeats", "worker"} < names <= set(findings._PARTS)
+        assert {findings.error(name, "", "").label for name in names} == names
 
 
 def beat_worker(name: str, *queues: str) -> None:
@@ -230,6 +266,33 @@ class TestTheBroker:
 
         assert [one.severity for one in found] == [severity]
 
+    def test_that_refuses_the_user_is_not_said_to_be_silent(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: "does not answer: AccessRefused", and the advice to start it."""
+
+        def refuse(_connection: object) -> None:
+            raise AccessRefused("ACCESS_REFUSED - Login was refused")
+
+        set_celery(monkeypatch, "broker_write_url", "memory://")
+        monkeypatch.setattr(celery_settings, "connect_once", refuse)
+
+        [found] = broker.examine_broker()
+
+        assert found.text.startswith("It cannot be used: AccessRefused: ")
+        assert "user, password, permissions or certificate" in found.advice
+
+    def test_that_refuses_the_user_takes_no_canary_for_the_same_cause(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        def refuse(*_args: object, **_options: object) -> None:
+            raise AccessRefused("ACCESS_REFUSED - Login was refused")
+
+        monkeypatch.setattr("outbox.tasks.send_canary", refuse)
+
+        [found] = processes.examine_queues(["outbox"], timeout=0.1, using="default")
+
+        assert found.text.startswith("No canary could be sent: AccessRefused: ")
+        assert "user, password, permissions or certificate" in found.advice
+
 
 class TestTheSettings:
     def test_of_the_shop_are_safe(self, outbox: Outbox):
@@ -366,6 +429,77 @@ class TestTheDatabase:
         # What other tests have left behind is not vacuumed by a test.
         assert {one.severity for one in found if "dead rows" not in one.text} == {"ok"}
 
+    def test_is_not_fit_if_it_stores_no_row(self):
+        """Failed: the statement changed no row, which also succeeds on a full disk."""
+
+        def refuse(
+            execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+        ) -> Any:
+            if sql.startswith("INSERT"):
+                raise OperationalError("database or disk is full")
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(refuse):
+            first, *others = database.examine(using="default")
+
+        assert (first.severity, first.text) == (
+            "error",
+            "A row could not be stored: OperationalError: database or disk is full.",
+        )
+        assert first.advice.startswith("Free space on its disk")
+        assert others
+
+    @pytest.mark.sqlite
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_fit_if_its_file_may_not_grow(self, shard: str):
+        """A small row fits into a page that the file has already."""
+        with connections[shard].cursor() as cursor:
+            cursor.execute("VACUUM")  # no page is free
+            cursor.execute("PRAGMA max_page_count = 1")  # SQLite sets the present number
+
+        [found] = [one for one in database.examine(using=shard) if one.severity == "error"]
+
+        assert found.text == (
+            "A row could not be stored: OperationalError: database or disk is full."
+        )
+
+    def test_keeps_no_row_of_an_examination(self):
+        list(database.examine(using="default"))
+
+        assert not Heartbeat.objects.exists()
+
+    @pytest.mark.postgresql
+    def test_waits_for_no_standby(self):
+        """The commit would wait for ever for a synchronous standby that is lost."""
+        database._write(using="default")
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("local",)
+
+    def test_lacks_a_migration(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: no finding named `migrate`. Other parts quoted errors of SQL."""
+        assert "migrations" not in {one.part for one in examine_without_broker()}
+        monkeypatch.setattr(database, "first_unapplied", {"default": "0099_later"}.get)
+
+        [found] = [one for one in examine_without_broker() if one.part == "migrations"]
+
+        assert (found.severity, found.text, found.advice) == (
+            "error",
+            "The database default lacks migrations of the outbox, from 0099_later on.",
+            "Run `manage.py migrate`.",
+        )
+
+    @pytest.mark.postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_does_not_vouch_for_transactions_that_it_may_not_see(self):
+        with in_another_transaction("SELECT 1"), acting_as_visitor() as role:
+            [found] = database._long_transactions(using="default")
+
+        assert found.severity == "ok"
+        assert found.text.startswith("No transaction that this role sees is open for more than 5")
+        assert found.text.endswith(f"GRANT pg_read_all_stats TO {role}.")
+
     @pytest.mark.postgresql
     @pytest.mark.django_db(transaction=True)
     def test_must_not_read_old_snapshots(self):
@@ -391,7 +525,7 @@ class TestTheDatabase:
             )
 
         monkeypatch.setattr(database, "_rows", aged)
-        monkeypatch.setattr(database, "_write_lock", lambda *, using: None)
+        monkeypatch.setattr(database, "_write", lambda *, using: None)
 
         found = [one for one in database.examine(using="default") if one]
 

@@ -6,7 +6,7 @@ import pytest
 from django.template import Context, Template
 from django.utils import translation
 
-from outbox.formatting import listing
+from outbox.formatting import listing, migrate_command
 from outbox.monitor.stops import PAUSE, Stop
 
 pytestmark = pytest.mark.once
@@ -33,3 +33,9 @@ class TestTheTextOfAStop:
     def test_has_a_japanese_full_stop_in_japanese(self):
         with translation.override("ja"):
             assert self.STOP.text == "Paused (a test)。Resume it."
+
+
+class TestTheCommandMigrate:
+    def test_names_each_database_but_the_one_that_django_migrates_anyway(self):
+        assert migrate_command("default") == "migrate"
+        assert migrate_command("shard_1") == "migrate --database shard_1"

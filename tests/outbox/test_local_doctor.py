@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from outbox import doctor, subscribe
@@ -128,6 +130,20 @@ class TestTheHealth:
         assert Heartbeats().relay_clue() == (
             "No relay was ever seen: start `manage.py outbox work`."
         )
+
+    def test_names_the_command_of_a_silent_relay(self):
+        """Failed: "check the worker of the queue outbox", which such a project does not have."""
+        beat(Heartbeat.Kind.RELAY)
+        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+
+        assert Heartbeats().relay_clue() == (
+            "The relay was last seen 1 h ago: check `manage.py outbox work`."
+        )
+
+    def test_names_the_command_if_there_is_no_delivery(self, admin_client: Client):
+        page = admin_client.get(reverse("admin:outbox_delivery_changelist")).content.decode()
+
+        assert "start a relay: a worker of the queue outbox, or manage.py outbox work." in page
 
     def test_has_no_beat_on_the_page_of_periodic_tasks(self):
         assert periodic._beat() is None

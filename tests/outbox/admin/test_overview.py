@@ -209,6 +209,12 @@ class TestTheNextStep:
 
         assert "Start a worker of the queue outbox" in advice(admin_client)
 
+    def test_names_the_command_that_connects_to_a_silent_broker(self, alive, admin_client):
+        """Failed: "Check that it is running", which it does if it refuses user or certificate."""
+        sign(Kind.BROKER, ago=timedelta(minutes=4))
+
+        assert "Run <code>manage.py outbox doctor</code>" in advice(admin_client)
+
     def test_names_a_queue_without_worker_if_deliveries_wait(self, outbox, alive, admin_client):
         sign(Kind.WORKER, queues=["outbox", "scales"])
         without_work = advice(admin_client)

@@ -17,8 +17,9 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.doctor import owed
 from outbox.metrics import families
-from outbox.models import Delivery, Event, Operation
+from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.two_databases import BOTH, sync_both
@@ -102,6 +103,26 @@ class TestACommand:
         assert said == (
             f"Nothing to retry: see `manage.py outbox why {number} --database {shard}`."
         )
+
+    def test_names_its_database_if_subscriptions_are_not_stored(self, shard: str):
+        @subscribe("tests.ParcelMoved")
+        def weigh(parcel_id: UUID) -> None: ...
+
+        said = refused("pause", "tests.weigh", "--reason", "x", "--database", shard)
+
+        assert said.endswith(f"run migrate --database {shard}.")
+
+    def test_names_its_database_in_the_step_about_a_removed_event(self, shard: str):
+        """Failed: "Run `manage.py migrate`", which migrates the default database only."""
+        Subscription.objects.using(shard).update(known=False)
+        Delivery.objects.using(shard).update(state="parked")
+
+        advice = [one.advice for one in owed.examine(using=shard) if "no longer" in one.text]
+
+        assert advice == [
+            f"Run `manage.py migrate --database {shard}` with a release that does. Or end it: "
+            "`manage.py outbox end tests.refuse --event tests.ParcelMoved --reason TEXT`."
+        ]
 
     def test_names_no_database_in_its_commands_if_there_is_one(
         self, shard: str, settings: Settings

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 from pytest_django import Settings
 
+from outbox import databases
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.doctor import Finding, connected, examine_without_broker
 from outbox.models import Subscription
+from outbox.monitor.previews import sink_states
 from outbox.sinks.publishing import register_sinks
 from outbox.sources.reading_again import subscribe_reader
 
@@ -46,6 +48,18 @@ class TestASinkAndASource:
         ]
         assert all("configured, but not subscribed" in one.text for one in found())
         assert all("migrate" in one.advice for one in found())
+
+    def test_name_the_database_to_migrate(self, shard: str):
+        """Failed: "Run `manage.py migrate`", which migrates the default database only."""
+        advice = {one.advice for one in connected.examine(using=shard)}
+
+        assert advice == {
+            "Run `manage.py migrate --database shard_1` with the same OUTBOX as the other "
+            "processes."
+        }
+        with databases.working_on(shard):
+            labels = [one.label for one in sink_states()]
+        assert labels == ["not subscribed: run migrate --database shard_1"]
 
     def test_are_part_of_the_examination(self):
         parts = [one.part for one in examine_without_broker() if "not subscribed" in one.text]
