@@ -84,8 +84,8 @@ def replay(
     """Run the handlers of settled deliveries again.
 
     The receipt is reset and kept as an attempt, `replayed`. The relay sends the delivery under a
-    new token, so a run that still holds the old one cannot settle it. Repeating the effect must be safe
-    for the handler: `dry_run` shows it beforehand. Arguments as for `retry`.
+    new token, so a run that still holds the old one cannot settle it. Repeating the effect must be
+    safe for the handler: `dry_run` shows it beforehand. Arguments as for `retry`.
 
     Raises:
         StillRunning: the same replay is not finished.

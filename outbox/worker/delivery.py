@@ -1,9 +1,9 @@
 """Run one handler for its deliveries: store the start, then effects and receipt, or the failure.
 
 The protocol of a message has two steps. One commit stores the start of the whole batch: attempt + 1
-for each delivery that has not started since the message was sent (see `start`). Then effects, emitted
-events and receipt commit in one transaction, fenced by the token. It holds one delivery, or many if
-the handler allows `shared_transaction`.
+for each delivery that has not started since the message was sent (see `start`). Then effects,
+emitted events and receipt commit in one transaction, fenced by the token. It holds one delivery, or
+many if the handler allows `shared_transaction`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def deliver(
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
 
-    A repeated message has no effect: its delivery has started since it was sent. Deliveries of a handler that this code
-    does not have are handed back without an attempt. Those of a paused handler are parked. While
-    the database cannot be reached, it waits.
+    A repeated message has no effect: its delivery has started since it was sent. Deliveries of a
+    handler that this code does not have are handed back without an attempt. Those of a paused
+    handler are parked. While the database cannot be reached, it waits.
 
     Args:
         handler_name: the pinned name.

@@ -33,8 +33,8 @@ _UNHINDERED = f"""{SENT} AND {UNORDERED} AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
 )"""  # noqa: S608  ours
-#: Not started since the message with this token was sent. The relay may have sent another one since:
-#: in a slow queue each message is older than a lease, and one of them has to start the delivery.
+#: Not started since the message with this token was sent. The relay may have sent another message
+#: since. In a slow queue each one is older than a lease, and one has to start the delivery.
 _NOT_SINCE = "%s BETWEEN started_token + 1 AND token"
 FREE = f"{_NOT_SINCE} AND {_UNHINDERED}"
 _OURS = "started_token = token AND started_at = %s AND worker = %s"

@@ -347,7 +347,9 @@ DELIVERY = [
         without="a message from before a crash starts a delivery of another handler",
         edits=(
             Edit("outbox/worker/start.py", 'AND {where}{whose}"', 'AND {where}"'),
-            Edit("outbox/worker/start.py", "return is_theirs and row.started", "return row.started"),
+            Edit(
+                "outbox/worker/start.py", "return is_theirs and row.started", "return row.started"
+            ),
         ),
         noticed_by=(
             f"{OUTBOX}relay/test_lost_passes.py::TestAMessageOfAnotherDelivery"

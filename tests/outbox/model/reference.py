@@ -98,7 +98,7 @@ class Reference:
                 debt.end()
 
     def may_start(self, debt: Debt, *, token: int) -> bool:
-        """Whether a message with this token may start it: it has not started since that was sent."""
+        """Whether a message with this token may start it: it has not started since then."""
         is_free = debt.policy.name not in self.paused and not self.is_behind(debt)
         is_owed = not debt.is_settled and not debt.is_given_up and debt.leased_until is None
         return is_free and is_owed and debt.started_token < token <= debt.token
