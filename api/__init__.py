@@ -31,6 +31,7 @@ from .problems import Conflict
 from .serializers import (
     BoundedListField,
     MoneyField,
+    NothingSerializer,
     StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
@@ -49,6 +50,7 @@ __all__ = [
     "ForwardPagination",
     "MoneyField",
     "NewestFirstPagination",
+    "NothingSerializer",
     "SafeCursorPagination",
     "StrictBooleanField",
     "StrictCharField",

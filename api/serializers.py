@@ -39,6 +39,10 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class NothingSerializer(StrictSerializer):
+    """The body of a request that has no fields: it is empty, or `{}`."""
+
+
 class BoundedListField(serializers.ListField):
     """A list whose length is checked before its items: each wrong item costs an error."""
 

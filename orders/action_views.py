@@ -15,7 +15,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
+from api import (
+    IDEMPOTENCY_KEY,
+    SAME_ID,
+    AnswerGone,
+    NothingSerializer,
+    answer_once,
+    digest_of_key,
+    link,
+    links,
+)
 from orders import queries, services
 from orders.models import Order
 from orders.problems import (
@@ -38,7 +47,8 @@ from shared.money import CurrencyMismatch, Money
 NOT_CANCELLABLE = OpenApiResponse(description="The order is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="The order is not ready to ship, or is cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(
-    description="The refund exceeds the remaining amount, or the order cannot be refunded."
+    description="The refund exceeds the remaining amount, the order cannot be refunded, or a "
+    "request with this `Idempotency-Key` was processed before, and its answer is no longer stored."
 )
 
 LOOKS = (link("get_order", id=SAME_ID), link("get_order_timeline", id=SAME_ID))
@@ -76,9 +86,10 @@ class OrderCancellation(GenericAPIView[Order]):
         operation_id="cancel_order",
         summary="Cancel an order",
         description=(
-            "Possible until the order is shipped. Its stock is released, and its "
-            "payment is voided or refunded. A repetition changes nothing and gets "
-            "the same answer."
+            "For the customer, and for staff with the permissions *Can view order* and *Can cancel "
+            "orders*. Cancels the whole order, so the body has no fields. Possible until the order "
+            "is shipped. Its stock is released, and its payment is voided or refunded. A "
+            "repetition changes nothing and gets the same answer."
         ),
         tags=["orders"],
         request=None,
@@ -88,6 +99,7 @@ class OrderCancellation(GenericAPIView[Order]):
     )
     def post(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
+        NothingSerializer(data=request.data).is_valid(raise_exception=True)
         return answer_once(request, lambda: _cancel(request, order))
 
 
@@ -101,7 +113,10 @@ class OrderShipping(GenericAPIView[Order]):
     @extend_schema(
         operation_id="ship_order",
         summary="Mark an order as shipped",
-        description="For staff. A repetition changes nothing and gets the order as it is now.",
+        description=(
+            "For staff with the permissions *Can view order* and *Can mark orders as shipped and "
+            "received*. A repetition changes nothing and gets the order as it is now."
+        ),
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
@@ -126,8 +141,10 @@ class OrderRefunds(GenericAPIView[Order]):
         operation_id="refund_order",
         summary="Refund an order",
         description=(
-            "For staff. Refunds the given lines or amount, and without either all "
-            "that is left. The bank is asked later."
+            "For staff with the permissions *Can view order* and *Can refund orders*. Refunds the "
+            "given lines or amount, and without either all that is left. The bank is asked later. "
+            "A key requests one refund of an order for good: after 24 hours a repetition gets 409, "
+            "`idempotency_answer_gone`."
         ),
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
@@ -180,7 +197,10 @@ def _refund(
             amount=Money(**amount) if amount else None,
             return_stock=return_stock,
             by=_doer(request),
+            key_digest=digest_of_key(request),
         )
+    except services.RequestedBefore as error:
+        raise AnswerGone from error
     except CurrencyMismatch as error:
         text = gettext("The order was paid in %(currency)s.") % {"currency": order.currency}
         faults = {"amount": {"currency": [ErrorDetail(text, "other_currency")]}}

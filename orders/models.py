@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Upper
 from django.utils import timezone
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
@@ -121,7 +122,7 @@ class Order(models.Model):
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
             models.Index(fields=["status", "-id"], name="orders_by_status"),
-            models.Index(fields=["email"], name="orders_by_email"),
+            models.Index(Upper("email"), name="orders_by_email_in_any_case"),
             # Finished orders are left out, so the cost of a sweep follows the orders under way.
             models.Index(
                 fields=["deadline_at"],
@@ -274,6 +275,10 @@ class RefundRequest(models.Model):
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
     return_stock = models.BooleanField(_("returns units to stock"))
     requested_by = models.CharField(_("requested by"), max_length=150)
+    # NULL: requested in the admin, or by an earlier release.
+    requested_with = models.CharField(  # noqa: DJ001  "" would be unique
+        _("digest of the idempotency key"), max_length=64, null=True, editable=False
+    )
     requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
 
     class Meta:
@@ -281,6 +286,10 @@ class RefundRequest(models.Model):
         verbose_name_plural = _("refunds")
         ordering = ["id"]
         constraints = [
+            models.UniqueConstraint(
+                fields=["order", "requested_by", "requested_with"],
+                name="refund_requested_once_with_a_key",
+            ),
             models.CheckConstraint(condition=Q(amount__gte=1), name="refund_request_of_something"),
         ]
 

@@ -47,7 +47,10 @@ class RefundTooLarge(Conflict):
 
 
 class NothingToRefund(Conflict):
-    """The refund has no amount, or must return goods and names none."""
+    """Nothing is left, a line is not of the order, or goods must return and none are named."""
 
     default_code = "nothing_to_refund"
-    default_detail = _("The refund has no amount, or no units that are left.")
+    default_detail = _(
+        "There is nothing to refund: no amount is left, a line is not in the order, or units are "
+        "to return to stock and no lines are named."
+    )

@@ -9,7 +9,8 @@ from datetime import datetime
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db.models import Q, QuerySet, TextChoices, prefetch_related_objects
+from django.db.models import Q, QuerySet, TextChoices, Value, prefetch_related_objects
+from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
 from orders.models import Order, RefundRequest
@@ -170,10 +171,11 @@ def find_orders(term: str) -> QuerySet[Order]:
     """Return the orders with this id, reference or e-mail address, the latest first.
 
     It serves the search of the admin and `outbox why` (`OUTBOX["LOOKUPS"]`). A reference may be in
-    lower case, with or without hyphens.
+    lower case, with or without hyphens, and an address in any case.
     """
     if "@" in term:
-        return Order.objects.filter(email__in={term, term.lower()})
+        orders = Order.objects.alias(address=Upper("email"))
+        return orders.filter(address=Upper(Value(term)))
     letters = term.replace("-", "").upper()
     condition = Q(pk__in=())
     if len(letters) == _LETTERS:
@@ -184,15 +186,30 @@ def find_orders(term: str) -> QuerySet[Order]:
 
 
 def refunded(orders: Iterable[Order]) -> dict[UUID, Refunded]:
-    """Return the refunds of these orders, by order, in four queries; in none if none is paid."""
+    """Return the refunds of these orders, by order.
+
+    They take four queries, one more if an order is cancelled, and none if none is paid.
+    """
     orders = list(orders)
     paid = [order for order in orders if order.status not in _NEVER_REFUNDED]
     prefetch_related_objects(paid, "refunds__lines__line")
     known = payments.refunds_of(order.pk for order in paid) if paid else {}
-    return {order.pk: _refunded(order, known.get(order.pk, [])) for order in orders}
+    cancelled = [order.pk for order in paid if order.status == Order.Status.CANCELLED]
+    balances = payments.balances(cancelled) if cancelled else {}
+    owed = {order_id for order_id, balance in balances.items() if balance.kept}
+    return {
+        order.pk: _refunded(order, known.get(order.pk, []), is_owed=order.pk in owed)
+        for order in orders
+    }
 
 
-def _refunded(order: Order, known: list[payments.RefundSummary]) -> Refunded:
+def _refunded(order: Order, known: list[payments.RefundSummary], *, is_owed: bool) -> Refunded:
+    """Return the refunds of an order.
+
+    Args:
+        known: the refunds in payments.
+        is_owed: money of the cancelled order is kept. Payments may not have requested its refund.
+    """
     done = {refund.refund_id: refund.amount for refund in known if refund.is_done}
     amount = add_up([order.total * 0, *done.values()])
     may_have = order.status not in _NEVER_REFUNDED
@@ -201,7 +218,7 @@ def _refunded(order: Order, known: list[payments.RefundSummary]) -> Refunded:
     if done and amount >= order.total:
         # The refund of a cancellation covers requests that payments processed after it.
         covered |= {one.pk for one in requested}
-    if {one.pk for one in requested} | {one.refund_id for one in known} != covered:
+    if is_owed or {one.pk for one in requested} | {one.refund_id for one in known} != covered:
         status = RefundStatus.REQUESTED
     elif not covered:
         status = RefundStatus.NONE

@@ -32,12 +32,16 @@ class RefundTooLarge(NotRefundable):
     """The refund exceeds the amount or the units that are left."""
 
 
+class RequestedBefore(Exception):
+    """The user has requested a refund of the order with this idempotency key."""
+
+
 class NothingToShip(Order.InvalidTransition):
     """All units of the order went back to stock. It can be cancelled."""
 
 
 class NothingToRefund(NotRefundable):
-    """The refund has no amount, or no units that are left."""
+    """Nothing is left, a line is not of the order, or units shall return and none are named."""
 
 
 @transaction.atomic
@@ -48,6 +52,7 @@ def request_refund(
     amount: Money | None = None,
     return_stock: bool,
     by: str,
+    key_digest: str | None = None,
 ) -> RefundRequest:
     """Request a refund of some lines, of an amount, or, without either, of all that is left.
 
@@ -55,19 +60,29 @@ def request_refund(
         lines: the refunded lines. Without an amount their price is refunded.
         amount: the amount to refund; it may differ from the price of the lines.
         return_stock: the goods of these lines go back on the shelf.
+        by: id of the user, as "user:7".
+        key_digest: of the idempotency key of the request. A key requests one refund for good.
 
     Raises:
+        RequestedBefore: the user has requested a refund of the order with the key.
         NotRefundable: the order is not paid, or is cancelled.
         RefundTooLarge: earlier refunds leave less, in money or in units.
         NothingToRefund: the amount is 0, or a line has no units, or no goods are to return.
     """
     order = Order.objects.locked(order_id)
+    if key_digest and order.refunds.filter(requested_by=by, requested_with=key_digest).exists():
+        raise RequestedBefore(RequestedBefore.__doc__)
     if order.status not in PAID:
         raise NotRefundable(NotRefundable.__doc__)
     units = _units(order, lines, everything=amount is None and not lines)
     worth = amount or (_price(units) if lines else left_to_refund(order))
     _require_refundable(order, worth, goods_are_missing=return_stock and not units)
-    refund = order.refunds.create(amount=worth.amount, return_stock=return_stock, requested_by=by)
+    refund = order.refunds.create(
+        amount=worth.amount,
+        return_stock=return_stock,
+        requested_by=by,
+        requested_with=key_digest,
+    )
     RefundLine.objects.bulk_create(
         RefundLine(refund=refund, line=line, quantity=quantity) for line, quantity in units.items()
     )

@@ -30,6 +30,7 @@ from orders.refunds import NothingToRefund as NothingToRefund
 from orders.refunds import NothingToShip as NothingToShip
 from orders.refunds import NotRefundable as NotRefundable
 from orders.refunds import RefundTooLarge as RefundTooLarge
+from orders.refunds import RequestedBefore as RequestedBefore
 from orders.refunds import WantedLine as WantedLine
 from orders.refunds import has_units_to_ship
 from orders.refunds import request_refund as request_refund
@@ -272,7 +273,7 @@ def _cancel_if_overdue(order_id: UUID) -> bool:
             return False
         if is_our_own_delay(order_id):
             order.restart_deadline()
-            order.save()
+            order.save(update_fields=["deadline_at"])  # the order itself has not changed
             return False
         cause = f"orders.cancel_overdue, no {order.awaits}"
         _cancel_locked(order, CancelReason.OVERDUE, cause=cause)

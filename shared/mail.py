@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import smtplib
 from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
 from django.core.validators import EmailValidator
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
+
+logger = logging.getLogger(__name__)
 
 # In seconds. A session with a mail server has at most 14 steps, from connecting to two addresses to
 # QUIT; each may take the whole time-out.
@@ -66,6 +71,27 @@ def is_sendable(address: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def send_to_account(message: EmailMessage, *, user_id: int) -> None:
+    """Send an e-mail to an account. Log a permanent refusal of its address: no repetition helps.
+
+    Args:
+        user_id: of the account. The log names it, and not its address.
+
+    Raises:
+        OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
+    """
+    try:
+        message.send()
+    except smtplib.SMTPRecipientsRefused as refusal:
+        if any(code < 500 for code, _text in refusal.recipients.values()):
+            raise
+        logger.warning(
+            "The mail server refuses the address of the account user:%s, so the account gets no "
+            "e-mail. Correct the address in the admin.",
+            user_id,
+        )
 
 
 def printable(text: str) -> str:

@@ -41,6 +41,51 @@ class AddColumn(migrations.AddField):
         super().database_backwards(app_label, schema_editor, from_state, to_state)
 
 
+class AddIndex(migrations.AddIndex):
+    """Add an index. Its migration is not atomic."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build the index while rows are written. Remove what an interrupted build has left."""
+        if not _is_concurrent(schema_editor):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        elif model := _model(self, app_label, schema_editor, to_state):
+            schema_editor.remove_index(model, self.index, concurrently=True)
+            schema_editor.add_index(model, self.index, concurrently=True)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Remove the index."""
+        if not _is_concurrent(schema_editor):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+        elif model := _model(self, app_label, schema_editor, from_state):
+            schema_editor.remove_index(model, self.index, concurrently=True)
+
+
+class RemoveIndex(migrations.RemoveIndex):
+    """Remove an index. Its migration is not atomic, and alters no other table."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Remove the index."""
+        index = from_state.models[app_label, self.model_name_lower].get_index_by_name(self.name)
+        AddIndex(self.model_name, index).database_backwards(
+            app_label, schema_editor, from_state, to_state
+        )
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build the index again."""
+        index = to_state.models[app_label, self.model_name_lower].get_index_by_name(self.name)
+        AddIndex(self.model_name, index).database_forwards(
+            app_label, schema_editor, from_state, to_state
+        )
+
+
 class AddUniqueConstraint(migrations.AddConstraint):
     """Add a unique constraint of columns, unless the table has it. Its migration is not atomic."""
 
@@ -89,6 +134,18 @@ class AddUniqueConstraint(migrations.AddConstraint):
 
 
 _CONSTRAINT = "SELECT 1 FROM pg_constraint WHERE conname = %s AND conrelid = %s::regclass"
+
+
+def _is_concurrent(schema_editor: Any) -> bool:
+    connection = schema_editor.connection
+    return connection.vendor == "postgresql" and not connection.in_atomic_block
+
+
+def _model(operation: Any, app_label: str, schema_editor: Any, state: Any) -> Any:
+    """Return the model of an operation; None if its database has no table of it."""
+    model = state.apps.get_model(app_label, operation.model_name)
+    alias = schema_editor.connection.alias
+    return model if operation.allow_migrate_model(alias, model) else None
 
 
 def _lock(operation: Any, app_label: str, name: str, schema_editor: Any, state: Any) -> None:

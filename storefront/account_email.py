@@ -1,9 +1,7 @@
-"""E-mails to the address of an account: the origin of their links, and how they are sent."""
+"""E-mails to the address of an account: the origin of their links, and their headers."""
 
 from __future__ import annotations
 
-import logging
-import smtplib
 from uuid import UUID
 
 from django.conf import settings
@@ -14,8 +12,6 @@ from django.http.request import split_domain_port
 from django.utils import translation
 
 from shared.mail import sender_domain
-
-logger = logging.getLogger(__name__)
 
 
 def site_origin(request: HttpRequest) -> str:
@@ -41,17 +37,3 @@ def message_to(user: User, *, subject: str, text: str, event_id: UUID) -> EmailM
             "Auto-Submitted": "auto-generated",
         },
     )
-
-
-def send(message: EmailMessage, user: User) -> None:
-    """Send an e-mail. Log a permanent refusal of the address: a repetition would not help.
-
-    Raises:
-        OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
-    """
-    try:
-        message.send()
-    except smtplib.SMTPRecipientsRefused as refusal:
-        if any(code < 500 for code, _text in refusal.recipients.values()):
-            raise
-        logger.warning("The mail server refuses the address of the account user:%s.", user.pk)

@@ -16,7 +16,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
-from shared.mail import is_sendable, printable
+from shared.mail import is_sendable, printable, send_to_account
 from storefront import account_email
 from storefront.services import MOST_LINKS
 
@@ -34,14 +34,14 @@ def send(user_ids: Sequence[int], *, language: str, origin: str, event_id: UUID)
         origin: scheme and host of the site, such as "https://shop.example.com".
 
     Raises:
-        OSError: as `account_email.send`.
+        OSError: as `shared.mail.send_to_account`.
     """
     users = _users(user_ids)
     if not users or not is_sendable(users[0].email):
         return
     with translation.override(language):
         message = _message(users, origin, event_id)
-    account_email.send(message, users[0])
+    send_to_account(message, user_id=users[0].pk)
 
 
 def _users(user_ids: Sequence[int]) -> list[User]:

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from shared.mail import is_sendable, printable
+from shared.mail import is_sendable, printable, send_to_account
 from storefront import account_email
 from storefront.verification import LINK_LASTS, is_verified, token_of
 
@@ -27,7 +27,7 @@ def send(user: User, *, language: str, origin: str, event_id: UUID) -> None:
         origin: scheme and host of the site, such as "https://shop.example.com".
 
     Raises:
-        OSError: as `account_email.send`.
+        OSError: as `shared.mail.send_to_account`.
     """
     if not is_sendable(user.email) or is_verified(user):
         return
@@ -38,7 +38,7 @@ def send(user: User, *, language: str, origin: str, event_id: UUID) -> None:
             text=_text(user, origin),
             event_id=event_id,
         )
-    account_email.send(message, user)
+    send_to_account(message, user_id=user.pk)
 
 
 def _text(user: User, origin: str) -> str:

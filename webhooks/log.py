@@ -35,11 +35,17 @@ def log_postponement(message_id: UUID, *, why: str) -> None:
 
 def log_dropped(message: Message, endpoint: Endpoint) -> None:
     """Log why there is no further attempt."""
+    _store(message, number=message.attempts + 1, error=_why_dropped(endpoint))
+
+
+def _why_dropped(endpoint: Endpoint) -> str:
+    if endpoint.enabled:
+        return _("Not sent: the account of the webhook's owner is not active.")
     text = _("Not sent: the webhook is disabled (%(because)s).")
     if endpoint.disabled_note:
         text = _("Not sent: the webhook is disabled (%(because)s: %(note)s).")
     facts = {"because": endpoint.get_disabled_because_display(), "note": endpoint.disabled_note}
-    _store(message, number=message.attempts + 1, error=text % facts)
+    return text % facts
 
 
 def _store(

@@ -10,7 +10,7 @@ from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from shared.mail import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable, send_to_account, sender_domain
 from webhooks.models import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,10 @@ def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
     """Send the e-mail, under the same Message-ID each time.
 
     Send none if the webhook was removed or enabled again, or if the owner's address is not on the
-    internet. The last case is logged as a warning.
+    internet. The last case is logged as a warning, as is a permanent refusal of the address.
+
+    Raises:
+        OSError: as `shared.mail.send_to_account`.
     """
     endpoint = Endpoint.objects.select_related("owner").filter(pk=endpoint_id).first()
     if endpoint is None or endpoint.enabled:
@@ -35,7 +38,8 @@ def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
         )
         return
     with translation.override(settings.LANGUAGE_CODE):
-        _email(endpoint, event_id).send()
+        message = _email(endpoint, event_id)
+    send_to_account(message, user_id=endpoint.owner_id)
 
 
 def _email(endpoint: Endpoint, event_id: UUID) -> EmailMessage:

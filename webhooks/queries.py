@@ -22,8 +22,11 @@ def attempts_at(user: AbstractBaseUser | AnonymousUser, endpoint_id: UUID) -> Qu
 
 
 def endpoints_without_message(*, owner_id: int, kind: EventType, event_id: UUID) -> list[Endpoint]:
-    """Return the owner's enabled endpoints for a type that have no message of the event yet."""
-    endpoints = Endpoint.objects.filter(owner_id=owner_id, disabled_at=None)
+    """Return the owner's enabled endpoints for a type that have no message of the event yet.
+
+    An inactive owner has none.
+    """
+    endpoints = Endpoint.objects.filter(owner_id=owner_id, owner__is_active=True, disabled_at=None)
     endpoints = endpoints.exclude(messages__event_id=event_id)
     # An owner has few endpoints, and SQLite cannot query a list in JSON.
     return [endpoint for endpoint in endpoints if endpoint.receives(kind)]

@@ -57,7 +57,9 @@ class WebhookOrder(serializers.Serializer[Any]):
 
 class WebhookRefund(serializers.Serializer[Any]):
     id = serializers.CharField(
-        allow_blank=True, help_text="The id in the answer to the refund; empty for a very old one."
+        allow_blank=True,
+        help_text="The id in the answer to the refund; empty for a very old one. The refund of a "
+        "cancellation has an id of its own, which `refunds` of the order does not list.",
     )
     amount = MoneyField()
 

@@ -92,7 +92,7 @@ def _begin(message_id: UUID) -> Message | None:
     message = Message.objects.get(pk=message_id)
     if message.state != State.WAITING:
         return None
-    if not endpoint.enabled:
+    if not endpoint.enabled or not endpoint.owner.is_active:
         log.log_dropped(message, endpoint)
         message.settle(State.DROPPED)
         return None

@@ -77,7 +77,8 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
     """
     endpoint = Endpoint.objects.locked(endpoint_id)
     wanted, was_enabled = dict(changes), endpoint.enabled
-    if wanted.get("url", endpoint.url) != endpoint.url:
+    moves = wanted.get("url", endpoint.url) != endpoint.url
+    if moves:
         if endpoint.disabled_because == Endpoint.Disabled.BY_STAFF:
             raise DisabledByStaff(DisabledByStaff.__doc__)
         _require_other_host(wanted["url"], owner_id=endpoint.owner_id)
@@ -90,9 +91,9 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
         endpoint.enable()
     elif endpoint.enabled and not enabled:
         endpoint.disable(because=Endpoint.Disabled.BY_OWNER)
-    if "url" in wanted:
+    if moves:
         endpoint.reset_failures()  # they belong to the previous receiver
-    if "url" in wanted or endpoint.enabled > was_enabled:
+    if moves or endpoint.enabled > was_enabled:
         _request_url_check(endpoint)
     endpoint.save()
     return endpoint
@@ -131,7 +132,10 @@ def enable_by_staff(*, endpoint_id: UUID) -> None:
 
 @transaction.atomic
 def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
-    """Give the endpoint a new secret. The previous one also signs, for a day."""
+    """Give the endpoint a new secret. The previous one also signs, for a day.
+
+    The one before no longer signs. So two rotations end a secret that others know.
+    """
     endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
     endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIFE

@@ -1,4 +1,4 @@
-"""Limit on the URLs of webhooks that one user may have checked."""
+"""Limit on the requests of one user after which a host is looked up."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rest_framework.views import APIView
 
 
 class LookupThrottle(UserRateThrottle):
-    """Counts the requests that may contain a URL.
+    """Counts the requests that may contain a URL, and those for a test message.
 
-    A worker looks up its host afterwards, for up to `LOOKUP_SECONDS`.
+    A worker looks up the host afterwards, for up to `LOOKUP_SECONDS`.
     """
 
     scope = "webhook_lookups"

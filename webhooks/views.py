@@ -27,6 +27,7 @@ from api import (
     ITS_ID,
     SAME_ID,
     NewestFirstPagination,
+    NothingSerializer,
     answer_once,
     if_changed,
     link,
@@ -202,8 +203,9 @@ class WebhookSecret(OwnWebhook):
         operation_id="rotate_webhook_secret",
         summary="Get a new secret",
         description=(
-            "For 24 hours each message is signed with both secrets. The answer has "
-            "the new secret, which is shown only once."
+            "For 24 hours each message is signed with both secrets. A further rotation in this "
+            "time ends the older one at once. The answer has the new secret, which is shown only "
+            "once."
         ),
         tags=["webhooks"],
         request=None,
@@ -213,6 +215,7 @@ class WebhookSecret(OwnWebhook):
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
+        NothingSerializer(data=request.data).is_valid(raise_exception=True)
         return answer_once(
             request,
             lambda: Response(
@@ -222,6 +225,8 @@ class WebhookSecret(OwnWebhook):
 
 
 class WebhookTest(OwnWebhook):
+    throttle_classes = [*APIView.throttle_classes, LookupThrottle]
+
     @extend_schema(
         operation_id="test_webhook",
         summary="Send a test message",
@@ -234,6 +239,7 @@ class WebhookTest(OwnWebhook):
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
+        NothingSerializer(data=request.data).is_valid(raise_exception=True)
         return answer_once(request, lambda: _ping(endpoint))
 
 

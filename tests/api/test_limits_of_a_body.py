@@ -121,6 +121,12 @@ class TestAnOversizedBody:
 
         pointers = [fault["pointer"] for fault in answer.json()["errors"]]
         assert pointers == [f"#/{place:06}" for place in range(20)]
+        assert answer.json()["detail"] == "The request has 20 errors. `errors` lists them."
+
+    def test_gets_no_other_error_of_an_object_with_an_unknown_field(self, user: User):
+        answer = post(user, "orders", {"lines": "TEA", "total": 1})
+
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["#/total"]
 
     def test_is_refused_by_length_before_its_items_are_checked(self, user: User):
         """Each wrong item would cost an error."""

@@ -125,6 +125,19 @@ class TestAnOutageOfWorkers:
         outbox.deliver_all()
         assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
 
+    def test_leaves_the_time_of_the_last_change(
+        self, outbox: Outbox, order: Order, clock: time_machine.Traveller
+    ):
+        """Failed: an order that stood still for ten hours was shown as changed in the last one."""
+        order.refresh_from_db()
+        changed_at = order.changed_at
+        clock.shift(3 * HOUR)
+
+        services.cancel_overdue()
+
+        assert waits_for(order) == ("stock", HOUR)
+        assert order.changed_at == changed_at
+
     def test_cancels_no_order_after_a_failure_of_the_bank(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller, settings: Settings
     ):

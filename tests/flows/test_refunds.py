@@ -228,6 +228,37 @@ class TestTheOrderInTheApi:
 
         assert refunds_in_the_api(paid) == ("fully_refunded", 1500, [])
 
+    def test_says_that_a_cancelled_order_will_be_refunded_before_payments_know_it(
+        self, outbox: Outbox, bank: BankProcess, paid: Order
+    ):
+        """Failed: the answer to the cancellation said "none"."""
+        services.cancel_order(order_id=paid.id, by="hanako")
+
+        assert refunds_in_the_api(paid) == ("requested", 0, [])
+
+    def test_says_that_the_rest_of_a_cancelled_order_will_be_refunded(
+        self, outbox: Outbox, bank: BankProcess, paid: Order
+    ):
+        """Failed: "partly_refunded" read as final."""
+        services.request_refund(order_id=paid.id, amount=yen(100), return_stock=False, by="staff")
+        outbox.deliver_all()
+        services.cancel_order(order_id=paid.id, by="hanako")
+        assert refunds_in_the_api(paid) == ("requested", 100, ["refunded"])
+
+        outbox.deliver_all()
+
+        assert refunds_in_the_api(paid) == ("fully_refunded", 1500, ["refunded"])
+
+    def test_lists_no_refund_of_a_cancellation(
+        self, outbox: Outbox, bank: BankProcess, paid: Order
+    ):
+        """Its event, and so its webhook, has an id nevertheless."""
+        services.cancel_order(order_id=paid.id, by="hanako")
+        outbox.deliver_all()
+
+        assert outbox.emitted("payments.PaymentRefunded").refund_id
+        assert refunds_in_the_api(paid)[2] == []
+
     @pytest.mark.parametrize("first", ["payments.refund_payment", "payments.void_or_refund"])
     def test_says_that_a_cancelled_order_is_refunded_after_an_earlier_request(
         self, outbox: Outbox, bank: BankProcess, paid: Order, first: str
@@ -265,6 +296,20 @@ class TestTheOrderInTheApi:
             shown = OrderSerializer(orders, many=True).data
 
         assert [one["refund_status"] for one in shown] == ["fully_refunded"] * 3
+
+    def test_is_read_in_one_more_query_for_cancelled_orders(
+        self, outbox: Outbox, bank: BankProcess, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        put_on_sale("TEA", units=5, price=500)
+        for order in [place(quantity=1) for _ in range(2)]:
+            services.cancel_order(order_id=order.id, by="hanako")
+        outbox.deliver_all()
+
+        orders = queries.orders_of(customer())
+        with django_assert_num_queries(5):  # orders, lines, refunds, the bank's, balances
+            shown = OrderSerializer(orders, many=True).data
+
+        assert [one["refund_status"] for one in shown] == ["none"] * 2
 
 
 def refunds_in_the_api(order: Order) -> tuple[str, int, list[str]]:

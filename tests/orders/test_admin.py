@@ -165,7 +165,7 @@ class TestActions:
 
         page = act(admin_client, "refund_what_is_left", order).content.decode()
 
-        assert f"{order.reference}: The refund has no amount, or no units that are left." in page
+        assert f"{order.reference}: There is nothing to refund: no amount is left" in page
 
     @pytest.mark.parametrize("action", ["cancel", "refund_what_is_left"])
     def test_that_refund_need_their_own_permission(self, client: Client, order: Order, action: str):

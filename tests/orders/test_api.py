@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from jsonschema import (  # type: ignore[import-untyped]  # it has no types
@@ -446,6 +446,15 @@ class TestRefundOrder:
         assert (answer.status_code, answer.json()["code"]) == (409, code)
         assert not order.refunds.exists()
 
+    def test_that_returns_goods_has_to_name_them(self):
+        """Failed: the error said that the refund has no amount."""
+        order = ready_to_ship()
+
+        answer = refund(order, {"amount": yen(100), "return_stock": True})
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_refund")
+        assert "units are to return to stock and no lines are named" in answer.json()["detail"]
+
     @pytest.mark.parametrize(
         ("wanted", "pointer"),
         [
@@ -474,6 +483,45 @@ class TestRefundOrder:
         answer = refund(order, {"return_stock": False}, user=customer())
 
         assert answer.status_code == 403
+
+
+ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cancel": ("orders.cancel_order", {}),
+    "ship": ("orders.ship_order", PARCEL),
+    "refunds": ("orders.refund_order", {"return_stock": False}),
+}
+
+
+@pytest.mark.parametrize(("what", "permission", "wanted"), [(a, *b) for a, b in ACTIONS.items()])
+class TestAnActionOfStaff:
+    def test_needs_the_permission_to_view_orders_too(
+        self, outbox: Outbox, what: str, permission: str, wanted: dict[str, Any]
+    ):
+        path = f"/api/orders/{ready_to_ship().id}/{what}/"
+        half = clerk("half", permission)
+        whole = clerk("whole", permission, "orders.view_order")
+
+        refused, done = (
+            signed_in(user).post(path, wanted, format="json", headers=a_key())
+            for user in (half, whole)
+        )
+
+        assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+        assert done.status_code in {200, 201}
+
+    def test_has_its_permissions_in_the_schema(
+        self, what: str, permission: str, wanted: dict[str, Any]
+    ):
+        """Failed: no page named the permission to view orders."""
+        described = yaml.safe_load((ROOT / "docs/reference/openapi.yaml").read_text())
+        description = described["paths"][f"/api/orders/{{id}}/{what}/"]["post"]["description"]
+        name = Permission.objects.get(codename=permission.partition(".")[2]).name
+
+        assert f"staff with the permissions *Can view order* and *{name}*" in description
+
+
+def yen(amount: int) -> dict[str, Any]:
+    return {"amount": amount, "currency": "JPY"}
 
 
 def cancel(order: Order, user: User) -> Any:

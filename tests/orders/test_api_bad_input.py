@@ -226,7 +226,7 @@ class TestAnUnreadableBody:
         writes_nothing(outbox)
 
 
-@pytest.mark.parametrize("what", ["ship", "refunds"])
+@pytest.mark.parametrize("what", ["cancel", "ship", "refunds"])
 class TestABodyAboutAnOrder:
     @pytest.mark.parametrize("raw", [*UNREADABLE.values(), b"[]", b"null", b"1"])
     def test_is_refused_if_it_is_invalid_and_stores_nothing(
@@ -250,6 +250,28 @@ class TestABodyAboutAnOrder:
 
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
         assert not StoredAnswer.objects.exists()
+
+
+class TestACancellation:
+    def test_of_some_lines_is_refused(self, outbox: Outbox):
+        """Failed: the body was ignored, and the whole order was cancelled."""
+        order = ready_to_ship()
+
+        answer = post(b'{"lines": [{"sku": "TEA", "quantity": 1}]}', to=f"{order.pk}/cancel/")
+
+        assert answer.status_code == 400
+        [error] = answer.json()["errors"]
+        assert (error["pointer"], error["code"]) == ("#/lines", "unknown_field")
+        assert Order.objects.get().status == "ready_to_ship"
+        assert not StoredAnswer.objects.exists()
+
+    @pytest.mark.parametrize("raw", [b"", b"{}"])
+    def test_has_an_empty_body(self, outbox: Outbox, raw: bytes):
+        order = ready_to_ship()
+
+        answer = post(raw, to=f"{order.pk}/cancel/")
+
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
 
 
 class TestAnInvalidCursor:

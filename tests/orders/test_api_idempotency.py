@@ -197,7 +197,9 @@ class TestAnActionOnAnOrder:
 
         answer = move(order, what, OTHERWISE[what])
 
-        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+        # A cancellation has no fields, so there is no other valid body.
+        refusal = (400, "invalid") if what == "cancel" else (422, "idempotency_key_reused")
+        assert (answer.status_code, answer.json()["code"]) == refusal
         assert len(outbox.all_emitted(EVENTS[what])) == 1
 
     def test_shares_its_key_with_no_other_order(self, outbox: Outbox, what: str):
@@ -251,6 +253,57 @@ class TestARepeatedShipment:
         assert (answer.status_code, answer.json()["status"]) == (200, "received")
         assert answer.json()["carrier"] == "Yamato"
         assert len(outbox.all_emitted("orders.OrderShipped")) == 1
+
+
+PART: dict[str, Any] = {"amount": {"amount": 100, "currency": "JPY"}, "return_stock": False}
+
+
+class TestARepeatedRefund:
+    def test_pays_nothing_a_second_time_after_the_answer_is_deleted(self, outbox: Outbox):
+        """Failed: what was left was refunded again, and units went back that never came."""
+        order = ready_to_ship()
+        first = move(order, "refunds", PART)
+        with time_machine.travel(timezone.now() + timedelta(hours=25)):
+            delete_old_rows()
+
+            second = move(order, "refunds", PART)
+
+        assert not StoredAnswer.objects.exists()
+        assert first.status_code == 201
+        assert (second.status_code, second.json()["code"]) == (409, "idempotency_answer_gone")
+        assert order.refunds.get().amount == 100
+        assert len(outbox.all_emitted("orders.RefundRequested")) == 1
+
+    def test_is_known_after_the_answer_is_deleted_and_the_order_is_cancelled(self, outbox: Outbox):
+        order = ready_to_ship()
+        move(order, "refunds", PART)
+        services.cancel_order(order_id=order.id, by="staff")
+        StoredAnswer.objects.all().delete()
+
+        answer = move(order, "refunds", PART)
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
+
+    def test_of_another_order_or_user_is_a_new_request(self, outbox: Outbox):
+        here, there = ready_to_ship(), ready_to_ship()
+        other = signed_in(customer("other", is_staff=True, is_superuser=True))
+        move(here, "refunds", PART)
+        StoredAnswer.objects.all().delete()
+
+        answers = [
+            move(there, "refunds", PART),
+            post(PART, client=other, path=f"/api/orders/{here.id}/refunds/"),
+        ]
+
+        assert [answer.status_code for answer in answers] == [201, 201]
+
+    def test_under_another_key_is_another_refund(self, outbox: Outbox):
+        order = ready_to_ship()
+
+        answers = [move(order, "refunds", PART, key=key) for key in ("k1", "k2")]
+
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert order.refunds.count() == 2
 
 
 class TestEveryPost:

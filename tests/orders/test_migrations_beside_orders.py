@@ -21,6 +21,8 @@ BEFORE = "0002_email_index"
 COLUMN = "0003_key_digest"
 ROWS = 20_000
 CONSTRAINT = "order_placed_once_with_a_key"
+OF_REFUNDS = "refund_requested_once_with_a_key"
+INDEX = "orders_by_email_in_any_case"
 
 
 def later_migrations() -> list[str]:
@@ -37,9 +39,9 @@ def migrate(name: str = "") -> None:
     call_command("migrate", "orders", *([name] if name else []), verbosity=0)
 
 
-def constraints() -> dict[str, Any]:
+def constraints(table: str = "orders_order") -> dict[str, Any]:
     with connection.cursor() as cursor:
-        found: dict[str, Any] = connection.introspection.get_constraints(cursor, "orders_order")
+        found: dict[str, Any] = connection.introspection.get_constraints(cursor, table)
     return found
 
 
@@ -63,30 +65,33 @@ def with_the_column(before: None) -> None:
 
 
 class Released:
-    """Places orders as the release before."""
+    """Places orders and requests a refund of each, as the release before."""
 
     def __init__(self, customer_id: int) -> None:
         self._orders = model_at(BEFORE, "Order")._default_manager
+        self._refunds = model_at(BEFORE, "RefundRequest")._default_manager
         self._customer = customer_id
 
     def order(self) -> None:
-        self._orders.create(
+        order = self._orders.create(
             reference=uuid4().hex[:14], customer_id=self._customer, email="alice@example.com",
             language="en", status="placed", total_amount=1, currency="JPY",
         )  # fmt: skip
+        self._refunds.create(order_id=order.pk, amount=1, return_stock=False, requested_by="user:1")
 
     def fill(self) -> None:
-        """Store many orders."""
+        """Store many orders, and many refunds."""
         self.order()
-        table = self._orders.model._meta
-        names = [one.column for one in table.concrete_fields]
-        new = {"id": "gen_random_uuid()", "reference": "lpad(n::text, 14, '0')"}
-        values = ", ".join(new.get(name, f"t.{name}") for name in names)
-        rows(
-            f"INSERT INTO orders_order ({', '.join(names)}) SELECT {values} "
-            f"FROM orders_order t, generate_series(2, {ROWS}) n"
-        )
-        rows("ANALYZE orders_order")
+        for manager in (self._orders, self._refunds):
+            table = manager.model._meta.db_table
+            names = [one.column for one in manager.model._meta.concrete_fields]
+            new = {"id": "gen_random_uuid()", "reference": "lpad(n::text, 14, '0')"}
+            values = ", ".join(new.get(name, f"t.{name}") for name in names)
+            rows(
+                f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} "
+                f"FROM {table} t, generate_series(2, {ROWS}) n"
+            )
+            rows(f"ANALYZE {table}")
 
 
 @pytest.mark.postgresql
@@ -101,6 +106,8 @@ class TestAMigrationBesideOrders:
 
         assert found == []
         assert constraints()[CONSTRAINT]["unique"]
+        assert constraints("orders_refundrequest")[OF_REFUNDS]["unique"]
+        assert {"orders_by_email", INDEX} & constraints().keys() == {INDEX}
 
     def test_replaces_what_an_interrupted_one_has_left(self, with_the_column: None):
         rows(f"CREATE UNIQUE INDEX {CONSTRAINT} ON orders_order (customer_id)")
@@ -108,6 +115,20 @@ class TestAMigrationBesideOrders:
         migrate()
 
         assert constraints()[CONSTRAINT]["columns"] == ["customer_id", "placed_with"]
+
+    def test_replaces_an_index_that_an_interrupted_one_has_left(self, with_the_column: None):
+        rows(f"CREATE INDEX {INDEX} ON orders_order (customer_id)")
+
+        migrate()
+
+        assert "upper" in constraints()[INDEX]["definition"].lower()
+
+    def test_can_be_undone(self, before: None):
+        migrate()
+
+        migrate(BEFORE)
+
+        assert {"orders_by_email", INDEX} & constraints().keys() == {"orders_by_email"}
 
 
 class TestADatabaseThatHasTheConstraint:

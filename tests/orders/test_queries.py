@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 
 from orders import queries
+from orders.models import Order
 from shared.money import Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import clerk, customer, place
@@ -74,6 +76,34 @@ class TestFindOrders:
         order = place()
 
         assert list(queries.find_orders(order.reference.lower().replace("-", ""))) == [order]
+
+    @pytest.mark.parametrize(
+        "term", ["hanako@example.com", "Hanako@Example.com", "HANAKO@example.com"]
+    )
+    @pytest.mark.parametrize("stored", ["Hanako@Example.com", "hanako@example.com"])
+    def test_finds_an_address_in_any_case(self, stored: str, term: str):
+        """Failed: of an address with capitals, only the exact spelling was found."""
+        put_on_sale()
+        order = place()
+        Order.objects.update(email=stored)
+
+        assert list(queries.find_orders(term)) == [order]
+
+    @pytest.mark.parametrize("term", ["anako@example.com", "%@example.com", "hanako_example@com"])
+    def test_finds_no_order_by_another_address(self, term: str):
+        put_on_sale()
+        place()
+
+        assert not queries.find_orders(term)
+
+    def test_uses_the_index_of_addresses(self):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:  # a table of no rows is read otherwise
+                cursor.execute("SET LOCAL enable_seqscan = off")
+
+        plan = queries.find_orders("hanako@example.com").order_by().explain()
+
+        assert "orders_by_email_in_any_case" in plan
 
     @pytest.mark.parametrize("more", ["-XYZ", "A"])
     def test_finds_no_order_by_a_longer_term(self, more):

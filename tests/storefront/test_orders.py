@@ -262,6 +262,17 @@ class TestTheListOfOrders:
         assert len(ours) == 1
         assert not re.search("COUNT|OFFSET|orders_orderline", ours[0])
 
+    def test_shows_the_time_zone_of_each_time(self, browser, order):
+        """Failed: an order of this morning in Tokyo had the date of yesterday, without a zone."""
+        Order.objects.update(placed_at="2026-11-30T23:10Z")
+
+        page = browser.get("/orders/").content.decode()
+        japanese = browser.get("/orders/", headers={"Accept-Language": "ja"}).content.decode()
+
+        time = '<time datetime="2026-11-30T23:10:00+00:00">'
+        assert f"{time}Nov. 30, 2026, 11:10 p.m. UTC</time>" in page
+        assert f"{time}2026年11月30日23:10 UTC</time>" in japanese
+
     @pytest.mark.parametrize("before", ["x", "", "1"])
     def test_begins_again_at_an_unknown_place(self, browser, order, before):
         assert order.reference in browser.get(f"/orders/?before={before}").content.decode()

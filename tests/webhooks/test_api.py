@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from outbox.models import Event
@@ -145,6 +148,57 @@ class TestAWebhook:
         assert answer.json()["event_types"] == ["order.cancelled", "order.shipped"]
         assert answer.json()["url"] == WANTED["url"]
 
+    def test_keeps_its_failures_if_its_url_is_given_again(self, client, address):
+        """Failed: a client that repeats its settings kept a dead webhook enabled for ever."""
+        since = timezone.now() - timedelta(days=2)
+        failing = {"failures": 9, "failing_since": since, "rests_until": since}
+        Endpoint.objects.update(**failing, url_state="unresolved")
+        checks = Event.objects.filter(name="webhooks.EndpointUrlChanged").count()
+
+        answer = client.patch(address, {**WANTED, "description": "mine"})
+
+        assert (answer.status_code, answer.json()["description"]) == (200, "mine")
+        assert Endpoint.objects.values(*failing).get() == failing
+        assert Endpoint.objects.get().url_state == "unresolved"
+        assert Event.objects.filter(name="webhooks.EndpointUrlChanged").count() == checks
+
+    def test_loses_its_failures_with_its_url(self, client, address):
+        Endpoint.objects.update(failures=9, failing_since=timezone.now())
+
+        client.patch(address, {"url": "https://1.1.1.1/other"})
+
+        assert Endpoint.objects.values_list("failures", "failing_since").get() == (0, None)
+
+    @pytest.mark.parametrize("what", ["rotate-secret/", "test/"])
+    @pytest.mark.parametrize(
+        ("raw", "pointer"), [(b'{"secret": "x"}', "#/secret"), (b"[]", "#"), (b"null", "#")]
+    )
+    def test_refuses_a_body_with_fields_where_there_are_none(
+        self, client, address, what, raw, pointer
+    ):
+        """Failed: the body was ignored."""
+        secret = Endpoint.objects.get().secret
+
+        answer = client.post(
+            f"{address}{what}", raw, content_type="application/json", headers=a_key()
+        )
+
+        assert answer.status_code == 400
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+        assert Endpoint.objects.get().secret == secret
+        assert not Message.objects.exists()
+
+    @pytest.mark.parametrize(("what", "status"), [("rotate-secret/", 200), ("test/", 202)])
+    @pytest.mark.parametrize("raw", [b"", b"{}"])
+    def test_accepts_an_empty_body_where_there_are_no_fields(
+        self, client, address, what, status, raw
+    ):
+        answer = client.post(
+            f"{address}{what}", raw, content_type="application/json", headers=a_key()
+        )
+
+        assert answer.status_code == status
+
     def test_cannot_be_changed_to_a_private_address(self, client, address):
         answer = client.patch(address, {"url": "https://169.254.169.254/"})
 
@@ -271,3 +325,14 @@ class TestHostLookups:
         assert Event.objects.filter(name="webhooks.EndpointUrlChanged").count() == 2
         assert client.get(URL).status_code == 200
         assert client.delete(answers[0]["Location"]).status_code == 204
+
+    def test_of_test_messages_are_limited_as_well(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: each sending of one looks the host up, and they were not counted."""
+        monkeypatch.setattr(LookupThrottle, "rate", "2/min", raising=False)
+        client = signed_in(customer("throttled", pk=4712))
+        address = add(client)["Location"]
+
+        answers = [client.post(f"{address}test/", headers=a_key()) for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [202, 429]
+        assert Message.objects.count() == 1

@@ -62,6 +62,17 @@ class TestTheSchemaOfWebhooks:
     def test_has_each_event_type_and_the_test(self):
         assert set(SCHEMA["webhooks"]) == {*EventType.values, "ping"}
 
+    def test_says_that_the_refund_of_a_cancellation_is_not_listed(self):
+        """Failed: a client looked for its id among the refunds of the order."""
+        described = SCHEMA["components"]["schemas"]["WebhookRefund"]["properties"]["id"]
+
+        assert "which `refunds` of the order does not list" in described["description"]
+
+    def test_says_that_a_second_rotation_ends_the_first_secret(self):
+        rotation = SCHEMA["paths"]["/api/webhooks/{id}/rotate-secret/"]["post"]
+
+        assert "A further rotation in this time ends the older one" in rotation["description"]
+
     @pytest.mark.django_db
     @pytest.mark.parametrize("kind", [*EventType.values, "ping"])
     def test_matches_the_sent_messages(self, outbox, receiver, order, kind):

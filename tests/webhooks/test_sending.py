@@ -90,6 +90,30 @@ class TestAMessage:
             {"amount": 5, "currency": "JPY"},
         )
 
+    def test_is_not_written_for_an_inactive_owner(self, outbox, endpoint, order, receiver):
+        """Failed: the webhooks of a deactivated account received the events of its orders."""
+        User.objects.filter(pk=endpoint.owner_id).update(is_active=False)
+
+        deliver(outbox)
+
+        assert receiver.requests == []
+        assert not Message.objects.exists()
+
+    def test_is_not_sent_for_an_inactive_owner(self, outbox, endpoint, receiver):
+        """Failed: older messages were tried for three days."""
+        message = ping(endpoint)
+        User.objects.filter(pk=endpoint.owner_id).update(is_active=False)
+
+        deliver(outbox)
+
+        message.refresh_from_db()
+        assert receiver.requests == []
+        assert message.state == Message.State.DROPPED
+        assert logged(message) == ["Not sent: the account of the webhook's owner is not active."]
+        assert not Delivery.objects.filter(
+            subscription__handler="webhooks.send_message", state__in=Delivery.OWED
+        )
+
     def test_is_written_once_and_keeps_its_id(self, outbox, endpoint, order, receiver):
         """Seen to fail with a new id for each attempt."""
         outbox.deliver_all(only="webhooks", twice=True)
@@ -163,6 +187,19 @@ class TestASignature:
         second.verified(new)
         with pytest.raises(WebhookVerificationError):
             second.verified(old)
+
+    def test_ends_for_the_first_secret_with_a_second_rotation(self, outbox, endpoint, receiver):
+        """So the owner can end a secret that others know. The pages say so."""
+        first = endpoint.secret
+        second, third = (services.rotate_secret(endpoint_id=endpoint.pk).secret for _ in range(2))
+        ping(endpoint)
+
+        deliver(outbox)
+
+        (request,) = receiver.requests
+        assert request.verified(second) == request.verified(third)
+        with pytest.raises(WebhookVerificationError):
+            request.verified(first)
 
 
 class TestAnAnswer:

@@ -16,12 +16,15 @@ from rest_framework.test import APIClient
 
 from outbox.models import Delivery
 from outbox.relay.passes import relay_pass
+from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.factories import a_key, customer, signed_in
 from tests.processes import eventually
 from tests.webhooks.receiver import receiving
 from tests.webhooks.test_addresses import names, wait_for_lookups
 from webhooks import addresses, services, url_checks
 from webhooks.models import Endpoint
+
+__all__ = ["mail_server"]
 
 pytestmark = pytest.mark.django_db
 
@@ -199,6 +202,44 @@ class TestACheck:
         assert f"endpoint {endpoint.pk}" in line.getMessage()
         assert f"user:{endpoint.owner_id}" in line.getMessage()
         assert "hanako@" not in line.getMessage()
+
+    def test_that_disables_ends_at_an_address_that_the_mail_server_refuses(
+        self,
+        client: APIClient,
+        outbox: Any,
+        mail_server: MailServer,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: the e-mail was retried for 33 hours, and was then dead."""
+        mail_server.to_the_recipient = "550 5.1.1 No such mailbox"
+        names(monkeypatch, ["10.0.0.1"])
+        add(client)
+
+        endpoint = check(outbox)
+
+        announced = Delivery.objects.get(subscription__handler="webhooks.announce_disabling")
+        assert announced.state == "done"
+        [line] = [one for one in caplog.records if one.name == "shared.mail"]
+        assert line.levelname == "WARNING"
+        assert f"user:{endpoint.owner_id}" in line.getMessage()
+        assert "hanako@" not in line.getMessage()
+
+    def test_that_disables_is_announced_again_after_a_refusal_for_now(
+        self,
+        client: APIClient,
+        outbox: Any,
+        mail_server: MailServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        mail_server.to_the_recipient = "450 4.2.1 Later"
+        names(monkeypatch, ["10.0.0.1"])
+        add(client)
+
+        check(outbox)
+
+        announced = Delivery.objects.get(subscription__handler="webhooks.announce_disabling")
+        assert announced.state == "pending"
 
     def test_ends_if_the_resolver_hangs(
         self,
