@@ -77,7 +77,7 @@ class Released:
             reference=uuid4().hex[:14], customer_id=self._customer, email="alice@example.com",
             language="en", status="placed", total_amount=1, currency="JPY",
         )  # fmt: skip
-        self._refunds.create(order=order, amount=1, return_stock=False, requested_by="user:1")
+        self._refunds.create(order_id=order.pk, amount=1, return_stock=False, requested_by="user:1")
 
     def fill(self) -> None:
         """Store many orders, and many refunds."""
