@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from django.contrib import messages
 from django.db import connections
@@ -23,6 +23,7 @@ from outbox import databases, operations
 from outbox.models import Delivery, Operation
 
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
+from .shown import Shown, read_shown, sign_shown
 
 logger = logging.getLogger(__name__)
 
@@ -58,23 +59,29 @@ def run_action(
     """Carry out an action on the chosen deliveries, and show the result.
 
     It asks for a reason first, except to retry a single delivery. More than `MAX_PER_REQUEST` are
-    refused.
+    refused. Deliveries that have changed since the question was shown are skipped.
     """
-    ids = tuple(chosen.order_by().values_list("pk", flat=True)[: MAX_PER_REQUEST + 1])
-    if len(ids) > MAX_PER_REQUEST:
+    form = ReasonForm(request.POST if "reason" in request.POST else None)
+    shown = read_shown(request, form, action)
+    if shown is not None:
+        chosen = chosen.filter(pk__in=list(shown.states))
+    states = dict(chosen.order_by().values_list("pk", "state")[: MAX_PER_REQUEST + 1])
+    if len(states) > MAX_PER_REQUEST:
         _refuse(page, request, action)
         return None
-    if not ids:
+    if not states:
         text = _("No selected delivery is in this list any more. Reload the list.")
         page.message_user(request, text, messages.WARNING)
         return None
-    choice = operations.Choice(ids=ids)
-    form = ReasonForm(request.POST if "reason" in request.POST else None)
-    needs_reason = form.is_bound or action != "retry" or len(ids) > 1
+    needs_reason = form.is_bound or action != "retry" or len(states) > 1
     if needs_reason and not form.is_valid():
-        return _confirm(page, request, form, action, ids)
+        return _confirm(page, request, form, action, states)
+    choice = _unchanged(states, shown)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
+    if not rows:
+        _show_result(page, request, action, touched=0, left=len(states))
+        return None
     try:
         done = OPERATIONS[action](choice, by=acting_user(request), reason=reason, rate=None)
     except (operations.StillRunning, operations.DayIsClosed) as error:
@@ -86,8 +93,16 @@ def run_action(
         "reason": reason or "-",
     }
     page.log_action(request, rows, text)
-    _show_result(page, request, action, touched=done.touched, left=len(ids) - done.touched)
+    _show_result(page, request, action, touched=done.touched, left=len(states) - done.touched)
     return None
+
+
+def _unchanged(states: Mapping[int, str], shown: Shown | None) -> operations.Choice:
+    """Return the choice of the deliveries that are as the confirmation has shown them."""
+    if shown is None:
+        return operations.Choice(ids=tuple(states))
+    ids = tuple(pk for pk, state in states.items() if shown.states[pk] == state)
+    return operations.Choice(ids=ids, as_of=shown.at)
 
 
 def possible_actions(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
@@ -109,15 +124,16 @@ def _confirm(
     request: HttpRequest,
     form: ReasonForm,
     action: str,
-    ids: Collection[int],
+    states: Mapping[int, str],
 ) -> HttpResponse:
-    found = operations.preview(action, operations.Choice(ids=tuple(ids)))
+    shown = sign_shown(action, states)
+    found = operations.preview(action, operations.Choice(ids=tuple(states)))
     lines = found.lines
-    left = len(ids) - found.total
+    left = len(states) - found.total
     if left:
         lines.append(_("%d of the selected are skipped: their state does not allow it") % left)
     title, text = str(TITLES[action]), str(EFFECTS[action])
-    return page.confirm(request, form, title=title, text=text, lines=lines)
+    return page.confirm(request, form, title=title, text=text, lines=lines, shown=shown)
 
 
 def _refuse(page: ReadOnlyAdmin, request: HttpRequest, action: str) -> None:
@@ -135,8 +151,10 @@ def _show_result(
         page.message_user(request, _touched(action, touched), messages.SUCCESS)
     if left:
         text = ngettext(
-            "%d delivery was skipped: its state does not allow this action.",
-            "%d deliveries were skipped: their state does not allow this action.",
+            "%d delivery was skipped: its state does not allow this action, or it has changed "
+            "since the page was shown.",
+            "%d deliveries were skipped: their state does not allow this action, or they have "
+            "changed since the page was shown.",
             left,
         )
         page.message_user(request, text % left, messages.WARNING)
@@ -197,6 +215,13 @@ def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int
             connections.close_all()
 
     threading.Thread(target=work, name="outbox-operation", daemon=True).start()
-    if not has_started.wait(_START_SECONDS) or not numbers:
-        raise NotStarted(_("The operation did not start. The web process has logged the cause."))
-    return numbers[0]
+    has_started.wait(_START_SECONDS)
+    if numbers:
+        return numbers[0]
+    if not has_started.is_set():
+        text = _(
+            "The first step of the operation takes longer than %d seconds. It continues in the "
+            "background. Look at the page Operations before you start it again."
+        )
+        raise NotStarted(text % _START_SECONDS)
+    raise NotStarted(_("The operation did not start. The web process has logged the cause."))

@@ -231,9 +231,19 @@ class ReadOnlyAdmin(StrictAdminMixin):
         return response
 
     def confirm(
-        self, request: HttpRequest, form: ReasonForm, *, title: str, text: str, lines: Sequence[str]
+        self,
+        request: HttpRequest,
+        form: ReasonForm,
+        *,
+        title: str,
+        text: str,
+        lines: Sequence[str],
+        shown: Mapping[str, str] | None = None,
     ) -> HttpResponse:
-        """Show the effect of an action, and the form for its reason, which posts to that action."""
+        """Show the effect of an action, and the form for its reason, which posts to that action.
+
+        `shown` is the hidden field of `sign_shown`.
+        """
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -250,7 +260,8 @@ class ReadOnlyAdmin(StrictAdminMixin):
                 name: request.POST[name]
                 for name in ("select_across", "from_page", "to_page", "to_handlers")
                 if name in request.POST
-            },
+            }
+            | dict(shown or {}),
         }
         return TemplateResponse(request, "admin/outbox/confirm.html", context)
 

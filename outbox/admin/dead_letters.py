@@ -6,6 +6,7 @@ Staff retry a failing group or pause its handler, and retry or discard dead grou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -25,6 +26,7 @@ from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, s
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
 from .links import dead_url, operation_url
 from .pages import show
+from .shown import read_shown, sign_shown
 
 _FILTERS = ("handler", "exception", "place")
 _ACTIONS = ("retry", "discard")
@@ -54,6 +56,11 @@ class CauseForm(forms.Form):
     message = forms.CharField(required=False, strip=False)
     overtaken = forms.BooleanField(required=False)
     state = forms.ChoiceField(choices=[(one, one) for one in _STATES], required=False)
+
+    def clean_message(self) -> str:
+        """Return the text as it is stored: a browser sends each line break of it as CR LF."""
+        message: str = self.cleaned_data["message"]
+        return message.replace("\r\n", "\n")
 
 
 def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
@@ -116,8 +123,11 @@ def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     given = cause.cleaned_data
     choice = _choice(given, is_group="group" in request.POST)
     form = BulkForm(request.POST if "reason" in request.POST else None)
+    shown = read_shown(request, form, action)
     if not form.is_valid():
         return _confirm(page, request, form, action, choice)
+    if shown is not None:
+        choice = replace(choice, as_of=shown.at)
     reason, rate = form.cleaned_data["reason"], form.cleaned_data["rate"]
     try:
         number = _carry_out(action, choice, by=acting_user(request), reason=reason, rate=rate)
@@ -158,6 +168,7 @@ def _confirm(
     action: str,
     choice: operations.Choice,
 ) -> HttpResponse:
+    shown = sign_shown(action)
     found = operations.preview(action, choice)
     names = (*_FILTERS, "message", "group", "overtaken", "state")
     kept = {name: request.POST[name] for name in names if name in request.POST}
@@ -171,7 +182,7 @@ def _confirm(
         form=form,
         url=request.path,
         action=action,
-        kept=kept,
+        kept=kept | shown,
         back=dead_url(),
     )
 

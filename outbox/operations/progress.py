@@ -148,9 +148,17 @@ def give_up(operation: Operation, *, using: str) -> None:
 
 
 def unfinished_of(action: str, choice: Mapping[str, Any], *, using: str) -> list[Operation]:
-    """Return the unfinished operations of this action and choice, the oldest first."""
+    """Return the unfinished operations of this action and choice, the oldest first.
+
+    Two choices that differ only in the time of their confirmation (`as_of`) count as the same.
+    """
     running = Operation.objects.using(using).filter(state=State.RUNNING, action=action)
-    return [one for one in running.order_by("id") if one.choice == choice]
+    wanted = _without_time(choice)
+    return [one for one in running.order_by("id") if _without_time(one.choice) == wanted]
+
+
+def _without_time(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in choice.items() if name != "as_of"}
 
 
 def carry_out(

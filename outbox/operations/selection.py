@@ -15,7 +15,7 @@ from outbox import databases
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.subscriptions import registry
 
-_TIMES = ("since", "until")
+_TIMES = ("since", "until", "as_of")
 #: For these an empty value is a filter; None: any.
 _MAY_BE_EMPTY = ("ids", "exception", "place", "message")
 
@@ -41,6 +41,8 @@ class Choice:
             groups`; False: any.
         place: the place that raised, as in `outbox groups`; "": none. None: any.
         message: the whole text of the exception, as in `outbox groups`. None: any.
+        as_of: without dead deliveries that died after this time, and without settled ones that were
+            settled after it. None: any.
     """
 
     ids: tuple[int, ...] | None = None
@@ -55,6 +57,7 @@ class Choice:
     place: str | None = None
     message: str | None = None
     overtaken: bool = False
+    as_of: datetime | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -71,6 +74,9 @@ class Choice:
             rows = self._of_subscriptions(rows, self.subscriptions(using=using))
         if self.states:
             rows = rows.filter(state__in=self.states)
+        if self.as_of:  # `due_at` of a dead delivery is the time of its death
+            rows = rows.exclude(state=Delivery.State.DEAD, due_at__gt=self.as_of)
+            rows = rows.exclude(settled_at__gt=self.as_of)
         if self._is_about_events:
             rows = rows.filter(event__in=self.events(using=using).values("seq"))
         return self._of_group(rows, using=using)

@@ -25,6 +25,7 @@ from outbox.subscriptions import find
 from outbox.testing import Outbox
 from outbox.worker.start import start
 from tests.outbox.command import outbox_command
+from tests.outbox.confirmations import confirm
 from tests.outbox.drive import run_pass, states
 from tests.outbox.outages import expire_leases
 
@@ -71,7 +72,8 @@ def died(overtaken: Delivery) -> Delivery:
     run_pass()
     row = Delivery.objects.latest("pk")
     now = timezone.now()
-    Delivery.objects.filter(pk=row.pk).update(state="dead", attempts=1, order_key=None)
+    mine = Delivery.objects.filter(pk=row.pk)
+    mine.update(state="dead", attempts=1, order_key=None, due_at=now)
     Attempt.objects.create(delivery=row, number=1, started_at=now, ended_at=now, outcome="died")
     return row
 
@@ -172,12 +174,12 @@ class TestTheAdmin:
         left: list[str],
     ):
         form = {"group": "1", "handler": HANDLER, "exception": "", "place": "", "rate": "100"}
-        form |= {"action": "discard", "reason": "too late"}
+        form |= {"action": "discard"}
         form |= {"overtaken": "1"} if is_overtaken else {}
         url = reverse("admin:outbox_delivery_dead_act")
 
         asked = admin_client.post(url, {**form, "reason": ""}).content.decode()
-        admin_client.post(url, form)
+        confirm(admin_client, url, form, reason="too late", rate="100")
 
         assert ('name="overtaken"' in asked) is is_overtaken
         assert states() == left

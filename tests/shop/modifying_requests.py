@@ -26,7 +26,8 @@ class ModifyingRequest:
         address: the name of its address.
         key: the permission that it asks for; "" where staff may not, whatever they may.
         also: the permissions without which nobody comes so far.
-        form: its fields; `ROW` stands for a row's key, and others are as the page has them.
+        form: its fields; `ROW` stands for a row's key, `SHOWN` for what the confirmation has in
+            this field, and others are as the page has them.
         before: what rows have to be before, by their model.
         method: of the request.
         is_api: its body is JSON.
@@ -43,9 +44,11 @@ class ModifyingRequest:
 
 
 ROW = object()
+SHOWN = object()
 
 READY = {"orders.order": {"status": "ready_to_ship"}}
 SHIPPED = {"orders.order": {"status": "shipped"}}
+SETTLED = {"outbox.delivery": {"state": "done", "settled_at": datetime(2020, 1, 1, tzinfo=UTC)}}
 PAUSED = {"outbox.subscription": {"paused_at": datetime(2030, 1, 1, tzinfo=UTC)}}
 
 #: The actions of each list: the permission, what is filled in, and what rows have to be before.
@@ -70,8 +73,12 @@ ACTIONS: Mapping[str, Mapping[str, tuple[str, dict[str, Any], Mapping[str, Any]]
         for name in ("disable_tasks", "enable_tasks", "toggle_tasks")
     },
     "outbox.delivery": {
-        name: (f"outbox.{OUTBOX_ACTIONS[name]}", {"reason": "x"}, {})
-        for name in ("retry", "discard", "replay")
+        name: (f"outbox.{OUTBOX_ACTIONS[name]}", {"reason": "x", **more}, before)
+        for name, more, before in (
+            ("retry", {}, {}),
+            ("discard", {"shown": SHOWN}, {}),
+            ("replay", {"shown": SHOWN}, SETTLED),
+        )
     },
     "outbox.subscription": {
         name: (f"outbox.{OUTBOX_ACTIONS[name]}", {"reason": "x"}, before)

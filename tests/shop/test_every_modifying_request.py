@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import transaction
@@ -24,6 +25,7 @@ from tests.shop.modifying_requests import (
     ACTIONS,
     IN_ONES_OWN_NAME,
     ROW,
+    SHOWN,
     SIGNED,
     ModifyingRequest,
     actions_offered,
@@ -99,7 +101,12 @@ def filled_in(action: ModifyingRequest, rows: Rows, root: Client, url: str) -> d
     row = None if action.is_api else rows[apps.get_model(".".join(url.split("/")[2:4]))].pk
     if action.name.startswith("add"):
         row = rows[IntervalSchedule].pk
-    return known | {name: row if value is ROW else value for name, value in action.form.items()}
+    form = {name: row if value is ROW else value for name, value in action.form.items()}
+    if form.get("shown") is SHOWN:
+        asked = {name: form[name] for name in ("action", ACTION_CHECKBOX_NAME)}
+        found = forms_of(root.post(url, asked).content.decode(), url)
+        form["shown"] = next(one.fields["shown"] for one in found if "shown" in one.fields)
+    return known | form
 
 
 class TestAModifyingRequest:

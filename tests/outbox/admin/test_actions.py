@@ -11,6 +11,7 @@ from outbox import operations
 from outbox.admin import DeliveryAdmin
 from outbox.models import Delivery, Operation, Subscription
 from outbox.testing import Outbox
+from tests.outbox.confirmations import confirm, confirmation, hidden_in
 from tests.outbox.parcels import (
     DELIVERIES,
     SUBSCRIPTIONS,
@@ -185,7 +186,7 @@ class TestDiscardingAndReplaying:
 
         asked = admin_client.post(DELIVERIES, form).content.decode()
         before = Delivery.objects.get(pk=row.pk).state
-        admin_client.post(DELIVERIES, form | {"reason": "the scales were broken"})
+        admin_client.post(DELIVERIES, {**hidden_in(asked), "reason": "the scales were broken"})
 
         assert f"{row.subscription.handler}, {state}: 1" in asked
         assert before == state
@@ -197,15 +198,16 @@ class TestDiscardingAndReplaying:
         assert action in text_of(admin_client, reverse("admin:outbox_operation_changelist"))
 
     @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
-    def test_requires_its_own_permission(self, outbox, action, state):
+    def test_requires_its_own_permission(self, outbox, admin_client, action, state):
         packed(outbox)
         row = Delivery.objects.get(state=state)
         others = {"retry_delivery", "discard_delivery", "replay_delivery"} - {f"{action}_delivery"}
         client = client_with("view_delivery", *others)
-        form = {"action": action, "_selected_action": [row.pk], "reason": "none of my business"}
+        form = {"action": action, "_selected_action": [row.pk]}
+        form = confirmation(admin_client, DELIVERIES, form)
 
         text = text_of(client, page_of(row))
-        client.post(DELIVERIES, form)
+        client.post(DELIVERIES, {**form, "reason": "none of my business"})
 
         assert f'value="{action}"' not in text
         assert Delivery.objects.get(pk=row.pk).state == state
@@ -218,9 +220,9 @@ class TestDiscardingAndReplaying:
         Operation.objects.create(
             action="replay", choice={"ids": [row.pk]}, by="cli:ann", started_at=now, seen_at=now
         )
-        form = {"action": "replay", "_selected_action": [row.pk], "reason": "once more"}
+        form = {"action": "replay", "_selected_action": [row.pk]}
 
-        said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+        said = confirm(admin_client, DELIVERIES, form, reason="once more").content.decode()
 
         assert "The same replay is not finished" in said
         assert Delivery.objects.get(pk=row.pk).state == "done"
@@ -232,7 +234,8 @@ class TestDiscardingAndReplaying:
         gone = dead_one()
         packed(outbox)
         left = Delivery.objects.filter(state="dead").latest("id")
-        form = {"action": "discard", "_selected_action": [gone.pk], **reason}
+        form = {"action": "discard", "_selected_action": [gone.pk]}
+        form = confirmation(admin_client, f"{DELIVERIES}?state=dead", form) | reason
         Delivery.objects.filter(pk=gone.pk).update(state="done")
 
         said = admin_client.post(f"{DELIVERIES}?state=dead", form, follow=True).content.decode()
@@ -251,3 +254,118 @@ class TestDiscardingAndReplaying:
 
         assert "More than 1 deliveries are selected. Use `manage.py outbox discard`" in said
         assert Delivery.objects.filter(state="dead").count() == 2
+
+    def test_shows_the_command_of_its_warning_as_code(self, outbox, admin_client):
+        packed(outbox)
+        form = {"action": "replay", "_selected_action": [Delivery.objects.get(state="done").pk]}
+
+        asked = admin_client.post(DELIVERIES, form).content.decode()
+
+        assert "<code>manage.py outbox replay ID --dry-run --show-writes</code>" in asked
+
+
+class TestAConfirmation:
+    def test_discards_no_delivery_that_was_retried_meanwhile(self, outbox, admin_client):
+        packed(outbox)
+        first = dead_one()
+        packed(outbox)
+        form = {"action": "discard", "_selected_action": dead_ids()}
+        asked = confirmation(admin_client, DELIVERIES, form)
+        operations.retry(operations.Choice(ids=(first.pk,)), by="cli:bob", rate=None)
+
+        said = admin_client.post(DELIVERIES, {**asked, "reason": "no scales"}, follow=True)
+
+        text = said.content.decode()
+        assert "1 delivery was discarded." in text
+        assert "1 delivery was skipped: its state does not allow this action, or it has" in text
+        first.refresh_from_db()
+        assert first.state == "pending"
+
+    def test_tells_a_retried_delivery_from_a_pending_one_that_it_has_shown(
+        self, outbox, admin_client
+    ):
+        packed(outbox)
+        waiting = dead_one()
+        packed(outbox)
+        Delivery.objects.filter(pk=waiting.pk).update(state="pending")
+        retried = dead_one()
+        form = {"action": "discard", "_selected_action": [waiting.pk, retried.pk]}
+        asked = confirmation(admin_client, DELIVERIES, form)
+        operations.retry(operations.Choice(ids=(retried.pk,)), by="cli:bob", rate=None)
+
+        admin_client.post(DELIVERIES, {**asked, "reason": "no scales"})
+
+        states = Delivery.objects.in_bulk([waiting.pk, retried.pk])
+        assert states[waiting.pk].state == "discarded"
+        assert states[retried.pk].state == "pending"
+
+    def test_discards_no_delivery_that_was_retried_and_died_again(self, outbox, admin_client):
+        packed(outbox)
+        row = dead_one()
+        asked = confirmation(
+            admin_client, DELIVERIES, {"action": "discard", "_selected_action": [row.pk]}
+        )
+        operations.retry(operations.Choice(ids=(row.pk,)), by="cli:bob", rate=None)
+        outbox.deliver_all(raise_errors=False)
+
+        admin_client.post(DELIVERIES, {**asked, "reason": "no scales"})
+
+        assert dead_one() == row
+        assert [one.action for one in Operation.objects.all()] == ["retry"]
+
+    def test_replays_once(self, outbox, admin_client):
+        """A double click sends it twice, and two users may have it open."""
+        packed(outbox)
+        row = Delivery.objects.get(state="done")
+        asked = confirmation(
+            admin_client, DELIVERIES, {"action": "replay", "_selected_action": [row.pk]}
+        )
+        form = {**asked, "reason": "a label was lost"}
+
+        first = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+        outbox.deliver_all(raise_errors=False)
+        second = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+
+        assert "1 delivery is due now." in first
+        assert "1 delivery was skipped" in second
+        row.refresh_from_db()
+        assert row.state == "done"
+        assert row.failures.filter(outcome="replayed").count() == 1
+        assert Operation.objects.get().touched == 1
+
+    def test_of_all_matches_leaves_out_those_that_match_later(self, outbox, admin_client):
+        url = f"{DELIVERIES}?state=dead"
+        packed(outbox)
+        form = {"action": "discard", "_selected_action": dead_ids(), "select_across": "1"}
+        asked = confirmation(admin_client, url, form)
+        packed(outbox)
+
+        admin_client.post(url, {**asked, "reason": "no scales"})
+
+        assert Delivery.objects.filter(state="discarded").count() == 1
+        assert Delivery.objects.filter(state="dead").count() == 1
+
+    @pytest.mark.parametrize("action", ["discard", "replay"])
+    @pytest.mark.parametrize("field", [None, "", "x", "a:b:c", "of another action"])
+    def test_without_its_valid_field_is_shown_again(self, outbox, admin_client, action, field):
+        packed(outbox)
+        rows = {one.state: one.pk for one in Delivery.objects.all()}
+        other = {"discard": "replay", "replay": "discard"}[action]
+        form = {"_selected_action": list(rows.values())}
+        if field == "of another action":
+            field = confirmation(admin_client, DELIVERIES, {**form, "action": other})["shown"][0]
+        sent = {**form, "action": action, "reason": "no <scales>"}
+        sent |= {} if field is None else {"shown": field}
+
+        answer = admin_client.post(DELIVERIES, sent)
+
+        text = answer.content.decode()
+        assert "This confirmation is no longer valid." in text
+        assert "no &lt;scales&gt;</textarea>" in text
+        assert not Operation.objects.exists()
+        admin_client.post(DELIVERIES, {**hidden_in(text), "reason": "no scales"})
+        assert Operation.objects.get().touched == 1
+
+
+def dead_ids() -> list[int]:
+    return list(Delivery.objects.filter(state="dead").values_list("pk", flat=True))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,10 +18,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, Sensitive, operations, subscribe
-from outbox.admin import dead_letters
+from outbox.admin import actions, dead_letters
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.operations import progress
 from outbox.testing import Outbox
+from tests.outbox.confirmations import confirm, confirmation
 from tests.outbox.parcels import client_with, page_of, text_of
 from tests.processes import CEILING, eventually
 
@@ -140,7 +142,7 @@ class TestAGroupAction:
         die_with_the_worker(1)
         form = group_of(Delivery.objects.filter(state="dead").latest("pk"))
 
-        admin_client.post(ACT, {**form, "action": "discard", "reason": REASON, "rate": "500"})
+        confirm(admin_client, ACT, {**form, "action": "discard"}, reason=REASON, rate="500")
 
         assert Operation.objects.get().touched == 1
         assert dead_ones() == 2
@@ -167,23 +169,57 @@ class TestAGroupAction:
         form = group_of(Delivery.objects.get(state="dead"))
         client = client_with("view_delivery", "discard_delivery")
 
-        form |= {"action": "discard", "reason": REASON, "rate": "500"}
-        answer = client.post(ACT, form, follow=True)
+        answer = confirm(client, ACT, {**form, "action": "discard"}, reason=REASON, rate="500")
 
         assert (answer.status_code, answer.redirect_chain) == (200, [(DEAD, 302)])
         assert "1 delivery was changed." in answer.content.decode()
 
     @pytest.mark.parametrize("permission", ["retry_delivery", "discard_delivery"])
-    def test_requires_its_permission(self, outbox, permission):
+    def test_requires_its_permission(self, outbox, admin_client, permission):
         weighed(outbox)
         form = group_of(Delivery.objects.get(state="dead"))
         client = client_with("view_delivery", permission)
         other = {"retry_delivery": "discard", "discard_delivery": "retry"}[permission]
 
+        asked = confirmation(admin_client, ACT, {**form, "action": other})
+
         text = text_of(client, DEAD)
-        client.post(ACT, {**form, "action": other, "reason": REASON, "rate": "500"})
+        client.post(ACT, {**asked, "reason": REASON, "rate": "500"})
 
         assert f'name="action" value="{other}"' not in text
+        assert dead_ones() == 1
+
+    def test_discards_only_deliveries_that_were_dead_when_it_was_shown(self, outbox, admin_client):
+        weighed(outbox, 2)
+        every = {"handler": "", "exception": "", "place": "", "action": "discard"}
+        asked = confirmation(admin_client, ACT, every)
+        weighed(outbox, 3)
+
+        answer = admin_client.post(ACT, {**asked, "reason": REASON, "rate": "500"}, follow=True)
+
+        assert Operation.objects.get().touched == 2
+        assert dead_ones() == 3
+        assert "as_of=" in answer.content.decode()
+
+    def test_retries_deliveries_that_died_later_too(self, outbox, admin_client):
+        weighed(outbox)
+        every = {"handler": "", "exception": "", "place": "", "action": "retry"}
+        asked = confirmation(admin_client, ACT, every)
+        weighed(outbox)
+
+        admin_client.post(ACT, {**asked, "reason": REASON, "rate": "500"})
+
+        assert dead_ones() == 0
+
+    def test_is_confirmed_again_without_the_field_of_the_confirmation(self, outbox, admin_client):
+        weighed(outbox)
+        form = group_of(Delivery.objects.get(state="dead"))
+
+        sent = {**form, "action": "discard", "reason": REASON, "rate": "7", "shown": "x"}
+        text = admin_client.post(ACT, sent).content.decode()
+
+        assert "This confirmation is no longer valid." in text
+        assert REASON in text
         assert dead_ones() == 1
 
 
@@ -239,6 +275,30 @@ class TestALongOperation:
         admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
 
         assert Operation.objects.get().rate == stored
+        eventually(lambda: dead_ones() == 0, "all are retried", within=60)
+
+    def test_that_has_not_begun_in_time_is_said_to_continue(
+        self, outbox, admin_client, monkeypatch
+    ):
+        """Failed: "did not start", and the cause in the log. It ran, and nothing was logged."""
+        weighed(outbox, 2)
+        monkeypatch.setattr(dead_letters, "MAX_PER_REQUEST", 1)
+        monkeypatch.setattr(actions, "_START_SECONDS", 0.01)
+        may_begin = threading.Event()
+
+        def retry_later(*args: Any, **kwargs: Any) -> Operation:
+            assert may_begin.wait(CEILING)
+            return operations.retry(*args, **kwargs)
+
+        monkeypatch.setattr(actions, "OPERATIONS", {"retry": retry_later})
+        form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "500"}
+        sent = {**form, "action": "retry", "reason": REASON}
+
+        text = admin_client.post(ACT, sent, follow=True).content.decode()
+        may_begin.set()
+
+        assert "It continues in the background." in text
+        assert "did not start" not in text
         eventually(lambda: dead_ones() == 0, "all are retried", within=60)
 
     def test_that_has_stopped_is_continued_by_a_button(self, outbox, admin_client):

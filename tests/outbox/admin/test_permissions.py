@@ -27,6 +27,7 @@ from outbox.models import (
 )
 from outbox.policy import Action
 from outbox.testing import Outbox
+from tests.outbox.confirmations import confirmation
 from tests.outbox.sources.messages import configure
 
 #: Which permission each address asks for, apart from those that nobody has.
@@ -313,7 +314,10 @@ class TestTheMatrix:
     def test_allows_an_action_only_with_its_permission(self, rows, clients, action, permission):
         model = permission.rpartition("_")[2]
         url = reverse(f"admin:outbox_{model}_changelist")
-        form = {"action": action, "_selected_action": [rows[model].pk], "reason": "because"}
+        form = {"action": action, "_selected_action": [rows[model].pk]}
+        if action in ("discard", "replay"):
+            form = confirmation(clients["superuser"], url, form)
+        form["reason"] = "because"
         before = self.state()
         clients["all but it"] = user("other", *[one for one in OPERATOR if one != permission])
 

@@ -22,6 +22,7 @@ from outbox.metrics import families
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.confirmations import confirm
 from tests.outbox.two_databases import BOTH, sync_both
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -283,9 +284,10 @@ class TestAPage:
     def test_names_its_database_in_the_log_of_an_action(self, staff: Client, using: str):
         """Failed: the history of a row had the actions on the row of another database."""
         pk = Delivery.objects.using(using).get().pk
-        data = {"action": "discard", "_selected_action": [pk], "reason": "a test"}
+        data = {"action": "discard", "_selected_action": [pk]}
 
-        staff.post(f"{page('delivery_changelist')}?database={using}", data)
+        url = f"{page('delivery_changelist')}?database={using}"
+        confirm(staff, url, data, reason="a test")
 
         assert LogEntry.objects.get().change_message.startswith(f"Database {using}: Discard (")
 

@@ -156,6 +156,8 @@ class TestADryRun:
             ({"exception": "KeyError", "place": "shelf:8 take"}, 0),
             ({"since": timedelta(hours=-1)}, 3),
             ({"until": timedelta(hours=-1)}, 0),
+            ({"as_of": timedelta(hours=2)}, 3),
+            ({"as_of": timedelta()}, 1),  # the dead ones died in an hour, by `deliveries`
         ],
     )
     def test_counts_only_the_chosen_deliveries(self, choice: dict[str, Any], number: int):
@@ -165,12 +167,19 @@ class TestADryRun:
                 delivery=dead, number=1, started_at=timezone.now(), ended_at=timezone.now(),
                 outcome="failed", exception=exception, place="shelf:7 take",
             )  # fmt: skip
-        moments = {"since", "until"} & choice.keys()
+        moments = {"since", "until", "as_of"} & choice.keys()
         given_ = choice | {name: timezone.now() + choice[name] for name in moments}
         meant = operations.Choice(**given_)
 
         assert operations.preview("discard", meant).total == number
         assert operations.Choice.from_json(meant.as_json()) == meant
+
+    @pytest.mark.parametrize(("hours", "number"), [(-1, 0), (1, 2)])
+    def test_leaves_out_what_was_settled_after_the_time_of_the_choice(self, hours, number):
+        deliveries("done", "discarded", "dead")
+        choice = operations.Choice(as_of=timezone.now() + timedelta(hours=hours))
+
+        assert operations.preview("replay", choice).total == number
 
 
 class TestAnOperationThatIsKilled:
@@ -320,6 +329,25 @@ class TestAnOperationThatIsKilled:
         assert (done.by, done.touched, done.state) == ("cli:bob", 2, "finished")
         first = Operation.objects.order_by("id")[0]
         assert (first.by, first.touched, first.state) == ("cli:ann", 2, "given_up")
+
+    @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
+    def test_is_the_same_one_with_another_time_of_its_confirmation(self, action: str, state: str):
+        deliveries(state, state, state)
+        Delivery.objects.update(due_at=timezone.now())
+        act = partial(getattr(operations, action), by="cli:ann", reason="a test", rate=None)
+        ids = tuple(Delivery.objects.values_list("pk", flat=True))
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            act(operations.Choice(ids=ids, as_of=timezone.now()))
+        again = operations.Choice(ids=ids, as_of=timezone.now())
+
+        if action == "replay":
+            with pytest.raises(operations.StillRunning):
+                act(again)
+        else:
+            act(again)
+
+        first = Operation.objects.earliest("pk")
+        assert first.state == ("running" if action == "replay" else "given_up")
 
     def test_is_another_one_than_an_action_with_another_choice(self):
         rows = deliveries("dead", "dead")

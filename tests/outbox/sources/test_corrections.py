@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 
 from outbox import operations
-from outbox.models import Delivery, Event, Operation
+from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.monitor.diagnosis import why
 from outbox.monitor.groups import groups
 from outbox.operations import CannotCorrect, correct_message
@@ -24,6 +24,7 @@ from outbox.sources.storing import store
 from outbox.sources.unreadable import HANDLER
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.confirmations import confirm, hidden_in
 from tests.outbox.parcels import client_with, page_of, text_of
 
 from .messages import ORDER, PAID, cloudevent, configure, declare_invoice_paid, message
@@ -234,13 +235,27 @@ class TestThePageOfDeadLetters:
 
         shown = text_of(admin_client, DEAD)
         confirmation = admin_client.post(ACT, form).content.decode()
-        admin_client.post(ACT, {**form, "reason": "a test message", "rate": "500"})
+        typed = {"reason": "a test message", "rate": "500"}
+        admin_client.post(ACT, {**hidden_in(confirmation), **typed})
 
         assert f'href="{reverse("admin:outbox_delivery_correct", args=[group.example])}"' in shown
         assert "It does not fit billing.InvoicePaid" in shown
         assert f'name="message" value="{group.reason}"' in confirmation
         assert Delivery.objects.filter(state="discarded").count() == 1
         assert dead().event.payload["body"] == "[1]"
+
+    @pytest.mark.parametrize("action", ["retry", "discard"])
+    def test_acts_on_a_reason_with_line_breaks(self, billing, admin_client, action):
+        """Failed: a browser sends them as CR LF, and no delivery had that reason."""
+        receive(billing, message(1, data=WRONG))
+        Attempt.objects.update(message="Value error, one\ntwo.\n\nthree")
+        (group,) = groups()
+        form = {"action": action, "group": "1", "handler": HANDLER, "place": group.place}
+        form |= {"exception": group.exception, "message": group.reason.replace("\n", "\r\n")}
+
+        confirm(admin_client, ACT, form, reason="a test message", rate="500")
+
+        assert Operation.objects.get().touched == 1
 
 
 class TestWhy:
