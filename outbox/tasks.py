@@ -17,7 +17,8 @@ from .deliveries.connections import drop
 from .deliveries.transient_errors import why_unreachable
 from .fork_safety import apart_from_forks
 from .relay.loop import RelayLoop, Relays
-from .relay.passes import BrokerUnavailable, relay_pass
+from .relay.passes import relay_pass
+from .relay.publishing import BrokerUnavailable
 from .sources.forgetting import forget_received
 from .transports.base import Helper
 from .transports.celery_broker import TASK, CeleryTransport

@@ -94,6 +94,21 @@ def probe_again(delivery: Delivery, *, using: str) -> None:
     mine.update(breaker_probe_at=clock.now(using=using))
 
 
+def replace_probe(blocked: Iterable[Delivery], *, using: str) -> None:
+    """Let another delivery be the probe now, if the current one was blocked before its start.
+
+    The relay is nudged: many deliveries of one key may be due before the one that may run.
+
+    Args:
+        blocked: deliveries of an ordered handler. The caller's transaction holds their locks.
+        using: the outbox's database alias.
+    """
+    for delivery in blocked:
+        if delivery.subscription.breaker_probe == delivery.pk:
+            probe_again(delivery, using=using)
+            transaction.on_commit(nudge_of(using), using=using, robust=True)
+
+
 def probe_at(ids: Iterable[int], at: datetime, *, using: str) -> None:
     """Let the next probe be due at a time, if the current one was handed back, and not later.
 

@@ -34,7 +34,8 @@ from .withdrawal import excuse_of, is_excused, withdraw
 
 logger = logging.getLogger("outbox.settlement")
 
-_HAND_BACK_SECONDS = 5
+#: Seconds after which a delivery that was handed back is due again.
+HAND_BACK_SECONDS = 5
 #: End of the note of a delivery that a worker hands back, since only a later release can run it.
 OLDER_RELEASE = "is its release older?"
 #: Start of the note of one whose event was removed from the list of its handler.
@@ -150,7 +151,7 @@ def hand_back(
     note: str,
     subscription: int | None = None,
     events: Range | None = None,
-    wait: float = _HAND_BACK_SECONDS,
+    wait: float = HAND_BACK_SECONDS,
     using: str,
 ) -> None:
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
@@ -180,7 +181,7 @@ def hand_back(
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Hand back a delivery that has started but done nothing; this uses up no attempt."""
-    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
+    due_at = clock.now(using=using) + timedelta(seconds=HAND_BACK_SECONDS)
     with transaction.atomic(using=using):  # the caller repeats all of it after a transient error
         mine = _same_start(row, using=using)
         number = mine.update(

@@ -13,52 +13,34 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from math import inf
 
 from django.db import transaction
 
 from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters, minutes
-from outbox.deliveries import failpoints, heartbeat, settlement
-from outbox.deliveries.event_ranges import Range, spanning
+from outbox.deliveries import failpoints, heartbeat
+from outbox.deliveries.event_ranges import Range
 from outbox.deliveries.statements import bound_transaction
-from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient, retry_transient
+from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient
 from outbox.settlements.overdue import pursue
 from outbox.settlements.reporting import report
-from outbox.transports.base import Intake, Message, QueueUnavailable, StartingTransport
+from outbox.transports.base import Intake, Message, StartingTransport
 
 from .ahead import lock_ahead
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
 from .dispatch import claim_for, open_passes
 from .fan_out import fan_out
+from .publishing import Publish, in_turn, publish_each
 from .reach import Reach
 
 logger = logging.getLogger("outbox.relay")
 
-_REFUSED = (
-    "The broker refuses messages for queue %s (%s: %s). Their deliveries are due again in a few "
-    "seconds. Other queues are not affected. Compare the queue's arguments and the permissions of "
-    "the broker's user with the settings."
-)
-#: The error names the next step.
-_UNAVAILABLE = (
-    "The broker takes no message for queue %s (%s: %s) The relay tries again within a minute. "
-    "Other queues are not affected."
-)
-_LOG_SECONDS = 10.0
-#: When the refusal of a queue was last logged by this process.
-_logged_at: dict[str, float] = {}
-
 #: PostgreSQL ends a pass whose process is idle for so many seconds. Its host may be gone, and its
 #: locks keep all other relays from its subscriptions.
 _IDLE_SECONDS = 10.0
-#: A broker that took so many seconds to refuse messages in a pass is not asked any more in it.
-_BROKER_SECONDS = 2.0
-#: Seconds for which a pass waits for queues that take no message. The other messages are due again
-#: after some seconds. The next pass does not ask the same queues again.
-_QUEUES_SECONDS = 10.0
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
@@ -72,25 +54,20 @@ _FEW = 5
 _SMALL = 100
 
 
-class BrokerUnavailable(Exception):
-    """The broker took no message. Nothing is lost: the claimed deliveries are due again soon."""
-
-
-Publish = Callable[[Message], None]
-
-
 @dataclass(frozen=True)
 class Plan:
     """The result of one pass.
 
     Attributes:
         messages: messages to publish.
+        lease: the shortest lease of a delivery that is sent or started, in seconds.
         fanned_out: number of events that were fanned out.
         is_contended: another relay has locked a subscription with due deliveries.
         has_more: more settlements or reports may be due than a pass acts on.
     """
 
     messages: Sequence[Message] = ()
+    lease: float = inf
     fanned_out: int = 0
     is_contended: bool = False
     has_more: bool = False
@@ -239,71 +216,8 @@ def relay_pass(
             counters.count("sent", started.subscription.handler)
         if planned.messages or started:
             failpoints.reach(failpoints.AFTER_CLAIM)
-        published = _publish_each(planned.messages, publish, using=using)
+        published = publish_each(planned.messages, publish, lease=planned.lease, using=using)
         return replace(planned, messages=published)
-
-
-def _publish_each(
-    messages: Sequence[Message], publish: Publish, *, using: str
-) -> Sequence[Message]:
-    """Publish messages; hand back the deliveries of those that the broker did not take.
-
-    A broker may refuse a single queue, whose arguments differ or for which a permission is missing.
-    The messages of other queues are published all the same.
-
-    Returns:
-        The published messages.
-
-    Raises:
-        BrokerUnavailable: it took no message, or it hangs.
-    """
-    refused: dict[str, Exception] = {}
-    published: list[Message] = []
-    returned: list[Message] = []
-    hung = waited = 0.0
-    for message in messages:
-        is_late = hung > _BROKER_SECONDS or waited > _QUEUES_SECONDS
-        if message.queue in refused or is_late:
-            returned.append(message)
-            continue
-        began = time.monotonic()
-        try:
-            publish(message)
-        except Exception as error:
-            counters.count("broker_failures")
-            refused[message.queue] = error
-            returned.append(message)
-            seconds = time.monotonic() - began
-            if isinstance(error, QueueUnavailable):  # which is no sign of the broker
-                waited += seconds
-            else:
-                hung += seconds
-            continue
-        published.append(message)
-        counters.count("messages", message.handler)
-        counters.count("sent", message.handler, number=len(message.pairs))
-        failpoints.reach(failpoints.AFTER_PUBLISH)
-    if not refused:
-        return published
-    last = next(reversed(refused.values()))
-    for queue in {message.queue for message in returned}:
-        mine = [message for message in returned if message.queue == queue]
-        _hand_back(mine, refused.get(queue, last), using=using)
-    is_up = all(isinstance(refusal, QueueUnavailable) for refusal in refused.values())
-    if not is_up and (len(returned) == len(messages) or hung > _BROKER_SECONDS):
-        raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
-    for queue, refusal in refused.items():
-        _log_refusal(queue, refusal)
-    return published
-
-
-def _log_refusal(queue: str, refusal: Exception) -> None:
-    """Log that the broker refuses a queue, once in `_LOG_SECONDS`: there are many passes."""
-    now = time.monotonic()
-    if now - _logged_at.get(queue, -_LOG_SECONDS) >= _LOG_SECONDS:
-        _logged_at[queue] = now
-        text = _UNAVAILABLE if isinstance(refusal, QueueUnavailable) else _REFUSED
-        logger.error(text, queue, type(refusal).__name__, refusal)
 
 
 def plan(
@@ -355,12 +269,21 @@ def plan(
     traces = [(one.name, one.traceparent, one.emitted_at) for one in waiting]
     tracing.relayed(traces, now)
     place = using if databases.listed() else ""
-    messages = [replace(one, database=place) for mine in passes.values() for one in mine.messages()]
+    each = {pk: mine.messages() for pk, mine in passes.items()}
+    messages = [replace(one, database=place) for one in in_turn(each, using=using)]
+    started = inline.started.subscription_id if inline and inline.started else None
+    sending = [mine.row for pk, mine in passes.items() if mine.claimed or pk == started]
     has_run_out = slots is not None and not slots.left
     if intake and has_run_out:
         intake.note_run_out()
     is_contended = not has_run_out and only is None and any(work.is_any for work in others)
-    return Plan(messages, len(waiting), is_contended=is_contended, has_more=has_more)
+    return Plan(
+        messages,
+        lease=min((row.lease_seconds for row in sending), default=inf),
+        fanned_out=len(waiting),
+        is_contended=is_contended,
+        has_more=has_more,
+    )
 
 
 def _keep_settlements(due: Due, *, using: str) -> bool:
@@ -390,12 +313,3 @@ def _count(events: Sequence[Waiting], now: datetime) -> None:
 
 def _is_any_work(now: datetime, reach: Range | None, *, using: str) -> bool:
     return any(work.is_any for work in read_work(now, reach=reach, using=using).values())
-
-
-def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
-    note = f"the broker refused its message: {type(error).__name__}: {error}"
-    pairs = [pair for message in messages for pair in message.pairs]
-    # A worker may start some meanwhile: a broker that disconnects may have taken the message.
-    events = spanning(message.events for message in messages)
-    back = partial(settlement.hand_back, pairs, note=note, events=events, using=using)
-    retry_transient(back, using=using)

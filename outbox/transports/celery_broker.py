@@ -23,7 +23,14 @@ from outbox import databases
 from . import celery_refusals
 from .base import NUDGES, QUEUE, Message, Relay
 from .celery_producers import producer
-from .celery_queues import cause_of_refusal, hold_if_blamed, refuse_held, release
+from .celery_queues import (
+    cause_of_refusal,
+    hold_if_blamed,
+    may_refuse,
+    refuse_held,
+    release,
+    takes_messages,
+)
 from .celery_settings import address, connect_once, own_connection, queue_of
 
 logger = logging.getLogger("outbox.nudge")
@@ -77,13 +84,16 @@ class CeleryTransport:
         celery_refusals.end_own(NUDGES)
 
     def is_available(self) -> bool:
-        """Return whether the broker answers within the timeouts of the outbox's connections."""
+        """Return whether the broker takes messages within the timeouts of our connections.
+
+        RabbitMQ also opens channels while an alarm of memory or disk blocks all publishers.
+        """
         try:
             with own_connection(current_app) as connection:
                 open_channel(connection)
+            return not may_refuse(current_app) or takes_messages(current_app)
         except Exception:
             return False
-        return True
 
 
 def _send_task(app: Celery, message: Message) -> None:

@@ -159,7 +159,7 @@ def cause_of_refusal(error: Exception, app: Celery) -> str:
         return _REFUSED
     if _caused_by(error, _CHANNEL_ERRORS):
         return _DIFFERS
-    return _UNCONFIRMED if _caused_by(error, TimeoutError) and _takes_messages(app) else ""
+    return _UNCONFIRMED if _caused_by(error, TimeoutError) and takes_messages(app) else ""
 
 
 def _next_step(queue: str) -> str:
@@ -172,11 +172,11 @@ def _caused_by(error: Exception, kind: type[Exception] | tuple[type[Exception], 
     return isinstance(error, kind) or isinstance(error.__cause__, kind)
 
 
-def _takes_messages(app: Celery) -> bool:
+def takes_messages(app: Celery) -> bool:
     """Return whether RabbitMQ takes a message now, one for no queue. It stores nothing.
 
     It confirms a message at once that it routes to no queue, but none while an alarm of
-    memory or disk blocks all publishers.
+    memory or disk blocks all publishers. With another broker it is False.
     https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed
     """
     try:
@@ -190,6 +190,8 @@ def _takes_messages(app: Celery) -> bool:
         finally:
             abandon(probing)
     except Exception as error:
+        if _caused_by(error, AccessRefused):  # by a user who may not publish to this exchange
+            return True
         logger.debug("The broker takes no message: %s: %s", type(error).__name__, error)
         return False
     return True

@@ -367,7 +367,9 @@ def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
     rows = [row for row in rows if row.pk not in held]
     behind &= {row.pk for row in rows}
     if behind:
-        ordering.block([row for row in rows if row.pk in behind], using=using)
+        blocked = [row for row in rows if row.pk in behind]
+        ordering.block(blocked, using=using)
+        breaker.replace_probe(blocked, using=using)
     return [row for row in rows if row.pk not in behind]
 
 

@@ -21,7 +21,8 @@ from pytest_django import Settings
 from outbox.management.cli import SUBCOMMANDS
 from outbox.metrics import Family, families
 from outbox.models import Subscription
-from outbox.relay.passes import BrokerUnavailable, relay_pass
+from outbox.relay.passes import relay_pass
+from outbox.relay.publishing import BrokerUnavailable
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
 from shop.metrics import families as families_of_the_shop

@@ -108,13 +108,13 @@ CELERY_TASKS = [
         without="a queue without a leader stops the relay's messages to all other queues",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
+                "outbox/relay/publishing.py",
                 "            if isinstance(error, QueueUnavailable):",
                 "            if False:",
             ),
         ),
         noticed_by=(
-            "tests/outbox/relay/test_passes.py::TestABrokerThatRefusesOneQueue::"
+            "tests/outbox/relay/test_publishing.py::TestABrokerThatRefusesOneQueue::"
             "test_that_only_lacks_a_leader_delays_no_other_queue",
         ),
     ),

@@ -87,13 +87,13 @@ RELAY = [
         without="one queue that the broker refuses stops the handlers behind it",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
+                "outbox/relay/publishing.py",
                 "        if message.queue in refused or is_late:\n",
                 "        if refused:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}relay/test_passes.py::TestABrokerThatRefusesOneQueue"
+            f"{OUTBOX}relay/test_publishing.py::TestABrokerThatRefusesOneQueue"
             "::test_gets_the_messages_of_other_queues",
         ),
     ),

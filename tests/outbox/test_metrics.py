@@ -25,7 +25,8 @@ from outbox.counting.counters import counted
 from outbox.deliveries.settlement import OLDER_RELEASE
 from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Minute, Subscription
-from outbox.relay.passes import BrokerUnavailable, relay_pass
+from outbox.relay.passes import relay_pass
+from outbox.relay.publishing import BrokerUnavailable
 from outbox.testing import Outbox
 from tests.outbox.drive import run_pass
 

@@ -9,8 +9,8 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from outbox import databases
-from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
+from outbox.relay.publishing import BrokerUnavailable
 from outbox.transports.celery_app import require_celery
 
 from .common import Options, Write, count, until_signalled

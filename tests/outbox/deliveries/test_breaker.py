@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import time_machine
@@ -32,10 +34,12 @@ from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.subscriptions import find
+from outbox.testing import Outbox
 from outbox.transports.base import Message
+from outbox.transports.nudge import nudge
 from outbox.worker.start import start
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.drive import emit_orders, run_message, run_messages, run_pass
+from tests.outbox.drive import emit_orders, run_message, run_messages, run_pass, states
 from tests.threads import run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -470,6 +474,49 @@ class TestABulkHandler:
             probes = run_pass()
 
         assert [len(message.pairs) for message in probes] == [1]
+
+
+class TestAnOrderedHandler:
+    @pytest.fixture
+    def replayed(self, db: None) -> Bank:
+        """The bank fails, and later deliveries of the same key are due, as after a replay."""
+        bank = Bank()
+
+        @subscribe(
+            "shops.Ordered",
+            ordered=True,
+            lease=60,
+            breaker=Breaker(on=(BankDown,), failures=1, wait=30, longest=900),
+        )
+        def charge() -> None:
+            bank.ask()
+
+        outbox, order_id = Outbox(), uuid4()
+        for number in range(3):
+            outbox.given("shops.Ordered", order_id=order_id, number=number)
+        return bank
+
+    def test_gets_another_probe_at_once_if_one_is_behind_another_delivery(
+        self, replayed: Bank, django_capture_on_commit_callbacks: Any
+    ):
+        """Failed: the next one was sent when the lease of the first had passed."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            run_messages(run_pass())
+            blocked = Delivery.objects.filter(state="blocked")
+            assert blocked.update(state="pending", due_at=NOW - timedelta(minutes=1)) == 2
+            assert row().breaker_opened_at is not None
+            clock.shift(timedelta(minutes=1))
+            replayed.error = None
+            for _ in range(2):
+                with django_capture_on_commit_callbacks() as callbacks:
+                    run_messages(run_pass(is_nudged=True))
+                assert nudge in callbacks
+
+            run_messages(run_pass(is_nudged=True))
+
+        assert replayed.asked == 2, "The two that are behind the first one were blocked."
+        assert row().breaker_opened_at is None
+        assert states() == ["done", "pending", "blocked"]
 
 
 class TestTheDecision:

@@ -18,7 +18,8 @@ from django.utils import timezone
 from outbox import emit
 from outbox.deliveries import failpoints, settlement, transient_errors
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import BrokerUnavailable, relay_pass
+from outbox.relay.passes import relay_pass
+from outbox.relay.publishing import BrokerUnavailable
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.outbox.model.actions import EVENTS, STALLING, Died, Mood, Relay, die

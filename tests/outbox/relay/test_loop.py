@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from uuid import uuid4
 
 import pytest
@@ -13,11 +13,16 @@ from django.db import connections
 
 from outbox import subscribe
 from outbox.conf import Conf
+from outbox.deliveries import heartbeat
+from outbox.models import Heartbeat
 from outbox.relay import loop
 from outbox.relay.loop import RelayLoop
-from outbox.relay.passes import BrokerUnavailable, relay
+from outbox.relay.passes import relay
+from outbox.relay.publishing import BrokerUnavailable
 from outbox.testing import Outbox
 from outbox.transports.base import Message
+from outbox.transports.inline import InlineTransport
+from outbox.worker.delivery import deliver_started
 from tests.outbox.relays import FakeTransport, relay_loop
 from tests.processes import eventually
 
@@ -178,6 +183,35 @@ class TestTheWaitForTheTurn:
             eventually(is_closed, "its connection is closed")
         waiting.join(60)
         assert not waiting.is_alive()
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAPassThatPublishesForLong:
+    def test_stores_the_heartbeat_of_its_relay_meanwhile(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed: a relay with a slow broker was silent until the end of its pass."""
+        for name in ("_written", "_started"):
+            monkeypatch.setattr(heartbeat, name, {})
+        beating: list[bool] = []
+
+        def note(_message: Message) -> None:
+            beating.append(Heartbeat.objects.filter(kind="relay", name="relay@host").exists())
+
+        transport = FakeTransport()
+        monkeypatch.setattr(transport, "dispatch", note)
+
+        @subscribe("shops.Ordered", attempts=1)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(2):
+            outbox.given("shops.Ordered", order_id=uuid4())
+
+        inline = InlineTransport("relay@host", deliver_started)
+        # With the test's own connection, which the protection from forks would close.
+        made = RelayLoop("relay@host", transport=transport, inline=inline, around=nullcontext)
+        made._relay(is_nudged=False)
+
+        assert beating == [False, True]
 
 
 @pytest.mark.usefixtures("own_registry")

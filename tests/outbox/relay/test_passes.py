@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection
 from django.db.models import F
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import DomainEvent, operations, subscribe, subscriptions
@@ -18,12 +17,12 @@ from outbox.deliveries.statements import Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.relay import fan_out, passes
+from outbox.relay import fan_out
 from outbox.relay.backlog import waiting_events
 from outbox.relay.fan_out import NewDelivery
-from outbox.relay.passes import BrokerUnavailable, relay, relay_pass
+from outbox.relay.passes import relay
 from outbox.testing import Outbox
-from outbox.transports.base import Message, QueueUnavailable
+from outbox.transports.base import Message
 from tests.outbox.drive import (
     emit_events,
     expire_leases_and_backoffs,
@@ -437,146 +436,6 @@ class TestAHandlerUnknownToTheMigratedCode:
 
         assert Subscription.objects.get().handler == "tests.count_again"
         assert Delivery.objects.get().subscription.handler == "tests.count_again"
-
-
-class TestABrokerThatRefusesAllMessages:
-    def test_loses_no_delivery(self):
-        @subscribe("tests.Ordered")
-        def count() -> None: ...
-
-        emit_events("tests.Ordered", 3)
-
-        def refuse(message: Message) -> None:
-            raise ConnectionError("refused")
-
-        with pytest.raises(BrokerUnavailable, match="ConnectionError: refused"):
-            relay_pass(publish=refuse)
-
-        assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
-        assert "the broker refused its message" in Delivery.objects.all()[0].note
-
-    def test_costs_one_statement_for_each_token_regardless_of_the_number_claimed(self):
-        """Seen to fail with one for each delivery, and with one for each message."""
-
-        @subscribe("tests.Ordered", batch=2)
-        def count() -> None: ...
-
-        def refuse(message: Message) -> None:
-            raise ConnectionError("refused")
-
-        emit_events("tests.Ordered", 6)
-        with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
-            relay_pass(publish=refuse)
-
-        assert len([one for one in queries if "refused its message" in one["sql"]]) == 1
-        assert set(Delivery.objects.values_list("state", "token")) == {("pending", 1)}
-
-
-class TestABrokerThatRefusesOneQueue:
-    @pytest.fixture(autouse=True)
-    def _two_queues(self, db: None, own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two handlers; the one with the refused queue is first in each pass."""
-        monkeypatch.setattr(passes, "_logged_at", {})
-
-        @subscribe("tests.Ordered", queue="refused")
-        def count() -> None: ...
-
-        @subscribe("tests.Ordered", queue="accepted")
-        def add_up() -> None: ...
-
-        emit_events("tests.Ordered", 2)
-
-    def states(self) -> dict[str, str]:
-        return dict(Delivery.objects.values_list("subscription__handler", "state"))
-
-    def test_gets_the_messages_of_other_queues(self, caplog: pytest.LogCaptureFixture):
-        """Failed: the messages behind the refused one were never published."""
-        published: list[Message] = []
-
-        def publish(message: Message) -> None:
-            if message.queue == "refused":
-                raise OSError("PRECONDITION_FAILED - inequivalent arg 'x-queue-type'")
-            published.append(message)
-
-        relay_pass(publish=publish)
-
-        assert [one.queue for one in published] == ["accepted"]
-        assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
-        note = Delivery.objects.filter(state="pending")[0].note
-        assert note.startswith("the broker refused its message: OSError: PRECONDITION_FAILED")
-        assert "The broker refuses messages for queue refused" in caplog.text
-
-    def test_is_logged_at_intervals(self, caplog: pytest.LogCaptureFixture):
-        """Failed: one error for each pass, of which there are fifty in a second."""
-
-        def refuse(message: Message) -> None:
-            if message.queue == "refused":
-                raise OSError("PRECONDITION_FAILED")
-
-        for _ in range(3):
-            emit_events("tests.Ordered", 1)
-            relay_pass(publish=refuse)
-
-        lines = [one for one in caplog.records if one.name == "outbox.relay"]
-        assert len(lines) == 1
-
-    def test_is_called_once_for_each_queue(self):
-        asked: list[str] = []
-
-        def refuse(message: Message) -> None:
-            asked.append(message.queue)
-            raise ConnectionError("refused")
-
-        with pytest.raises(BrokerUnavailable):
-            relay_pass(publish=refuse)
-
-        assert asked == ["refused", "accepted"]
-
-    def test_that_hangs_is_not_called_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
-        asked: list[str] = []
-
-        def refuse(message: Message) -> None:
-            asked.append(message.queue)
-            raise TimeoutError("timed out")
-
-        with pytest.raises(BrokerUnavailable, match="TimeoutError: timed out"):
-            relay_pass(publish=refuse)
-
-        assert asked == ["refused"]
-        assert set(self.states().values()) == {"pending"}
-
-    def test_that_only_lacks_a_leader_delays_no_other_queue(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ):
-        """Failed: its late answer counted as a broker that hangs."""
-        monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
-
-        def publish(message: Message) -> None:
-            if message.queue == "refused":
-                raise QueueUnavailable("Nothing is confirmed for the queue refused.")
-
-        relay_pass(publish=publish)
-
-        assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
-        assert "The broker takes no message for queue refused" in caplog.text
-
-    def test_that_only_lacks_a_leader_holds_a_pass_for_seconds_only(
-        self, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Failed: a pass waited for each of fourteen such queues, longer than its leases."""
-        monkeypatch.setattr(passes, "_QUEUES_SECONDS", 0.0)
-        asked: list[str] = []
-
-        def publish(message: Message) -> None:
-            asked.append(message.queue)
-            raise QueueUnavailable("Nothing is confirmed.")
-
-        planned = relay_pass(publish=publish)
-
-        assert asked == ["refused"]
-        assert planned.messages == [], "None was published."
-        assert set(self.states().values()) == {"pending"}
 
 
 def _forget_handlers() -> list:
