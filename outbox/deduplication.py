@@ -21,6 +21,7 @@ from django.apps import apps
 from django.db import connections
 
 from .deliveries.statements import execute
+from .ids import first_id_at
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -102,8 +103,7 @@ def forget_unused(
         using: the database alias.
     """
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
-    milliseconds = max(0, int(before.timestamp() * 1000))  # no id has a time before 1970
-    old = keys.filter(event__lt=UUID(int=milliseconds << 80)).order_by("event")
+    old = keys.filter(event__lt=first_id_at(before)).order_by("event")
     deleted = 0
     while time.monotonic() < until:
         after = _read_until.pop(using, UUID(int=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from uuid import UUID
 
 if sys.version_info >= (3, 14):
@@ -10,7 +11,7 @@ if sys.version_info >= (3, 14):
 else:
     from uuid_utils.compat import uuid7 as _uuid7
 
-__all__ = ["uuid7"]
+__all__ = ["first_id_at", "uuid7"]
 
 
 def uuid7() -> UUID:
@@ -20,3 +21,9 @@ def uuid7() -> UUID:
     threads create in the same millisecond may not.
     """
     return _uuid7()
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """Return the lower bound of the UUIDv7s of a time: such an id begins with its milliseconds."""
+    milliseconds = max(0, int(moment.timestamp() * 1000))  # no id has a time before 1970
+    return UUID(int=milliseconds << 80)

@@ -30,6 +30,8 @@ State = Delivery.State
 
 #: Default rate, in deliveries a second. Live traffic needs the workers too.
 BACKFILL_RATE = 100.0
+#: Most unsettled deliveries of a handler beside a backfill, if half of the window is less.
+_MOST_UNSETTLED = 50
 
 
 def backfill(
@@ -45,8 +47,9 @@ def backfill(
     """Create the deliveries that a handler lacks, of events that were fanned out without it.
 
     It begins with the oldest event. At most half of the handler's window is in flight or due
-    because of the backfill. So new events find room and are sent at once. Of a corrected event, the
-    original is delivered.
+    because of the backfill. So new events find room and are sent at once. Deliveries that wait for
+    their next attempt do not use the window. But a backfill waits while they are many, too: half of
+    the window, or 50 if that is more. Of a corrected event, the original is delivered.
 
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no delivery of the handler is running. The last step
@@ -156,7 +159,7 @@ class Backfill:
         """Return the seqs of the next events, over all subscriptions, up to the free room."""
         # Live events may have filled the window since `reason_to_wait`. An empty result would
         # finish the operation, so at least one event is returned.
-        most = limit if self.hold.is_ordered else min(limit, max(1, self._room()))
+        most = limit if self.hold.is_ordered else min(limit, max(1, min(self._room())))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
             following = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
@@ -249,21 +252,35 @@ class Backfill:
                 )
 
     def reason_to_wait(self) -> str:
-        """Return the reason to wait: half of the window is used. Not for an ordered handler."""
-        if self.hold.is_ordered or self._room() > 0:
+        """Return the reason to wait: its deliveries leave no room. Not for an ordered handler."""
+        if self.hold.is_ordered:
             return ""
-        return _("deliveries of %(handler)s use half of its window") % {
-            "handler": self.choice.handler
-        }
+        of_window, of_unsettled = self._room()
+        if of_window <= 0:
+            text = _("deliveries of %(handler)s use half of its window")
+        elif of_unsettled <= 0:
+            text = _("too many deliveries of %(handler)s wait for their next attempt")
+        else:
+            return ""
+        return text % {"handler": self.choice.handler}
 
-    def _room(self) -> int:
-        """Return the free part of half a window, over all subscriptions of the handler."""
-        rows = subscriptions_of(self.choice.handler, using=self.using)
-        owed = Delivery.objects.using(self.using).filter(
-            subscription__in=list(rows.values_list("pk", flat=True))
-        )
+    def _room(self) -> tuple[int, int]:
+        """Return the free part of half a window, and how many more deliveries may be unsettled.
+
+        Those that wait for their next attempt use no window: a single one would stop the backfill
+        for hours where the window is 1. They are limited since new events wait behind them when all
+        of them are due. Both numbers are over all subscriptions of the handler.
+        """
+        rows = list(subscriptions_of(self.choice.handler, using=self.using))
+        owed = Delivery.objects.using(self.using).filter(subscription__in=[row.pk for row in rows])
         half = max(1, min(row.window_now for row in rows) // 2)
-        used = 0
-        for state in (State.PENDING, State.SENT, State.PARKED, State.BLOCKED):
-            used += owed.filter(state=state).values("pk")[: half + 1].count()
-        return half - used
+        most = max(half, _MOST_UNSETTLED)
+        now = clock.now(using=self.using)
+        pending = owed.filter(state=State.PENDING)
+        using_window = [pending.filter(due_at__lte=now)]
+        using_window += [
+            owed.filter(state=state) for state in (State.SENT, State.PARKED, State.BLOCKED)
+        ]
+        used = sum(some.values("pk")[: half + 1].count() for some in using_window)
+        later = pending.filter(due_at__gt=now).values("pk")[: most + 1].count()
+        return half - used, most - used - later

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from outbox.models import Horizon
 from outbox.partitions.closing import closed_day
 
 from .archive import Archive, archive_in
-from .batches import next_name, prunable, prune_some, read_slice
+from .batches import next_name, prunable, prune_some, random_seq, read_slice
 from .pace import LARGEST, REST, AdaptivePace, Pace, Stopped
 from .staying import Horizons
 from .whole_days import Removal, has_days
@@ -48,11 +49,12 @@ def prune(
 ) -> int:
     """Remove old events without owed deliveries, with their deliveries and attempts.
 
-    Of partitioned tables it removes whole days first (`whole_days`). Then
-    it prunes one event type after the other, the oldest events first, each batch in its own
-    transaction. While others use the outbox, a batch is small, and it rests twice as long as the
-    batch took, so that others have most of the time. Otherwise batches grow, and it does not rest.
-    An event that waits for fan-out or has an owed delivery stays, however old.
+    Of partitioned tables it removes whole days first (`whole_days`). Then it prunes one event type
+    after the other, the oldest events first, each batch in its own transaction. If half of the time
+    does not suffice, the other half begins at a random event, since many may have to stay. While
+    others use the outbox, a batch is small, and it rests twice as long as the batch took, so that
+    others have most of the time. Otherwise batches grow, and it does not rest. An event that waits
+    for fan-out or has an owed delivery stays, however old.
 
     Args:
         older_than: the age since emission from which events of all types are pruned; None: the age
@@ -121,15 +123,46 @@ def _remembered(older_than: timedelta | None, *, using: str) -> Horizons:
 def _prune_rows(
     older_than: timedelta | None, *, archive: Archive | None, pace: Pace, until: float, using: str
 ) -> None:
-    """Prune one type after the other in batches, until a time of `time.monotonic`."""
-    for name, before in horizons(older_than=older_than, using=using):
+    """Prune one type after the other in batches, until a time of `time.monotonic`.
+
+    A run with a time limit may end among many old events that have to stay. The next run, which may
+    be in another process, would end there as well. So if half of the time does not suffice, a run
+    uses the other half from a random event on.
+    """
+    now = time.monotonic()
+    ages = horizons(older_than=older_than, using=using)
+    half = now + (until - now) / 2
+    if _prune_types(ages, archive=archive, pace=pace, until=half, using=using):
+        return
+    left = list(horizons(older_than=older_than, using=using))
+    if not left or time.monotonic() > until:
+        return
+    left = left[random.randrange(len(left)) :]
+    name, before = left[0]
+    after = random_seq(name, before=before, using=using) - 1
+    _prune_types(left, after=after, archive=archive, pace=pace, until=until, using=using)
+
+
+def _prune_types(
+    ages: Iterable[tuple[str, datetime]],
+    *,
+    after: int = 0,
+    archive: Archive | None,
+    pace: Pace,
+    until: float,
+    using: str,
+) -> bool:
+    """Prune these types, the first one after a `seq`; return whether the time sufficed."""
+    for name, before in ages:
         if time.monotonic() > until:
-            break
+            return False
         _remember_horizon(before, using=using)
-        for seqs in _batches(name, before, pace=pace, using=using):
+        for seqs in _batches(name, before, after=after, pace=pace, using=using):
             if time.monotonic() > until:
-                break
+                return False
             pace.removed += prune_some(seqs, before=before, archive=archive, using=using)
+        after = 0
+    return True
 
 
 def horizons(
@@ -180,15 +213,17 @@ def _names(*, using: str) -> Iterator[str]:
         name = next_name(name, using=using)
 
 
-def _batches(name: str, before: datetime, *, pace: Pace, using: str) -> Iterator[Sequence[int]]:
-    """Yield the prunable events of one type by seq, until a slice has no old event.
+def _batches(
+    name: str, before: datetime, *, after: int = 0, pace: Pace, using: str
+) -> Iterator[Sequence[int]]:
+    """Yield the prunable events of one type after a seq, until a slice has no old event.
 
     Seq follows the time of emission. So the index of name and seq finds the end without an index on
     the time, and without reading other types or all young events. It rests after each batch. If
     all events of a slice are owed, it yields an empty batch, so that the caller checks the time.
     The events of the closed day are left to its removal.
     """
-    seq, began = 0, time.monotonic()
+    seq, began = after, time.monotonic()
     while found := read_slice(name, seq, before=before, number=_slice(pace), using=using):
         closed = closed_day(using=using)
         open_seqs = [one for one in found.prunable if not (closed and closed.covers(one))]

@@ -7,6 +7,7 @@ type for its next batch.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from outbox.deliveries.statements import (
     uuids,
     with_numbers,
 )
+from outbox.ids import first_id_at
 from outbox.models import Delivery, Event, Settlement, SettlementReport
 from outbox.partitions.closing import closed_day
 
@@ -89,6 +91,24 @@ def read_slice(name: str, seq: int, *, before: datetime, number: int, using: str
             return None
         rows = with_numbers(prunable(before=before, using=using), "seq", old).order_by("seq")
         return Slice(list(rows.values_list("seq", flat=True)), until=found[-1][0])
+
+
+def random_seq(name: str, *, before: datetime, using: str) -> int:
+    """Return the `seq` of the event at a random time since the oldest event of a type.
+
+    Args:
+        name: the type.
+        before: the end of the possible times.
+        using: the outbox's database alias.
+    """
+    with index_only_read(using):
+        first = _following(name, 0, before=before, number=1, using=using)
+        rows = Event.objects.using(using)
+        times = rows.filter(seq__in=[seq for seq, _is_old in first])
+        oldest = times.values_list("emitted_at", flat=True).first() or before
+        # An id that does not begin with its time leads to another event, which is as good.
+        later = rows.filter(id__gte=first_id_at(oldest + random.random() * (before - oldest)))
+        return later.order_by("id").values_list("seq", flat=True).first() or 0
 
 
 def _following(name: str, seq: int, *, before: datetime, number: int, using: str) -> Rows:

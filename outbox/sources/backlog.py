@@ -15,8 +15,10 @@ from .state import note_pause
 
 logger = logging.getLogger("outbox.sources")
 
-#: Seconds between two counts.
+#: Seconds between two counts, or more if a count takes long.
 _EVERY = 1.0
+#: How many times as long as it looks at lag or backlog a receiver works afterwards.
+WORK_PER_LOOK = 9
 #: Seconds after which a pause, or its end, is stored again: other processes store theirs.
 _NOTE_EVERY = 60.0
 
@@ -28,7 +30,8 @@ _COUNTED = (State.PENDING, State.SENT, State.PARKED, State.BLOCKED)
 def backlog(source: str, *, at_most: int, using: str | None = None) -> int:
     """Return the number of owed deliveries of a source's events, without dead ones.
 
-    Events that wait for fan-out count, too. Counting ends at `at_most`, so its cost is bounded.
+    Events that wait for fan-out count, too. Counting ends at `at_most`. A handler or sink of all
+    events may have many owed deliveries of others, which are read as well.
     """
     using = using or databases.alias()
     events = Event.objects.using(using).filter(fanned_out_at=None, name__startswith=f"{source}.")
@@ -56,16 +59,20 @@ class Brake:
     def __init__(self, source: SourceConfig, *, using: str | None = None) -> None:
         self._source = source
         self._using = using or databases.alias()
-        self._counted_at = -_EVERY
+        self._count_at = 0.0
         self._noted_at: float | None = None
         self.is_on = False
 
     def is_needed(self) -> bool:
-        """Return whether the source must not receive now. Count at most once a second."""
-        now = time.monotonic()
-        if now - self._counted_at >= _EVERY:
+        """Return whether the source must not receive now.
+
+        Count at most once a second, and for at most a tenth of the time.
+        """
+        began = time.monotonic()
+        if began >= self._count_at:
             self._decide()
-            self._counted_at = now
+            ended = time.monotonic()
+            self._count_at = max(began + _EVERY, ended + WORK_PER_LOOK * (ended - began))
         return self.is_on
 
     def _decide(self) -> None:

@@ -19,7 +19,7 @@ from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_t
 from outbox.settlements.recording import ReportsNotRecorded
 
 from . import state
-from .backlog import Brake
+from .backlog import WORK_PER_LOOK, Brake
 from .base import ReceivedMessage, Source, SourceUnavailable
 from .configuration import SourceConfig
 from .storing import store
@@ -53,6 +53,8 @@ class Receiver:
         self._source: Source | None = None
         self._in_hand: Sequence[ReceivedMessage] = ()
         self._lag_at = self._cleared_at = 0.0
+        #: The lag is not asked for before, even if the source is opened again.
+        self._lag_rests_until = 0.0
         #: Whether the system has answered since the source was opened.
         self._answers = False
         #: Whether this process, or one that ran before it, may have noted a failure.
@@ -175,9 +177,13 @@ class Receiver:
         return self._source
 
     def _note_lag(self, source: Source) -> None:
-        """Store the lag as often as a heartbeat. An unknown lag is no failure."""
+        """Store the lag as often as a heartbeat, less often if asking takes long.
+
+        The thread receives nothing meanwhile, and the system may close the connection of the
+        source. An unknown lag is no failure.
+        """
         now = time.monotonic()
-        if now - self._lag_at < conf().HEARTBEAT_SECONDS:
+        if now - self._lag_at < conf().HEARTBEAT_SECONDS or now < self._lag_rests_until:
             return
         self._lag_at = now
         try:
@@ -186,6 +192,8 @@ class Receiver:
         except Exception as error:
             logger.debug("%s: the lag is unknown: %s", self._config.name, type(error).__name__)
             lag, self._answers = None, False
+        ended = time.monotonic()
+        self._lag_rests_until = ended + WORK_PER_LOOK * (ended - now)
         state.note_lag(self._config.name, lag, using=self._using)
 
     def _note_success(self, *, has_stored: bool) -> None:

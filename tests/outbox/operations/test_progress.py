@@ -528,6 +528,67 @@ class TestBackfill:
         assert max(most) == 2
         assert Delivery.objects.count() == 6
 
+    def test_goes_on_while_a_delivery_waits_for_its_next_attempt(
+        self, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: with a window of 1 it waited until that delivery had been settled."""
+        outbox = Outbox()
+        emit_parcels(1, outbox)
+        run_pass()
+        Subscription.objects.update(window_now=1)
+        waiting = Delivery.objects.filter(state=State.SENT)
+        waiting.update(state=State.PENDING, due_at=timezone.now() + timedelta(hours=1))
+        emit_parcels(3, outbox)
+        Event.objects.update(fanned_out_at=timezone.now())
+        due: list[int] = []
+
+        def work(_seconds: float) -> None:
+            rows = Delivery.objects.filter(state=State.PENDING, due_at__lte=timezone.now())
+            due.append(rows.update(state=State.DONE))
+            assert len(due) < 10
+
+        monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
+        done = operations.backfill(
+            operations.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
+        )
+
+        assert done.touched == 3
+        assert max(due) == 1
+
+    def test_waits_while_many_deliveries_wait_for_their_next_attempt(
+        self, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """New events would wait behind all of them. Seen to fail without this limit."""
+        monkeypatch.setattr("outbox.operations.backfills._MOST_UNSETTLED", 3)
+        outbox = Outbox()
+        Subscription.objects.update(window_now=1)
+        emit_parcels(6, outbox)
+        Event.objects.update(fanned_out_at=timezone.now())
+        pending = Delivery.objects.filter(state=State.PENDING)
+        most: list[int] = []
+        reasons: list[str] = []
+
+        def work(_seconds: float) -> None:
+            """Each attempt fails. Later all deliveries are done."""
+            most.append(pending.count())
+            if reasons[-1].startswith("too many"):
+                pending.update(state=State.DONE)
+            else:
+                pending.update(due_at=timezone.now() + timedelta(hours=1))
+
+        monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
+        operations.backfill(
+            operations.Choice(handler="tests.invoice"),
+            by="cli:ann",
+            reason="a test",
+            rate=None,
+            report=lambda _operation, reason: reasons.append(reason),
+        )
+
+        assert max(most) == 3
+        assert "too many deliveries of tests.invoice wait for their next attempt" in reasons
+        assert Delivery.objects.count() == 6
+
     @pytest.mark.parametrize("live", [2, 3])
     def test_does_not_end_if_live_events_fill_the_window_between_two_reads(
         self, live: int, runs: list[UUID], monkeypatch: pytest.MonkeyPatch

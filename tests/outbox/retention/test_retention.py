@@ -23,6 +23,7 @@ from pytest_django import Settings
 
 from outbox import DomainEvent, operations, retention, subscribe
 from outbox.checks import check_settings
+from outbox.ids import first_id_at
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.retention import archive, batches
 from outbox.tasks import prune_old_events
@@ -184,6 +185,42 @@ class TestRetention:
         assert not [one for one in queries if "= 'parcels.Sent'" in one["sql"]]
 
 
+class TestRunsWithATimeLimit:
+    """Half of the time of each suffices for no more than old events that have to stay."""
+
+    @pytest.fixture(autouse=True)
+    def _slow_reads(self, db: None, own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock()
+        monkeypatch.setattr(retention, "time", clock)
+        monkeypatch.setattr(retention, "read_slice", clock.lasting(0.6, batches.read_slice))
+        settled(4 * retention.SLICE_BATCHES, name="parcels.Paid", days=100)
+        Delivery.objects.update(state="dead")
+
+    def run(self) -> int:
+        return operations.prune(older_than=MONTH, at_most=timedelta(seconds=2), batch=1)
+
+    def test_prune_the_types_after_one_whose_events_stay(self):
+        """Failed: each run began with the first type, and ended in it."""
+        settled(2, name="parcels.Sent")
+
+        removed = sum(self.run() for _ in range(50))
+
+        assert removed == 2
+        assert set(names()) == {"parcels.Paid"}
+
+    def test_prune_the_later_events_of_a_type_whose_first_ones_stay(self):
+        """Failed: each run began with the first event."""
+        settled(2, name="parcels.Paid", days=50)
+        for event in Event.objects.all():  # as if they had been emitted then
+            id = UUID(int=first_id_at(event.emitted_at).int + event.seq)
+            Event.objects.filter(pk=event.pk).update(id=id)
+
+        removed = sum(self.run() for _ in range(50))
+
+        assert removed == 2
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
+
+
 class Clock:
     """A clock that moves only by given durations."""
 
@@ -197,8 +234,8 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.rests.append(seconds)
 
-    def lasting(self, seconds: float, work: Callable[..., int]) -> Callable[..., int]:
-        def longer(*args: Any, **kwargs: Any) -> int:
+    def lasting(self, seconds: float, work: Callable[..., Any]) -> Callable[..., Any]:
+        def longer(*args: Any, **kwargs: Any) -> Any:
             self.now += seconds
             return work(*args, **kwargs)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +273,7 @@ class TestTheBacklog:
 
     def test_ends_the_pause_of_a_process_that_is_gone(self, billing, settings, monkeypatch):
         monkeypatch.setattr("outbox.sources.backlog._EVERY", 0)
+        monkeypatch.setattr("outbox.sources.backlog.WORK_PER_LOOK", 0)
         monkeypatch.setattr("outbox.sources.backlog._NOTE_EVERY", 0, raising=False)
         small = configure(settings, MAX_BACKLOG=4)
         remaining, gone = Brake(small), Brake(small)
@@ -283,6 +285,22 @@ class TestTheBacklog:
         self.is_shown_as_paused(remaining, True)
         self.leave(1)
         self.is_shown_as_paused(remaining, False)
+
+    def test_is_counted_less_often_if_counting_takes_long(self, billing, monkeypatch):
+        """Failed: it was counted before each batch."""
+        brake, now, counts = Brake(billing), 1000.0, 0
+
+        def count() -> None:
+            nonlocal now, counts
+            now, counts = now + 5, counts + 1
+
+        monkeypatch.setattr("outbox.sources.backlog.time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(brake, "_decide", count)
+        for _ in range(100):
+            brake.is_needed()
+            now += 1
+
+        assert counts == 3  # 15 s of 115 s
 
     def leave(self, number: int) -> None:
         """Let so many events wait for fan-out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -256,3 +257,48 @@ class TestAReceiver:
 
         assert "acknowledge 2 of 2 stored" in run()
         assert Event.objects.count() == 2
+
+    def test_asks_less_often_for_a_lag_that_takes_long(self, run, monkeypatch):
+        """Failed: it took longer than a heartbeat, and was asked for before each batch."""
+        now, stop, asked, batches = 1000.0, QueueSource.stop, 0, 0
+
+        def lag(_source: QueueSource) -> int:
+            nonlocal now, asked
+            now, asked = now + 15, asked + 1
+            return 7
+
+        def wait() -> None:
+            """Called for each empty batch."""
+            nonlocal now, batches
+            now, batches = now + 1, batches + 1
+            if batches == 300:
+                stop()
+
+        monkeypatch.setattr(receiver, "time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(QueueSource, "lag", lag)
+        monkeypatch.setattr(QueueSource, "stop", wait)
+        QueueSource.queue = []
+
+        run()
+
+        assert asked == 3  # 45 s of 345 s
+        assert SourceState.objects.get().lag == 7
+
+    def test_receives_although_its_connection_ends_while_it_asks_for_the_lag(
+        self, run, monkeypatch
+    ):
+        """Failed: it asked again after each opening, and received nothing."""
+        now, stop, asked = 1000.0, QueueSource.stop, 0
+
+        def lag(source: QueueSource) -> int:
+            nonlocal now, asked
+            now, asked = now + 40, asked + 1
+            type(source).error = SourceUnavailable("The broker has closed the connection.")
+            if asked == 5:
+                stop()
+            return 7
+
+        monkeypatch.setattr(receiver, "time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(QueueSource, "lag", lag)
+
+        assert run() == ["close", "receive", "acknowledge 2 of 2 stored", "receive", "close"]
