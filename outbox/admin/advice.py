@@ -16,14 +16,21 @@ from outbox.monitor.groups import Group
 from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
 from outbox.monitor.stops import UNKNOWN
-from outbox.monitor.unserved import handed_back, waiting_since
+from outbox.monitor.unserved import handed_back, longest_waiting
 from outbox.templatetags.outbox_display import span
 from outbox.transports import names
 from outbox.transports.base import NUDGES
 
-from .links import dead_url, events_url, handlers_url, operation_url, settlements_url
+from .links import (
+    dead_url,
+    delivery_url,
+    events_url,
+    handlers_url,
+    operation_url,
+    settlements_url,
+)
 
-#: A delivery that waits for a worker for longer needs attention.
+#: An event that waits for the relay, or a delivery for a worker, for longer needs attention.
 _LONG = timedelta(minutes=1)
 
 
@@ -74,8 +81,7 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
     for (kind, queue), part in off.items():
         if kind == "source":
-            text = _("No process receives the source %(source)s (%(health)s). Start one.")
-            yield Advice(text % {"source": queue, "health": part.text})
+            yield _on_source(part)
         elif kind == "consumer":
             text = _("%(consumer)s does not settle events in time (%(health)s). Check that system.")
             url = settlements_url(consumer=queue)
@@ -99,6 +105,14 @@ def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]
     if beat := off.get(("beat", "")):
         text = _("Beat is %s, so periodic tasks do not start. Start beat.")
         yield Advice(text % beat.text)
+
+
+def _on_source(part: PartHealth) -> Advice:
+    text = _("No process receives the source %(source)s (%(health)s). Start one.")
+    if part.is_failing:
+        text = _("The source %(source)s %(health)s. Correct the cause. Its process tries again.")
+    url = reverse("admin:outbox_event_sources")
+    return Advice(text % {"source": part.queue, "health": part.text}, url, _("Sources"))
 
 
 def _of_nudges(health: Sequence[PartHealth]) -> Iterator[Advice]:
@@ -159,13 +173,12 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
     for row in held.order_by("handler"):
         text = _(
             "The breaker of %(handler)s is open. Check the external system. The next probe is due "
-            "at %(probe)s. Closing the breaker sends all its deliveries again at once."
+            "at %(probe)s. If it succeeds, the breaker closes."
         )
         if has_failures:
             text = _(
                 "The breaker of %(handler)s is open (%(reason)s). Check the external system. The "
-                "next probe is due at %(probe)s. Closing the breaker sends all its deliveries "
-                "again at once."
+                "next probe is due at %(probe)s. If it succeeds, the breaker closes."
             )
         probe = format_time(row.breaker_probe_at) if row.breaker_probe_at else _("once")
         facts = {"handler": row.handler, "reason": row.breaker_reason, "probe": probe}
@@ -189,15 +202,21 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
 
 
 def _of_age(status: Status) -> Iterator[Advice]:
-    ages = [(status.age(since), handler) for handler, since in waiting_since().items()]
-    late = [(age, handler) for age, handler in ages if age is not None and age > _LONG]
-    if late:
-        age, handler = max(late)
+    waited = status.age(status.oldest_waiting)
+    if waited is not None and waited > _LONG:
+        text = _(
+            "Events wait for the relay, the oldest for %(age)s. Run `manage.py outbox doctor`."
+        )
+        yield Advice(text % {"age": span(waited)}, events_url(state="owed"), _("Events"))
+    waiting = longest_waiting()
+    handler = min(waiting, key=lambda one: waiting[one].since, default="")
+    if handler and (age := status.at - waiting[handler].since) > _LONG:
         text = _(
             "%(handler)s is behind: a delivery has waited for a worker for %(age)s. Find the cause."
         )
         facts = {"handler": handler, "age": span(age)}
-        yield Advice(text % facts, events_url(state="owed"), _("Events"), is_bad=False)
+        url = delivery_url(waiting[handler].delivery)
+        yield Advice(text % facts, url, _("Delivery"), is_bad=False)
 
 
 def _of_release(status: Status) -> Iterator[Advice]:

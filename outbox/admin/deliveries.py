@@ -91,7 +91,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     shows_getting_started = True
     empty_text = gettext_lazy(
         "No delivery yet. The relay creates one for each event and handler. If events wait, start "
-        "a worker of the queue outbox."
+        "a relay: a worker of the queue outbox, or manage.py outbox work."
     )
     no_match_text = gettext_lazy(
         "No delivery matches. Remove a filter, or search by a number, an exact key or an event id."

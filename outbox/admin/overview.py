@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from math import inf
 from typing import Any
 
 from django.contrib import admin
@@ -23,6 +24,7 @@ from django.views.decorators.http import conditional_page
 
 from outbox import clock, databases, doctor
 from outbox.counting import minutes
+from outbox.counting.counters import WAIT_BOUNDS
 from outbox.counting.minutes import Totals
 from outbox.doctor import Finding
 from outbox.drawing.chart import Series, chart
@@ -271,8 +273,8 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
         Series(_("done"), [one.done for one in found], shape="dashed", tone="good"),
     ]
     lag = [
-        Series(_("median"), [one.lag(0.5) for one in found], tone="good"),
-        Series(_("95th percentile"), [one.lag(0.95) for one in found], shape="dashed"),
+        Series(_("median"), [_drawn_lag(one, 0.5) for one in found], tone="good"),
+        Series(_("95th percentile"), [_drawn_lag(one, 0.95) for one in found], shape="dashed"),
     ]
     failures = [
         Series(_("failed attempts"), [one.failed for one in found], shape="bars", tone="plain"),
@@ -289,6 +291,12 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
         ),
         chart(failures, times=times, label=_("Failures")),
     ]
+
+
+def _drawn_lag(totals: Totals, share: float) -> float | None:
+    """Return a lag; the last bound of the histogram for one that is beyond it."""
+    lag = totals.lag(share)
+    return WAIT_BOUNDS[-1] if lag == inf else lag
 
 
 def _number(value: int) -> str:

@@ -19,7 +19,7 @@ from outbox.monitor.sources import SourceStatus, source_statuses
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BREAKER as OPEN_BREAKER
 from outbox.monitor.stops import PAUSE, UNKNOWN
-from outbox.monitor.unserved import HandedBack, handed_back, waiting_since
+from outbox.monitor.unserved import HandedBack, Waiting, handed_back, longest_waiting
 
 from .configuration import BREAKER, DEAD, FAILING, LAG, PAUSED, SETTLEMENT, SILENT, SOURCE
 from .findings import Findings, Problem, key_of, of_database, page
@@ -34,8 +34,8 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
     """Find the problems of the triggers that are on. A trigger that raises hides no other's.
 
     If there are several databases, each problem names its own in text, link and commands.
-    Cost: about fifteen queries. They read no settled delivery, and at most about a thousand
-    deliveries of a subscription and state.
+    Cost: about fifteen queries, and four more with sources. They read no settled delivery, and at
+    most about a thousand deliveries of a subscription and state.
 
     Args:
         limits: by trigger the seconds before a message; only those of "lag" are used here.
@@ -121,20 +121,37 @@ def _dead(*, using: str) -> Iterator[Problem]:
             "%(handler)s has %(number)d dead deliveries: %(cause)s.",
             one.number,
         )
-        step = _("Fix the cause, then retry: `%(retry)s`.")
         facts = {
             "handler": one.handler,
             "number": one.number,
             "cause": _cause(one),
             "retry": one.retry,
+            "discard": one.discard,
+            "correct": one.correct,
         }
         parts = (one.handler, one.exception, one.place, one.reason, str(one.is_overtaken))
         yield Problem(
             key=key_of(DEAD, *parts),
             trigger=DEAD,
-            text=f"{text} {step}" % facts,
+            text=f"{text} {_step(one)}" % facts,
             path=page("outbox_delivery_dead", handler=one.handler),
         )
+
+
+def _step(one: Group) -> str:
+    """Return the next step, as `outbox groups` names it."""
+    if one.is_overtaken:
+        return _(
+            "A retry runs them out of order. If the handler can run out of order: `%(retry)s`. "
+            "Otherwise: `%(discard)s --reason TEXT`."
+        )
+    if one.is_unsettled:
+        return _(
+            "Check whether the consumer receives the events. To publish them again: `%(retry)s`."
+        )
+    if one.reason:
+        return _("To correct one: `%(correct)s`. After a release that can read them: `%(retry)s`.")
+    return _("Fix the cause, then retry: `%(retry)s`.")
 
 
 def _cause(one: Group) -> str:
@@ -159,11 +176,11 @@ def _lag(found: Status, limit: timedelta, *, using: str) -> Iterator[Problem]:
             text=text % {"age": span(age)},
             path=page("outbox_minute_changelist"),
         )
-    due = waiting_since(using=using)
+    waiting = longest_waiting(using=using)
     for one in found.handlers:
-        waited = found.age(due.get(one.handler))
-        if waited is not None and waited >= limit and one.stop is None:
-            yield _late(one, waited, most=found.most)
+        first = waiting.get(one.handler)
+        if first is not None and one.stop is None and found.at - first.since >= limit:
+            yield _late(one, first, found)
     for back in handed_back(using=using):
         waited = found.age(back.since)
         if waited is not None and waited >= limit:
@@ -179,31 +196,33 @@ def _without_code(one: HandedBack, waited: timedelta) -> Problem:
     )
 
 
-def _late(one: HandlerStatus, waited: timedelta, *, most: int | None) -> Problem:
+def _late(one: HandlerStatus, first: Waiting, found: Status) -> Problem:
     # Deliveries whose messages wait with the broker are in flight.
     number = one.pending + one.sent
     text = ngettext(
-        "%(handler)s lags: %(number)d delivery waits, one has been due for %(age)s. Check the "
-        "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
-        "%(handler)s lags: %(number)d deliveries wait, one has been due for %(age)s. Check the "
-        "workers of the queue %(queue)s, and `manage.py outbox doctor`.",
+        "%(handler)s lags: %(number)d delivery waits, one has been due for %(age)s.",
+        "%(handler)s lags: %(number)d deliveries wait, one has been due for %(age)s.",
         number,
     )
-    if most is not None and max(one.pending, one.sent) >= most:
+    if found.most is not None and max(one.pending, one.sent) >= found.most:
         text = _(
-            "%(handler)s lags: %(number)d or more deliveries wait, one has been due for %(age)s. "
-            "Check the workers of the queue %(queue)s, and `manage.py outbox doctor`."
+            "%(handler)s lags: %(number)d or more deliveries wait, one has been due for %(age)s."
         )
+    step = _(
+        "Check the workers of the queue %(queue)s, and `manage.py outbox doctor`. If the window of "
+        "the handler or a share is full, `manage.py outbox why %(delivery)d` names it."
+    )
     facts = {
         "handler": one.handler,
         "number": number,
-        "age": span(waited),
+        "age": span(found.at - first.since),
         "queue": one.queue,
+        "delivery": first.delivery,
     }
     return Problem(
         key=key_of(LAG, one.handler),
         trigger=LAG,
-        text=text % facts,
+        text=f"{text} {step}" % facts,
         path=page("outbox_subscription_handlers"),
     )
 
@@ -284,7 +303,10 @@ def _absent(one: SourceStatus) -> str:
 
 
 def _not_receiving(one: SourceStatus) -> str:
-    text = _("The source %(name)s cannot receive: %(failure)s.")
+    text = _(
+        "The source %(name)s cannot receive: %(failure)s. Correct the cause. Its process tries "
+        "again, and its log has the details."
+    )
     return text % {"name": one.name, "failure": one_line(one.failure)}
 
 

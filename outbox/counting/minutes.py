@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from math import ceil
+from math import ceil, inf
 from typing import Any, Protocol
 
 from django.db import transaction
@@ -108,12 +108,12 @@ class Totals:
         """Return the seconds after emission within which this share was done; None without any.
 
         It is exact if each value is known: the nearest rank. Otherwise it is as exact as the
-        histogram: values are interpolated within a column.
+        histogram: values are interpolated within a column, and infinite beyond its last bound.
         """
         if self.few_lags and len(self.few_lags) == sum(self.lags):
             return sorted(self.few_lags)[max(0, ceil(share * len(self.few_lags)) - 1)]
         left, low = share * sum(self.lags), 0.0
-        for number, bound in zip(self.lags, (*WAIT_BOUNDS, WAIT_BOUNDS[-1]), strict=True):
+        for number, bound in zip(self.lags, (*WAIT_BOUNDS, inf), strict=True):
             if number and left <= number:
                 return low + (bound - low) * left / number
             left, low = left - number, bound

@@ -26,7 +26,7 @@ from outbox.monitor.failures import FailureGroup, unexamined_text
 from outbox.monitor.people import name_of
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.monitor.stops import BACKFILL, PAUSE
-from outbox.monitor.unserved import handed_back
+from outbox.monitor.unserved import handed_back, longest_waiting
 from outbox.operations import next_step, unfinished
 from outbox.subscriptions import find
 
@@ -34,6 +34,8 @@ from .findings import Finding, error, ok, warning
 
 _PART = "owed deliveries"
 _LONG = 60.0
+#: A handler lags if a due delivery has waited for longer, as in the trigger of the alerts.
+_LAG = timedelta(minutes=5)
 #: A handler that fails for longer, without a success since, does not work.
 _LONG_FAILING = timedelta(minutes=15)
 
@@ -62,6 +64,7 @@ def examine(*, using: str, has_failures: bool = True) -> Iterator[Finding]:
         *_unknown_handlers(owed),
         *_unknown_events(owed),
         *_waiting_events(now),
+        *_lagging(now, using=using),
         *_handed_back(now, using=using),
         *_late_consumers(now.consumers),
         *_operations(handlers, using=using),
@@ -274,6 +277,25 @@ def _waiting_events(now: Status) -> Iterator[Finding]:
             _PART,
             _("The oldest event without fan-out was emitted %(age)s ago.") % {"age": span(age)},
             _("The relay does not run, or does not keep up: see the findings about it."),
+        )
+
+
+def _lagging(now: Status, *, using: str) -> Iterator[Finding]:
+    """Find handlers whose workers do not keep up, or whose windows or shares are full."""
+    waiting = longest_waiting(using=using)
+    for one in now.handlers:
+        first = waiting.get(one.handler)
+        if first is None or one.stop is not None or now.at - first.since <= _LAG:
+            continue
+        facts = {"handler": one.handler, "age": span(now.at - first.since), "queue": one.queue}
+        yield warning(
+            _PART,
+            _("%(handler)s lags: a delivery has been due for %(age)s.") % facts,
+            _(
+                "`manage.py outbox why %(delivery)d` names the cause: the workers of the queue "
+                "%(queue)s, or a full window or share of the handler."
+            )
+            % {**facts, "delivery": first.delivery},
         )
 
 

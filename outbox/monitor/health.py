@@ -14,8 +14,8 @@ from django.utils.translation import ngettext
 
 from outbox import clock, databases
 from outbox.deliveries.heartbeat import CLOCK_TOLERANCE, KEPT_FOR, stale_after
-from outbox.formatting import listing, span
-from outbox.models import Heartbeat, Subscription
+from outbox.formatting import listing, one_line, span
+from outbox.models import Heartbeat, SourceState, Subscription
 from outbox.sources.configuration import received_sources
 from outbox.sources.state import received_in
 from outbox.transports import names
@@ -178,6 +178,8 @@ class Heartbeats:
             text = _("A relay was seen %(age)s ago: check with `manage.py outbox doctor`.")
         elif seen.at:
             text = _("The relay was last seen %(age)s ago: check the worker of the queue outbox.")
+            if not names.uses(names.CELERY):
+                text = _("The relay was last seen %(age)s ago: check `manage.py outbox work`.")
         elif names.uses(names.CELERY):
             text = _("No relay was ever seen: start a worker of the queue outbox.")
         else:
@@ -223,7 +225,8 @@ class PartHealth:
         is_on: whether its latest heartbeat is recent enough. Of a queue: it has a worker, or needs
             none, since no delivery has waited for one for over a minute; the relay's own queue
             always needs one, and takes messages. Of the relay: no process fails with every pass. Of
-            a consumer: it settles in time. Of handlers: none is failing.
+            a source: its processes can receive. Of a consumer: it settles in time. Of handlers:
+            none is failing.
         seen_at: time of its latest heartbeat, or None without one.
         text: its health in a few words.
         is_failing: it has a recent heartbeat, and does not work.
@@ -258,11 +261,13 @@ def health_of_parts(
 ) -> list[PartHealth]:
     """Return the health of each part.
 
-    Cost: two small queries, one if a queue has no worker, and two if sinks have consumers.
+    Cost: two small queries, one if a queue has no worker, one if there are sources, and two if
+    sinks have consumers.
 
     Args:
         failing: the groups of `failing_groups`, for the part "handlers". None: leave it out.
-        has_failures: quote the error of a relay that fails, and of a queue that takes nothing.
+        has_failures: quote the error of a relay that fails, of a queue that takes nothing, and of
+            a source that cannot receive.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -279,7 +284,7 @@ def health_of_parts(
         *(_part(kind.value, found) for kind in parts),
         PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *_queues(queues, found, has_failures=has_failures, using=using),
-        *(_source(name, found) for name in received_sources() if found.is_expected(name)),
+        *_sources(found, has_failures=has_failures, using=using),
         *_consumers(active, using=using),
         *([] if failing is None else [_handlers(failing)]),
     ]
@@ -345,12 +350,35 @@ def _refused(one: RefusedQueue, found: Heartbeats, *, has_failures: bool) -> Par
     )
 
 
-def _source(name: str, found: Heartbeats) -> PartHealth:
-    seen, fresh = found.latest(Kind.RECEIVER, queue=name), found.running(Kind.RECEIVER, name)
-    text = _silence(seen, found.now)
-    if fresh:
+def _sources(found: Heartbeats, *, has_failures: bool, using: str) -> Iterator[PartHealth]:
+    names = [name for name in received_sources() if found.is_expected(name)]
+    if not names:
+        return
+    rows = SourceState.objects.using(using).filter(source__in=names)
+    states = {row.source: row for row in rows}
+    for name in names:
+        state = states.get(name) or SourceState(source=name)
+        yield _source(state, found, has_failures=has_failures)
+
+
+def _source(state: SourceState, found: Heartbeats, *, has_failures: bool) -> PartHealth:
+    name, kind = state.source, Kind.RECEIVER
+    seen, fresh = found.latest(kind, queue=name), found.running(kind, name)
+    is_failing = bool(fresh) and state.failing_at is not None
+    if not fresh:
+        text = _silence(seen, found.now)
+    elif is_failing:
+        text = _("cannot receive")
+        if has_failures:
+            text = _("cannot receive: %s") % one_line(state.failure)
+    elif state.paused_at is not None:
+        text = _("paused: too many owed deliveries")
+    else:
         text = ngettext("%d process", "%d processes", fresh) % fresh
-    return PartHealth(part="source", queue=name, is_on=bool(fresh), seen_at=seen.at, text=text)
+    is_on = bool(fresh) and not is_failing
+    return PartHealth(
+        part="source", queue=name, is_on=is_on, seen_at=seen.at, text=text, is_failing=is_failing
+    )
 
 
 def _consumers(active: Sequence[Subscription], *, using: str) -> Iterator[PartHealth]:

@@ -45,7 +45,7 @@ class Light:
 
 
 def light(*, using: str | None = None) -> Light:
-    """Return the most severe trouble; cost: at most nine queries, none of which counts."""
+    """Return the most severe trouble; cost: at most ten queries, none of which counts."""
     using = using or databases.alias()
     healthy = Light(Condition.COMPLETE, _("healthy"))
     return next(_troubles(using), healthy)

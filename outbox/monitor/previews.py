@@ -49,6 +49,13 @@ class SinkState:
     status: HandlerStatus | None
 
     @property
+    def kind(self) -> str:
+        """Its state, for programs: "running", "unsubscribed", or the kind of its stop."""
+        if self.status is None:
+            return "unsubscribed"
+        return self.status.stop.kind if self.status.stop else "running"
+
+    @property
     def label(self) -> str:
         """Its state in a few words."""
         if self.status is None:

@@ -217,7 +217,7 @@ def _add_condition(
     if not row.active:
         return
     if row.paused_at:
-        one.paused_at, one.paused_by = row.paused_at, row.paused_by
+        one.paused_at, one.paused_by = row.paused_at, names.get(row.paused_by, row.paused_by)
         one.pause_reason = row.pause_reason if has_failures else public_pause_reason(row)
     if row.backfill is not None:
         one.backfill, one.backfill_seen_at = row.backfill, row.backfill_seen_at

@@ -41,6 +41,19 @@ _HANDED_BACK_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The delivery of a handler that has waited longest for a worker.
+
+    Attributes:
+        delivery: its id.
+        since: since when it has waited.
+    """
+
+    delivery: int
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class HandedBack:
     """A delivery that running workers hand back, since another release has to run it.
 
@@ -116,8 +129,8 @@ def overdue_queues(*, using: str | None = None) -> set[str]:
     return {row.queue for row in rows if now - waits_since(row, now) > OVERDUE_AFTER}
 
 
-def waiting_since(*, using: str | None = None) -> dict[str, datetime]:
-    """Return since when a delivery has waited for a worker, by the active handlers that have one.
+def longest_waiting(*, using: str | None = None) -> dict[str, Waiting]:
+    """Return the delivery that has waited longest for a worker, by active handlers that have one.
 
     Cost: one query, which reads a delivery of each subscription and state.
 
@@ -126,11 +139,17 @@ def waiting_since(*, using: str | None = None) -> dict[str, datetime]:
     """
     using = using or databases.alias()
     now = clock.now(using=using)
-    found: dict[str, datetime] = {}
+    found: dict[str, Waiting] = {}
     for row in first_waiting(using=using):
-        if (since := waits_since(row, now)) < now:
-            found[row.handler] = min(since, found.get(row.handler, since))
+        first = _first(row, now)
+        if first is not None and first.since < now:
+            found[row.handler] = min(first, found.get(row.handler, first), key=_since)
     return found
+
+
+def waiting_since(*, using: str | None = None) -> dict[str, datetime]:
+    """Return the times of `longest_waiting`: since when a delivery has waited, by handler."""
+    return {handler: one.since for handler, one in longest_waiting(using=using).items()}
 
 
 def first_waiting(*, using: str) -> QuerySet[Any]:
@@ -152,8 +171,10 @@ def first_waiting(*, using: str) -> QuerySet[Any]:
         Subscription.objects.using(using)
         .filter(active=True)
         .annotate(
+            pending_pk=Subquery(pending.values("pk")[:1]),
             pending_due_at=Subquery(pending.values("due_at")[:1]),
             is_handed_back=Exists(_handed_back(clock.now(using=using), using=using)),
+            sent_pk=Subquery(longest.values("pk")[:1]),
             sent_due_at=Subquery(longest.values("due_at")[:1]),
             sent_unstarted=Subquery(longest.values("unstarted")[:1]),
             sent_event=Subquery(longest.values("event_id")[:1]),
@@ -167,7 +188,8 @@ def waits_since(row: Any, now: datetime) -> datetime:
     """Return since when a delivery of a subscription has waited for a worker; `now` if none does.
 
     A delivery that is running waits from the end of its lease on. Those that wait for a time, a
-    person, a probe, an earlier event of their key or a later release do not wait for a worker.
+    person, a probe, an earlier event of their key or a later release do not wait for a worker. A
+    delivery that is due counts although the window of its handler, or its share, is full.
 
     Each message that was not started counts as a lease, also one that was handed back at once. So
     the time is at most that since the fan-out of the event and since the last start. While workers
@@ -177,19 +199,31 @@ def waits_since(row: Any, now: datetime) -> datetime:
         row: a subscription of `first_waiting`.
         now: the time of the read.
     """
-    found = [now]
+    first = _first(row, now)
+    return now if first is None else min(first.since, now)
+
+
+def _first(row: Any, now: datetime) -> Waiting | None:
+    """Return the delivery of a subscription that has waited longest; None: none waits."""
+    found: list[Waiting] = []
     if row.sent_due_at is not None and not row.is_handed_back:
         leases = timedelta(seconds=row.lease_seconds) * row.sent_unstarted
         limits = [at for at in (row.sent_fanned_out_at, row.sent_started_at) if at is not None]
         limit = min(row.sent_due_at, max(limits, default=row.sent_due_at))
-        found.append(max(row.sent_due_at - leases, limit))
+        since = max(row.sent_due_at - leases, limit)
+        found.append(Waiting(delivery=row.sent_pk, since=since))
     circuit = circuit_of(row)
     if row.pending_due_at is not None and not row.is_held:
-        if not circuit.is_open:
-            found.append(row.pending_due_at)
-        elif circuit.may_probe(now):
-            found.append(max(row.pending_due_at, row.breaker_probe_at or now))
-    return min(found)
+        since = row.pending_due_at
+        if circuit.is_open:
+            since = max(since, row.breaker_probe_at or now)
+        if not circuit.is_open or circuit.may_probe(now):
+            found.append(Waiting(delivery=row.pending_pk, since=since))
+    return min(found, key=_since, default=None)
+
+
+def _since(one: Waiting) -> datetime:
+    return one.since
 
 
 def handed_back(*, using: str | None = None) -> list[HandedBack]:

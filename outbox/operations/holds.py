@@ -14,6 +14,7 @@ from outbox.deliveries import settlement
 from outbox.deliveries.pauses import holder, holding_backfill, is_held_by, pausable
 from outbox.formatting import format_time
 from outbox.models import Delivery, Operation, Subscription
+from outbox.monitor.people import name_of
 from outbox.monitor.stops import stop_of
 
 from .handler_rows import subscriptions_of, without_removed
@@ -66,7 +67,7 @@ class Hold:
                 % {
                     "handler": self.handler,
                     "pk": other.pk,
-                    "by": other.by,
+                    "by": name_of(other.by),
                     "seen_at": format_time(other.seen_at),
                 }
             )

@@ -23,6 +23,7 @@ from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import retry_transient
 from outbox.formatting import format_time
 from outbox.models import Operation
+from outbox.monitor.people import name_of
 from outbox.retention.pace import Stopped
 from outbox.transports.nudge import nudge_of
 
@@ -81,8 +82,12 @@ class StillRunning(ValueError):
             "%(seen)s. Finish it: `manage.py outbox continue %(number)d`. Or end it: `manage.py "
             "outbox continue %(number)d --give-up`. Then replay."
         )
-        seen = format_time(operation.seen_at)
-        super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})
+        facts = {
+            "number": operation.pk,
+            "by": name_of(operation.by),
+            "seen": format_time(operation.seen_at),
+        }
+        super().__init__(text % facts)
 
 
 class GivenUp(Stopped):

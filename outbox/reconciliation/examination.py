@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Max, Q
 from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.conf import conf
@@ -20,6 +21,8 @@ from outbox.deliveries.outstanding import owed_keys
 from outbox.models import Delivery, Event, Horizon
 
 from . import Difference, Examination, Invariant, registry
+
+logger = logging.getLogger("outbox.reconciliation")
 
 #: Most differences that are kept of one invariant; the others are only counted.
 MOST_KEPT = 50
@@ -35,9 +38,9 @@ class InvariantResult:
     Attributes:
         invariant: the invariant.
         checked: the number of examined rows.
-        differences: the number of violations.
+        differences: the number of violations; one more if the invariant raised an error.
         unsettled: the number of violations that an owed delivery may still correct.
-        kept: the first differences.
+        kept: the first differences; the error before them.
         kept_unsettled: the first unsettled differences.
         seconds: the duration.
     """
@@ -82,11 +85,15 @@ def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconcilia
     """Examine every invariant and return the differences.
 
     It reads one snapshot, so a concurrent change is seen completely or not at all. Invariants that
-    call an external system run last, with no transaction open.
+    call an external system run last, with no transaction open. An invariant that raises an error is
+    reported as a difference of its own, and the others are examined.
 
     Args:
         thorough: examine all rows; without it, an invariant may examine a sample.
         using: the outbox's database alias.
+
+    Raises:
+        django.db.Error: the snapshot was lost, for example with the connection.
     """
     using = using or databases.alias()
     autodiscover_modules("invariants")
@@ -103,10 +110,11 @@ def _reconciled(*, thorough: bool, using: str) -> Reconciliation:
         examination = Examination(thorough=thorough, horizon=horizon, using=using)
         for one in findings:
             if not one.invariant.outside:
-                _examine(one, replace(examination))
+                # A statement that fails would end the transaction of the others, too.
+                _examine(one, replace(examination), within=transaction.atomic(using=using))
     for one in findings:
         if one.invariant.outside:
-            _examine(one, replace(examination))
+            _examine(one, replace(examination), within=nullcontext())
     return Reconciliation(
         checked_at=checked_at,
         unsettled=unsettled,
@@ -115,13 +123,37 @@ def _reconciled(*, thorough: bool, using: str) -> Reconciliation:
     )
 
 
-def _examine(result: InvariantResult, examination: Examination) -> None:
-    began = time.monotonic()
-    found = result.invariant.examine(examination)
-    while chunk := list(islice(found, _CHUNK)):
-        _sort(result, chunk, using=examination.using)
+def _examine(
+    result: InvariantResult, examination: Examination, *, within: AbstractContextManager[object]
+) -> None:
+    """Examine an invariant. An error that it raises is a difference, and hides no other one."""
+    began, chunk = time.monotonic(), list[Difference]()
+    try:
+        with within:
+            for one in result.invariant.examine(examination):
+                chunk.append(one)
+                if len(chunk) == _CHUNK:
+                    _sort(result, chunk, using=examination.using)
+                    chunk.clear()
+    except Exception as error:
+        if connections[examination.using].needs_rollback:  # the snapshot is lost
+            raise
+        _note_error(result, error)
+    _sort(result, chunk, using=examination.using)
     result.checked = examination.seen
     result.seconds = time.monotonic() - began
+
+
+def _note_error(result: InvariantResult, error: Exception) -> None:
+    """Add the error of an invariant to its differences, as the first of those that are kept."""
+    logger.exception("The invariant %s could not be examined.", result.invariant.name)
+    text = _(
+        "It could not be examined: %(error)s. The log has the traceback. Correct the cause, and "
+        "reconcile again."
+    )
+    result.differences += 1
+    result.kept.insert(0, Difference(text % {"error": type(error).__name__}))
+    del result.kept[MOST_KEPT:]
 
 
 def _sort(result: InvariantResult, found: Sequence[Difference], *, using: str) -> None:

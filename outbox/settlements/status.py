@@ -197,4 +197,4 @@ def _replayed(text: str, replays: int) -> str:
 def _seconds(length: timedelta) -> str:
     """Return "1.2 s" below a minute, and "2 min 5 s" above."""
     number = length.total_seconds()
-    return f"{max(0.0, number):.1f} s" if number < 60 else span(length)
+    return _("%s s") % f"{max(0.0, number):.1f}" if number < 60 else span(length)

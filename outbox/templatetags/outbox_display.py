@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import formatting
+from outbox.counting.counters import WAIT_BOUNDS
 from outbox.models import Attempt, Delivery
 from outbox.monitor.conditions import Condition
 from outbox.monitor.timeline import TimelineDelivery
@@ -253,7 +255,12 @@ def outbox_media(context: template.Context) -> str:
 
 
 def span_of_seconds(seconds: float | None) -> str:
-    """Return a number of seconds as a span; a dash for None."""
+    """Return a number of seconds as a span; a dash for None.
+
+    An infinite lag is beyond the last bound of its histogram: "over 2 h".
+    """
+    if seconds == inf:
+        return _("over %s") % span(timedelta(seconds=WAIT_BOUNDS[-1]))
     return NOTHING if seconds is None else span(timedelta(seconds=seconds))
 
 

@@ -129,6 +129,17 @@ class TestTheHealth:
             "No relay was ever seen: start `manage.py outbox work`."
         )
 
+    def test_names_the_command_of_a_silent_relay(self):
+        """Failed: it named the worker of a queue that such a project does not have."""
+        beat(Heartbeat.Kind.RELAY)
+        an_hour_ago = timezone.now() - timedelta(hours=1)
+        Heartbeat.objects.update(seen_at=an_hour_ago)
+
+        clue = Heartbeats().relay_clue()
+
+        assert clue.startswith("The relay was last seen 1 h")
+        assert clue.endswith(" ago: check `manage.py outbox work`.")
+
     def test_has_no_beat_on_the_page_of_periodic_tasks(self):
         assert periodic._beat() is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 import time_machine
@@ -160,7 +161,9 @@ class TestTheLag:
             ({0: 10}, 0.5, 0.05),
             ({2: 90, 7: 10}, 0.5, 0.25 + 0.25 * 50 / 90),
             ({2: 90, 7: 10}, 0.95, 15 + 45 * 5 / 10),
-            ({11: 1}, 0.95, 7200.0),
+            ({10: 2}, 0.5, 1800 + 5400 / 2),
+            ({11: 30}, 0.95, inf),  # failed: 7200, however long the backlog was
+            ({2: 90, 11: 10}, 0.5, 0.25 + 0.25 * 50 / 90),
         ],
     )
     def test_is_interpolated_from_the_histogram(self, lags, share, expected):

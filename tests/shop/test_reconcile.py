@@ -116,6 +116,27 @@ class TestTheRunOfBeat:
         assert [run.balanced for run in Reconciliation.objects.all()] == [False, True]
         assert "The reconciliation found differences: 2." in caplog.text
 
+    def test_is_stored_if_an_invariant_raises(
+        self, order: Order, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: the run ended with the error, and the latest stored one was balanced."""
+
+        def fail() -> None:
+            raise KeyError("bank")
+
+        spoil(order)
+        monkeypatch.setattr("payments.gateway.current", fail)
+
+        reconcile()
+
+        stored = Reconciliation.objects.get()
+        assert (stored.balanced, stored.differences) == (False, 3)
+        found = {one["name"]: one["difference_examples"] for one in stored.report["invariants"]}
+        [problem] = found["payments.bank_matches_payments"]
+        assert problem["text"].startswith("It could not be examined: KeyError. ")
+        assert found["orders.status_matches_history"]
+        assert "The invariant payments.bank_matches_payments could not be examined" in caplog.text
+
     def test_deletes_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(Reconciliation, "KEPT", 2)
 

@@ -120,7 +120,7 @@ def _as_json(one: previews.SinkState) -> dict[str, Any]:
         "ordered": config.ordered,
         "sensitive": config.sensitive,
         "handler": config.handler,
-        "state": one.label,
+        "state": one.kind,
     }
 
 

@@ -214,11 +214,14 @@ class TestTheEventList:
         assert response.status_code == 200
 
     def test_shows_the_next_step_if_it_is_empty_or_nothing_matches(self, outbox, admin_client):
-        empty = text_of(admin_client, EVENTS)
+        empty, no_delivery = text_of(admin_client, EVENTS), text_of(admin_client, DELIVERIES)
         packed(outbox)
         unmatched = text_of(admin_client, f"{EVENTS}?q=nothing")
 
         assert "when a transaction that calls emit() commits" in empty
+        assert "If events wait, start a relay: a worker of the queue outbox, or manage.py" in (
+            no_delivery
+        )
         assert "search by an exact key" in unmatched
 
 

@@ -19,8 +19,10 @@ from outbox import PermanentFailure, operations, subscribe
 from outbox.admin import overview
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.monitor.health import health_of_parts
+from outbox.sources.state import note_failure
 from outbox.testing import Outbox
 from tests.outbox.parcels import DELIVERIES, EVENTS, client_with
+from tests.outbox.sources.messages import configure
 
 OVERVIEW = reverse("admin:outbox_minute_changelist")
 PART = reverse("admin:outbox_minute_part")
@@ -122,6 +124,14 @@ class TestTiles:
 
         assert "0.2</span>" in text  # 60 in five minutes
         assert "750 ms</span>" in text  # half way from 0.5 s to 1 s
+
+    def test_show_a_lag_beyond_the_histogram_as_such(self, outbox, admin_client):
+        """Failed: after a backlog of ten hours, both were "2 h"."""
+        Minute.objects.create(minute=timezone.now(), events=60, done=100, lag_11=100)
+
+        tiles = {tile.name: tile for tile in admin_client.get(OVERVIEW).context["overview"].tiles}
+
+        assert tiles["95th percentile to done"].value == "over 2 h"
 
     def test_show_the_age_of_the_oldest_owed_event(self, outbox, admin_client):
         emit_and_deliver(outbox)
@@ -259,6 +269,17 @@ class TestTheNextStep:
         assert "tests.weigh_parcel" in said
         assert "outbox.nudge" not in said
 
+    def test_names_a_source_that_cannot_receive(self, outbox, alive, admin_client, settings):
+        """Failed: the next step was "None"."""
+        configure(settings)
+        sign(Kind.RECEIVER, queues=["billing"])
+        note_failure("billing", "access denied.")
+
+        said = advice(admin_client)
+
+        assert "The source billing cannot receive: access denied. Correct the cause." in said
+        assert f'href="{reverse("admin:outbox_event_sources")}"' in said
+
     def test_links_to_dead_letters(self, outbox, alive, admin_client):
         emit_and_deliver(outbox, 2)
 
@@ -278,7 +299,11 @@ class TestTheNextStep:
             breaker_opened_at=timezone.now(), breaker_reason="ConnectionRefusedError"
         )
 
-        assert "The breaker of tests.label_parcel is open" in advice(admin_client)
+        said = advice(admin_client)
+        assert "The breaker of tests.label_parcel is open" in said
+        assert "If it succeeds, the breaker closes." in said
+        # Failed: deliveries that have failed wait for their own times, and the window is small.
+        assert "all its deliveries" not in said
 
     def test_leaves_out_the_breaker_of_an_ended_handler(self, outbox, alive, admin_client):
         """Failed: it named a breaker that no probe closes, for ever."""
@@ -294,9 +319,21 @@ class TestTheNextStep:
         emit_and_deliver(outbox)
         let_wait(queue="labels")
 
-        assert "tests.label_parcel is behind: a delivery has waited for a worker for 2 min" in (
-            advice(admin_client)
-        )
+        said, late = advice(admin_client), Delivery.objects.get()
+        assert "tests.label_parcel is behind: a delivery has waited for a worker for 2 min" in said
+        # Its page says why it waits.
+        assert f'href="{reverse("admin:outbox_delivery_change", args=[late.pk])}"' in said
+
+    def test_names_events_that_wait_for_the_relay(self, outbox, alive, admin_client):
+        """Failed: "None. All deliveries are done or in progress.", which the alert links to."""
+        outbox.given("tests.Sent", key=str(uuid4()))
+        assert "None. All deliveries are done or in progress." in advice(admin_client)
+
+        Event.objects.update(emitted_at=timezone.now() - timedelta(minutes=5))
+
+        said = advice(admin_client)
+        assert "Events wait for the relay, the oldest for 5 min" in said
+        assert "Run <code>manage.py outbox doctor</code>." in said
 
     def test_is_none_during_a_replay_of_an_old_event(self, outbox, alive, admin_client):
         """Failed: the handler was "behind" by the age of the event."""

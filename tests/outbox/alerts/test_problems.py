@@ -18,6 +18,8 @@ from outbox.alerts.configuration import LIMITS
 from outbox.alerts.findings import Problem, key_of, page
 from outbox.models import Attempt, Delivery, Event, Heartbeat, SourceState, Subscription
 from outbox.relay.passes import relay_pass
+from outbox.settlements.overdue import MISSING
+from outbox.sources.unreadable import HANDLER
 from outbox.testing import Outbox
 from tests.outbox.alerts.world import Kind, beat
 
@@ -82,6 +84,43 @@ class TestDeadDeliveries:
 
         assert result.has_missed("dead:tests.print_label:KeyError:parcels:")
         assert not result.has_missed("dead:tests.other:KeyError:parcels:")
+
+    def test_that_were_overtaken_are_not_simply_retried(self):
+        """Failed: "Fix the cause, then retry", although nothing failed, and without the order."""
+        outbox = weigh()
+        outbox.deliver_all(raise_errors=False)
+        Attempt.objects.update(outcome=Attempt.Outcome.OUTAGE, exception="", place="")
+
+        [one] = found("dead")
+
+        chosen = "--handler tests.print_label --overtaken"
+        assert one.text == (
+            "tests.print_label has 1 dead delivery: a later event of its key ran before it. A "
+            "retry runs them out of order. If the handler can run out of order: `manage.py outbox "
+            f"retry --dead {chosen}`. Otherwise: `manage.py outbox discard --state dead {chosen} "
+            "--reason TEXT`."
+        )
+
+    def test_that_no_consumer_has_settled_are_published_again(self):
+        weigh().deliver_all(raise_errors=False)
+        Attempt.objects.update(exception=MISSING, place="")
+
+        [one] = found("dead")
+
+        assert "Check whether the consumer receives the events. To publish them again: " in one.text
+
+    def test_that_cannot_be_read_are_corrected(self):
+        """Failed: it named the retry only, which reads the same message again."""
+        weigh().deliver_all(raise_errors=False)
+        Subscription.objects.update(handler=HANDLER)
+        Attempt.objects.update(message="The body is no JSON: 100% wrong.")
+        row = Delivery.objects.get()
+
+        [one] = found("dead")
+
+        command = f"`manage.py outbox correct {row.pk} --body FILE --reason TEXT`"
+        assert "The body is no JSON: 100% wrong (" in one.text
+        assert f"To correct one: {command}. After a release that can read them: " in one.text
 
     def test_are_no_problem_if_their_trigger_is_off(self):
         outbox = weigh()
@@ -157,6 +196,8 @@ class TestALag:
 
         assert one.key == "lag:tests.print_label"
         assert one.text.startswith("tests.print_label lags: 1 delivery waits, one has been due ")
+        # Failed: nothing led to a full share. Workers and doctor are well then.
+        assert f"`manage.py outbox why {Delivery.objects.get().pk}`" in one.text
 
     def test_of_a_handler_is_also_that_of_messages_that_no_worker_starts(self):
         """Failed: each lease they are sent again, so none is ever pending for long."""
@@ -301,7 +342,10 @@ class TestASource:
 
         [one] = found("source")
 
-        assert one.text == "The source billing cannot receive: access denied."
+        assert one.text == (
+            "The source billing cannot receive: access denied. Correct the cause. Its process "
+            "tries again, and its log has the details."
+        )
 
 
 class TestAKey:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.db.models import Model
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from outbox import operations, subscribe
 from outbox.alerts import problems
+from outbox.models import Operation, Subscription
 from outbox.monitor.people import name_of, names_of
+from outbox.operations.holds import Hold
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
 from tests.outbox.drive import create_deliveries, emit_parcels
@@ -101,6 +105,8 @@ class TestAPause:
         operations.pause("tests.invoice", by=f"user:{ann.pk}", reason="no paper")
 
         assert "tests.invoice is paused by ann since " in outbox_command("status")
+        [status] = json.loads(outbox_command("status", "--json"))["handlers"]
+        assert status["paused_by"] == "ann"  # failed: "user:7"
         assert " ann " in outbox_command("log")
 
     def test_names_the_actor_once_the_user_is_deleted(self, ann: User):
@@ -118,3 +124,36 @@ class TestAPause:
         assert f"paused by {actor} since " in alert.text
         assert f"paused by {actor} since " in outbox_command("status")
         assert f" {actor} " in outbox_command("log")
+
+
+class TestAnUnfinishedOperation:
+    """Failed: the errors named "user:7"."""
+
+    @pytest.mark.usefixtures("own_registry")
+    def test_of_the_same_replay_is_named_with_its_user(self, ann: User):
+        choice = operations.Choice(handler="tests.invoice")
+        operations.replay(choice, by=f"user:{ann.pk}", reason="a test")
+        Operation.objects.update(state="running")
+
+        with pytest.raises(operations.StillRunning, match=r"operation \d+, by ann, last heartbeat"):
+            operations.replay(choice, by="cli:bob", reason="a test")
+
+    @pytest.mark.usefixtures("own_registry")
+    def test_of_another_backfill_is_named_with_its_user(self, ann: User):
+        now = timezone.now()
+        other = Operation.objects.create(
+            action="backfill",
+            choice={"handler": "tests.invoice"},
+            by=f"user:{ann.pk}",
+            started_at=now,
+            seen_at=now,
+        )
+
+        @subscribe("parcels.ParcelSent", ordered=True)
+        def invoice() -> None: ...
+
+        Outbox()
+        Subscription.objects.update(paused_at=now, paused_by=f"backfill:{other.pk}")
+
+        with pytest.raises(ValueError, match=f"operation {other.pk}, by ann, last heartbeat"):
+            Hold("tests.invoice", "default").refuse_other()

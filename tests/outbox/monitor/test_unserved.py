@@ -18,7 +18,7 @@ from outbox.models import Delivery, Event, Heartbeat, Subscription
 from outbox.monitor.conditions import OVERDUE_AFTER
 from outbox.monitor.health import health_of_parts
 from outbox.monitor.light import light
-from outbox.monitor.unserved import overdue_queues, waiting_since
+from outbox.monitor.unserved import Waiting, longest_waiting, overdue_queues, waiting_since
 from outbox.testing import Outbox
 from tests.outbox.celery_settings import set_celery
 from tests.outbox.drive import create_deliveries, emit_orders, run_message, run_pass
@@ -178,6 +178,22 @@ class TestADeliveryThatWaitsForAWorker:
         wait()
 
         assert overdue_queues() == set()
+
+    def test_is_named_with_its_handler(self):
+        emit_orders(3)
+        create_deliveries()
+        wait()
+        _later, first, sent = Delivery.objects.order_by("pk")
+        Delivery.objects.filter(pk=first.pk).update(due_at=F("due_at") - LONG)
+
+        since = first.due_at - LONG
+        assert longest_waiting() == {"tests.announce": Waiting(delivery=first.pk, since=since)}
+
+        # A message that no worker has started for longer.
+        Event.objects.update(fanned_out_at=timezone.now() - timedelta(hours=1))
+        Delivery.objects.filter(pk=sent.pk).update(state=State.SENT, token=30)
+
+        assert longest_waiting()["tests.announce"].delivery == sent.pk
 
     def test_is_found_by_one_query(self, django_assert_max_num_queries: DjangoAssertNumQueries):
         owe()

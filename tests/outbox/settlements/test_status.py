@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import connections, transaction
+from django.utils import translation
 
 from outbox import timeline_of
 from outbox.models import Delivery, Event, Settlement
@@ -48,6 +49,8 @@ class TestTheTextOfASettlement:
         Settlement.objects.update(settled_at=row.emitted_at + timedelta(seconds=1.2))
 
         assert texts(event) == ["billing: done after 1.2 s"]
+        with translation.override("ja"):
+            assert texts(event)[0].endswith("1.2 秒 で完了")
 
     def test_counts_the_replays(self, sink: MemorySink):
         event = emit_order()

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.utils import translation
 
 from outbox import DomainEvent, Sensitive, operations, subscribe
 from outbox.models import Event
@@ -78,6 +79,19 @@ class TestTheList:
         assert found["handler"] == "sinks.analytics"
         assert found["state"] == "running"
         assert PASSWORD not in str(found)
+
+    def test_has_the_same_states_in_each_language_as_json(
+        self, outbox: Outbox, configure: Configure
+    ):
+        """Failed: "一時停止中"."""
+        configure()
+        configure("search")
+        operations.pause("sinks.analytics", by="user:1", reason="maintenance")
+
+        with translation.override("ja"):
+            found = json.loads(outbox_command("sinks", "--json"))
+
+        assert [one["state"] for one in found] == ["pause", "unsubscribed"]
 
     def test_may_be_empty(self, outbox: Outbox, configure: Configure):
         assert 'No sink is configured. Set OUTBOX["SINKS"].' in outbox_command("sinks")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
 from outbox import clock
@@ -18,7 +20,8 @@ from outbox.doctor import sources as doctor
 from outbox.local import periodic
 from outbox.metrics import families
 from outbox.models import Alert, Event, Received, SourceState
-from outbox.monitor.health import health_of_parts
+from outbox.monitor.health import PartHealth, health_of_parts
+from outbox.monitor.light import light
 from outbox.sources.backlog import Brake, backlog
 from outbox.sources.forgetting import forget_received
 from outbox.sources.state import flush, note_failure, note_lag, note_pause
@@ -40,6 +43,11 @@ def billing(own_registry, settings, monkeypatch):
 def running(billing):
     heartbeat.beat(heartbeat.Kind.RECEIVER, "billing@host.1", queues=["billing"])
     return billing
+
+
+def source_part(*, has_failures: bool = True) -> PartHealth:
+    parts = health_of_parts(has_failures=has_failures)
+    return next(one for one in parts if one.part == "source")
 
 
 def called(*arguments: str) -> str:
@@ -66,6 +74,46 @@ class TestASourceThatIsReceived:
         [part] = [one for one in health_of_parts() if one.part == "source"]
 
         assert (part.is_on, part.text) == (True, "1 process")
+
+    def test_is_off_while_it_cannot_receive(self, running, monkeypatch):
+        """Failed: its process runs, so the light was "healthy", and the next step "None"."""
+        for kind in (heartbeat.Kind.RELAY, heartbeat.Kind.BEAT, heartbeat.Kind.BROKER):
+            heartbeat.beat(kind, str(kind))
+        heartbeat.beat(heartbeat.Kind.WORKER, "worker@host.1", queues=["outbox"])
+        assert light().text == "healthy"
+
+        note_failure("billing", "No broker answers.")
+
+        part, hidden = source_part(), source_part(has_failures=False)
+        assert (part.is_on, part.is_failing) == (False, True)
+        assert part.text == "cannot receive: No broker answers"
+        assert hidden.text == "cannot receive"
+        assert light().text == "source billing failing"
+
+    def test_is_silent_and_not_failing_without_a_process(self, billing):
+        note_failure("billing", "No broker answers.")
+
+        part = source_part()
+
+        assert (part.is_on, part.is_failing, part.text) == (False, False, "never seen")
+
+    def test_is_on_while_it_is_paused(self, running):
+        """Failed: nothing on the overview said so."""
+        note_pause("billing", is_paused=True)
+
+        part = source_part()
+
+        assert (part.is_on, part.text) == (True, "paused: too many owed deliveries")
+
+    def test_costs_one_query_beside_the_health_of_the_other_parts(
+        self, running, settings, django_assert_num_queries
+    ):
+        with CaptureQueriesContext(connection) as captured:
+            health_of_parts()
+        settings.OUTBOX = {**settings.OUTBOX, "SOURCES": {}}
+
+        with django_assert_num_queries(len(captured) - 1):
+            health_of_parts()
 
     def test_shows_its_lag_and_counts(self, running):
         store(running, [message(1), message(1), message(2, body=b"{")])
