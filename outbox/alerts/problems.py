@@ -34,8 +34,8 @@ def find(limits: Mapping[str, float], *, using: str) -> Findings:
     """Find the problems of the triggers that are on. A trigger that raises hides no other's.
 
     If there are several databases, each problem names its own in text, link and commands.
-    Cost: about fifteen queries. They read no settled delivery, and at most about a thousand
-    deliveries of a subscription and state.
+    Cost: about fifteen queries, and four more with sources. They read no settled delivery, and at
+    most about a thousand deliveries of a subscription and state.
 
     Args:
         limits: by trigger the seconds before a message; only those of "lag" are used here.
