@@ -88,10 +88,11 @@ class CeleryTransport:
 
         RabbitMQ also opens channels while an alarm of memory or disk blocks all publishers.
         """
+        app = app_or_default()
         try:
-            with own_connection(current_app) as connection:
+            with own_connection(app) as connection:
                 open_channel(connection)
-            return not may_refuse(current_app) or takes_messages(current_app)
+            return not may_refuse(app) or takes_messages(app)
         except Exception:
             return False
 

@@ -173,10 +173,11 @@ def _caused_by(error: Exception, kind: type[Exception] | tuple[type[Exception], 
 
 
 def takes_messages(app: Celery) -> bool:
-    """Return whether RabbitMQ takes a message now, one for no queue. It stores nothing.
+    """Return whether RabbitMQ takes messages now, two for no queue. It stores nothing.
 
-    It confirms a message at once that it routes to no queue, but none while an alarm of
-    memory or disk blocks all publishers. With another broker it is False.
+    It confirms a message at once that it routes to no queue. While an alarm of memory or disk
+    blocks all publishers, it confirms only the first message of a connection, which it blocks
+    then. With another broker it is False.
     https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed
     """
     try:
@@ -186,7 +187,8 @@ def takes_messages(app: Celery) -> bool:
             return False
         try:
             nowhere = f"outbox.nowhere.{uuid4()}"
-            probing.publish("", exchange="", routing_key=nowhere, retry=False)
+            for _ in range(2):
+                probing.publish("", exchange="", routing_key=nowhere, retry=False)
         finally:
             abandon(probing)
     except Exception as error:

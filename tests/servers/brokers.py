@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, suppress
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +17,7 @@ from shop.up.errors import UpError
 from shop.up.ports import HOST, free_port
 from tests.chaos.broker import Valkey
 from tests.chaos.rabbitmq import PROGRAMS, GivenRabbitMQ, RabbitMQ
+from tests.processes import eventually
 from tests.servers.server import Server, ServerMissing, listens
 
 __all__ = ["PROGRAMS", "RabbitMQServer", "StompServer", "ValkeyServer"]
@@ -44,6 +48,26 @@ class RabbitMQServer(Server):
         assert isinstance(self.broker, RabbitMQ)
         self.broker.store_definitions()
         super().kill()
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl, and return what it prints."""
+        command = [str(PROGRAMS / "rabbitmqctl"), *arguments]
+        variables = {**os.environ, **self.variables}
+        ended = subprocess.run(
+            command, env=variables, capture_output=True, text=True, check=True, timeout=60
+        )
+        return ended.stdout
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Block all publishers by an alarm for the block."""
+        self.control("set_vm_memory_high_watermark", "0.00000001")
+        try:
+            alarms = partial(self.control, "eval", "rabbit_alarm:get_alarms().")
+            eventually(lambda: "memory" in alarms(), "the memory alarm")
+            yield
+        finally:
+            self.control("set_vm_memory_high_watermark", "0.6")
 
     def without_leader(self, queue: str) -> AbstractContextManager[None]:
         """Stop the only member of a quorum queue for the block. The node must be its own."""

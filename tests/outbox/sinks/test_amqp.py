@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
@@ -23,7 +22,7 @@ from outbox.testing import SinkContract, StoredMessage
 from tests.closed_port import port_of_nobody
 from tests.outbox.sinks.messages import message, publish
 from tests.processes import eventually
-from tests.servers.brokers import PROGRAMS, RabbitMQServer
+from tests.servers.brokers import RabbitMQServer
 from tests.servers.tls import tls_server
 
 EXCHANGE = "evs"  # so short that the contract does not take it for a secret
@@ -85,12 +84,6 @@ def _raw(rabbitmq: RabbitMQServer, queue: str) -> list[Any]:
         while (one := channel.basic_get(queue, no_ack=True)) is not None:
             found.append(channel.message_to_python(one))
     return found
-
-
-def _control(rabbitmq: RabbitMQServer, *arguments: str) -> None:
-    command = [str(PROGRAMS / "rabbitmqctl"), *arguments]
-    variables = {**os.environ, **rabbitmq.variables}
-    subprocess.run(command, env=variables, capture_output=True, check=True, timeout=60)
 
 
 class TestAmqpSink(SinkContract):
@@ -241,7 +234,7 @@ class TestAServerThatStops:
 
     def test_a_connection_causes_no_failed_delivery(self, rabbitmq, sink, topic):
         assert publish(sink, message(topic)) == [None]
-        _control(rabbitmq, "close_all_connections", "test")
+        rabbitmq.control("close_all_connections", "test")
 
         assert publish(sink, message(topic), message(topic)) == [None, None]
 
@@ -249,30 +242,13 @@ class TestAServerThatStops:
     def test_taking_messages_gets_each_of_them_once(self, rabbitmq, sink, topic):
         """A memory alarm blocks publishers. Probes during it send nothing."""
         first, probe, last = (message(topic, body) for body in (b"first", b"probe", b"last"))
-        with _memory_alarm(rabbitmq):
+        with rabbitmq.memory_alarm():
             results = publish(sink, first) + publish(sink, probe) + publish(sink, probe)
         eventually(lambda: publish(sink, last) == [None], "RabbitMQ takes messages")
 
         assert [type(one) for one in results] == [SinkUnavailable] * 3
         assert all("alarm" in str(one) for one in results)
         assert [one.body for one in _take(rabbitmq, topic)] == [b"first", b"last"]
-
-
-@contextmanager
-def _memory_alarm(rabbitmq: RabbitMQServer) -> Iterator[None]:
-    _control(rabbitmq, "set_vm_memory_high_watermark", "0.00000001")
-    try:
-        eventually(lambda: _is_blocked(rabbitmq), "the memory alarm")
-        yield
-    finally:
-        _control(rabbitmq, "set_vm_memory_high_watermark", "0.6")
-
-
-def _is_blocked(rabbitmq: RabbitMQServer) -> bool:
-    command = [str(PROGRAMS / "rabbitmqctl"), "eval", "rabbit_alarm:get_alarms()."]
-    variables = {**os.environ, **rabbitmq.variables}
-    shown = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
-    return "memory" in shown.stdout
 
 
 class TestAMissingExchange:
