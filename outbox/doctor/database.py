@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
+from outbox.deliveries.statements import Rows, Statement, read_each
 from outbox.formatting import migrate_command
 from outbox.models import Heartbeat
 from outbox.schema import first_unapplied
@@ -38,39 +39,47 @@ def examine_migrations(*, using: str) -> Iterator[Finding]:
 
 def examine(*, using: str) -> Iterator[Finding]:
     """Examine a write, its settings, and statements that wait for locks."""
-    yield _write(using=using)
+    found, level = _write(using=using)
+    yield found
+    if level:
+        yield _isolation(level)
     if connections[using].vendor == "sqlite":
         yield from _of_sqlite(using=using)
     elif connections[using].vendor == "postgresql":
         yield from _of_postgresql(using=using)
 
 
-def _write(*, using: str) -> Finding:
-    """Store a row. A full disk refuses it; a locked or read-only database, too."""
+def _write(*, using: str) -> tuple[Finding, str]:
+    """Store a row. A full disk refuses it; a locked or read-only database, too.
+
+    Returns:
+        The finding, and the isolation level of its transaction on PostgreSQL, or "".
+    """
     began = time.monotonic()
     try:
         with transaction.atomic(using=using):
-            _store_and_delete_a_row(using=using)
+            level = _store_and_delete_a_row(using=using)
     except Exception as caught:  # the other findings are needed, too
-        return error(
+        refused = error(
             _PART,
             _("A row could not be stored: %(name)s: %(caught)s.") % facts_of(caught),
             _("Free space on its disk, end what blocks it, or allow writes, as the error says."),
         )
+        return refused, ""
     took = time.monotonic() - began
     if took > _SLOW_SECONDS:
-        return warning(
+        slow = warning(
             _PART,
             _("A write of one row took %(took)s s.") % {"took": f"{took:.1f}"},
             _("Find the long transaction that blocks it. SQLite has one writer at a time."),
         )
-    return ok(_PART, _("Writes do not wait (%(took)s ms).") % {"took": f"{took * 1000:.0f}"})
+        return slow, level
+    text = _("Writes do not wait (%(took)s ms).") % {"took": f"{took * 1000:.0f}"}
+    return ok(_PART, text), level
 
 
-def _store_and_delete_a_row(*, using: str) -> None:
-    if connections[using].vendor == "postgresql":
-        # The commit would wait for ever for a lost synchronous standby.
-        _value("SELECT set_config('synchronous_commit', 'local', true)", using=using)
+def _store_and_delete_a_row(*, using: str) -> str:
+    """Return the isolation level on PostgreSQL, where Django sets that of its settings at BEGIN."""
     now = clock.now(using=using)
     row = Heartbeat.objects.using(using).create(
         kind=Heartbeat.Kind.CANARY,
@@ -79,7 +88,14 @@ def _store_and_delete_a_row(*, using: str) -> None:
         started_at=now,
         seen_at=now,
     )
-    row.delete()
+    if connections[using].vendor != "postgresql":
+        row.delete()
+        return ""
+    # The commit would wait for ever for a lost synchronous standby.
+    local = Statement("SELECT set_config('synchronous_commit', 'local', true)")
+    delete = Statement(f"DELETE FROM outbox_heartbeat WHERE id = {row.pk:d}")  # noqa: S608  a number
+    *_, [(level,)] = read_each(local, delete, Statement(_LEVEL), using=using)
+    return str(level)
 
 
 def _of_sqlite(*, using: str) -> Iterator[Finding]:
@@ -101,9 +117,8 @@ def _of_sqlite(*, using: str) -> Iterator[Finding]:
 
 
 def _of_postgresql(*, using: str) -> Iterator[Finding]:
-    with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
-        [(level, waiting)] = _rows(_LEVEL_AND_WAITING, using=using)
-    yield _isolation(level)
+    statements = (Statement(one) for one in (_WAITING, _LONG, _HIDDEN, _DEAD_ROWS))
+    [(waiting,)], long, [(hidden, role)], tables = read_each(*statements, using=using)
     if waiting:
         yield warning(
             _PART,
@@ -115,8 +130,8 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
             % {"waiting": f"{waiting:,}"},
             _("Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid)."),
         )
-    yield from _long_transactions(using=using)
-    yield from _unvacuumed(using=using)
+    yield from _long_transactions(long, hidden=hidden, role=role)
+    yield from _unvacuumed(tables)
 
 
 def _isolation(level: str) -> Finding:
@@ -134,8 +149,7 @@ def _isolation(level: str) -> Finding:
     )
 
 
-def _long_transactions(*, using: str) -> Iterator[Finding]:
-    long = _rows(_LONG, using=using)
+def _long_transactions(long: Rows, *, hidden: int, role: str) -> Iterator[Finding]:
     for pid, state, seconds in long:
         yield warning(
             _PART,
@@ -147,11 +161,10 @@ def _long_transactions(*, using: str) -> Iterator[Finding]:
             _("Find its program. SELECT pg_terminate_backend(%(pid)s) ends it.") % {"pid": pid},
         )
     if not long:
-        yield ok(_PART, _without_long(using=using))
+        yield ok(_PART, _without_long(hidden=hidden, role=role))
 
 
-def _without_long(*, using: str) -> str:
-    [(hidden, role)] = _rows(_HIDDEN, using=using)
+def _without_long(*, hidden: int, role: str) -> str:
     if not hidden:
         return _("No transaction is open for more than 5 minutes.")
     text = _(
@@ -161,12 +174,7 @@ def _without_long(*, using: str) -> str:
     return text % {"hidden": f"{hidden:,}", "role": role}
 
 
-def _unvacuumed(*, using: str) -> Iterator[Finding]:
-    tables = _rows(
-        "SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE relname LIKE "
-        "'outbox\\_%' AND n_dead_tup > 10000 AND n_dead_tup > n_live_tup / 2",
-        using=using,
-    )
+def _unvacuumed(tables: Rows) -> Iterator[Finding]:
     for table, dead, live in tables:
         yield warning(
             _PART,
@@ -203,7 +211,11 @@ SELECT count(*), quote_ident(current_user) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 AND usesysid IS NOT NULL AND query = '<insufficient privilege>'"""
 
-_LEVEL_AND_WAITING = """
-SELECT current_setting('transaction_isolation'), count(*) FROM pg_stat_activity
+_LEVEL = "SELECT current_setting('transaction_isolation')"
+_DEAD_ROWS = r"""
+SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables
+WHERE relname LIKE 'outbox\_%' AND n_dead_tup > 10000 AND n_dead_tup > n_live_tup / 2"""
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 AND now() - query_start > interval '1 second'"""
