@@ -240,17 +240,15 @@ class RelayLoop:
 
     def _beat(self) -> None:
         with self._around():
-            self._store_heartbeat()
+            heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
             self._days.run()
-
-    def _store_heartbeat(self) -> None:
-        heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
 
     def _publish(self, message: Message) -> None:
         self._transport.dispatch(message)
         if self._intake is None:
             heartbeat.beat(heartbeat.Kind.BROKER, self._name)
-            self._store_heartbeat()  # a pass with a slow broker takes long
+            # A pass with a slow broker takes long.
+            heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().POLL_SECONDS):
