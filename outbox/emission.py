@@ -97,7 +97,7 @@ def emit(
     using = databases.for_emit(using)
     if not is_open(connections[using]):
         raise NotInTransaction(_why_not(using))
-    if guards.are_on():
+    if len(connections.settings) > 1 and guards.are_on():
         _refuse_other_transactions(using)
     if delay is not None and delay < timedelta(0):
         raise ValueError(f"emit(delay={delay}): the delay must not be negative.")

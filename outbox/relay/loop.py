@@ -240,15 +240,17 @@ class RelayLoop:
 
     def _beat(self) -> None:
         with self._around():
-            heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
+            self._store_heartbeat()
             self._days.run()
+
+    def _store_heartbeat(self) -> None:
+        heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
 
     def _publish(self, message: Message) -> None:
         self._transport.dispatch(message)
         if self._intake is None:
             heartbeat.beat(heartbeat.Kind.BROKER, self._name)
-            # A pass with a slow broker takes long.
-            heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)
+            self._store_heartbeat()  # a pass with a slow broker takes long
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().POLL_SECONDS):
