@@ -14,7 +14,7 @@ from outbox.celery_tasks.sending import subscribe_sender
 from outbox.deliveries import subscribed
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.testing import Outbox
-from tests.outbox.project.celery import app as default_app
+from tests.outbox.celery_settings import current_app
 
 
 class Broker:
@@ -32,14 +32,9 @@ class Broker:
 @pytest.fixture
 def celery() -> Iterator[Celery]:
     """The current app of the test, with a broker of its own."""
-    made = Celery("test", broker=f"memory://{uuid4()}", set_as_current=False)
-    made.conf.task_default_queue = f"celery-{uuid4()}"
-    made.set_current()
-    try:
+    with current_app(f"memory://{uuid4()}") as made:
+        made.conf.task_default_queue = f"celery-{uuid4()}"
         yield made
-    finally:
-        default_app.set_current()
-        made.close()
 
 
 @pytest.fixture

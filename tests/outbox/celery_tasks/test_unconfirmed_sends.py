@@ -29,7 +29,7 @@ from outbox.transports.base import Message, QueueUnavailable
 from outbox.transports.celery_broker import CeleryTransport
 from outbox.worker.calls import record_of
 from tests.link import Link
-from tests.outbox.project.celery import app as default_app
+from tests.outbox.celery_settings import current_app
 from tests.servers.brokers import RabbitMQServer
 from tests.threads import aside
 
@@ -238,13 +238,8 @@ def link(rabbitmq: RabbitMQServer) -> Iterator[Link]:
 @pytest.fixture
 def rabbit(link: Link) -> Iterator[Celery]:
     """The current app, whose connections to RabbitMQ pass the link."""
-    made = Celery("rabbit", broker=f"amqp://guest:guest@127.0.0.1:{link.port}//")
-    made.set_current()
-    try:
+    with current_app(f"amqp://guest:guest@127.0.0.1:{link.port}//") as made:
         yield made
-    finally:
-        default_app.set_current()
-        made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from kombu.transport.memory import Channel
 
 from outbox.transports import celery_queues
 from outbox.transports.celery_broker import CeleryTransport
-from tests.outbox.project.celery import app as default_app
+from tests.outbox.celery_settings import current_app
 from tests.processes import eventually
 from tests.servers.brokers import RabbitMQServer
 
@@ -24,17 +23,6 @@ def app() -> Iterator[Celery]:
     """The current app."""
     with current_app(f"memory://{uuid4()}") as made:
         yield made
-
-
-@contextmanager
-def current_app(url: str) -> Iterator[Celery]:
-    made = Celery("rabbit", broker=url, set_as_current=False)
-    made.set_current()
-    try:
-        yield made
-    finally:
-        default_app.set_current()
-        made.close()
 
 
 def fail_publishing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
