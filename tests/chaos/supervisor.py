@@ -37,9 +37,10 @@ class Supervisor:
         self._over = threading.Event()
 
     def start_all(self) -> None:
-        """Start each process, and restart the ones that end."""
+        """Start each process that does not run yet, and restart the ones that end."""
         for name in self.commands:
-            self._start(name)
+            if self.pid(name) is None:
+                self._start(name)
         threading.Thread(target=self._keep, daemon=True).start()
 
     def close(self) -> None:

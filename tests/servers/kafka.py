@@ -4,6 +4,9 @@ noida-db (PyPI) speaks Kafka's protocol, but it is an emulator. It acknowledges 
 message is on disk, so a SIGKILL loses acknowledged messages. After that restart it refuses
 producers that it knew before with OUT_OF_ORDER_SEQUENCE_NUMBER. So a test with it asserts that a
 message is owed until it is acknowledged, and asserts durability only if `is_emulator` is false.
+The first member of a group waits 0.3 s for others. A second one that joins as that ends makes the
+emulator answer no request of the group any more. So a test that starts two members of a group waits
+for `serves_group` in between.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from uuid import uuid4
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    ConsumerGroupState,
     KafkaException,
     Message,
     TopicPartition,
@@ -80,6 +84,12 @@ class KafkaServer(Server):
         for done in admin.create_topics([topic]).values():
             done.result(30)
         return name
+
+    def serves_group(self, group: str) -> bool:
+        """Return whether the members of a consumer group have their partitions."""
+        admin = self._admin()
+        described = admin.describe_consumer_groups([group], request_timeout=30)
+        return bool(described[group].result().state == ConsumerGroupState.STABLE)
 
     def received(self, topic: str) -> list[Message]:
         """Return all messages of a topic, partition by partition in the order of their offsets."""

@@ -33,13 +33,14 @@ class Kafka(System):
         self._kafka = self.server = cleanup.enter_context(KafkaServer(folder))
         self._published = self._kafka.create_topic(partitions=3)
         self._received = self._kafka.create_topic(partitions=3)
+        self._group = f"harbour-{uuid4().hex}"
         options = self._options(loop, cleanup)
         backend = "outbox.sinks.kafka.KafkaSink"
         self.sinks = {"kafka": {"BACKEND": backend, "TOPIC": self._published, "OPTIONS": options}}
         source: dict[str, Any] = {
             "BACKEND": "outbox.sources.kafka.KafkaSource",
             "TOPICS": [self._received],
-            "GROUP": f"harbour-{uuid4().hex}",
+            "GROUP": self._group,
             "OPTIONS": {**options, "session.timeout.ms": 6000},
         }
         self.sources = {"from_kafka": source}
@@ -90,6 +91,9 @@ class Kafka(System):
         if self._producer.flush(40) or errors != [None]:
             self._producer = None
             raise OSError(f"Kafka did not accept {id}: {errors}")
+
+    def serves_receivers(self) -> bool:
+        return self._kafka.serves_group(self._group)
 
     def arrivals(self) -> dict[str, Sequences]:
         found: dict[int, list[Arrival]] = {}

@@ -59,6 +59,10 @@ class System(ABC):
             ServerMissing: the server is not installed.
         """
 
+    def serves_receivers(self) -> bool:
+        """Return whether the source of a receiver that runs alone has begun."""
+        return True
+
     @abstractmethod
     def arrivals(self) -> dict[str, Sequences]:
         """Return what each sink has published, after the end of the run."""

@@ -70,6 +70,10 @@ class EdgeWorld(Supervisor):
 
     def open(self) -> None:
         """Start everything, and wait until each process works."""
+        self._start(RECEIVERS[0])  # alone: `tests/servers/kafka.py` has the reason
+        self.stack.wait_until(
+            lambda: all(one.serves_receivers() for one in self.systems), "the groups have a member"
+        )
         self.start_all()
         self.stack.wait_until(self._is_open, "the processes are ready")
 

@@ -364,6 +364,8 @@ class TestTwoProcessesOfAGroup:
         """A second process joins while the first one stores, and leaves while it stores itself."""
         number = 0
         with receiving(sources, wait=0.05) as first:
+            group = sources["billing"]["GROUP"]
+            eventually(lambda: kafka.serves_group(group), "the partitions of the first process")
             with receiving(sources, wait=0.05) as second:
                 while not all("stores a batch" in one.output for one in (first, second)):
                     assert not second.has_ended, second.output
