@@ -1,21 +1,30 @@
 """Tenants: the latency of one tenant's orders while another tenant has a backlog.
 
-The backlog is larger than what the worker's two processes handle meanwhile.
+The backlog is larger than what the worker's two processes handle meanwhile. Or it grows: another
+process emits at full speed.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.ground import MILLISECONDS, Ground, Stage
+from benchmarks.ground import CEILING, Ground, Stage
 from benchmarks.harness import Figure, Ratio, Result, WrongEffects, in_turn, percentile
 from benchmarks.row import Row
 from benchmarks.rows.latency import PER_SECOND, WARM_UP
 from benchmarks.sides import Side, ours
 
+_EMIT = "benchmarks.project.emit"
 _HOOKS = "benchmarks.project.ours.tenants"
-_EFFECTS_OF = """
-SELECT count(*) FROM sales_order o JOIN sales_effect e USING (order_id) WHERE o.id > {}"""
+_KEEP_SMALL = """
+CREATE TABLE small_order AS
+SELECT o.id, o.order_id, pg_xact_commit_timestamp(o.xmin) AS placed_at
+FROM sales_order o JOIN outbox_event v ON v.key = o.order_id::text WHERE v.tenant = 'small'"""
+_EFFECTS = "SELECT count(*) FROM small_order JOIN sales_effect USING (order_id)"
+#: From each order's commit to its effect's, in the order of the orders.
+_MILLISECONDS = """
+SELECT extract(epoch FROM pg_xact_commit_timestamp(e.xmin) - o.placed_at)::float * 1000
+FROM small_order o JOIN sales_effect e USING (order_id) ORDER BY o.id"""
 _OWED = "SELECT count(*) FROM outbox_delivery WHERE state = 'pending'"
 _OWED_EVENTS = "SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL"
 
@@ -28,7 +37,10 @@ def measure(ground: Ground, quick: bool) -> Result:
 
 
 def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result:
-    """Return the latency of the small tenant: alone, beside the other one, and without shares."""
+    """Return the latency of the small tenant.
+
+    Alone; beside the other tenant's backlog; beside one that grows; and without shares.
+    """
     fair, plain = side(), side(SHARE_WINDOW=None)
     measures = {
         "alone": partial(latencies, ground, fair, count, backlog=0),
@@ -36,7 +48,13 @@ def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result
     }
     found = in_turn(measures, repeats=repeats)
     found |= in_turn(
-        {"beside, no shares": partial(latencies, ground, plain, count, backlog=backlog)}, repeats=1
+        {
+            "beside a growing backlog": partial(
+                latencies, ground, fair, count, backlog=backlog // 4, grows=True
+            ),
+            "beside, no shares": partial(latencies, ground, plain, count, backlog=backlog),
+        },
+        repeats=1,
     )
     parts = {
         part: {name: _percentiles(runs, part) for name, runs in found.items()} for part in (50, 99)
@@ -65,24 +83,32 @@ def side(**more: object) -> Side:
     return ours(TENANT={**hooks, **more})
 
 
-def latencies(ground: Ground, one: Side, count: int, *, backlog: int) -> list[float]:
+def latencies(
+    ground: Ground, one: Side, count: int, *, backlog: int, grows: bool = False
+) -> list[float]:
     """Return the milliseconds of each order of the small tenant, the first ones left out."""
     number = WARM_UP + count
     with ground.stage(one) as stage:
         if backlog:
             _emit(stage, backlog, "--batch", "500", tenant="large")
         stage.start_consumers()
+        if grows:
+            options = ["0", "--seconds", str(CEILING), "--batch", "500", "--no-times"]
+            command = [one.python, "-m", _EMIT, *options]
+            stage.start("large", command, BENCHMARK_TENANT="large")
         _emit(stage, number, "--per-second", str(PER_SECOND), tenant="small")
+        if grows:
+            stage.kill("large")
         left = int(stage.value(_OWED)) + int(stage.value(_OWED_EVENTS))
         if backlog and not left:
             raise WrongEffects("The backlog was handled before the orders: give a larger one.")
-        of_small = _EFFECTS_OF.format(backlog)
-        stage.wait_until(lambda: int(stage.value(of_small)) == number, "the small tenant's effects")
-        return [float(row[0]) for row in stage.query(MILLISECONDS)][-count:]
+        stage.query(_KEEP_SMALL)
+        stage.wait_until(lambda: int(stage.value(_EFFECTS)) == number, "the small tenant's effects")
+        return [float(row[0]) for row in stage.query(_MILLISECONDS)][-count:]
 
 
 def _emit(stage: Stage, count: int, *options: str, tenant: str) -> None:
-    stage.call("benchmarks.project.emit", count, *options, BENCHMARK_TENANT=tenant)
+    stage.call(_EMIT, count, *options, BENCHMARK_TENANT=tenant)
 
 
 def _percentiles(runs: list[list[float]], part: int) -> list[float]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from outbox.conf import conf
 from outbox.deliveries.decisions import free_slots, message_size
 from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.statements import (
@@ -148,9 +147,17 @@ class Locked:
 
 
 def lock_backlog(
-    now: datetime, *, idle_seconds: float, is_brief: bool, reach: Range | None = None, using: str
+    now: datetime,
+    *,
+    idle_seconds: float,
+    is_brief: bool,
+    page: int,
+    reach: Range | None = None,
+    using: str,
 ) -> Locked:
     """Lock events and subscriptions for a pass, in the caller's transaction, in one round trip.
+
+    At most `page` events are locked.
 
     The work is read by a later statement than the one that locks. The locking one may count what
     was in flight before the claims of a relay that has just released the lock.
@@ -158,7 +165,7 @@ def lock_backlog(
     # Events first: a subscription that exists when an event is stored is then found.
     *_, events, subscriptions, work = read_each(
         *bounds(idle_seconds, using=using),
-        waiting_events(reach=reach, using=using),
+        waiting_events(page=page, reach=reach, using=using),
         free_subscriptions(using=using),
         work_statement(now, using=using, is_brief=is_brief, reach=reach),
         using=using,
@@ -170,11 +177,11 @@ def lock_backlog(
     )
 
 
-def waiting_events(*, reach: Range | None = None, using: str) -> Statement:
-    """Lock a page of the events that wait for fan-out and that no other relay has locked."""
+def waiting_events(*, page: int, reach: Range | None = None, using: str) -> Statement:
+    """Lock the `page` oldest events that wait for fan-out and that no other relay has locked."""
     mine = f"{_WAITING}{within(reach, 'e.seq')}"
-    page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
-    return Statement(f"{mine} {page}", is_page=True)
+    oldest = f"ORDER BY e.seq LIMIT {page:d}{locking(using=using, skip_locked=True)}"
+    return Statement(f"{mine} {oldest}", is_page=True)
 
 
 def waiting_events_at(seqs: Collection[int], *, using: str) -> Statement:

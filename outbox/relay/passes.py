@@ -52,6 +52,10 @@ _REST_SECONDS = 0.01
 _PACE_SECONDS = 0.02
 _FEW = 5
 _SMALL = 100
+#: After a pass that took events ahead of a backlog, the pages of this many seconds have a fraction
+#: of `FAN_OUT`. The next events of other owners then wait for a short pass.
+_SHORT_SECONDS = 1.0
+_SHORT = 5
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Plan:
         messages: messages to publish.
         lease: the shortest lease of a delivery that is sent or started, in seconds.
         fanned_out: number of events that were fanned out.
+        is_full: more events may wait than its page had room for.
+        went_ahead: it fanned out events ahead of such a backlog.
         is_contended: another relay has locked a subscription with due deliveries.
         has_more: more settlements or reports may be due than a pass acts on.
     """
@@ -69,12 +75,16 @@ class Plan:
     messages: Sequence[Message] = ()
     lease: float = inf
     fanned_out: int = 0
+    is_full: bool = False
+    went_ahead: bool = False
     is_contended: bool = False
     has_more: bool = False
 
     @property
     def is_small(self) -> bool:
         """Whether it had so little work that the next pass should wait for more."""
+        if self.is_full:
+            return False
         return self.fanned_out + sum(len(message.pairs) for message in self.messages) < _SMALL
 
     @property
@@ -89,7 +99,7 @@ def _sleep(seconds: float) -> bool:
 
 
 class Pace:
-    """Decides how long a relay rests between passes, and which of them first read the backlog.
+    """Decides on the passes of a relay: rests, which ones first read the backlog, and their pages.
 
     Args:
         rest: waits for so many seconds, or until a nudge, and returns whether one arrived.
@@ -97,11 +107,13 @@ class Pace:
     Attributes:
         reads_backlog: whether the latest pass that began reads the backlog first.
         reach: the partitions that its passes read.
+        short_until: pages are short until this time of the monotonic clock.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
         self.reads_backlog = True
         self.reach = Reach()
+        self.short_until = 0.0
         self._rest = rest
         self._last_read = time.monotonic()
 
@@ -161,7 +173,10 @@ def relay(
                 inline=inline,
                 intake=intake,
                 reach=pace.reach.events(using=using),
+                is_short=time.monotonic() < pace.short_until,
             )
+        if done.went_ahead:
+            pace.short_until = time.monotonic() + _SHORT_SECONDS
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -184,6 +199,7 @@ def relay_pass(
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
     reach: Range | None = None,
+    is_short: bool = False,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -196,6 +212,7 @@ def relay_pass(
         inline: the transport for which it may start a delivery, which the caller then must run.
         intake: limits the claims to what the relay's own process can start soon.
         reach: the range of events that it reads, with their deliveries; None: all.
+        is_short: fan out at most a fifth of `FAN_OUT` events of a backlog.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
@@ -210,6 +227,7 @@ def relay_pass(
             inline=inline,
             intake=intake,
             reach=reach,
+            is_short=is_short,
         )
         started = inline.started if inline else None
         if started is not None:
@@ -228,9 +246,11 @@ def plan(
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
     reach: Range | None = None,
+    is_short: bool = False,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
+    page = max(1, conf().FAN_OUT // _SHORT) if is_short else conf().FAN_OUT
     # Without a lock: an idle pass costs two small reads and no write lock.
     events = Due() if is_nudged else read_due_events(now, reach=reach, using=using)
     has_more = False
@@ -246,9 +266,14 @@ def plan(
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             emit_due(now, using=using)
         locked = lock_backlog(
-            now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, reach=reach, using=using
+            now,
+            idle_seconds=_IDLE_SECONDS,
+            is_brief=is_nudged,
+            page=page,
+            reach=reach,
+            using=using,
         )
-        is_full = len(locked.events) >= conf().FAN_OUT
+        is_full = len(locked.events) >= page
         ahead = lock_ahead(locked.events, reach=reach, using=using) if is_full else []
         waiting = [*locked.events, *ahead]
         now = clock.now(using=using)  # events may have been stored during the wait
@@ -281,6 +306,8 @@ def plan(
         messages,
         lease=min((row.lease_seconds for row in sending), default=inf),
         fanned_out=len(waiting),
+        is_full=is_full,
+        went_ahead=bool(ahead),
         is_contended=is_contended,
         has_more=has_more,
     )

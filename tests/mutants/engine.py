@@ -222,14 +222,14 @@ RELAY = [
                 "outbox/relay/backlog.py",
                 "    *_, events, subscriptions, work = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
-                "        waiting_events(reach=reach, using=using),\n"
+                "        waiting_events(page=page, reach=reach, using=using),\n"
                 "        free_subscriptions(using=using),\n"
                 "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n",
                 "    *_, subscriptions, work, events = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
                 "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n"
-                "        waiting_events(reach=reach, using=using),\n",
+                "        waiting_events(page=page, reach=reach, using=using),\n",
             ),
         ),
         noticed_by=(

@@ -14,7 +14,7 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event
 from outbox.relay import ahead, passes
 from outbox.relay.ahead import few_of_each
-from outbox.relay.passes import relay
+from outbox.relay.passes import Pace, Plan, relay
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from tests.outbox.drive import run_messages, run_pass
@@ -159,6 +159,34 @@ class TestAPassWithAFullPage:
             "tests.see",
             "tests.late",
         }
+
+
+class TestPassesAfterOneThatTookEventsAhead:
+    def totals(self) -> list[int]:
+        """Run three passes; return the number of events that were fanned out after each."""
+        emit_drawn("large", 40)
+        emit_drawn("small", 1)
+        found: list[int] = []
+
+        def is_wanted() -> bool:
+            found.append(len(fanned_out()))
+            return len(found) < 3
+
+        relay(publish=list[Message]().append, pace=Pace(), is_wanted=is_wanted)
+        return found
+
+    def test_have_a_fifth_of_a_page(self):
+        """Failed: the next event of another owner waited for a pass with a full page."""
+        assert self.totals() == [11, 13, 15]
+
+    def test_have_full_pages_again_later(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(passes, "_SHORT_SECONDS", 0.0)
+
+        assert self.totals() == [11, 21, 31]
+
+    def test_do_not_rest_while_the_page_is_full(self):
+        assert not Plan(fanned_out=2, is_full=True).is_small
+        assert Plan(fanned_out=2).is_small
 
 
 class TestSeveralRelays:
