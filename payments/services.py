@@ -36,14 +36,33 @@ class UnableToCapture(Exception):
 
 
 class OtherAmount(Exception):
-    """The bank's answer is about another amount or currency than our request."""
+    """The bank's answer is about another amount or currency than our request.
 
-    def __init__(self, payment: Payment, *, answered: Money, wanted: Money) -> None:
+    A retry gets the same answer, since the bank repeats it for the same idempotency key. So `step`
+    names what staff can do instead.
+    """
+
+    def __init__(self, payment: Payment, *, answered: Money, wanted: Money, step: str) -> None:
         super().__init__(
             f"The bank's answer for order {payment.order_id} is about {answered.format()}, but "
             f"{wanted.format()} was requested. Nothing was recorded. Compare the order with the "
-            "bank's statement. Correct the amount at the bank, then retry this delivery."
+            f"bank's statement. {step}"
         )
+
+
+_CANCEL = (
+    "Cancel the order: then all that the bank holds is voided. If the bank corrects the amount "
+    "before, its webhook is recorded."
+)
+_RETURN = (
+    "Return the captured money at the bank, and cancel the order. Then discard this delivery, and "
+    "that of payments.void_or_refund, which fails for the same reason. `manage.py reconcile` lists "
+    "the payment from then on."
+)
+_REPAY = (
+    "Repay the customer the difference in another way, then discard this delivery. `manage.py "
+    "reconcile` lists the refund from then on."
+)
 
 
 @transaction.atomic(durable=True)
@@ -71,7 +90,7 @@ def record_authorization(*, order_id: UUID, answer: Authorization | None) -> Non
         return
     # Of a cancelled order, whatever the bank holds is voided.
     if not answer.is_declined and not payment.cancelled_at:
-        _require_amount(payment, answered=answer.amount, wanted=payment.total)
+        _require_amount(payment, answered=answer.amount, wanted=payment.total, step=_CANCEL)
     payment.authorization_id = answer.authorization_id
     if answer.is_declined:
         payment.declined_reason = answer.declined_reason
@@ -149,7 +168,7 @@ def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
             payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason)
         )
         return
-    _require_amount(payment, answered=answer.amount, wanted=payment.total)
+    _require_amount(payment, answered=answer.amount, wanted=payment.total, step=_RETURN)
     payment.capture_id = answer.capture_id
     payment.move_to(Status.CAPTURED, cause=BANK)
     _emit_unless_cancelled(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
@@ -221,7 +240,7 @@ def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | Non
     refund = payment.refunds.get(pk=refund_id)
     if refund.status != Refund.Status.INTENDED:
         return
-    _require_amount(payment, answered=answer.amount, wanted=refund.total)
+    _require_amount(payment, answered=answer.amount, wanted=refund.total, step=_REPAY)
     refund.bank_id = answer.refund_id
     refund.move_to(Refund.Status.REFUNDED, cause=BANK)
     if payment.is_given_back:
@@ -229,9 +248,9 @@ def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | Non
     emit(PaymentRefunded(order_id=order_id, amount=refund.total, refund_id=refund_id))
 
 
-def _require_amount(payment: Payment, *, answered: Money, wanted: Money) -> None:
+def _require_amount(payment: Payment, *, answered: Money, wanted: Money, step: str) -> None:
     if answered != wanted:
-        raise OtherAmount(payment, answered=answered, wanted=wanted)
+        raise OtherAmount(payment, answered=answered, wanted=wanted, step=step)
 
 
 def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> Refund:

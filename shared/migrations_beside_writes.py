@@ -53,6 +53,9 @@ class AddIndex(migrations.AddIndex):
         elif model := _model(self, app_label, schema_editor, to_state):
             schema_editor.remove_index(model, self.index, concurrently=True)
             schema_editor.add_index(model, self.index, concurrently=True)
+            if self.index.expressions:
+                # Without statistics of an expression, the plans may not use the index.
+                schema_editor.execute(f'ANALYZE "{model._meta.db_table}"')
 
     def database_backwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any

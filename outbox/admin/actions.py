@@ -76,11 +76,12 @@ def run_action(
     needs_reason = form.is_bound or action != "retry" or len(states) > 1
     if needs_reason and not form.is_valid():
         return _confirm(page, request, form, action, states)
+    total = len(states if shown is None else shown.states)
     choice = _unchanged(states, shown)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
     if not rows:
-        _show_result(page, request, action, touched=0, left=len(states))
+        _show_result(page, request, action, touched=0, left=total)
         return None
     try:
         done = OPERATIONS[action](choice, by=acting_user(request), reason=reason, rate=None)
@@ -93,7 +94,7 @@ def run_action(
         "reason": reason or "-",
     }
     page.log_action(request, rows, text)
-    _show_result(page, request, action, touched=done.touched, left=len(states) - done.touched)
+    _show_result(page, request, action, touched=done.touched, left=total - done.touched)
     return None
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -120,7 +121,8 @@ def begin(
     """Store a new operation.
 
     An unfinished operation of the same action and choice is given up: the new one starts from the
-    first row and includes its rest.
+    first row and includes its rest. One whose confirmation is later continues, since the new one
+    leaves out what has changed between the two.
 
     Raises:
         StillRunning: the same replay is not finished; it must not start again.
@@ -132,7 +134,8 @@ def begin(
         for same in unfinished_of(action, choice, using=using):
             if action == Operation.Action.REPLAY:
                 raise StillRunning(same)
-            give_up(same, using=using)
+            if not _is_later(same.choice, choice):
+                give_up(same, using=using)
         return Operation.objects.using(using).create(
             action=action,
             choice=choice,
@@ -164,6 +167,15 @@ def unfinished_of(action: str, choice: Mapping[str, Any], *, using: str) -> list
 
 def _without_time(choice: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in choice.items() if name != "as_of"}
+
+
+def _is_later(choice: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Return whether a choice has a later confirmation than another one. None is the latest."""
+    if "as_of" not in than:
+        return False
+    if "as_of" not in choice:
+        return True
+    return datetime.fromisoformat(choice["as_of"]) > datetime.fromisoformat(than["as_of"])
 
 
 def carry_out(

@@ -11,7 +11,6 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from outbox import databases, tracing
-from outbox.conf import conf
 from outbox.deduplication import forget
 from outbox.deliveries.key_locks import lock_free_keys
 from outbox.subscriptions import is_ordered_event
@@ -67,12 +66,12 @@ def due(now: datetime, *, using: str) -> QuerySet[DelayedEvent]:
     return rows.filter(due_at__lte=now).order_by("due_at", "id")
 
 
-def emit_due(now: datetime, *, using: str) -> None:
-    """Store the due delayed events as events, with a new `seq`, in the caller's transaction.
+def emit_due(now: datetime, *, at_most: int, using: str) -> None:
+    """Store due delayed events as events, with a new `seq`, in the caller's transaction.
 
     If order matters and another transaction emits for the same key now, a later pass emits it.
     """
-    emitted = _lock_due(now, using=using)
+    emitted = _lock_due(now, at_most=at_most, using=using)
     if not emitted:
         return
     event = apps.get_model("outbox", "Event")
@@ -89,7 +88,7 @@ def emit_due(now: datetime, *, using: str) -> None:
     due(now, using=using).filter(pk__in=[row.pk for row in emitted]).delete()
 
 
-def _lock_due(now: datetime, *, using: str) -> list[DelayedEvent]:
+def _lock_due(now: datetime, *, at_most: int, using: str) -> list[DelayedEvent]:
     """Lock and return the next due events; leave out ordered ones of a key in use.
 
     A key is in use if another transaction emits for it. Each page after the first leaves out the
@@ -99,7 +98,7 @@ def _lock_due(now: datetime, *, using: str) -> list[DelayedEvent]:
     found: list[DelayedEvent] = []
     in_use: set[str] = set()
     while True:
-        room = conf().FAN_OUT - len(found)
+        room = at_most - len(found)
         rows = due(now, using=using).select_for_update(skip_locked=True)
         if in_use:
             rows = rows.exclude(name__in=ordered, key__in=in_use)

@@ -56,6 +56,9 @@ _SMALL = 100
 #: of `FAN_OUT`. The next events of other owners then wait for a short pass.
 _SHORT_SECONDS = 1.0
 _SHORT = 5
+#: A pass with a short page that takes longer than this part of one with a full page gains little:
+#: then all pages of so many seconds are full.
+_WORTH, _FULL_SECONDS = 1 / 2, 10.0
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,15 @@ class Pace:
     Attributes:
         reads_backlog: whether the latest pass that began reads the backlog first.
         reach: the partitions that its passes read.
-        short_until: pages are short until this time of the monotonic clock.
+        short_from: pages are short between this time of the monotonic clock and `short_until`.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
         self.reads_backlog = True
         self.reach = Reach()
-        self.short_until = 0.0
+        self.short_from = self.short_until = 0.0
+        #: Duration of the latest pass with a full page of `FAN_OUT` events, in seconds.
+        self._full = 0.0
         self._rest = rest
         self._last_read = time.monotonic()
 
@@ -129,6 +134,16 @@ class Pace:
             return True
         self._last_read = now
         return False
+
+    def note_backlog(self, *, went_ahead: bool, is_short: bool, seconds: float) -> None:
+        """Decide whether the next pages are short, after a pass whose page was full."""
+        now = time.monotonic()
+        if not is_short:
+            self._full = seconds
+        elif seconds > self._full * _WORTH:
+            self.short_from = now + _FULL_SECONDS
+        if went_ahead:
+            self.short_until = now + _SHORT_SECONDS
 
     def rest_after(self, done: Plan) -> bool:
         """Rest after a small pass; return whether the next one may begin as after a nudge."""
@@ -165,6 +180,8 @@ def relay(
     pace = pace or Pace()
     is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
+        began = time.monotonic()
+        is_short = pace.short_from <= began < pace.short_until
         with around():
             done = relay_pass(
                 publish=publish,
@@ -173,10 +190,11 @@ def relay(
                 inline=inline,
                 intake=intake,
                 reach=pace.reach.events(using=using),
-                is_short=time.monotonic() < pace.short_until,
+                is_short=is_short,
             )
-        if done.went_ahead:
-            pace.short_until = time.monotonic() + _SHORT_SECONDS
+        if done.is_full:
+            seconds = time.monotonic() - began
+            pace.note_backlog(went_ahead=done.went_ahead, is_short=is_short, seconds=seconds)
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -212,7 +230,8 @@ def relay_pass(
         inline: the transport for which it may start a delivery, which the caller then must run.
         intake: limits the claims to what the relay's own process can start soon.
         reach: the range of events that it reads, with their deliveries; None: all.
-        is_short: fan out at most a fifth of `FAN_OUT` events of a backlog.
+        is_short: fan out at most a fifth of `FAN_OUT` events of a backlog, and emit as many delayed
+            ones.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
@@ -264,7 +283,7 @@ def plan(
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
-            emit_due(now, using=using)
+            emit_due(now, at_most=page, using=using)
         locked = lock_backlog(
             now,
             idle_seconds=_IDLE_SECONDS,

@@ -7,6 +7,7 @@ deliveries have begun with the pass.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -48,8 +49,8 @@ _QUEUES_SECONDS = 10.0
 #: shortest lease. A message needs the rest of the lease to reach a worker.
 _PUBLISH_SECONDS, _SHARE_OF_LEASE = 10.0, 1 / 4
 
-#: The subscription at which a slow broker has stopped a pass, by database. The next one begins
-#: with it, so that each handler gets its turn.
+#: The subscription at which a slow broker has stopped the latest pass, by database. The next one
+#: begins with it, so that each handler gets its turn.
 _stopped_at: dict[str, int] = {}
 
 Publish = Callable[[Message], None]
@@ -62,13 +63,19 @@ class BrokerUnavailable(Exception):
 def in_turn(messages: Mapping[int, Iterable[Message]], *, using: str) -> list[Message]:
     """Return messages in the order of publishing: one of each subscription in turn.
 
+    After a pass that a slow broker has stopped, the messages of each subscription are in a random
+    order. Otherwise the first share, or new deliveries before retries, would use up each pass.
+
     Args:
         messages: the messages of each subscription, by its id.
         using: the outbox's database alias.
     """
-    first = _stopped_at.get(using, 0)
-    pks = sorted(messages, key=lambda pk: (pk < first, pk))
-    rounds = zip_longest(*(messages[pk] for pk in pks))
+    first = _stopped_at.get(using)
+    each = {pk: [*some] for pk, some in messages.items()}
+    if first is not None:
+        for some in each.values():
+            random.shuffle(some)
+    rounds = zip_longest(*(each[pk] for pk in sorted(each, key=lambda pk: (pk < (first or 0), pk))))
     return [one for some in rounds for one in some if one is not None]
 
 
@@ -127,6 +134,7 @@ def publish_each(
         counters.count("messages", message.handler)
         counters.count("sent", message.handler, number=len(message.pairs))
         failpoints.reach(failpoints.AFTER_PUBLISH)
+    _stopped_at.pop(using, None)
     if left:
         _leave(left, using=using)
         if not refused and _may_log(_ANY):

@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import UniqueConstraint
 
+from orders import queries
 from tests.migrations_beside import Writers, rows, run_beside
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -122,6 +123,16 @@ class TestAMigrationBesideOrders:
         migrate()
 
         assert "upper" in constraints()[INDEX]["definition"].lower()
+
+    def test_lets_a_search_use_its_index_at_once(self, before: None, customer_id: int):
+        """Failed: PostgreSQL had no statistics of the expression, and read all orders by id."""
+        Released(customer_id).fill()
+        rows("UPDATE orders_order SET email = reference || '@example.com'")
+        rows("ANALYZE orders_order")
+
+        migrate()
+
+        assert INDEX in queries.find_orders("absent@example.com")[:1].explain()
 
     def test_can_be_undone(self, before: None):
         migrate()

@@ -349,6 +349,20 @@ class TestAnOperationThatIsKilled:
         first = Operation.objects.earliest("pk")
         assert first.state == ("running" if action == "replay" else "given_up")
 
+    def test_continues_if_its_confirmation_is_later(self):
+        """Failed: what had died between the two confirmations was not discarded."""
+        deliveries("dead", "dead", "dead")
+        earlier, later = timezone.now(), timezone.now() + timedelta(hours=2)
+        discard = partial(operations.discard, by="cli:ann", reason="a test", rate=None)
+        for as_of in (later, None):
+            with killed_at(failpoints.AFTER_STEP, time=1):
+                discard(operations.Choice(handler="tests.invoice", as_of=as_of))
+
+        discard(operations.Choice(handler="tests.invoice", as_of=earlier))
+
+        found = [one.state for one in Operation.objects.order_by("pk")]
+        assert found == ["given_up", "running", "finished"]
+
     def test_is_another_one_than_an_action_with_another_choice(self):
         rows = deliveries("dead", "dead")
         with killed_at(failpoints.AFTER_STEP, time=1):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -71,6 +73,15 @@ class TestAPassWithAFullPage:
 
         assert fanned_out() == [*(f"large-{one}" for one in range(10)), "small-0"]
 
+    def test_takes_no_newer_event_if_no_owner_has_many(self):
+        """Failed: after an outage, half of each pass went to the newest events of all owners."""
+        for number in range(20):
+            emit_drawn(f"small-{number}", 1)
+
+        run_pass()
+
+        assert fanned_out() == [f"small-{number}-0" for number in range(10)]
+
     def test_takes_it_while_the_backlog_grows(self):
         """Failed with the newest page only: it was buried by those that came before the pass."""
         emit_drawn("large", 40)
@@ -81,8 +92,10 @@ class TestAPassWithAFullPage:
 
         assert "small-0" in fanned_out()
 
-    def test_takes_no_newer_events_of_the_owner_with_the_backlog(self):
-        emit_drawn("large", 40)
+    @pytest.mark.parametrize("number", [11, 40])
+    def test_takes_no_newer_events_of_the_owner_with_the_backlog(self, number: int):
+        """Failed for the last few of a backlog, which then made the pages short."""
+        emit_drawn("large", number)
 
         run_pass()
 
@@ -178,6 +191,7 @@ class TestPassesAfterOneThatTookEventsAhead:
     def test_have_a_fifth_of_a_page(self, monkeypatch: pytest.MonkeyPatch):
         """Failed: the next event of another owner waited for a pass with a full page."""
         monkeypatch.setattr(passes, "_SHORT_SECONDS", 60.0)
+        monkeypatch.setattr(passes, "_WORTH", inf)
 
         assert self.totals() == [11, 13, 15]
 
@@ -185,6 +199,18 @@ class TestPassesAfterOneThatTookEventsAhead:
         monkeypatch.setattr(passes, "_SHORT_SECONDS", 0.0)
 
         assert self.totals() == [11, 21, 31]
+
+    def test_are_full_if_short_ones_take_nearly_as_long(self):
+        """Failed: a backlog that grows faster than short passes fan out would not have ended."""
+        pace = Pace()
+        pace.note_backlog(went_ahead=True, is_short=False, seconds=0.1)
+        assert pace.short_from < time.monotonic() < pace.short_until
+
+        pace.note_backlog(went_ahead=True, is_short=True, seconds=0.04)
+        assert pace.short_from < time.monotonic()
+
+        pace.note_backlog(went_ahead=True, is_short=True, seconds=0.06)
+        assert pace.short_from > pace.short_until
 
     def test_do_not_rest_while_the_page_is_full(self):
         assert not Plan(fanned_out=2, is_full=True).is_small

@@ -392,3 +392,17 @@ class TestAPass:
             run_pass()
 
         assert Event.objects.filter(fanned_out_at__isnull=False).count() == 200
+
+    def test_emits_as_many_as_a_short_page_has(self, db, settings: Settings):
+        """Failed: a short pass beside a backlog stored a whole page of delayed events."""
+        settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 10}
+        for _ in range(4):
+            emit_later(uuid4())
+        Outbox().let_pass(HOUR)
+
+        counts = []
+        for _ in range(2):
+            relay_pass(publish=lambda message: None, is_short=True)
+            counts.append(Event.objects.count())
+
+        assert counts == [2, 4]

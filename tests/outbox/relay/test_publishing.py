@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from types import SimpleNamespace
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox import subscribe
+from outbox import DomainEvent, emit, subscribe
+from outbox.deliveries import shares
+from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.relay import publishing
 from outbox.relay.passes import relay, relay_pass
@@ -18,7 +21,7 @@ from outbox.relay.publishing import BrokerUnavailable
 from outbox.transports.base import Message, QueueUnavailable
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
-from tests.outbox.drive import emit_events
+from tests.outbox.drive import emit_events, run_messages, run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -163,6 +166,11 @@ class TestABrokerThatRefusesOneQueue:
         assert set(self.states().values()) == {"pending"}
 
 
+class Written(DomainEvent, key="message_id", share="owner:{owner}"):
+    message_id: str
+    owner: int
+
+
 class SlowBroker(list[Message]):
     """Takes each message within the same time, by the clock of the publishing code."""
 
@@ -246,6 +254,47 @@ class TestASlowBroker:
             relay_pass(publish=slow)
 
         assert slow.handlers == {"tests.count": 1, "tests.add_up": 1}
+
+    def test_gets_messages_of_each_share(self, slow: SlowBroker, monkeypatch: pytest.MonkeyPatch):
+        """Failed: each pass published the message of the first share, and no other one."""
+
+        @subscribe(Written, name="tests.send", share_window=2, batch=1)
+        def send_message() -> None: ...
+
+        monkeypatch.setattr(shares, "_stopped_at", {})
+        monkeypatch.setattr(publishing, "random", Random(7))
+        sync_subscriptions()
+        slow.seconds = 100.0
+        for owner in range(5):
+            with transaction.atomic():
+                for number in range(20 if owner == 0 else 2):
+                    emit(Written(message_id=f"{owner}-{number}", owner=owner))
+
+        for _ in range(30):
+            run_messages(relay_pass(publish=slow).messages)
+
+        done = Delivery.objects.filter(state="done").values_list("share", flat=True)
+        assert set(done) == {f"owner:{owner}" for owner in range(5)}
+
+    def test_gets_messages_of_retries(self, slow: SlowBroker, monkeypatch: pytest.MonkeyPatch):
+        """Failed: each pass published a message of new deliveries, and no retry."""
+
+        @subscribe("tests.Paid", name="tests.book", batch=10)
+        def book() -> None: ...
+
+        monkeypatch.setattr(publishing, "random", Random(7))
+        sync_subscriptions()
+        emit_events("tests.Paid", 3)
+        run_pass(only=[])
+        retries = list(Delivery.objects.values_list("pk", flat=True))
+        Delivery.objects.update(attempts=1)
+        slow.seconds = 100.0
+
+        for _ in range(30):
+            emit_events("tests.Paid", 10)
+            run_messages(relay_pass(publish=slow).messages)
+
+        assert Delivery.objects.filter(pk__in=retries, state="done").exists()
 
     def test_delays_no_inline_delivery_for_most_of_its_lease(self, slow: SlowBroker):
         """Failed: another relay recorded a worker death, although the handler had never run."""
