@@ -56,9 +56,9 @@ _SMALL = 100
 #: of `FAN_OUT`. The next events of other owners then wait for a short pass.
 _SHORT_SECONDS = 1.0
 _SHORT = 5
-#: A pass with a short page that takes longer than this part of one with a full page gains little:
-#: then all pages of so many seconds are full.
-_WORTH, _FULL_SECONDS = 1 / 2, 10.0
+#: If short pages do not reduce the lag of the backlog within `_SHORT_SECONDS`, all pages of so many
+#: seconds are full: a full page costs less for each event.
+_FULL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Plan:
         lease: the shortest lease of a delivery that is sent or started, in seconds.
         fanned_out: number of events that were fanned out.
         is_full: more events may wait than its page had room for.
+        lag: seconds for which the oldest event of a full page has waited.
         went_ahead: it fanned out events ahead of such a backlog.
         is_contended: another relay has locked a subscription with due deliveries.
         has_more: more settlements or reports may be due than a pass acts on.
@@ -79,6 +80,7 @@ class Plan:
     lease: float = inf
     fanned_out: int = 0
     is_full: bool = False
+    lag: float = 0.0
     went_ahead: bool = False
     is_contended: bool = False
     has_more: bool = False
@@ -117,8 +119,8 @@ class Pace:
         self.reads_backlog = True
         self.reach = Reach()
         self.short_from = self.short_until = 0.0
-        #: Duration of the latest pass with a full page of `FAN_OUT` events, in seconds.
-        self._full = 0.0
+        #: The lag at the latest comparison, in seconds, and the time of the next comparison.
+        self._lag = self._compare_at = 0.0
         self._rest = rest
         self._last_read = time.monotonic()
 
@@ -135,14 +137,14 @@ class Pace:
         self._last_read = now
         return False
 
-    def note_backlog(self, *, went_ahead: bool, is_short: bool, seconds: float) -> None:
+    def note_backlog(self, done: Plan, *, is_short: bool) -> None:
         """Decide whether the next pages are short, after a pass whose page was full."""
         now = time.monotonic()
-        if not is_short:
-            self._full = seconds
-        elif seconds > self._full * _WORTH:
-            self.short_from = now + _FULL_SECONDS
-        if went_ahead:
+        if now >= self._compare_at:
+            if is_short and done.lag >= self._lag:
+                self.short_from = now + _FULL_SECONDS
+            self._lag, self._compare_at = done.lag, now + _SHORT_SECONDS
+        if done.went_ahead:
             self.short_until = now + _SHORT_SECONDS
 
     def rest_after(self, done: Plan) -> bool:
@@ -180,8 +182,7 @@ def relay(
     pace = pace or Pace()
     is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
-        began = time.monotonic()
-        is_short = pace.short_from <= began < pace.short_until
+        is_short = pace.short_from <= time.monotonic() < pace.short_until
         with around():
             done = relay_pass(
                 publish=publish,
@@ -193,8 +194,7 @@ def relay(
                 is_short=is_short,
             )
         if done.is_full:
-            seconds = time.monotonic() - began
-            pace.note_backlog(went_ahead=done.went_ahead, is_short=is_short, seconds=seconds)
+            pace.note_backlog(done, is_short=is_short)
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -326,6 +326,7 @@ def plan(
         lease=min((row.lease_seconds for row in sending), default=inf),
         fanned_out=len(waiting),
         is_full=is_full,
+        lag=(now - waiting[0].emitted_at).total_seconds() if is_full else 0.0,
         went_ahead=bool(ahead),
         is_contended=is_contended,
         has_more=has_more,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
-from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,7 +190,6 @@ class TestPassesAfterOneThatTookEventsAhead:
     def test_have_a_fifth_of_a_page(self, monkeypatch: pytest.MonkeyPatch):
         """Failed: the next event of another owner waited for a pass with a full page."""
         monkeypatch.setattr(passes, "_SHORT_SECONDS", 60.0)
-        monkeypatch.setattr(passes, "_WORTH", inf)
 
         assert self.totals() == [11, 13, 15]
 
@@ -200,17 +198,24 @@ class TestPassesAfterOneThatTookEventsAhead:
 
         assert self.totals() == [11, 21, 31]
 
-    def test_are_full_if_short_ones_take_nearly_as_long(self):
+    def test_are_full_for_ten_seconds_if_the_lag_does_not_fall(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         """Failed: a backlog that grows faster than short passes fan out would not have ended."""
+        now = 100.0
+        monkeypatch.setattr(passes, "time", SimpleNamespace(monotonic=lambda: now))
         pace = Pace()
-        pace.note_backlog(went_ahead=True, is_short=False, seconds=0.1)
-        assert pace.short_from < time.monotonic() < pace.short_until
+        found = []
+        for lag in (60.0, 59.5, 59.6, 59.7):
+            is_short = pace.short_from <= now < pace.short_until
+            found.append(is_short)
+            pace.note_backlog(Plan(went_ahead=True, lag=lag), is_short=is_short)
+            now += 1.0 - 1e-6
+            pace.note_backlog(Plan(went_ahead=True, lag=lag + 10), is_short=is_short)  # too early
+            now += 1e-6
 
-        pace.note_backlog(went_ahead=True, is_short=True, seconds=0.04)
-        assert pace.short_from < time.monotonic()
-
-        pace.note_backlog(went_ahead=True, is_short=True, seconds=0.06)
-        assert pace.short_from > pace.short_until
+        assert found == [False, True, True, False]
+        assert pace.short_from == 100.0 + 2.0 + 10.0
 
     def test_do_not_rest_while_the_page_is_full(self):
         assert not Plan(fanned_out=2, is_full=True).is_small
