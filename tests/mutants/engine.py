@@ -239,6 +239,36 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="short-pages-end",
+        without="pages stay short while the backlog grows faster than they fan it out",
+        edits=(
+            Edit(
+                "outbox/relay/passes.py",
+                "            if is_short and done.lag >= self._lag:\n",
+                "            if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_ahead.py::TestPassesAfterOneThatTookEventsAhead"
+            "::test_are_full_for_ten_seconds_if_the_lag_does_not_fall",
+        ),
+    ),
+    Mutant(
+        name="random-order-of-a-slow-broker",
+        without="while the broker is slow, each pass begins with the same messages of a handler",
+        edits=(
+            Edit(
+                "outbox/relay/publishing.py",
+                "            random.shuffle(some)\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_publishing.py::TestASlowBroker::test_gets_messages_of_each_share",
+            f"{OUTBOX}relay/test_publishing.py::TestASlowBroker::test_gets_messages_of_retries",
+        ),
+    ),
+    Mutant(
         name="floor-of-the-nudge",
         without="the relay looks only when it is nudged",
         edits=(

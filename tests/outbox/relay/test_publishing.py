@@ -267,7 +267,7 @@ class TestASlowBroker:
         slow.seconds = 100.0
         for owner in range(5):
             with transaction.atomic():
-                for number in range(20 if owner == 0 else 2):
+                for number in range(40 if owner == 0 else 2):
                     emit(Written(message_id=f"{owner}-{number}", owner=owner))
 
         for _ in range(30):
