@@ -24,7 +24,7 @@ from .backlog import WAITING, Waiting, waiting_events_at
 #: `FAN_OUT` events in each pass.
 _PAGES = 4
 #: Parts of `FAN_OUT`: most events that a pass takes ahead, and most of one share among the newest.
-#: A share with more than the second part of the page itself has a backlog.
+#: A share with more than a tenth of the page itself has a backlog.
 _MOST, _FEW = 5, 10
 
 

@@ -104,7 +104,7 @@ def _sleep(seconds: float) -> bool:
 
 
 class Pace:
-    """Decides on the passes of a relay: rests, which ones first read the backlog, and their pages.
+    """Decides when a relay rests, which passes first read the backlog, and how long pages are.
 
     Args:
         rest: waits for so many seconds, or until a nudge, and returns whether one arrived.
