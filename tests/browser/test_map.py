@@ -37,7 +37,7 @@ class TestTheMapOfTheShop:
     def test_has_few_crossings(self, site: Site, scene: Scene):
         """The lines depend on what the site has emitted, so the bound is a share of them.
 
-        6 to 12 as written. In two columns by name, the subscriptions alone had 292.
+        About 6 as written. In two columns by name, the subscriptions alone had 292.
         """
         crossings, lines = map(int, site.run(_CROSSINGS).split()[-2:])
 

@@ -90,8 +90,15 @@ class TestLayers:
     def test_of_two_hundred_handlers_have_few_crossings(self) -> None:
         graph = arranged(project(200))
 
-        # 84 as written. Grandalf 0.8 has 137 for the same graph.
-        assert graph.crossings <= 100
+        # 60 as written, 84 from the given order alone. Grandalf 0.8 has 137 for the same graph.
+        assert graph.crossings <= 70
+
+    def test_begin_with_several_orders(self) -> None:
+        """3 as written, 10 from the given order alone."""
+        assert arranged(project(60)).crossings <= 5
+
+    def test_are_the_same_each_time(self) -> None:
+        assert arranged(project(60)) == arranged(project(60))
 
 
 class TestPlaces:
