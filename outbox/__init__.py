@@ -24,7 +24,7 @@ anywhere.
 
 from __future__ import annotations
 
-from .context import RequestContextMiddleware, acting_as
+from .context import RequestContextMiddleware, acting_as, correlated, current_correlation_id
 from .contracts.upcasting import upcast
 from .deliveries.outstanding import is_owed
 from .deliveries.time_limit import TimeLimitExceeded
@@ -59,6 +59,8 @@ __all__ = [
     "TimeLimitExceeded",
     "acting_as",
     "cancel_delayed",
+    "correlated",
+    "current_correlation_id",
     "declare_subject",
     "emit",
     "is_owed",

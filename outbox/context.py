@@ -84,7 +84,7 @@ def current_cause() -> Cause:
 
 
 def current_correlation_id() -> str:
-    """Return the correlation id of the running code; "" outside of any context.
+    """Return the correlation id of the running request or handler; "" outside of both.
 
     It does not read the request's user: that may query the database, which may be logged or down.
     """
@@ -155,6 +155,28 @@ def acting_as(actor: str) -> Iterator[None]:
     """
     # A lazy text or an id is accepted, too; the driver takes only a plain text.
     with caused_by(replace(current_cause(), actor=str(actor))):
+        yield
+
+
+@contextmanager
+def correlated(correlation_id: UUID) -> Iterator[None]:
+    """Set the correlation id of the events emitted within the block, and of the log lines.
+
+    Use it where an answer arrives by a request of its own, such as a webhook. Store the id with the
+    question: `current_correlation_id()`. Causation id and actor do not change.
+
+    Args:
+        correlation_id: an id that was stored. It is not compared with the actor, so do not accept
+            it from a client.
+
+    Raises:
+        TypeError: `correlation_id` is no UUID.
+    """
+    if not isinstance(correlation_id, UUID):
+        raise TypeError(
+            f"correlated() takes a UUID, not {correlation_id!r}. Convert a text: UUID(text)."
+        )
+    with caused_by(replace(current_cause(), correlation_id=correlation_id, request=None)):
         yield
 
 

@@ -38,6 +38,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from outbox import current_correlation_id
 from outbox.guards.locks import mark_locked, saved_under_lock
 from outbox.ids import uuid7
 from shared.money import Money
@@ -115,6 +116,12 @@ class Payment(models.Model):
         _("refund amount"),
         default=0,
         help_text=_("The sum of all refunds, done or intended."),
+    )
+    correlation_id = models.UUIDField(
+        _("correlation id"),
+        null=True,
+        editable=False,
+        help_text=_("Shared with the events before the last request to the bank."),
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
@@ -229,6 +236,8 @@ class Payment(models.Model):
             )
             raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
+        if status in self.AWAIT_BANK:
+            self.correlation_id = current_correlation_id() or None
         self.save()
         self.history.create(from_status=previous, to_status=status, cause=cause)
 

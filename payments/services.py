@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, emit
+from outbox import DomainEvent, current_correlation_id, emit
 from payments.events import (
     PaymentAuthorized,
     PaymentCaptured,
@@ -255,7 +255,8 @@ def _require_amount(payment: Payment, *, answered: Money, wanted: Money, step: s
 
 def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> Refund:
     payment.refund_amount += amount.amount
-    payment.save(update_fields=["refund_amount"])
+    payment.correlation_id = current_correlation_id() or None
+    payment.save(update_fields=["refund_amount", "correlation_id"])
     refund = Refund(id=refund_id, payment=payment, amount=amount.amount)
     refund.move_to(Refund.Status.INTENDED, cause=cause)
     return refund

@@ -7,12 +7,13 @@ is the same: the services that record an answer record it, and a repetition chan
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from outbox import emit
+from outbox import correlated, emit
 from payments import gateway, services
 from payments.events import BankReported
 from payments.gateway import BankRecord, Refund
@@ -46,7 +47,15 @@ def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
 def _store(report: BankReport) -> None:
     report.save()
     if order_id := _order_id(report.reference):
-        emit(BankReported(order_id=order_id, report_id=report.report_id))
+        with _chain_of_request(order_id):
+            emit(BankReported(order_id=order_id, report_id=report.report_id))
+
+
+def _chain_of_request(order_id: UUID) -> AbstractContextManager[None]:
+    """Return a block whose events have the correlation id of the last request to the bank."""
+    asked = Payment.objects.filter(order_id=order_id).values_list("correlation_id", flat=True)
+    correlation_id = asked.first()
+    return correlated(correlation_id) if correlation_id else nullcontext()
 
 
 @transaction.atomic

@@ -192,6 +192,21 @@ SHOP = [
         ),
     ),
     Mutant(
+        name="chain-of-a-webhook",
+        without="a webhook of the bank begins a chain of its own",
+        edits=(
+            Edit(
+                "payments/webhooks.py",
+                "return correlated(correlation_id) if correlation_id else nullcontext()",
+                "return nullcontext()",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_webhooks.py::TestAWebhook"
+            "::test_follows_from_what_made_us_ask_the_bank",
+        ),
+    ),
+    Mutant(
         name="age-of-a-signature",
         without="a webhook that was recorded long ago is believed",
         edits=(

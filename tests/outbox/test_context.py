@@ -11,8 +11,8 @@ from django.db import OperationalError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from outbox import DomainEvent, RequestContextMiddleware, acting_as, emission, emit
-from outbox.context import current_cause
+from outbox import DomainEvent, RequestContextMiddleware, acting_as, correlated, emission, emit
+from outbox.context import current_cause, current_correlation_id
 from outbox.models import Event
 
 
@@ -83,6 +83,48 @@ class TestARequest:
             RequestContextMiddleware(fail)(RequestFactory().get("/"))
 
         assert current_cause().correlation_id != current_cause().correlation_id
+
+
+@pytest.mark.django_db
+class TestACorrelatedBlock:
+    """An answer that arrives by a request of its own."""
+
+    def test_gives_its_events_the_correlation_id_of_the_question(self):
+        question = uuid4()
+
+        def view(request: HttpRequest) -> HttpResponse:
+            with correlated(question):
+                assert current_correlation_id() == str(question)
+                return answer(request)
+
+        response = RequestContextMiddleware(view)(RequestFactory().get("/"))
+
+        assert set(Event.objects.values_list("correlation_id", flat=True)) == {question}
+        assert response["X-Correlation-ID"] != str(question)
+
+    def test_keeps_the_actor(self):
+        question = uuid4()
+
+        with acting_as("job:import"), correlated(question):
+            answer(HttpRequest())
+
+        assert actors_under(question) == {"job:import"}
+
+    def test_may_have_an_actor_of_its_own(self):
+        question = uuid4()
+
+        with correlated(question), acting_as("job:import"):
+            answer(HttpRequest())
+
+        assert actors_under(question) == {"job:import"}
+
+    @pytest.mark.parametrize("given", ["", "01a2", None], ids=repr)
+    def test_refuses_what_is_no_uuid(self, given: Any):
+        with (
+            pytest.raises(TypeError, match=r"takes a UUID, not .*Convert a text"),
+            correlated(given),
+        ):
+            pass
 
 
 def asked_by(user: Any, correlation_id: UUID) -> str:

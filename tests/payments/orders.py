@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from outbox import operations
-from outbox.models import Delivery
+from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from payments.models import Payment
 from shared.money import Money
@@ -18,8 +18,8 @@ TOTAL = Money(amount=12800, currency="JPY")
 
 def place(
     outbox: Outbox, order_id: UUID, *, payment_method: str = "tok_success", total: Money = TOTAL
-) -> None:
-    outbox.given(
+) -> Event:
+    return outbox.given(
         "orders.OrderPlaced",
         order_id=order_id,
         lines=[{"sku": "TEA", "quantity": 1}],
@@ -28,12 +28,12 @@ def place(
     )
 
 
-def confirm(outbox: Outbox, order_id: UUID) -> None:
-    outbox.given("orders.OrderConfirmed", order_id=order_id)
+def confirm(outbox: Outbox, order_id: UUID) -> Event:
+    return outbox.given("orders.OrderConfirmed", order_id=order_id)
 
 
-def cancel(outbox: Outbox, order_id: UUID) -> None:
-    outbox.given("orders.OrderCancelled", order_id=order_id, reason="out_of_stock")
+def cancel(outbox: Outbox, order_id: UUID) -> Event:
+    return outbox.given("orders.OrderCancelled", order_id=order_id, reason="out_of_stock")
 
 
 def deliver(outbox: Outbox, handler: str = "", **options: Any) -> None:

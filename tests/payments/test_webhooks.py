@@ -17,6 +17,7 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 from uuid_utils.compat import uuid7
 
+from outbox.models import Event
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
@@ -24,6 +25,7 @@ from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
 from payments.models import BankReport, Refund
 from shared.money import Money
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
+from tests.closed_port import HOST, port_of_nobody
 from tests.payments.orders import (
     TOTAL,
     cancel,
@@ -111,6 +113,36 @@ class TestAWebhook:
         assert (stored.reference, stored.body) == (str(order_id), body.decode())
         emitted_event = outbox.emitted("payments.BankReported")
         assert (emitted_event.order_id, emitted_event.report_id) == (order_id, "evt_1")
+
+    def test_follows_from_what_made_us_ask_the_bank(
+        self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
+    ):
+        """Seen to begin a chain of its own, which the timeline of a click did not show."""
+        order_id = uuid7()
+        reachable, unreachable = settings.BANK_URL, f"http://{HOST}:{port_of_nobody()}"
+        causes: list[Callable[[], Event]] = [
+            lambda: place(outbox, order_id),
+            lambda: confirm(outbox, order_id),
+            lambda: ask_to_refund(outbox, order_id, uuid7()),
+            lambda: cancel(outbox, order_id),
+        ]
+        for number, emit_cause in enumerate(causes):
+            cause = emit_cause()
+            settings.BANK_URL = unreachable
+            deliver(outbox, raise_errors=False)
+
+            send(client, report(f"evt_{number}", order_id))
+
+            reported = Event.objects.filter(name="payments.BankReported").latest("seq")
+            assert reported.correlation_id == cause.correlation_id
+            settings.BANK_URL = reachable
+            retry()
+            deliver(outbox)
+
+    def test_about_an_order_without_a_request_begins_a_chain(self, client: Client, outbox: Outbox):
+        answer = send(client, report("evt_1"))
+
+        assert str(Event.objects.get().correlation_id) == answer["X-Correlation-ID"]
 
     def test_that_arrives_twice_is_emitted_once(self, client: Client, outbox: Outbox):
         body = report("evt_1")
@@ -461,9 +493,9 @@ def emitted_names(outbox: Outbox, order_id: UUID) -> list[str]:
     return [name for name in said_of(outbox, order_id) if name != "BankReported"]
 
 
-def ask_to_refund(outbox: Outbox, order_id: UUID, refund_id: UUID) -> None:
+def ask_to_refund(outbox: Outbox, order_id: UUID, refund_id: UUID) -> Event:
     fields: dict[str, Any] = {"refund_id": refund_id, "amount": PART, "returned": []}
-    outbox.given("orders.RefundRequested", order_id=order_id, **fields)
+    return outbox.given("orders.RefundRequested", order_id=order_id, **fields)
 
 
 def is_refunded(refund_id: UUID) -> bool:
