@@ -24,7 +24,7 @@ anywhere.
 
 from __future__ import annotations
 
-from .context import RequestContextMiddleware, acting_as, correlated, current_correlation_id
+from .context import RequestContextMiddleware, acting_as, correlated
 from .contracts.upcasting import upcast
 from .deliveries.outstanding import is_owed
 from .deliveries.time_limit import TimeLimitExceeded
@@ -60,7 +60,6 @@ __all__ = [
     "acting_as",
     "cancel_delayed",
     "correlated",
-    "current_correlation_id",
     "declare_subject",
     "emit",
     "is_owed",

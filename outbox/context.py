@@ -84,7 +84,7 @@ def current_cause() -> Cause:
 
 
 def current_correlation_id() -> str:
-    """Return the correlation id of the running request or handler; "" outside of both.
+    """Return the correlation id of the running code; "" outside of any context.
 
     It does not read the request's user: that may query the database, which may be logged or down.
     """
@@ -160,14 +160,14 @@ def acting_as(actor: str) -> Iterator[None]:
 
 @contextmanager
 def correlated(correlation_id: UUID) -> Iterator[None]:
-    """Set the correlation id of the events emitted within the block, and of the log lines.
+    """Set the correlation id of the events emitted within the block, and of its log lines.
 
-    Use it where an answer arrives by a request of its own, such as a webhook. Store the id with the
-    question: `current_correlation_id()`. Causation id and actor do not change.
+    Use it where an answer arrives in a separate request, such as a webhook. Causation id and actor
+    do not change.
 
     Args:
-        correlation_id: an id that was stored. It is not compared with the actor, so do not accept
-            it from a client.
+        correlation_id: a stored id: the argument `correlation_id` of the handler that asked, or
+            that of an event. It is not compared with the actor, so do not accept it from a client.
 
     Raises:
         TypeError: `correlation_id` is no UUID.
@@ -176,6 +176,12 @@ def correlated(correlation_id: UUID) -> Iterator[None]:
         raise TypeError(
             f"correlated() takes a UUID, not {correlation_id!r}. Convert a text: UUID(text)."
         )
+    cause = _current.get()
+    if isinstance(cause, _RequestCause):  # its user may be set within the block
+        known = _RequestCause(cause.request, correlation_id)
+        with caused_by(known):
+            yield
+        return
     with caused_by(replace(current_cause(), correlation_id=correlation_id, request=None)):
         yield
 

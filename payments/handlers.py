@@ -17,8 +17,15 @@ BREAKER = Breaker(on=(GatewayUnavailable, OutcomeUnknown), failures=10, wait=15,
 @subscribe(
     "orders.OrderPlaced", atomic=False, queue="payments.gateway", lease=LEASE, breaker=BREAKER
 )
-def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt: Receipt) -> None:
-    payment = services.intend_payment(order_id=order_id, total=total, payment_method=payment_method)
+def authorize_payment(
+    order_id: UUID, total: Money, payment_method: str, receipt: Receipt, correlation_id: UUID
+) -> None:
+    payment = services.intend_payment(
+        order_id=order_id,
+        total=total,
+        payment_method=payment_method,
+        correlation_id=correlation_id,
+    )
     answer = bank_requests.authorization(payment)
     with receipt:
         services.record_authorization(order_id=order_id, answer=answer)
@@ -27,8 +34,8 @@ def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt
 @subscribe(
     "orders.OrderConfirmed", atomic=False, queue="payments.gateway", lease=LEASE, breaker=BREAKER
 )
-def capture_payment(order_id: UUID, receipt: Receipt) -> None:
-    payment = services.intend_capture(order_id=order_id)
+def capture_payment(order_id: UUID, receipt: Receipt, correlation_id: UUID) -> None:
+    payment = services.intend_capture(order_id=order_id, correlation_id=correlation_id)
     answer = bank_requests.capture(payment)
     with receipt:
         services.record_capture(order_id=order_id, answer=answer)
@@ -42,13 +49,13 @@ def capture_payment(order_id: UUID, receipt: Receipt) -> None:
     lease=LEASE,
     breaker=BREAKER,
 )
-def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
-    payment = services.intend_reversal(order_id=order_id)
+def void_or_refund(order_id: UUID, receipt: Receipt, correlation_id: UUID) -> None:
+    payment = services.intend_reversal(order_id=order_id, correlation_id=correlation_id)
     # The answer to an earlier request may be lost: request it again, under the same key. If the
     # key is old, the bank is queried instead. A request that it never got is not made any more.
     services.record_authorization(order_id=order_id, answer=bank_requests.authorization(payment))
     services.record_capture(order_id=order_id, answer=bank_requests.capture(payment))
-    payment = services.intend_reversal(order_id=order_id)
+    payment = services.intend_reversal(order_id=order_id, correlation_id=correlation_id)
     void, refund = bank_requests.void(payment), bank_requests.refund(payment.refund_of_cancellation)
     with receipt:
         services.record_void(order_id=order_id, answer=void)
@@ -63,8 +70,12 @@ def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     lease=LEASE,
     breaker=BREAKER,
 )
-def refund_payment(order_id: UUID, refund_id: UUID, amount: Money, receipt: Receipt) -> None:
-    refund = services.intend_refund(order_id=order_id, refund_id=refund_id, amount=amount)
+def refund_payment(
+    order_id: UUID, refund_id: UUID, amount: Money, receipt: Receipt, correlation_id: UUID
+) -> None:
+    refund = services.intend_refund(
+        order_id=order_id, refund_id=refund_id, amount=amount, correlation_id=correlation_id
+    )
     answer = bank_requests.refund(refund)
     with receipt:
         services.record_refund(order_id=order_id, refund_id=refund_id, answer=answer)

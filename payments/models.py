@@ -38,7 +38,6 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox import current_correlation_id
 from outbox.guards.locks import mark_locked, saved_under_lock
 from outbox.ids import uuid7
 from shared.money import Money
@@ -116,12 +115,6 @@ class Payment(models.Model):
         _("refund amount"),
         default=0,
         help_text=_("The sum of all refunds, done or intended."),
-    )
-    correlation_id = models.UUIDField(
-        _("correlation id"),
-        null=True,
-        editable=False,
-        help_text=_("Shared with the events before the last request to the bank."),
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
@@ -228,18 +221,22 @@ class Payment(models.Model):
     def void_key(self) -> str:
         return f"{self.id}-void"
 
-    def move_to(self, status: Status, *, cause: str) -> None:
-        """Save the payment in its new status, with a history row that names the cause."""
+    def move_to(self, status: Status, *, cause: str, correlation_id: UUID | None = None) -> None:
+        """Save the payment in its new status, with a history row that names the cause.
+
+        Args:
+            correlation_id: of the handler that asks the bank next.
+        """
         if status not in self.TRANSITIONS.get(self.status, set()):
             message = (
                 f"The payment of {self.order_id} cannot change from {self.status} to {status}."
             )
             raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
-        if status in self.AWAIT_BANK:
-            self.correlation_id = current_correlation_id() or None
         self.save()
-        self.history.create(from_status=previous, to_status=status, cause=cause)
+        self.history.create(
+            from_status=previous, to_status=status, cause=cause, correlation_id=correlation_id
+        )
 
 
 class PaymentHistory(models.Model):
@@ -251,6 +248,12 @@ class PaymentHistory(models.Model):
     from_status = models.CharField(_("from"), max_length=16, choices=Status.choices, blank=True)
     to_status = models.CharField(_("to"), max_length=16, choices=Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
+    correlation_id = models.UUIDField(
+        _("correlation id"),
+        null=True,
+        editable=False,
+        help_text=_("Of the request to the bank that follows."),
+    )
     moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
@@ -317,14 +320,20 @@ class Refund(models.Model):
         """The idempotency key for the bank."""
         return f"{self.id}-refund"
 
-    def move_to(self, status: Status, *, cause: str) -> None:
-        """Save the refund in its new status, with a history row that names the cause."""
+    def move_to(self, status: Status, *, cause: str, correlation_id: UUID | None = None) -> None:
+        """Save the refund in its new status, with a history row that names the cause.
+
+        Args:
+            correlation_id: of the handler that asks the bank next.
+        """
         if status not in self.TRANSITIONS.get(self.status, set()):
             message = f"Refund {self.id} cannot change from {self.status} to {status}."
             raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
         self.save()
-        self.history.create(from_status=previous, to_status=status, cause=cause)
+        self.history.create(
+            from_status=previous, to_status=status, cause=cause, correlation_id=correlation_id
+        )
 
 
 class RefundHistory(models.Model):
@@ -338,6 +347,12 @@ class RefundHistory(models.Model):
     )
     to_status = models.CharField(_("to"), max_length=16, choices=Refund.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
+    correlation_id = models.UUIDField(
+        _("correlation id"),
+        null=True,
+        editable=False,
+        help_text=_("Of the request to the bank that follows."),
+    )
     moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, current_correlation_id, emit
+from outbox import DomainEvent, emit
 from payments.events import (
     PaymentAuthorized,
     PaymentCaptured,
@@ -66,13 +66,19 @@ _REPAY = (
 
 
 @transaction.atomic(durable=True)
-def intend_payment(*, order_id: UUID, total: Money, payment_method: str) -> Payment:
-    """Commit the intent to pay for the order, unless it was cancelled before."""
+def intend_payment(
+    *, order_id: UUID, total: Money, payment_method: str, correlation_id: UUID | None = None
+) -> Payment:
+    """Commit the intent to pay for the order, unless it was cancelled before.
+
+    Args:
+        correlation_id: of the event that is handled. A webhook about this request gets it.
+    """
     payment = Payment.locked(order_id)
     if payment.status == NEW:
         payment.amount, payment.currency = total.amount, total.currency
         payment.payment_method = payment_method
-        payment.move_to(Status.INTENDED, cause="orders.OrderPlaced")
+        payment.move_to(Status.INTENDED, cause="orders.OrderPlaced", correlation_id=correlation_id)
     return payment
 
 
@@ -104,8 +110,11 @@ def record_authorization(*, order_id: UUID, answer: Authorization | None) -> Non
 
 
 @transaction.atomic(durable=True)
-def intend_capture(*, order_id: UUID) -> Payment:
+def intend_capture(*, order_id: UUID, correlation_id: UUID | None = None) -> Payment:
     """Commit the intent to capture the money, unless the order was cancelled.
+
+    Args:
+        correlation_id: as that of `intend_payment`.
 
     Raises:
         UnableToCapture: the bank was not asked yet, or it declined.
@@ -116,7 +125,9 @@ def intend_capture(*, order_id: UUID) -> Payment:
     if payment.status in {NEW, Status.INTENDED, Status.DECLINED}:
         raise UnableToCapture(f"{order_id}: {UnableToCapture.__doc__}")
     if payment.status == Status.AUTHORIZED:
-        payment.move_to(Status.CAPTURING, cause="orders.OrderConfirmed")
+        payment.move_to(
+            Status.CAPTURING, cause="orders.OrderConfirmed", correlation_id=correlation_id
+        )
     return payment
 
 
@@ -175,20 +186,29 @@ def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
 
 
 @transaction.atomic(durable=True)
-def intend_reversal(*, order_id: UUID) -> Payment:
+def intend_reversal(*, order_id: UUID, correlation_id: UUID | None = None) -> Payment:
     """Commit the intent to void or refund the money, as far as its state is known.
 
     If the bank was not asked yet, prevent any request. If an answer is missing, store the
     cancellation; the caller records the answer, then calls this again.
+
+    Args:
+        correlation_id: as that of `intend_payment`.
     """
     payment = Payment.locked(order_id)
     payment.cancelled_at = payment.cancelled_at or timezone.now()
     way_back = {NEW: Status.FORESTALLED, Status.AUTHORIZED: Status.VOIDING}
     if payment.status in way_back:
-        payment.move_to(way_back[payment.status], cause=CANCELLATION)
+        payment.move_to(way_back[payment.status], cause=CANCELLATION, correlation_id=correlation_id)
     elif payment.status == Status.CAPTURED and payment.left.amount:
-        _intend(payment, refund_id=payment.id, amount=payment.left, cause=CANCELLATION)
-        payment.move_to(Status.REFUNDING, cause=CANCELLATION)
+        _intend(
+            payment,
+            refund_id=payment.id,
+            amount=payment.left,
+            cause=CANCELLATION,
+            correlation_id=correlation_id,
+        )
+        payment.move_to(Status.REFUNDING, cause=CANCELLATION, correlation_id=correlation_id)
     else:
         payment.save(update_fields=["cancelled_at"])
     return payment
@@ -212,8 +232,13 @@ class UnableToRefund(Exception):
 
 
 @transaction.atomic(durable=True)
-def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund | None:
+def intend_refund(
+    *, order_id: UUID, refund_id: UUID, amount: Money, correlation_id: UUID | None = None
+) -> Refund | None:
     """Commit the intent to refund this amount. Return None if a cancellation refunds all of it.
+
+    Args:
+        correlation_id: as that of `intend_payment`.
 
     Raises:
         UnableToRefund: nothing was captured, or other refunds leave less.
@@ -224,7 +249,13 @@ def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund |
         return known
     if payment.status not in MONEY_WAS_TAKEN or (payment.left - amount).amount < 0:
         raise UnableToRefund(f"{order_id}: {UnableToRefund.__doc__}")
-    return _intend(payment, refund_id=refund_id, amount=amount, cause="orders.RefundRequested")
+    return _intend(
+        payment,
+        refund_id=refund_id,
+        amount=amount,
+        cause="orders.RefundRequested",
+        correlation_id=correlation_id,
+    )
 
 
 @transaction.atomic
@@ -253,12 +284,13 @@ def _require_amount(payment: Payment, *, answered: Money, wanted: Money, step: s
         raise OtherAmount(payment, answered=answered, wanted=wanted, step=step)
 
 
-def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> Refund:
+def _intend(
+    payment: Payment, *, refund_id: UUID, amount: Money, cause: str, correlation_id: UUID | None
+) -> Refund:
     payment.refund_amount += amount.amount
-    payment.correlation_id = current_correlation_id() or None
-    payment.save(update_fields=["refund_amount", "correlation_id"])
+    payment.save(update_fields=["refund_amount"])
     refund = Refund(id=refund_id, payment=payment, amount=amount.amount)
-    refund.move_to(Refund.Status.INTENDED, cause=cause)
+    refund.move_to(Refund.Status.INTENDED, cause=cause, correlation_id=correlation_id)
     return refund
 
 

@@ -6,18 +6,23 @@ is the same: the services that record an answer record it, and a repetition chan
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from outbox import correlated, emit
 from payments import gateway, services
 from payments.events import BankReported
-from payments.gateway import BankRecord, Refund
-from payments.models import BankReport, Payment, Status
+from payments.gateway import BankRecord, Report
+from payments.gateway import Refund as RefundAnswer
+from payments.models import BankReport, Payment, PaymentHistory, Refund, RefundHistory, Status
+
+logger = logging.getLogger(__name__)
 
 
 def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
@@ -37,25 +42,49 @@ def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
         body=body.decode() if _order_id(report.reference) else "",
     )
     try:
-        _store(stored)
+        _store(stored, report)
     except IntegrityError:
         if not BankReport.objects.filter(report_id=report.report_id).exists():
             raise
 
 
 @transaction.atomic
-def _store(report: BankReport) -> None:
-    report.save()
-    if order_id := _order_id(report.reference):
-        with _chain_of_request(order_id):
-            emit(BankReported(order_id=order_id, report_id=report.report_id))
+def _store(stored: BankReport, report: Report) -> None:
+    stored.save()
+    order_id = _order_id(report.reference)
+    if order_id is None:
+        return
+    correlation_id = _correlation_of_request(order_id, report)
+    if correlation_id:
+        logger.info("%s: the event has the correlation id %s.", stored, correlation_id)
+    with correlated(correlation_id) if correlation_id else nullcontext():
+        emit(BankReported(order_id=order_id, report_id=report.report_id))
 
 
-def _chain_of_request(order_id: UUID) -> AbstractContextManager[None]:
-    """Return a block whose events have the correlation id of the last request to the bank."""
-    asked = Payment.objects.filter(order_id=order_id).values_list("correlation_id", flat=True)
-    correlation_id = asked.first()
-    return correlated(correlation_id) if correlation_id else nullcontext()
+def _correlation_of_request(order_id: UUID, report: Report) -> UUID | None:
+    """Return the correlation id of the latest request that the report may answer, if any."""
+    rows: QuerySet[PaymentHistory | RefundHistory]
+    if report.refunds:
+        refunds = Refund.objects.filter(payment__order_id=order_id)
+        keys = {one.key for one in report.refunds}
+        ours = [refund for refund in refunds if refund.key in keys]
+        is_open = [one for one in ours if one.status == Refund.Status.INTENDED]
+        rows = RefundHistory.objects.filter(
+            refund__in=is_open or ours, to_status=Refund.Status.INTENDED
+        )
+    else:
+        asked = _asked_about(report.found)
+        rows = PaymentHistory.objects.filter(payment__order_id=order_id, to_status__in=asked)
+    return rows.order_by("-id").values_list("correlation_id", flat=True).first()
+
+
+def _asked_about(found: BankRecord | None) -> set[Status]:
+    """Return the statuses of a payment in which the bank was asked for its latest answer."""
+    if found and found.void:
+        return {Status.VOIDING}
+    if found and found.answer_to_capture:
+        return {Status.CAPTURING, Status.INTENDED}
+    return {Status.INTENDED}
 
 
 @transaction.atomic
@@ -87,7 +116,7 @@ def _record(order_id: UUID, found: BankRecord) -> None:
         services.record_void(order_id=order_id, answer=found.void)
 
 
-def _record_refunds(order_id: UUID, done: Iterable[Refund]) -> None:
+def _record_refunds(order_id: UUID, done: Iterable[RefundAnswer]) -> None:
     """Record the refunds that we requested; the idempotency key identifies them."""
     ours = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
     for refund in done:

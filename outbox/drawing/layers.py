@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 Edge = tuple[str, str]
 #: A node, or the bend of an edge in a layer between its ends.
@@ -24,8 +25,10 @@ Cell = str | tuple[str, str, int]
 
 #: Sweeps over all layers from the given order; the best order that was seen is kept.
 _SWEEPS = 24
-#: Sweeps from each random order, the number of such orders, and the most lines of all of them.
-_RANDOM_SWEEPS, _RANDOM_ORDERS, _RANDOM_LINES = 8, 24, 5000
+#: Sweeps from each random order.
+_RANDOM_SWEEPS = 8
+#: The number of random orders. A graph of many lines has fewer: orders times lines is limited.
+_RANDOM_ORDERS, _ORDERS_TIMES_LINES = 16, 4000
 #: Rounds of exchanges at most, after the sweeps.
 _ROUNDS = 12
 
@@ -153,12 +156,29 @@ def _ordered(rows: list[list[Cell]], right: Mapping[Cell, list[Cell]]) -> list[l
     best = _exchanged(_swept(rows, left, right, _SWEEPS), left, right)
     fewest, chance = _crossings(best, right), Random(0)
     lines = sum(map(len, right.values()))
-    for _order in range(min(_RANDOM_ORDERS, _RANDOM_LINES // lines) if fewest else 0):
+    for _order in range(min(_RANDOM_ORDERS, _ORDERS_TIMES_LINES // lines) if fewest else 0):
         mixed = [chance.sample(row, len(row)) for row in rows]
         found = _exchanged(_swept(mixed, left, right, _RANDOM_SWEEPS), left, right)
         if (crossings := _crossings(found, right)) < fewest:
             best, fewest = found, crossings
-    return best
+    return [_as_given(row, given, left, right) for row, given in zip(best, rows, strict=True)]
+
+
+def _as_given(
+    row: Sequence[Cell],
+    given: Sequence[Cell],
+    left: Mapping[Cell, list[Cell]],
+    right: Mapping[Cell, list[Cell]],
+) -> list[Cell]:
+    """Put cells of equal neighbours into the given order. That changes no crossing."""
+
+    def neighbours(cell: Cell) -> tuple[frozenset[Cell], frozenset[Cell]]:
+        return frozenset(left.get(cell, ())), frozenset(right.get(cell, ()))
+
+    alike: dict[Any, list[Cell]] = defaultdict(list)
+    for cell in reversed(given):
+        alike[neighbours(cell)].append(cell)
+    return [alike[neighbours(cell)].pop() for cell in row]
 
 
 def _swept(

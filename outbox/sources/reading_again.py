@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from base64 import b64decode
 from collections.abc import Collection
+from contextlib import nullcontext
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 
 from outbox import databases, emission, tenants
+from outbox.context import correlated
 from outbox.events import EventRecord
 from outbox.ids import uuid7
 from outbox.models import Event, Received
@@ -169,7 +171,8 @@ def _store_once(
         return
     # Without a tenant of its own it has that of the stored message, in which this handler runs.
     tenant = content.tenant or tenants.CAPTURED
-    emission.store(fact, using=using, event_id=event_id, tenant=tenant)
+    with correlated(content.correlation_id) if content.correlation_id else nullcontext():
+        emission.store(fact, using=using, event_id=event_id, tenant=tenant)
     if source.settles_as and content.type != SETTLED_TYPE:
         one = Expected(
             external_id=own_id,

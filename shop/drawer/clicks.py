@@ -55,8 +55,9 @@ class LastClickMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        correlation_id = current_cause().correlation_id
         response = self.get_response(request)
+        # Read after the view: an id that belongs to another user has been replaced by then.
+        correlation_id = current_cause().correlation_id
         match = request.resolver_match
         if request.method == "POST" and match is not None and match.view_name in LABELS:
             request.session[_KEY] = (match.view_name, str(correlation_id))

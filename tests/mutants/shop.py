@@ -197,13 +197,13 @@ SHOP = [
         edits=(
             Edit(
                 "payments/webhooks.py",
-                "return correlated(correlation_id) if correlation_id else nullcontext()",
-                "return nullcontext()",
+                "with correlated(correlation_id) if correlation_id else nullcontext():",
+                "with nullcontext():",
             ),
         ),
         noticed_by=(
             "tests/payments/test_webhooks.py::TestAWebhook"
-            "::test_follows_from_what_made_us_ask_the_bank",
+            "::test_has_the_correlation_id_of_the_request_that_it_answers",
         ),
     ),
     Mutant(

@@ -118,6 +118,19 @@ class TestACorrelatedBlock:
 
         assert actors_under(question) == {"job:import"}
 
+    def test_has_the_user_that_the_view_sets_within_it(self):
+        """Token authentication runs inside the view. Seen to have no actor."""
+        question, user = uuid4(), User.objects.create_user("anna")
+
+        def view(request: HttpRequest) -> HttpResponse:
+            with correlated(question):
+                request.user = user
+                return answer(request)
+
+        RequestContextMiddleware(view)(RequestFactory().get("/"))
+
+        assert actors_under(question) == {f"user:{user.pk}"}
+
     @pytest.mark.parametrize("given", ["", "01a2", None], ids=repr)
     def test_refuses_what_is_no_uuid(self, given: Any):
         with (

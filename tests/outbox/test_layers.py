@@ -97,6 +97,22 @@ class TestLayers:
         """3 as written, 10 from the given order alone."""
         assert arranged(project(60)).crossings <= 5
 
+    def test_keep_the_given_order_of_nodes_with_the_same_neighbours(self) -> None:
+        """A random order has the fewest crossings here. Seen to mix up the nodes."""
+        one, alone = project(60), [f"zoo.Alone{n}" for n in range(8)]
+        listeners = [f"zoo.listen_{n}" for n in range(8)]
+        arrows = [*one.arrows, *(Arrow(one.events[0], name) for name in listeners)]
+        network = Network([*one.events, *alone], [*one.handlers, *listeners], arrows, one.emissions)
+
+        cells = [cell for row in arranged(network).rows for cell in row]
+
+        assert [cell for cell in cells if str(cell).startswith("event zoo")] == [
+            f"event {name}" for name in alone
+        ]
+        assert [cell for cell in cells if str(cell).startswith("handler zoo")] == [
+            f"handler {name}" for name in listeners
+        ]
+
     def test_are_the_same_each_time(self) -> None:
         assert arranged(project(60)) == arranged(project(60))
 

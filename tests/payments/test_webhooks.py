@@ -28,6 +28,7 @@ from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
 from tests.closed_port import HOST, port_of_nobody
 from tests.payments.orders import (
     TOTAL,
+    authorized,
     cancel,
     captured,
     confirm,
@@ -114,30 +115,46 @@ class TestAWebhook:
         emitted_event = outbox.emitted("payments.BankReported")
         assert (emitted_event.order_id, emitted_event.report_id) == (order_id, "evt_1")
 
-    def test_follows_from_what_made_us_ask_the_bank(
+    def test_has_the_correlation_id_of_the_request_that_it_answers(
         self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
     ):
-        """Seen to begin a chain of its own, which the timeline of a click did not show."""
-        order_id = uuid7()
-        reachable, unreachable = settings.BANK_URL, f"http://{HOST}:{port_of_nobody()}"
-        causes: list[Callable[[], Event]] = [
-            lambda: place(outbox, order_id),
-            lambda: confirm(outbox, order_id),
-            lambda: ask_to_refund(outbox, order_id, uuid7()),
-            lambda: cancel(outbox, order_id),
+        """Seen to begin a chain of its own, which the story of a click did not show."""
+        order_id, refund_id = uuid7(), uuid7()
+        placed = place(outbox, order_id)
+        first = without_answer(outbox, settings)
+        send(client, report("evt_1", order_id))
+        assert latest_report().correlation_id == placed.correlation_id
+        first()
+        confirmed = confirm(outbox, order_id)
+        second = without_answer(outbox, settings)
+        send(client, report("evt_2", order_id, captured=TOTAL))
+        assert latest_report().correlation_id == confirmed.correlation_id
+        second()
+        asked = ask_to_refund(outbox, order_id, refund_id)
+        without_answer(outbox, settings)
+        ask_to_refund(outbox, order_id, uuid7())
+        without_answer(outbox, settings)
+
+        send(client, report("evt_3", order_id, captured=TOTAL, refunded=refund_id))
+        send(client, report("evt_4", order_id))
+
+        reports = Event.objects.filter(name="payments.BankReported").order_by("seq")
+        assert [one.correlation_id for one in reports][-2:] == [
+            asked.correlation_id,
+            placed.correlation_id,
         ]
-        for number, emit_cause in enumerate(causes):
-            cause = emit_cause()
-            settings.BANK_URL = unreachable
-            deliver(outbox, raise_errors=False)
 
-            send(client, report(f"evt_{number}", order_id))
+    def test_of_a_void_follows_from_the_cancellation(
+        self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
+    ):
+        order_id = uuid7()
+        authorized(outbox, order_id)
+        cancelled = cancel(outbox, order_id)
+        without_answer(outbox, settings)
 
-            reported = Event.objects.filter(name="payments.BankReported").latest("seq")
-            assert reported.correlation_id == cause.correlation_id
-            settings.BANK_URL = reachable
-            retry()
-            deliver(outbox)
+        send(client, report("evt_1", order_id, voided=True))
+
+        assert latest_report().correlation_id == cancelled.correlation_id
 
     def test_about_an_order_without_a_request_begins_a_chain(self, client: Client, outbox: Outbox):
         answer = send(client, report("evt_1"))
@@ -468,16 +485,43 @@ def accepted(body: bytes, signed: str, secrets: list[str]) -> bool:
     return True
 
 
+def latest_report() -> Event:
+    return Event.objects.filter(name="payments.BankReported").latest("seq")
+
+
+def without_answer(outbox: Outbox, settings: Settings) -> Callable[[], None]:
+    """Ask the bank in vain. The returned function asks again, and gets the answer."""
+    reachable, settings.BANK_URL = settings.BANK_URL, f"http://{HOST}:{port_of_nobody()}"
+    deliver(outbox, raise_errors=False)
+    settings.BANK_URL = reachable
+
+    def again() -> None:
+        retry()
+        deliver(outbox)
+
+    return again
+
+
 def report(
-    report_id: str, reference: UUID | str = SOME_ORDER, *, captured: Money | None = None
+    report_id: str,
+    reference: UUID | str = SOME_ORDER,
+    *,
+    captured: Money | None = None,
+    refunded: UUID | None = None,
+    voided: bool = False,
 ) -> bytes:
-    """What the bank says when it holds money, or has captured some."""
+    """What the bank says when it holds money, has captured, refunded or released some."""
     authorization = {"id": "auth_1", "reference": str(reference), **TOTAL.model_dump()}
     nothing_followed: dict[str, Any] = {"void": None, "capture": None, "refunds": []}
     data = {**authorization, "status": "authorized", "decline_code": None, **nothing_followed}
     if captured:
         known = {"object": "capture", "id": "cap_1", "authorization": "auth_1"}
         data["capture"] = {**known, **captured.model_dump()}
+    if refunded:
+        known = {"id": "ref_1", "capture": "cap_1", "idempotency_key": f"{refunded}-refund"}
+        data["refunds"] = [{**known, **PART.model_dump()}]
+    if voided:
+        data["void"] = {"object": "void", "id": "void_1", "authorization": "auth_1"}
     return json.dumps({"id": report_id, "type": "authorize.succeeded", "data": data}).encode()
 
 

@@ -8,17 +8,22 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
+from django.db import transaction
+from django.http import HttpResponse
 from django.utils import timezone
 
+from orders.events import OrderReceived
 from orders.models import Order
+from outbox import RequestContextMiddleware, acting_as, correlated, emit
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
-from shop.drawer.clicks import LABELS
+from shop.drawer.clicks import LABELS, LastClickMiddleware, last_click
 from shop.drawer.story import Story, story_of_click, story_of_order
 from storefront.urls import urlpatterns
 from tests.closed_port import HOST, port_of_nobody
@@ -106,6 +111,28 @@ class TestTheDrawer:
 
         assert "drawer" not in page
         assert "in-development" not in page
+
+
+@pytest.mark.django_db
+def test_a_click_remembers_the_correlation_id_of_its_events(rf):
+    """A header with the id of another customer's order is replaced. Seen to be remembered."""
+    emitted_under = uuid4()
+    with correlated(emitted_under), acting_as("user:7"), transaction.atomic():
+        emit(OrderReceived(order_id=uuid4()))
+    request = rf.post("/sign-out/", headers={"X-Correlation-ID": str(emitted_under)})
+    request.session, request.resolver_match = {}, SimpleNamespace(view_name="storefront:sign_out")
+
+    def view(_request):
+        with transaction.atomic():
+            emit(OrderReceived(order_id=uuid4()))
+        return HttpResponse()
+
+    remembering: Any = LastClickMiddleware(view)
+    response = RequestContextMiddleware(remembering)(request)
+
+    click = last_click(request.session)
+    assert click is not None
+    assert str(click.correlation_id) == response["X-Correlation-ID"] != str(emitted_under)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -127,6 +128,22 @@ class TestAnUnreadableMessage:
         assert event.payload["amount"] == "3"
         assert Received.objects.get().event == event.id
         assert not Delivery.objects.filter(state="dead").exists()
+
+    def test_has_its_own_correlation_id_once_it_is_read(self, billing, outbox):
+        """Seen to have that of the message which could not be read."""
+        own = uuid4()
+        given: dict[str, Any] = {
+            "correlationid": str(own),
+            "data": {"order_id": "seven", "amount": "3"},
+        }
+        store(billing, [message(**given)])
+        outbox.deliver_all(raise_errors=False)
+        data = {"order_id": str(ORDER), "amount": "3"}
+
+        correct_body(dead_letter(), cloudevent(**{**given, "data": data}))
+        outbox.deliver_all()
+
+        assert Event.objects.get(name="billing.InvoicePaid").correlation_id == own
 
     def test_that_was_corrected_is_still_a_duplicate_when_it_comes_again(self, billing, outbox):
         store(billing, [message(body=b"{")])

@@ -1,4 +1,4 @@
-"""The correlation id of the last request to the bank. Payments continue meanwhile."""
+"""The correlation id of a request, in the history of payments. Payments continue meanwhile."""
 
 from django.db import migrations, models
 
@@ -13,8 +13,8 @@ class Migration(migrations.Migration):
 
     operations = [
         AddColumn(
-            model_name='payment',
+            model_name='paymenthistory',
             name='correlation_id',
-            field=models.UUIDField(editable=False, help_text='Shared with the events before the last request to the bank.', null=True, verbose_name='correlation id'),
+            field=models.UUIDField(editable=False, help_text='Of the request to the bank that follows.', null=True, verbose_name='correlation id'),
         ),
     ]
