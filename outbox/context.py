@@ -213,8 +213,9 @@ class CorrelationFilter(logging.Filter):
 class RequestContextMiddleware:
     """Give each request a correlation id: the id of its `X-Correlation-ID` header, or a new one.
 
-    Every event that the request emits has the id. So have all events that follow from these, and
-    the response (`X-Correlation-ID`). An id with events of another actor is replaced by a new one.
+    Every event that the request emits has the id, except within `correlated`. So have all events
+    that follow from these, and the response (`X-Correlation-ID`). An id with events of another
+    actor is replaced by a new one.
     Put the middleware after Django's authentication middleware.
     """
 

@@ -252,7 +252,7 @@ class PaymentHistory(models.Model):
         _("correlation id"),
         null=True,
         editable=False,
-        help_text=_("Of the request to the bank that follows."),
+        help_text=_("Of the request to the bank that follows, if one does."),
     )
     moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
@@ -351,7 +351,7 @@ class RefundHistory(models.Model):
         _("correlation id"),
         null=True,
         editable=False,
-        help_text=_("Of the request to the bank that follows."),
+        help_text=_("Of the request to the bank that follows, if one does."),
     )
     moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 

@@ -62,15 +62,15 @@ def _store(stored: BankReport, report: Report) -> None:
 
 
 def _correlation_of_request(order_id: UUID, report: Report) -> UUID | None:
-    """Return the correlation id of the latest request that the report may answer, if any."""
+    """Return the correlation id of the request that the report answers, if it is known."""
     rows: QuerySet[PaymentHistory | RefundHistory]
     if report.refunds:
-        refunds = Refund.objects.filter(payment__order_id=order_id)
-        keys = {one.key for one in report.refunds}
-        ours = [refund for refund in refunds if refund.key in keys]
-        is_open = [one for one in ours if one.status == Refund.Status.INTENDED]
+        of_order = Refund.objects.filter(payment__order_id=order_id)
+        ours = {refund.key: refund for refund in of_order}
+        # The bank lists its refunds in the order in which it made them.
+        keys = [one.key for one in report.refunds if one.key in ours]
         rows = RefundHistory.objects.filter(
-            refund__in=is_open or ours, to_status=Refund.Status.INTENDED
+            refund__in=[ours[key] for key in keys[-1:]], to_status=Refund.Status.INTENDED
         )
     else:
         asked = _asked_about(report.found)
@@ -80,9 +80,11 @@ def _correlation_of_request(order_id: UUID, report: Report) -> UUID | None:
 
 def _asked_about(found: BankRecord | None) -> set[Status]:
     """Return the statuses of a payment in which the bank was asked for its latest answer."""
-    if found and found.void:
+    if found is None:  # a refund that is not made yet, or that failed
+        return set()
+    if found.void:
         return {Status.VOIDING}
-    if found and found.answer_to_capture:
+    if found.answer_to_capture:
         return {Status.CAPTURING, Status.INTENDED}
     return {Status.INTENDED}
 

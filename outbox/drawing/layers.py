@@ -12,7 +12,7 @@ Cross Counting" (2004).
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -172,8 +172,9 @@ def _as_given(
 ) -> list[Cell]:
     """Put cells of equal neighbours into the given order. That changes no crossing."""
 
-    def neighbours(cell: Cell) -> tuple[frozenset[Cell], frozenset[Cell]]:
-        return frozenset(left.get(cell, ())), frozenset(right.get(cell, ()))
+    def neighbours(cell: Cell) -> tuple[frozenset[tuple[Cell, int]], ...]:
+        # Two lines may connect the same cells: an event and a handler that also emits it.
+        return tuple(frozenset(Counter(near.get(cell, ())).items()) for near in (left, right))
 
     alike: dict[Any, list[Cell]] = defaultdict(list)
     for cell in reversed(given):

@@ -153,7 +153,7 @@ class Report:
         kind: the bank's name for the event, such as "capture.succeeded".
         reference: our name for the purchase; "" if there is none.
         found: the bank's data about it at that time, as far as the report contains them.
-        refunds: the refunds in the report.
+        refunds: the refunds in the report, in the order in which the bank made them.
     """
 
     report_id: str

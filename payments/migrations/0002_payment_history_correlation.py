@@ -15,6 +15,6 @@ class Migration(migrations.Migration):
         AddColumn(
             model_name='paymenthistory',
             name='correlation_id',
-            field=models.UUIDField(editable=False, help_text='Of the request to the bank that follows.', null=True, verbose_name='correlation id'),
+            field=models.UUIDField(editable=False, help_text='Of the request to the bank that follows, if one does.', null=True, verbose_name='correlation id'),
         ),
     ]

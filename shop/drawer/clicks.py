@@ -56,7 +56,7 @@ class LastClickMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        # Read after the view: an id that belongs to another user has been replaced by then.
+        # Read after the view: its first event replaces an id that belongs to another user.
         correlation_id = current_cause().correlation_id
         match = request.resolver_match
         if request.method == "POST" and match is not None and match.view_name in LABELS:

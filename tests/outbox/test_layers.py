@@ -113,6 +113,19 @@ class TestLayers:
             f"handler {name}" for name in listeners
         ]
 
+    def test_count_a_handler_that_emits_its_own_event_twice(self) -> None:
+        """Seen with two crossings: nodes of the same neighbours, but not of as many lines."""
+        subscriptions = [("e0", "h0"), ("e0", "h2"), ("e1", "h0"), ("e1", "h1"), ("e1", "h2")]
+        emissions = [("h2", "e0"), ("h1", "e1")]
+
+        graph = layered(
+            ["e0", "e1", "h0", "h1", "h2"],
+            [*subscriptions, *emissions],
+            second=["h0", "h1", "h2"],
+        )
+
+        assert graph.crossings == 1
+
     def test_are_the_same_each_time(self) -> None:
         assert arranged(project(60)) == arranged(project(60))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,6 @@ pytestmark = [
 #: The last migration that no payment ran beside.
 BEFORE = "0001_initial"
 ROWS = 20_000
-CARD = {"amount": 1, "currency": "JPY", "payment_method": "tok_success"}
 
 
 @pytest.fixture
@@ -32,10 +32,35 @@ def before() -> Iterator[None]:
     call_command("migrate", "payments", verbosity=0)
 
 
-def released() -> Any:
-    """The model of payments as the release before has it."""
+@cache
+def released(name: str) -> Any:
+    """The model as the release before has it."""
     state = MigrationLoader(None).project_state(("payments", BEFORE))
-    return state.apps.get_model("payments", "Payment")._default_manager
+    return state.apps.get_model("payments", name)._default_manager
+
+
+def pay() -> None:
+    """Pay, and refund, as the release before."""
+    card = {"amount": 1, "currency": "JPY", "payment_method": "tok_success"}
+    payment = released("Payment").create(order_id=uuid4(), status="intended", **card)
+    released("PaymentHistory").create(payment_id=payment.pk, to_status="intended", cause="test")
+    refund = released("Refund").create(
+        id=uuid4(), payment_id=payment.pk, status="intended", amount=1
+    )
+    released("RefundHistory").create(refund_id=refund.pk, to_status="intended", cause="test")
+
+
+def fill(table: str) -> None:
+    """Store many copies of the history's one row."""
+    names = [row[0] for row in rows(_COLUMNS, table)]
+    shown = ", ".join(names)
+    rows(f"INSERT INTO {table} ({shown}) SELECT {shown} FROM {table}, generate_series(2, {ROWS})")
+    rows(f"ANALYZE {table}")
+
+
+_COLUMNS = """
+SELECT column_name FROM information_schema.columns
+WHERE table_name = %s AND column_name <> 'id' AND table_schema = current_schema()"""
 
 
 def later_migrations() -> list[str]:
@@ -44,21 +69,9 @@ def later_migrations() -> list[str]:
 
 
 def test_block_no_payment(before: None):
-    manager = released()
-
-    def pay() -> None:
-        new = manager.create(order_id=uuid4(), status="intended", **CARD)
-        manager.filter(pk=new.pk).update(status="authorized", authorization_id="auth")
-
     pay()
-    names = [one.column for one in manager.model._meta.concrete_fields]
-    new = {"id": "gen_random_uuid()", "order_id": "gen_random_uuid()"}
-    values = ", ".join(new.get(name, f"t.{name}") for name in names)
-    rows(
-        f"INSERT INTO payments_payment ({', '.join(names)}) SELECT {values} "
-        f"FROM payments_payment t, generate_series(2, {ROWS})"
-    )
-    rows("ANALYZE payments_payment")
+    fill("payments_paymenthistory")
+    fill("payments_refundhistory")
 
     with Writers(pay) as payments:
         found = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class TestAWebhook:
         self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
     ):
         """Seen to begin a chain of its own, which the story of a click did not show."""
-        order_id, refund_id = uuid7(), uuid7()
+        order_id, refund_id, other_id = uuid7(), uuid7(), uuid7()
         placed = place(outbox, order_id)
         first = without_answer(outbox, settings)
         send(client, report("evt_1", order_id))
@@ -132,17 +132,17 @@ class TestAWebhook:
         second()
         asked = ask_to_refund(outbox, order_id, refund_id)
         without_answer(outbox, settings)
-        ask_to_refund(outbox, order_id, uuid7())
+        asked_again = ask_to_refund(outbox, order_id, other_id)
         without_answer(outbox, settings)
 
-        send(client, report("evt_3", order_id, captured=TOTAL, refunded=refund_id))
-        send(client, report("evt_4", order_id))
+        send(client, report("evt_3", order_id, captured=TOTAL, refunded=[refund_id]))
+        send(client, report("evt_4", order_id, captured=TOTAL, refunded=[refund_id, other_id]))
+        send(client, report("evt_5", order_id, captured=TOTAL, refunded=[other_id, refund_id]))
+        send(client, report("evt_6", order_id))
 
         reports = Event.objects.filter(name="payments.BankReported").order_by("seq")
-        assert [one.correlation_id for one in reports][-2:] == [
-            asked.correlation_id,
-            placed.correlation_id,
-        ]
+        wanted = [asked, asked_again, asked, placed]
+        assert [one.correlation_id for one in reports][2:] == [one.correlation_id for one in wanted]
 
     def test_of_a_void_follows_from_the_cancellation(
         self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
@@ -507,7 +507,7 @@ def report(
     reference: UUID | str = SOME_ORDER,
     *,
     captured: Money | None = None,
-    refunded: UUID | None = None,
+    refunded: Sequence[UUID] = (),
     voided: bool = False,
 ) -> bytes:
     """What the bank says when it holds money, has captured, refunded or released some."""
@@ -517,9 +517,11 @@ def report(
     if captured:
         known = {"object": "capture", "id": "cap_1", "authorization": "auth_1"}
         data["capture"] = {**known, **captured.model_dump()}
-    if refunded:
-        known = {"id": "ref_1", "capture": "cap_1", "idempotency_key": f"{refunded}-refund"}
-        data["refunds"] = [{**known, **PART.model_dump()}]
+    data["refunds"] = [
+        {"id": f"ref_{one.hex}", "capture": "cap_1", "idempotency_key": f"{one}-refund"}
+        | PART.model_dump()
+        for one in refunded
+    ]
     if voided:
         data["void"] = {"object": "void", "id": "void_1", "authorization": "auth_1"}
     return json.dumps({"id": report_id, "type": "authorize.succeeded", "data": data}).encode()
