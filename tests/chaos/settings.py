@@ -12,7 +12,7 @@ INSTALLED_APPS = [
 ] + ["tests.chaos.ground"]
 ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {
-    "LEASE_SECONDS": 2.0,
+    "LEASE_SECONDS": float(os.environ.get("GROUND_LEASE", "2")),
     "MAX_WORKER_CRASHES": 3,
     "PARTITION": os.environ.get("CHAOS_PARTITION", ""),
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
