@@ -98,14 +98,15 @@ def forget_unused(
 
     Args:
         before: only keys of events that were emitted before it.
-        until: time of `time.monotonic` at which it ends. The next call in this process continues.
+        until: time of `time.monotonic` at which it ends, after a page at the earliest: pruning may
+            use up the time of each run. The next call in this process continues.
         after_page: called after each page of keys.
         using: the database alias.
     """
     keys = apps.get_model("outbox", "DedupeKey")._default_manager.using(using)
     old = keys.filter(event__lt=first_id_at(before)).order_by("event")
     deleted = 0
-    while time.monotonic() < until:
+    while True:
         after = _read_until.pop(using, UUID(int=0))
         page = list(old.filter(event__gt=after).values_list("event", flat=True)[:_PAGE])
         # One statement reads both tables, so a delayed event that moves is in one of them.
@@ -115,6 +116,8 @@ def forget_unused(
             break
         _read_until[using] = page[-1]
         after_page()
+        if time.monotonic() >= until:
+            break
     return deleted
 
 

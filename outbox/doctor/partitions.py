@@ -76,8 +76,8 @@ def _missing(now: datetime, using: str) -> Iterator[Finding]:
     step = _("Check that a relay runs, and read its log. Or run `manage.py outbox partition`.")
     if not may_create(using=using):
         step = _(
-            "This role is not the owner of the tables, so no relay can create them. Run "
-            "`manage.py outbox partition` once a day as the owner."
+            "This role is not the owner of the tables, and a relay with this role cannot create "
+            "them. Run `manage.py outbox partition` once a day as the owner."
         )
     if today + timedelta(days=1) in missing:
         text = _("Tomorrow has no partition. Events of coming days are stored with earlier ones.")
@@ -91,7 +91,10 @@ def _behind(now: datetime, using: str) -> Iterator[Finding]:
     if not may_read_last(using=using):
         yield warning(
             _PART,
-            _("This role may not read the sequence of events. Relays read all partitions."),
+            _(
+                "This role may not read the sequence of events. Relays with this role read all "
+                "partitions."
+            ),
             _("Give the role of the relays USAGE of the sequence outbox_event_seq_seq."),
         )
     elif is_behind(day_at(now - _JUMPS_WITHIN), using=using):
@@ -102,15 +105,16 @@ def _behind(now: datetime, using: str) -> Iterator[Finding]:
                 "That partition is removed later, since it has events of several days."
             ),
             _(
-                "Check that a relay runs and that its role has the rights: GRANT USAGE, UPDATE ON "
-                "SEQUENCE outbox_event_seq_seq TO %(role)s. Or run `manage.py outbox partition`."
+                "Check that a relay runs and that its role has the rights. If it is the role of "
+                "this command: GRANT USAGE, UPDATE ON SEQUENCE outbox_event_seq_seq TO %(role)s. "
+                "If it is another one, name that one. Or run `manage.py outbox partition`."
             )
             % {"role": _role(using)},
         )
 
 
 def _role(using: str) -> str:
-    """Return the role of this process, which relays use, too, as SQL."""
+    """Return the role of this session, as SQL. Relays may have another one."""
     [[role]] = read("SELECT quote_ident(current_user)", using=using)
     return str(role)
 

@@ -24,7 +24,7 @@ from outbox.monitor.health import Heartbeats, failure_text
 from outbox.monitor.unserved import idle_queues
 from outbox.subscriptions import queues as queues_of_code
 from outbox.transports import names
-from outbox.transports.base import QUEUE
+from outbox.transports.base import NUDGES, QUEUE
 
 from .broker import NEXT_STEP
 from .findings import Finding, error, facts_of, ok, warning
@@ -138,7 +138,8 @@ def _refused(found: Heartbeats, *, has_failures: bool) -> Iterator[Finding]:
     """Report the queues that take no message from a running process."""
     for one in found.refused_queues():
         text = _("It %(text)s.") % {"text": one.in_words(found.now, has_cause=has_failures)}
-        yield error(f"queue {one.queue}", text, one.next_step)
+        finding = warning if one.queue == NUDGES else error  # without nudges relays poll
+        yield finding(f"queue {one.queue}", text, one.next_step)
 
 
 def _silent(found: Heartbeats) -> Iterator[Finding]:

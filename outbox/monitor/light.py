@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 from outbox import databases
 from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.models import Attempt, Delivery, Subscription
+from outbox.transports.base import NUDGES
 
 from .conditions import Condition, is_stopped
 from .health import health_of_parts
@@ -86,7 +87,9 @@ def _named(using: str) -> Light:
 
 
 def _troubles(using: str) -> Iterator[Light]:
-    if silent := [part for part in health_of_parts(using=using) if not part.is_on]:
+    off = [part for part in health_of_parts(using=using) if not part.is_on]
+    nudges = [part for part in off if part.queue == NUDGES]
+    if silent := [part for part in off if part not in nudges]:
         text = ngettext("%d part does not work", "%d parts do not work", len(silent)) % len(silent)
         if len(silent) == 1:
             text = _("%s failing") if silent[0].is_failing else _("%s silent")
@@ -102,6 +105,8 @@ def _troubles(using: str) -> Iterator[Light]:
         yield Light(Condition.FAILING, _("failing"))
     if any(is_stopped(row) for row in Subscription.objects.using(using).filter(active=True)):
         yield Light(Condition.HELD, _("handlers held"))
+    if nudges:  # relays poll without them, so all is delivered
+        yield Light(Condition.HELD, _("%s failing") % nudges[0].name)
 
 
 def _has_failed(rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery, Any]:

@@ -68,7 +68,8 @@ class ExternalMessage:
         id: identity of the fact. Two messages of a source with one id are duplicates.
         type: kind of the fact. An `ExternalEvent` declares it.
         data: its fields.
-        correlation_id: shared by all events that follow from one request. None: a new one.
+        correlation_id: shared by all events that follow from one request. None: that of the event
+            that caused it, if this database has that event, or a new one.
         causation_id: the event that caused it, if this project knows that event.
         traceparent: W3C trace context, or "".
         tracestate: W3C trace state, or "".

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
@@ -69,12 +70,19 @@ class Reading:
         """The number of the replay that the other system has requested, or 0."""
         return self.content.replay if self.content else 0
 
-    def cause(self, source: str) -> Cause:
-        """Return the cause of the event."""
+    def cause(self, source: str, known: Mapping[UUID | None, UUID]) -> Cause:
+        """Return the cause of the event.
+
+        Args:
+            source: name of the source.
+            known: correlation ids of events of this project, by their ids.
+        """
         content = self.content
+        causation_id = content.causation_id if content else None
+        given = content.correlation_id if content else None
         return Cause(
-            correlation_id=(content and content.correlation_id) or uuid7(),
-            causation_id=content.causation_id if content else None,
+            correlation_id=given or known.get(causation_id) or uuid7(),
+            causation_id=causation_id,
             actor=f"source:{source}",
         )
 

@@ -28,7 +28,7 @@ from .base import ExternalMessage, NotReadable, ReceivedMessage
 from .configuration import SourceConfig, configured
 from .events import ExternalEvent
 from .reading import content_of, external_id, fact_of, report_of, reported_id
-from .storing import claim
+from .storing import claim, correlation_ids
 from .unreadable import HANDLER, STORED_MESSAGES, Encoding, StoredMessage
 
 logger = logging.getLogger("outbox.sources")
@@ -171,7 +171,9 @@ def _store_once(
         return
     # Without a tenant of its own it has that of the stored message, in which this handler runs.
     tenant = content.tenant or tenants.CAPTURED
-    with correlated(content.correlation_id) if content.correlation_id else nullcontext():
+    known = correlation_ids([content], using=using)
+    correlation_id = content.correlation_id or known.get(content.causation_id)
+    with correlated(correlation_id) if correlation_id else nullcontext():
         emission.store(fact, using=using, event_id=event_id, tenant=tenant)
     if source.settles_as and content.type != SETTLED_TYPE:
         one = Expected(

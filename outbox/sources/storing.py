@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -17,14 +17,14 @@ from outbox.context import caused_by
 from outbox.deliveries import failpoints
 from outbox.deliveries.key_locks import lock_keys
 from outbox.deliveries.transient_errors import is_transient, retry_transient
-from outbox.models import Received
+from outbox.models import Event, Received
 from outbox.settlements.recording import Report, ReportsNotRecorded, record, record_elsewhere
 from outbox.settlements.reporting import Expected, expect_reports, report_again
 from outbox.storable import UnstorableValue
 from outbox.subscriptions import is_ordered_event
 from outbox.transports.nudge import nudge_of
 
-from .base import ReceivedMessage
+from .base import ExternalMessage, ReceivedMessage
 from .configuration import SourceConfig
 from .reading import Reading, read, unreadable
 from .state import count
@@ -120,18 +120,19 @@ def _store_together(
         facts = [one.event for one in mine if one.event is not None]
         keys = {fact.key for fact in facts if is_ordered_event(fact.event_name)}
         lock_keys(keys, connection=connections[using])
+        known = correlation_ids((one.content for one in mine), using=using)
         counts = Counter(
-            _store_one(source, one, tenant=one.tenant or tenants.capture(), using=using)
+            _store_one(source, one, known, tenant=one.tenant or tenants.capture(), using=using)
             for one in mine
             if one.event is not None
         )
         counts["duplicates"] = len(readings) - len(mine)
-        known = [one for one in readings if one.external_id not in new]
-        reported = {one.report for one in known if one.report is not None}
+        repeated = [one for one in readings if one.external_id not in new]
+        reported = {one.report for one in repeated if one.report is not None}
         counts += _keep_settlements(source, mine, elsewhere, duplicates=reported, using=using)
         if source.settles_as:
             own, name = source.settles_as, source.name
-            report_again(_expected(known), source=name, consumer=own, using=using)
+            report_again(_expected(repeated), source=name, consumer=own, using=using)
         new_ones = {one.event_id for one in mine}
         duplicates = [one for one in readings if one.event_id not in new_ones]
         transaction.on_commit(partial(_log_each, source, duplicates), using=using)
@@ -182,12 +183,34 @@ def _log_each(source: SourceConfig, duplicates: Sequence[Reading]) -> None:
         logger.debug("%s: %s at %s was received before.", source.name, own_id, position)
 
 
-def _store_one(source: SourceConfig, reading: Reading, *, tenant: str | None, using: str) -> str:
+def correlation_ids(
+    contents: Iterable[ExternalMessage | None], *, using: str
+) -> dict[UUID | None, UUID]:
+    """Return the correlation ids of causes in this database, by event id.
+
+    A message without a correlation id belongs to the flow of its cause.
+    """
+    open_ones = (one for one in contents if one is not None and one.correlation_id is None)
+    causes = {one.causation_id for one in open_ones if one.causation_id is not None}
+    if not causes:
+        return {}
+    events = Event.objects.using(using).filter(id__in=causes)
+    return dict(events.values_list("id", "correlation_id"))
+
+
+def _store_one(
+    source: SourceConfig,
+    reading: Reading,
+    known: Mapping[UUID | None, UUID],
+    *,
+    tenant: str | None,
+    using: str,
+) -> str:
     """Store the event of a message; return its outcome as it is counted."""
     assert reading.event is not None
     content = reading.content
     parent, state = (content.traceparent, content.tracestate) if content else ("", "")
-    with caused_by(reading.cause(source.name)), tracing.received(parent, state):
+    with caused_by(reading.cause(source.name, known)), tracing.received(parent, state):
         try:
             emission.store(reading.event, using=using, event_id=reading.event_id, tenant=tenant)
             return "stored" if reading.outcome == "settlement" else reading.outcome
@@ -197,7 +220,7 @@ def _store_one(source: SourceConfig, reading: Reading, *, tenant: str | None, us
             logger.warning("%s: %s It becomes a dead letter.", source.name, error)
     refused = unreadable(reading.message, source, content)
     refused = replace(refused, event_id=reading.event_id)
-    return _store_one(source, refused, tenant=tenant, using=using)
+    return _store_one(source, refused, known, tenant=tenant, using=using)
 
 
 def claim(source: str, ids: dict[str, UUID], *, using: str) -> set[str]:

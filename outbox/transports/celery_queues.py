@@ -177,7 +177,7 @@ def takes_messages(app: Celery) -> bool:
 
     It confirms a message at once that it routes to no queue. While an alarm of memory or disk
     blocks all publishers, it confirms only the first message of a connection, which it blocks
-    then. With another broker it is False.
+    then. A user whom it refuses gets no answer meanwhile either. With another broker it is False.
     https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed
     """
     try:

@@ -96,8 +96,9 @@ class _Start:
             raise
 
     def has(self, row: Delivery) -> bool:
-        """Return whether an earlier try started a delivery."""
-        return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
+        """Return whether an earlier try started a delivery that was not sent again since."""
+        is_mine = (row.started_at, row.worker) == (self.at, self.worker)
+        return self.is_doubtful and is_mine and row.started_token == row.token
 
     def give_back(self, rows: Sequence[Delivery], *, using: str) -> None:
         """Give back the attempt of an earlier try to deliveries that must not start now."""

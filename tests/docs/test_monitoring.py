@@ -20,11 +20,12 @@ from pytest_django import Settings
 
 from outbox.management.cli import SUBCOMMANDS
 from outbox.metrics import Family, families
-from outbox.models import Subscription
+from outbox.models import Heartbeat, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.relay.publishing import BrokerUnavailable
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
+from outbox.transports.base import NUDGES
 from shop.metrics import families as families_of_the_shop
 from shop.models import Reconciliation
 from tests.docs.pages import ROOT, Page, names_in
@@ -120,6 +121,12 @@ def page(outbox: Outbox, settings: Settings, client: Client) -> list[Metric]:
     Subscription.objects.filter(handler="orders.record_stock_reserved").update(consumers="billing")
     Reconciliation.objects.create(
         checked_at=timezone.now(), seconds=1, balanced=True, differences=0, unsettled=0, report={}
+    )
+    # Nudges are a queue of the metrics only while they are refused.
+    now = timezone.now()
+    one = {"cause": "refused", "since": now.isoformat(), "latest": now.isoformat()}
+    Heartbeat.objects.create(
+        kind="sender", name="host.7/1", refused={NUDGES: one}, started_at=now, seen_at=now
     )
     answer = client.get("/metrics", headers={"authorization": "Bearer token"})
     assert answer.status_code == 200

@@ -385,6 +385,24 @@ OUTAGES = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="attempt-given-back-twice",
+        without="a start whose answer is lost gives the attempt of a withdrawn death back again",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                " and is_mine and row.started_token == row.token\n",
+                " and is_mine\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            "::test_gives_the_attempt_back_once_if_it_was_sent_again_to_a_paused_handler[True]",
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            "::test_gives_the_attempt_back_once_if_it_was_sent_again_to_a_paused_handler[False]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="newer-event-of-a-doubtful-start",
         without="a start whose answer is lost is kept, of an event that only a later release reads",
         edits=(

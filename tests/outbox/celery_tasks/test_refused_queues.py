@@ -21,6 +21,8 @@ from outbox.alerts.configuration import LIMITS
 from outbox.deliveries import heartbeat, refusals
 from outbox.metrics import families
 from outbox.models import Heartbeat
+from outbox.monitor import light
+from outbox.monitor.conditions import Condition
 from outbox.monitor.health import Heartbeats, health_of_parts
 from outbox.monitor.refused import RefusedQueue
 from outbox.testing import Outbox
@@ -278,6 +280,25 @@ class TestANudgeThatIsRefused:
         nudging.refuses = False
 
         eventually(is_over, "the end")
+
+
+class TestRefusedNudges:
+    """Failed: an error, and a light as for dead letters. Relays poll, so all is delivered."""
+
+    def test_are_a_warning_of_the_doctor(self):
+        refuse_another(NUDGES)
+
+        found = {one.part: one for one in doctor.examine_without_broker()}[f"queue {NUDGES}"]
+
+        assert found.severity == doctor.WARNING
+        assert "Until then relays poll." in found.advice
+
+    def test_are_the_least_trouble_of_the_light(self, monkeypatch: pytest.MonkeyPatch):
+        refuse_another(NUDGES)
+        parts = [one for one in health_of_parts() if one.queue == NUDGES]
+        monkeypatch.setattr(light, "health_of_parts", lambda **_options: parts)
+
+        assert light.light() == light.Light(Condition.HELD, f"queue {NUDGES} failing")
 
 
 class TestAProcessThatForks:

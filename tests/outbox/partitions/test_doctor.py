@@ -80,6 +80,7 @@ class TestConvertedTables:
         with days_later(7), acting_as_visitor():
             found = list(doctor.examine(using="default"))
 
+        assert "a relay with this role cannot create them" in found[0].advice
         assert "once a day as the owner" in found[0].advice
 
     def test_with_the_numbers_of_an_earlier_day_are_a_warning(self):
@@ -93,7 +94,8 @@ class TestConvertedTables:
             found = doctor.examine(using="default")
             [advice] = [one.advice for one in found if one.text.startswith("Events of today")]
             [[role]] = rows("SELECT quote_ident(current_user)")
-            assert f"outbox_event_seq_seq TO {role}. Or run" in advice
+            assert f"outbox_event_seq_seq TO {role}. If it is another one, name that" in advice
+            assert "If it is the role of this command: GRANT" in advice
 
             keep_ahead(using="default")
             assert findings()[0][0] == "ok"
@@ -131,7 +133,8 @@ class TestConvertedTables:
         with acting_as_visitor():
             assert findings()[0] == (
                 "warning",
-                "This role may not read the sequence of events. Relays read all partitions.",
+                "This role may not read the sequence of events. Relays with this role read all "
+                "partitions.",
             )
 
     def test_with_a_foreign_key_to_them_are_an_error(self):

@@ -69,6 +69,26 @@ class TestAMessage:
         event = Event.objects.get()
         assert (event.correlation_id, event.causation_id) == (correlation, cause)
 
+    def test_without_a_correlation_id_has_that_of_its_cause(self, billing):
+        """Failed: it began a new chain, so the timeline of a request ended before the answer."""
+        Outbox().given("billing.InvoicePaid", order_id=ORDER, amount=Decimal(1))
+        cause = Event.objects.get()
+        own, unknown = uuid4(), uuid4()
+        store(
+            billing,
+            [
+                message(1, causationid=str(cause.id)),
+                message(2, causationid=str(cause.id), correlationid=str(own)),
+                message(3, causationid=str(unknown)),
+            ],
+        )
+
+        first, second, third = Event.objects.exclude(pk=cause.pk).order_by("seq")
+        assert (first.causation_id, first.correlation_id) == (cause.id, cause.correlation_id)
+        assert (second.causation_id, second.correlation_id) == (cause.id, own)
+        assert third.causation_id == unknown
+        assert third.correlation_id not in (cause.correlation_id, own)
+
     def test_continues_the_trace_of_its_sender(self, billing, settings):
         settings.OUTBOX = {**settings.OUTBOX, "TRACING": True}
         trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

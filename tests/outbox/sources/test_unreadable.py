@@ -145,6 +145,22 @@ class TestAnUnreadableMessage:
 
         assert Event.objects.get(name="billing.InvoicePaid").correlation_id == own
 
+    def test_has_the_correlation_id_of_its_cause_once_it_is_read(self, billing, outbox):
+        cause = outbox.given("billing.InvoicePaid", order_id=ORDER, amount=Decimal(1))
+        given: dict[str, Any] = {
+            "causationid": str(cause.id),
+            "data": {"order_id": "seven", "amount": "3"},
+        }
+        store(billing, [message(**given)])
+        outbox.deliver_all(raise_errors=False)
+        data = {"order_id": str(ORDER), "amount": "3"}
+
+        correct_body(dead_letter(), cloudevent(**{**given, "data": data}))
+        outbox.deliver_all()
+
+        read = Event.objects.exclude(pk=cause.pk).get(name="billing.InvoicePaid")
+        assert read.correlation_id == cause.correlation_id
+
     def test_that_was_corrected_is_still_a_duplicate_when_it_comes_again(self, billing, outbox):
         store(billing, [message(body=b"{")])
         outbox.deliver_all(raise_errors=False)

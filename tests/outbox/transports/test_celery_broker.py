@@ -88,5 +88,8 @@ class TestRabbitMQ:
             rabbitmq.control("set_permissions", "limited", ".*", "^outbox", ".*")
             with current_app(rabbitmq.url.replace("guest:guest@", "limited:limited@")):
                 assert CeleryTransport().is_available()
+                with rabbitmq.memory_alarm():  # it refuses nothing then, and does not answer
+                    assert not CeleryTransport().is_available()
+                eventually(CeleryTransport().is_available, "RabbitMQ takes messages")
         finally:
             rabbitmq.control("delete_user", "limited")

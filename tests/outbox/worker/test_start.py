@@ -16,7 +16,13 @@ from outbox.deliveries.statements import read_each
 from outbox.models import Delivery, Event, Subscription
 from outbox.transports.base import Message
 from outbox.worker import start as start_module
-from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
+from tests.outbox.drive import (
+    expire_leases_and_backoffs,
+    outcomes,
+    run_message,
+    run_pass,
+    states_and_attempts,
+)
 from tests.outbox.outages import LostAnswer, Outage, expire_leases, new_message
 from tests.threads import aside
 
@@ -72,6 +78,33 @@ class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
 
         assert (runs, states_and_attempts(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_gives_the_attempt_back_once_if_it_was_sent_again_to_a_paused_handler(
+        self,
+        ordered: bool,
+        outage: Outage,
+        lost_answer: LostAnswer,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """Failed: it became -1. The withdrawal of the death had given the attempt back already."""
+        message = given_to_a_held_handler(ordered=ordered)
+        again: list[Message] = []
+
+        def send_again_and_pause() -> None:
+            expire_leases()
+            expire_leases_and_backoffs()
+            again.extend(run_pass())
+            pause()
+
+        outage.meanwhile = send_again_and_pause
+        lose_the_start(message, lost_answer, monkeypatch, then=outage)
+
+        run_message(message)
+
+        assert (states_and_attempts(), outcomes()) == ([("sent", 0)], ["outage"])
+        run_message(again[0], worker="w2")
+        assert states_and_attempts() == [("parked", 0)]
+
 
 class TestAStartThatWaitsForTheDatabase:
     def test_has_its_whole_lease_when_it_is_stored(self, outage: Outage):
@@ -104,7 +137,7 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
         self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
     ):
         message = given_to_a_held_handler(ordered=ordered)
-        lose_the_start(message, lost_answer, monkeypatch, then=pause)
+        lose_the_start(message, lost_answer, monkeypatch, then=lambda: aside(pause))
 
         run_message(message)
 
@@ -114,7 +147,7 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
         self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
     ):
         message = given_to_a_held_handler(ordered=ordered)
-        lose_the_start(message, lost_answer, monkeypatch, then=open_breaker)
+        lose_the_start(message, lost_answer, monkeypatch, then=lambda: aside(open_breaker))
 
         run_message(message)
 
@@ -125,7 +158,7 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
     ):
         message = given_to_a_held_handler(ordered=ordered)
         Delivery.objects.update(attempts=2)
-        lose_the_start(message, lost_answer, monkeypatch, then=pause)
+        lose_the_start(message, lost_answer, monkeypatch, then=lambda: aside(pause))
 
         run_message(message)
 
@@ -194,9 +227,9 @@ def lose_the_start(
     *,
     then: Callable[[], object],
 ) -> None:
-    """Lose the answer to the next start; another connection runs `then` before the second try."""
+    """Lose the answer to the next start, and call `then` before the second try."""
     if Subscription.objects.get(handler=message.handler).ordered:
-        lost_answer.then = lambda: aside(then)
+        lost_answer.then = then
         return
     lost: list[bool] = []
 
@@ -204,7 +237,7 @@ def lose_the_start(
         found = read_each(*statements, using=using)
         if not lost:
             lost.append(True)
-            aside(then)
+            then()
             raise OperationalError("server closed the connection unexpectedly")
         return found
 
