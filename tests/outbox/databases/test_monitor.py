@@ -264,6 +264,18 @@ class TestAPage:
         assert ours
         assert [one for one in ours if "database=" not in one] == []
 
+    def test_of_the_app_names_its_database_in_each_link(self, staff: Client, shard: str):
+        """Failed: its links led to the default database."""
+        base = reverse("admin:app_list", args=["outbox"])
+
+        html = staff.get(base, {"database": shard}).content.decode()
+
+        ours = re.findall(rf'(?:href|action)="({base}[^"]+)"', html)
+        assert f"{page('delivery_changelist')}?database={shard}" in ours
+        assert [one for one in ours if "database=" not in one] == []
+        assert "database=" not in staff.get(base).content.decode()
+        assert staff.get(base, {"database": "x"}).status_code == 400
+
     def test_leaves_a_search_as_it_was_entered(self, staff: Client, shard: str):
         """Failed: a term like an address was shown, and sent again, with the database in it."""
         response = staff.get(page("event_changelist"), {"q": "?x", "database": shard})
