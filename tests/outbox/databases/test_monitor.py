@@ -276,6 +276,34 @@ class TestAPage:
         assert "database=" not in staff.get(base).content.decode()
         assert staff.get(base, {"database": "x"}).status_code == 400
 
+    @pytest.mark.parametrize("using", BOTH)
+    def test_of_a_history_has_only_the_actions_in_its_database(self, staff: Client, using: str):
+        """Failed: it had also those on the row with the same id of the other database."""
+        [pk] = {Delivery.objects.using(one).get().pk for one in BOTH}
+        for one in BOTH:
+            for language in ("en", "ja"):
+                url = f"{page('delivery_changelist')}?database={one}"
+                data = {"action": "retry", "_selected_action": [pk], "reason": f"{one} {language}"}
+                Delivery.objects.using(one).update(state="dead")
+                staff.post(url, data, headers={"accept-language": language})
+
+        text = staff.get(page("delivery_history", pk), {"database": using}).content.decode()
+
+        assert LogEntry.objects.count() == 4
+        assert {one for one in BOTH if f"{one} en" in text} == {using}
+        assert {one for one in BOTH if f"{one} ja" in text} == {using}
+
+    def test_of_a_history_has_actions_from_before_the_second_database(
+        self, staff: Client, shard: str, settings: Settings
+    ):
+        [pk] = Delivery.objects.values_list("pk", flat=True)
+        data = {"action": "retry", "_selected_action": [pk], "reason": "alone"}
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+        staff.post(page("delivery_changelist"), data)
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": BOTH}
+
+        assert "alone" in staff.get(page("delivery_history", pk)).content.decode()
+
     def test_leaves_a_search_as_it_was_entered(self, staff: Client, shard: str):
         """Failed: a term like an address was shown, and sent again, with the database in it."""
         response = staff.get(page("event_changelist"), {"q": "?x", "database": shard})
