@@ -25,6 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox import databases
 
 from .in_database import in_database
+from .links import shown_to
 from .strict_lookups import StrictAdminMixin, StrictChangeList
 
 #: Permissions of staff actions, in addition to the view permission.
@@ -199,6 +200,13 @@ class ReadOnlyAdmin(StrictAdminMixin):
         replica: str = getattr(request, "outbox_replica", "")
         if found is None and replica:
             raise Http404
+        return found and shown_to(request.user, found)
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Return the list, whose rows know who views them."""
+        found = super().get_changelist_instance(request)
+        for row in found.result_list:
+            shown_to(request.user, row)
         return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

@@ -279,13 +279,16 @@ class TestAPage:
     @pytest.mark.parametrize("using", BOTH)
     def test_of_a_history_has_only_the_actions_in_its_database(self, staff: Client, using: str):
         """Failed: it had also those on the row with the same id of the other database."""
-        [pk] = {Delivery.objects.using(one).get().pk for one in BOTH}
         for one in BOTH:
+            pk = Delivery.objects.using(one).get().pk
             for language in ("en", "ja"):
                 url = f"{page('delivery_changelist')}?database={one}"
                 data = {"action": "retry", "_selected_action": [pk], "reason": f"{one} {language}"}
                 Delivery.objects.using(one).update(state="dead")
                 staff.post(url, data, headers={"accept-language": language})
+
+        pk = Delivery.objects.using(using).get().pk
+        LogEntry.objects.update(object_id=pk)  # the ids of both are the same, or not
 
         text = staff.get(page("delivery_history", pk), {"database": using}).content.decode()
 
