@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from io import StringIO
+from math import inf
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, clock, emit, subscribe, timeline_of
 from outbox.doctor import owed
 from outbox.metrics import families
 from outbox.models import Delivery, Event, Operation, Subscription
+from outbox.monitor.diagnosis import why_event
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.confirmations import confirm
@@ -189,6 +192,34 @@ class TestACommand:
 
         with pytest.raises(CommandError, match="unrecognized arguments: --database"):
             outbox_command("status", "--database", "default")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has the host's clock.")
+class TestASentence:
+    """Failed: its times were those of the first database's clock."""
+
+    @pytest.fixture(autouse=True)
+    def set_clock(self, shard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the clock of the second database be a day behind."""
+        now = clock.now(using=shard)
+        measured = clock._Measurement(now.timestamp() - clock._steady() - 86400, 0.0, inf)
+        monkeypatch.setattr(clock, "_measured", {shard: measured})
+        monkeypatch.setattr(clock, "_is_host_time", False)
+
+    def test_of_a_delivery_has_the_time_of_its_database(self, shard: str):
+        row = Delivery.objects.using(shard).get()
+        due = clock.now(using=shard) + timedelta(minutes=5)
+        Delivery.objects.using(shard).filter(pk=row.pk).update(state="pending", due_at=due)
+
+        [event] = timeline_of(key=row.event.key, using=shard)
+
+        assert "Retried at" in event.deliveries[0].why
+
+    def test_of_an_event_has_the_time_of_its_database(self, shard: str):
+        event = Event.objects.using(shard).latest("seq")
+        event.emitted_at = clock.now(using=shard)
+
+        assert why_event(event) == "Just emitted; the relay creates its deliveries next."
 
 
 class TestTheMetrics:
