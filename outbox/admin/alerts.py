@@ -32,6 +32,8 @@ from outbox.templatetags.outbox_display import NOTHING, link, timestamp
 
 from .base import ReadOnlyAdmin, may
 from .filters import Choices
+from .links import viewer_of
+from .pages import may_open
 
 #: What the pages call the triggers. The keys are those of the settings.
 TRIGGER_LABELS: Mapping[str, Any] = {
@@ -118,7 +120,7 @@ class AlertAdmin(ReadOnlyAdmin):
         if not row.path:
             return NOTHING
         url = f"{get_script_prefix().rstrip('/')}{row.path}"
-        return link(url, url)
+        return link(url if may_open(viewer_of(row), url) else "", url)
 
     @admin.display(description=gettext_lazy("opened at"))
     def opened(self, row: Alert) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
@@ -24,6 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox import databases
 
 from .in_database import in_database
+from .links import shown_to
 from .strict_lookups import StrictAdminMixin, StrictChangeList
 
 #: Permissions of staff actions, in addition to the view permission.
@@ -89,6 +91,18 @@ class ReasonForm(forms.Form):
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
+
+
+def _of_this_database(entries: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
+    """Leave out entries that name another database, whose row has the same id.
+
+    An entry without a name, from before there were several databases, is kept.
+    """
+    mine = databases.primary_of(databases.alias())
+    for using in set(databases.listed()) - {mine}:
+        # The word before the name is in the language of the entry's user.
+        entries = entries.exclude(change_message__regex=rf"^\S+ {re.escape(using)}: ")
+    return entries
 
 
 class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs only
@@ -186,6 +200,13 @@ class ReadOnlyAdmin(StrictAdminMixin):
         replica: str = getattr(request, "outbox_replica", "")
         if found is None and replica:
             raise Http404
+        return found and shown_to(request.user, found)
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Return the list, whose rows know who views them."""
+        found = super().get_changelist_instance(request)
+        for row in found.result_list:
+            shown_to(request.user, row)
         return found
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -195,7 +216,9 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def get_paginator(
         self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any
     ) -> HorizonPaginator:
-        """Return the paginator that does not count the whole table."""
+        """Return the paginator that does not count the whole table. It also serves histories."""
+        if getattr(queryset, "model", None) is LogEntry:
+            queryset = _of_this_database(queryset)
         try:
             page = int(request.GET.get(PAGE_VAR, 1))
         except ValueError:
@@ -266,10 +289,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
         return TemplateResponse(request, "admin/outbox/confirm.html", context)
 
     def log_action(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
-        """Log the user's action on these rows in the admin's log, with one of several databases.
-
-        An entry has only a row's id. So a history shows the rows with that id of all databases.
-        """
+        """Log the user's action on these rows in the admin's log, with one of several databases."""
         if len(databases.listed()) > 1:
             text = _("Database %(using)s: %(text)s") % {"using": databases.alias(), "text": text}
         LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, change_message=text)  # type: ignore[arg-type]  # it takes any iterable

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from django import forms
 from django.contrib import messages
@@ -47,20 +48,23 @@ class BulkForm(ReasonForm):
     )
 
 
+class QuotedField(forms.CharField):
+    """A text that the page has percent-encoded: a browser sends each line break as CR LF."""
+
+    def to_python(self, value: Any) -> str:
+        """Return the text as it is stored."""
+        return unquote(super().to_python(value) or "")
+
+
 class CauseForm(forms.Form):
     """One exact group, or the filter of the page."""
 
     handler = forms.CharField(required=False, strip=False)
     exception = forms.CharField(required=False, strip=False)
     place = forms.CharField(required=False, strip=False)
-    message = forms.CharField(required=False, strip=False)
+    message = QuotedField(required=False, strip=False)
     overtaken = forms.BooleanField(required=False)
     state = forms.ChoiceField(choices=[(one, one) for one in _STATES], required=False)
-
-    def clean_message(self) -> str:
-        """Return the text as it is stored: a browser sends each line break of it as CR LF."""
-        message: str = self.cleaned_data["message"]
-        return message.replace("\r\n", "\n")
 
 
 def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:

@@ -25,7 +25,6 @@ from outbox.templatetags.outbox_display import (
     NOTHING,
     attempts_text,
     badge,
-    link,
     run_time,
     timestamp,
 )
@@ -36,7 +35,7 @@ from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .corrections import correct_view
 from .dead_letters import bulk_action_view, dead_letters_view
 from .keyset import KeysetChangeList
-from .links import event_url, short_key, tenant_link, timeline_url
+from .links import event_link, key_link, short_key, tenant_link
 from .pages import show
 
 #: Maximum of failed attempts on the page of a delivery, the newest.
@@ -155,22 +154,23 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("event"))
     def event_shown(self, delivery: Delivery) -> str:
         """Link the event."""
-        return link(event_url(delivery.event_id), delivery.event.name)
+        return event_link(delivery, delivery.event_id, delivery.event.name)
 
     @admin.display(description=gettext_lazy("key"))
     def key_shown(self, delivery: Delivery) -> str:
         """Link the key to its timeline."""
-        return link(timeline_url(delivery.event.key), delivery.event.key)
+        return key_link(delivery, delivery.event.key)
 
     @admin.display(description=gettext_lazy("event"))
     def about(self, delivery: Delivery) -> str:
         """Link the event and the timeline of its key, shortened."""
-        return format_html("{}<br>{}", self.event_shown(delivery), short_key(delivery.event.key))
+        key = short_key(delivery, delivery.event.key)
+        return format_html("{}<br>{}", self.event_shown(delivery), key)
 
     @admin.display(description=gettext_lazy("tenant"))
     def tenant_shown(self, delivery: Delivery) -> str:
         """Link the events of the tenant."""
-        return tenant_link(delivery.event.tenant)
+        return tenant_link(delivery, delivery.event.tenant)
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, delivery: Delivery) -> str:
@@ -250,7 +250,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Show the keys with the most blocked deliveries, and what blocks each."""
         self.require_view(request)
         template, title = "admin/outbox/delivery/blocked.html", _("Blocked keys")
-        return show(request, template, of=self, title=title, lines=blocked_keys())
+        may_see = may(request, "see events")
+        lines = blocked_keys()
+        return show(request, template, of=self, title=title, lines=lines, may_see_events=may_see)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

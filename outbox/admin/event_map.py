@@ -23,7 +23,7 @@ from outbox.monitor.stops import BREAKER
 from .base import ReadOnlyAdmin
 from .handlers import rate_text
 from .links import events_url
-from .pages import show
+from .pages import may_open, show
 
 #: The parameters that choose the focus.
 APP, PROCESS = "app", "process"
@@ -116,6 +116,7 @@ def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     whole = network()
     app, process = request.GET.get(APP, ""), request.GET.get(PROCESS, "")
     shown = _in_focus(whole, app, process)
+    url = _rows_url(whole, process) if shown else ""
     picture = network_map(
         shown or whole,
         event_address=lambda name: _map_url(**{PROCESS: name}),
@@ -131,7 +132,7 @@ def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         picture=picture,
         focus=(process or app) if shown else "",
         unknown=(process or app) if shown is None else "",
-        rows_url=_rows_url(whole, process) if shown else "",
+        rows_url=url if may_open(request.user, url) else "",
         whole_url=_map_url(),
         apps=[Focus(name, _map_url(**{APP: name}), name == app) for name in whole.apps],
         processes=[

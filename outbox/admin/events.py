@@ -32,7 +32,15 @@ from .base import ReadOnlyAdmin, as_uuid, may, with_tenant
 from .deliveries import explained, unexplained
 from .event_list import EventChangeList
 from .json_object import payload_text
-from .links import event_url, events_url, short_key, tenant_link, timeline_url
+from .links import (
+    event_url,
+    events_url,
+    key_link,
+    short_key,
+    tenant_link,
+    timeline_url,
+    viewer_of,
+)
 from .pages import show
 from .sinks import sensitive_sink_view, sinks_view
 from .sources import sources_view
@@ -138,12 +146,12 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("key"))
     def key_shown(self, event: Event) -> str:
         """Link the key to its timeline."""
-        return link(timeline_url(event.key), event.key)
+        return key_link(event, event.key)
 
     @admin.display(description=gettext_lazy("key"))
     def key_short(self, event: Event) -> str:
         """Link the shortened key to its timeline."""
-        return short_key(event.key)
+        return short_key(event, event.key)
 
     @admin.display(description=gettext_lazy("emitted at"))
     def emitted(self, event: Event) -> str:
@@ -173,7 +181,7 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("actor"))
     def actor_shown(self, event: Event) -> str:
         """Show the actor of the first cause."""
-        return actor(event.actor)
+        return actor(event.actor, viewer_of(event))
 
     @admin.display(description=gettext_lazy("caused by"))
     def cause(self, event: Event) -> str:
@@ -207,7 +215,7 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("tenant"))
     def tenant_shown(self, event: Event) -> str:
         """Link the events of the tenant."""
-        return tenant_link(event.tenant)
+        return tenant_link(event, event.tenant)
 
     @admin.display(description=gettext_lazy("trace"))
     def trace(self, event: Event) -> str:
@@ -299,12 +307,12 @@ class DelayedEventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("key"))
     def key_short(self, row: DelayedEvent) -> str:
         """Link the key to its timeline."""
-        return short_key(row.key)
+        return short_key(row, row.key)
 
     @admin.display(description=gettext_lazy("actor"))
     def actor_shown(self, row: DelayedEvent) -> str:
         """Show the actor of the first cause."""
-        return actor(row.actor)
+        return actor(row.actor, viewer_of(row))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

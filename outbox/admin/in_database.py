@@ -47,12 +47,7 @@ def in_database(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
         # The view sends everybody else to the login. They must not learn the aliases.
         if len(known) < 2 or not (request.user.is_active and request.user.is_staff):
             return _answer(view, request, *args, **kwargs)
-        using = _take_name(request) or known[0]
-        if using not in known:
-            raise BadRequest(
-                _("The outbox has no database %(using)s. Its databases: %(names)s.")
-                % {"using": using, "names": listing(known)}
-            )
+        using = _listed(_take_name(request) or known[0])
         with databases.working_on(using):
             response = _answer(view, request, *args, **kwargs)
         return response if using == known[0] else _kept_in(using, response)
@@ -140,6 +135,31 @@ def choices() -> Iterator[Choice]:
         yield Choice(using, f"{url}?{NAME}={using}", using == shown)
 
 
+def in_named_database(html: str, request: HttpRequest) -> str:
+    """Let the links and forms of the app's index stay in the database that its request names.
+
+    The index is a view of the project's site, which shows it to staff only.
+
+    Raises:
+        BadRequest: the request names a database that is not listed.
+    """
+    known, using = databases.listed(), request.GET.get(NAME, "")
+    if len(known) < 2 or using in ("", known[0]):
+        return html
+    return _html_kept_in(_listed(using), html)
+
+
+def _listed(using: str) -> str:
+    """Return a name of a database if it is listed, or raise `BadRequest`."""
+    known = databases.listed()
+    if using not in known:
+        raise BadRequest(
+            _("The outbox has no database %(using)s. Its databases: %(names)s.")
+            % {"using": using, "names": listing(known)}
+        )
+    return using
+
+
 def _take_name(request: HttpRequest) -> str:
     """Return the database that a request names. Hide it from lists, which know their filters."""
     query = request.GET.copy()
@@ -151,20 +171,27 @@ def _take_name(request: HttpRequest) -> str:
 
 def _kept_in(using: str, response: HttpResponse) -> HttpResponse:
     """Let the links, forms and redirects of a response stay in a database."""
-    base = reverse("admin:app_list", args=["outbox"])
     if isinstance(response, HttpResponseRedirect):
-        response["Location"] = _named(response["Location"], using, base)
+        response["Location"] = _named(response["Location"], using, _base())
     elif not response.streaming and "html" in response.get("Content-Type", ""):
-        html = response.content.decode(response.charset)
-        html = _ADDRESS.sub(
-            lambda found: f'{found[1]}="{_named(found[2], using, base, join="&amp;")}"', html
-        )
-        field = f'<input type="hidden" name="{NAME}" value="{escape(using)}">'
-        html = _GET_FORM.sub(lambda found: found[0] + field, html)
+        html = _html_kept_in(using, response.content.decode(response.charset))
         response.content = html.encode(response.charset)
         if "Content-Length" in response:
             response["Content-Length"] = str(len(response.content))
     return response
+
+
+def _html_kept_in(using: str, html: str) -> str:
+    base = _base()
+    html = _ADDRESS.sub(
+        lambda found: f'{found[1]}="{_named(found[2], using, base, join="&amp;")}"', html
+    )
+    field = f'<input type="hidden" name="{NAME}" value="{escape(using)}">'
+    return _GET_FORM.sub(lambda found: found[0] + field, html)
+
+
+def _base() -> str:
+    return reverse("admin:app_list", args=["outbox"])
 
 
 def _named(address: str, using: str, base: str, *, join: str = "&") -> str:

@@ -34,14 +34,15 @@ def overview_first(app_list: list[Any], request: HttpRequest) -> list[Any]:
     for app in ours:
         app["models"].sort(key=lambda entry: entry["model"] is not Minute)
         if request.user.has_perm("outbox.view_minute"):
-            _add_light(app["models"][0])
+            _add_light(app["models"][0], request)
     return [*ours, *(app for app in app_list if app not in ours)]
 
 
-def _add_light(entry: dict[str, Any]) -> None:
+def _add_light(entry: dict[str, Any], request: HttpRequest) -> None:
     found, using = light_of_all()
     # A page of another database than the first one adds its own name to addresses without one.
-    if using != databases.primary_of(databases.alias()):
+    # The app's index does so by its request. Of other pages, the name is taken out of the request.
+    if using != (request.GET.get(NAME) or databases.primary_of(databases.alias())):
         entry["admin_url"] = f"{entry['admin_url']}?{NAME}={using}"
     badge = shown_badge(found.condition, found.text)
     entry["name"] = format_html("{} {}", entry["name"], badge)

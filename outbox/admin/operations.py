@@ -23,7 +23,7 @@ from outbox.templatetags.outbox_display import NOTHING, actor, timestamp
 
 from .actions import NotStarted, continue_in_background
 from .base import PERMISSIONS, ReadOnlyAdmin, acting_user, may
-from .links import operation_url
+from .links import operation_url, viewer_of
 
 
 @admin.register(Operation)
@@ -106,7 +106,7 @@ class OperationAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("by"))
     def by_shown(self, row: Operation) -> str:
         """Show the user or command that started it."""
-        return actor(row.by)
+        return actor(row.by, viewer_of(row))
 
     @admin.display(description=gettext_lazy("selection"))
     def choice_shown(self, row: Operation) -> str:

@@ -262,7 +262,7 @@ def _overview(request: HttpRequest) -> Overview:
     return Overview(
         clock.now(),
         has_failures=may(request, "see failures"),
-        may_open=partial(may_open, request),
+        may_open=partial(may_open, request.user),
     )
 
 

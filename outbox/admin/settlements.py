@@ -17,12 +17,12 @@ from outbox import clock
 from outbox.models import Settlement, Subscription
 from outbox.monitor.consumers import is_late
 from outbox.settlements.status import in_words
-from outbox.templatetags.outbox_display import NOTHING, link, timestamp
+from outbox.templatetags.outbox_display import NOTHING, timestamp
 
 from .base import ReadOnlyAdmin, as_uuid
 from .filters import Choices
 from .keyset import KeysetChangeList
-from .links import delivery_url, event_url, short_key
+from .links import delivery_link, event_link, short_key
 
 State = Settlement.State
 
@@ -174,12 +174,13 @@ class SettlementAdmin(ReadOnlyAdmin):
     def about(self, row: Settlement) -> str:
         """Link the event and the timeline of its key, shortened."""
         event = row.delivery.event
-        return format_html("{}<br>{}", link(event_url(event.pk), event.name), short_key(event.key))
+        shown = event_link(row, event.pk, event.name)
+        return format_html("{}<br>{}", shown, short_key(row, event.key))
 
     @admin.display(description=gettext_lazy("delivery"))
     def delivery_shown(self, row: Settlement) -> str:
         """Link the sink's delivery."""
-        return link(delivery_url(row.delivery_id), row.delivery_id)
+        return delivery_link(row, row.delivery_id)
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, row: Settlement) -> str:

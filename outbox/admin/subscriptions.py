@@ -32,7 +32,7 @@ from outbox.templatetags.outbox_display import (
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
 from .event_map import map_view
 from .handlers import handlers_part, handlers_view
-from .links import deliveries_url, handlers_url
+from .links import deliveries_url, handlers_url, viewer_of
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -136,7 +136,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         text = with_code(stop.text)
         if stop.kind == PAUSE:  # with a link to the user
             reason = stop.reason or NOTHING
-            facts = (timestamp(row.paused_at), actor(row.paused_by), reason)
+            facts = (timestamp(row.paused_at), actor(row.paused_by, viewer_of(row)), reason)
             text = format_html(_("since {} by {}: {}"), *facts)
         return _mark(_COLOURS.get(stop.kind, State.PARKED), stop.label, text)
 
@@ -259,7 +259,8 @@ def _mark(state: str, word: str, text: str) -> str:
     return format_html('<span class="outbox-badge outbox-{}">{}</span> {}', state, word, text)
 
 
-def _counted(row: Subscription, state: State, count: int) -> str:
+def _counted(row: Counted, state: State, count: int) -> str:
     number = _("over %d") % _COUNTED if count > _COUNTED else str(count)
     badge = _mark(state, f"{number} {state.label}", "")
-    return link(deliveries_url(handler=row.handler, state=state), badge)
+    url = deliveries_url(handler=row.handler, state=state) if row.has_failures else ""
+    return link(url, badge)

@@ -34,13 +34,14 @@ def why(delivery: Delivery) -> str:
     Cost: at most four small queries, independent of history. Fetch the delivery with
     `select_related("subscription")`. Fetch many with `prefetch_related("failures")`, too.
     """
-    return _SENTENCES[State(delivery.state)](delivery, clock.now())
+    return _SENTENCES[State(delivery.state)](delivery, clock.now(using=delivery._state.db))
 
 
 def why_event(event: Event) -> str:
     """Describe an event's progress in one sentence: waiting for fan-out, owed or settled."""
     if event.fanned_out_at is None:
-        return _not_fanned_out(clock.now() - event.emitted_at, using=event._state.db)
+        using = event._state.db
+        return _not_fanned_out(clock.now(using=using) - event.emitted_at, using=using)
     states = list(event.deliveries.values_list("state", flat=True))
     text = _("Fanned out at %(when)s; no handler subscribes to it.")
     if states:

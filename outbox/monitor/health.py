@@ -188,11 +188,21 @@ class Heartbeats:
 
     def worker_clue(self, queue: str) -> str:
         """Return a sentence about the last heartbeat of a queue's workers."""
-        seen = self.latest(Kind.WORKER, queue=queue)
+        seen, is_local = self.latest(Kind.WORKER, queue=queue), not names.uses(names.CELERY)
         if seen.is_fresh:
             text = _("A worker of it was seen %(age)s ago: check with `manage.py outbox doctor`.")
         elif seen.at:
             text = _("A worker of the queue %(queue)s was last seen %(age)s ago: check it.")
+            if is_local:
+                text = _(
+                    "A process that serves the queue %(queue)s was last seen %(age)s ago: check "
+                    "`manage.py outbox work`."
+                )
+        elif is_local:
+            text = _(
+                "No process that serves the queue %(queue)s was ever seen: start `manage.py outbox "
+                "work`."
+            )
         else:
             text = _("No worker of the queue %(queue)s was ever seen: start one.")
         return text % {"age": seen.age(self.now), "queue": queue}

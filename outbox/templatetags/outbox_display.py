@@ -14,6 +14,7 @@ from django import template
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import formats, timezone
 from django.utils.html import escape, format_html
@@ -218,6 +219,14 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
         "databases": list(choices()),
         "copy": shown_copy(request),
     }
+
+
+@register.filter
+def in_named_database(html: str, request: HttpRequest) -> str:
+    """Return the app's index with the database that its request names in each address."""
+    from outbox.admin.in_database import in_named_database  # needs the models of the admin
+
+    return in_named_database(html, request)
 
 
 @register.inclusion_tag("outbox/search_field.html", takes_context=True)

@@ -82,9 +82,10 @@ class TestTheList:
     def test_links_the_page_about_the_problem(self):
         """Failed: under a script prefix, the link led to a page that does not exist."""
         row = alert("dead:a")
+        client = client_with("view_alert", "view_delivery")
 
         with override_script_prefix("/shop/"):
-            page = text_of(client_with("view_alert"), f"{ALERTS}{row.pk}/change/")
+            page = text_of(client, f"{ALERTS}{row.pk}/change/")
 
         assert 'href="/shop/admin/outbox/delivery/dead/"' in page
 

@@ -28,6 +28,7 @@ from outbox.models import (
 from outbox.policy import Action
 from outbox.testing import Outbox
 from tests.outbox.confirmations import confirmation
+from tests.outbox.parcels import client_with, links_of
 from tests.outbox.sources.messages import configure
 
 #: Which permission each address asks for, apart from those that nobody has.
@@ -80,6 +81,8 @@ DEEDS = {
     "outbox_operation_go_on": ("retry_delivery", {}),
     "outbox_operation_give_up": ("retry_delivery", {}),
 }
+#: The map about an event and about a handler.
+MAPS = [f"outbox_subscription_map?process=tests.{one}" for one in ("Crated", "lift_crate")]
 #: A page for all staff. It shows only what the user may view: see test_search.py.
 FOR_ALL_STAFF = {"outbox_minute_search"}
 #: Rows that the engine alone writes: for nobody, superusers neither.
@@ -294,6 +297,23 @@ class TestTheMatrix:
 
         assert user("with", wanted).get(url).status_code == 200
         assert user("without", *others).get(url).status_code == 403
+
+    @pytest.mark.parametrize("others", [[], [permission for permission, _form in DEEDS.values()]])
+    @pytest.mark.parametrize("page", [*sorted(PAGES), *MAPS])
+    def test_links_on_a_page_only_to_what_its_user_may_open(self, rows, page, others):
+        """Failed: names of events, keys, numbers of deliveries and users were links for all."""
+        name, mark, query = page.partition("?")
+        ann = f"user:{User.objects.create_user('ann').pk}"
+        Event.objects.update(actor=ann, tenant="acme")
+        DelayedEvent.objects.update(actor=ann)
+        Operation.objects.update(by=ann, action="backfill", choice={"handler": "tests.lift_crate"})
+        Subscription.objects.update(paused_at=timezone.now(), paused_by=ann)
+        Alert.objects.update(path=reverse("admin:outbox_delivery_dead"))
+        client = client_with(PAGES[name], *others)
+
+        found = links_of(client, address(name, rows) + mark + query)
+
+        assert {url for url, status in found.items() if status == 403} == set()
 
     @pytest.mark.django_db(transaction=True)  # some are done by a thread
     @pytest.mark.parametrize("name", sorted(DEEDS))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from io import StringIO
+from math import inf
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, clock, emit, subscribe, timeline_of
 from outbox.doctor import owed
 from outbox.metrics import families
 from outbox.models import Delivery, Event, Operation, Subscription
+from outbox.monitor.diagnosis import why_event
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.confirmations import confirm
@@ -191,6 +194,34 @@ class TestACommand:
             outbox_command("status", "--database", "default")
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has the host's clock.")
+class TestASentence:
+    """Failed: its times were those of the first database's clock."""
+
+    @pytest.fixture(autouse=True)
+    def set_clock(self, shard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the clock of the second database be a day behind."""
+        now = clock.now(using=shard)
+        measured = clock._Measurement(now.timestamp() - clock._steady() - 86400, 0.0, inf)
+        monkeypatch.setattr(clock, "_measured", {shard: measured})
+        monkeypatch.setattr(clock, "_is_host_time", False)
+
+    def test_of_a_delivery_has_the_time_of_its_database(self, shard: str):
+        row = Delivery.objects.using(shard).get()
+        due = clock.now(using=shard) + timedelta(minutes=5)
+        Delivery.objects.using(shard).filter(pk=row.pk).update(state="pending", due_at=due)
+
+        [event] = timeline_of(key=row.event.key, using=shard)
+
+        assert "Retried at" in event.deliveries[0].why
+
+    def test_of_an_event_has_the_time_of_its_database(self, shard: str):
+        event = Event.objects.using(shard).latest("seq")
+        event.emitted_at = clock.now(using=shard)
+
+        assert why_event(event) == "Just emitted; the relay creates its deliveries next."
+
+
 class TestTheMetrics:
     def test_have_the_database_as_a_label(self):
         [waiting] = [one for one in families() if one.name == "outbox_waiting_events"]
@@ -263,6 +294,49 @@ class TestAPage:
         assert response.status_code == 200
         assert ours
         assert [one for one in ours if "database=" not in one] == []
+
+    def test_of_the_app_names_its_database_in_each_link(self, staff: Client, shard: str):
+        """Failed: its links led to the default database."""
+        base = reverse("admin:app_list", args=["outbox"])
+
+        html = staff.get(base, {"database": shard}).content.decode()
+
+        ours = re.findall(rf'(?:href|action)="({base}[^"]+)"', html)
+        assert f"{page('delivery_changelist')}?database={shard}" in ours
+        assert [one for one in ours if "database=" not in one] == []
+        assert "database=" not in staff.get(base).content.decode()
+        assert staff.get(base, {"database": "x"}).status_code == 400
+
+    @pytest.mark.parametrize("using", BOTH)
+    def test_of_a_history_has_only_the_actions_in_its_database(self, staff: Client, using: str):
+        """Failed: it had also those on the row with the same id of the other database."""
+        for one in BOTH:
+            pk = Delivery.objects.using(one).get().pk
+            for language in ("en", "ja"):
+                url = f"{page('delivery_changelist')}?database={one}"
+                data = {"action": "retry", "_selected_action": [pk], "reason": f"{one} {language}"}
+                Delivery.objects.using(one).update(state="dead")
+                staff.post(url, data, headers={"accept-language": language})
+
+        pk = Delivery.objects.using(using).get().pk
+        LogEntry.objects.update(object_id=pk)  # the ids of both are the same, or not
+
+        text = staff.get(page("delivery_history", pk), {"database": using}).content.decode()
+
+        assert LogEntry.objects.count() == 4
+        assert {one for one in BOTH if f"{one} en" in text} == {using}
+        assert {one for one in BOTH if f"{one} ja" in text} == {using}
+
+    def test_of_a_history_has_actions_from_before_the_second_database(
+        self, staff: Client, shard: str, settings: Settings
+    ):
+        [pk] = Delivery.objects.values_list("pk", flat=True)
+        data = {"action": "retry", "_selected_action": [pk], "reason": "alone"}
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": []}
+        staff.post(page("delivery_changelist"), data)
+        settings.OUTBOX = {**settings.OUTBOX, "DATABASES": BOTH}
+
+        assert "alone" in staff.get(page("delivery_history", pk)).content.decode()
 
     def test_leaves_a_search_as_it_was_entered(self, staff: Client, shard: str):
         """Failed: a term like an address was shown, and sent again, with the database in it."""

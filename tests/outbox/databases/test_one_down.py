@@ -248,21 +248,25 @@ class TestTheLight:
         assert entry["admin_url"] == f"{url}?database=shard_1"
         assert "shard_1: dead letters" in str(entry["name"])
 
+    @pytest.mark.parametrize("is_index", [False, True])
     def test_leads_from_a_page_of_another_database_to_the_worst_one(
-        self, rf: RequestFactory, shard: str, monkeypatch: pytest.MonkeyPatch
+        self, rf: RequestFactory, shard: str, monkeypatch: pytest.MonkeyPatch, is_index: bool
     ):
-        """Failed: the page added its own database to an address that named none."""
+        """Failed: the page added its own database to an address that named none.
+
+        The app's index has the name in its request, and works on the default database.
+        """
         monkeypatch.setattr(lights, "health_of_parts", lambda **_options: [])
         Delivery.objects.using(shard).update(state="done")
         with transaction.atomic():
             emit(ParcelMoved(parcel_id=uuid4()))
         Outbox(using="default").deliver_all(raise_errors=False)
-        request = rf.get("/admin/")
+        request = rf.get("/admin/outbox/", {"database": shard} if is_index else {})
         request.user = User.objects.create_superuser("ann")
         url = reverse("admin:outbox_minute_changelist")
         entry = {"model": Minute, "name": "Overview", "admin_url": url}
 
-        with databases.working_on(shard):
+        with databases.working_on(None if is_index else shard):
             overview_first([{"app_label": "outbox", "models": [entry]}], request)
 
         assert entry["admin_url"] == f"{url}?database=default"

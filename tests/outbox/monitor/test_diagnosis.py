@@ -262,6 +262,22 @@ class TestWhyADeliveryIsSent:
             "2026-11-24 12:01:00 UTC. No worker of the queue tests was ever seen: start one."
         )
 
+    def test_names_the_command_without_celery(self, clock, settings):
+        """Failed: "start one", of a worker that such a project does not have."""
+        settings.OUTBOX = {**settings.OUTBOX, "TRANSPORTS": ["local"]}
+        clock.shift(40)
+        never = sentence()
+        sign(Kind.WORKER, queues=["tests"])
+        clock.shift(40)
+
+        assert never.endswith(
+            "No process that serves the queue tests was ever seen: start `manage.py outbox work`."
+        )
+        assert sentence().endswith(
+            "A process that serves the queue tests was last seen 40 s ago: check `manage.py outbox "
+            "work`."
+        )
+
     def test_distinguishes_a_silent_worker_from_a_running_one(self, clock):
         sign(Kind.WORKER, queues=["tests"])
         clock.shift(40)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
@@ -245,17 +247,35 @@ class TestThePageOfDeadLetters:
         assert dead().event.payload["body"] == "[1]"
 
     @pytest.mark.parametrize("action", ["retry", "discard"])
-    def test_acts_on_a_reason_with_line_breaks(self, billing, admin_client, action):
-        """Failed: a browser sends them as CR LF, and no delivery had that reason."""
-        receive(billing, message(1, data=WRONG))
-        Attempt.objects.update(message="Value error, one\ntwo.\n\nthree")
-        (group,) = groups()
-        form = {"action": action, "group": "1", "handler": HANDLER, "place": group.place}
-        form |= {"exception": group.exception, "message": group.reason.replace("\n", "\r\n")}
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_acts_on_a_reason_with_line_breaks(self, billing, admin_client, action, end):
+        """Failed: a browser sends each as CR LF, and no delivery had that reason.
 
-        confirm(admin_client, ACT, form, reason="a test message", rate="500")
+        Failed again: the reason was read with LF, and that of a mapper had CR LF.
+        """
+        receive(billing, message(1, data=WRONG), message(2, data=WRONG))
+        one, other = Attempt.objects.order_by("pk")
+        Attempt.objects.filter(pk=one.pk).update(message=f"100% wrong{end}two.{end}{end}three")
+        Attempt.objects.filter(pk=other.pk).update(message="100% wrong two. three")
+        shown = admin_client.get(DEAD).content.decode()
+        (form,) = (
+            found
+            for found in map(hidden_in, re.findall("<form.*?</form>", shown, re.DOTALL))
+            if "message" in found and "two. three" not in unquote(found["message"][0])
+        )
+
+        confirm(admin_client, ACT, {**form, "action": action}, reason="a test", rate="500")
 
         assert Operation.objects.get().touched == 1
+        assert Delivery.objects.get(state="dead").pk == other.delivery_id
+
+    def test_refuses_a_reason_that_no_database_stores(self, billing, admin_client):
+        receive(billing, message(data=WRONG))
+
+        form = {"action": "retry", "group": "1", "handler": HANDLER, "message": "%00"}
+        answer = admin_client.post(ACT, form, follow=True)
+
+        assert "This group does not exist. Reload the page." in answer.content.decode()
 
 
 class TestWhy:
