@@ -92,13 +92,13 @@ _EXAMINE: Mapping[str, Callable[[Any], list[CheckMessage]]] = {
 
 
 def _unverified(cause: str, step: str) -> CheckMessage:
-    text = f"{cause}. Who redirects the connection gets the broker's password and all messages."
+    text = f"{cause}. An attacker between the hosts can read its password and all messages."
     return Warning(text, hint=step, obj="settings", id="outbox.W074")
 
 
 def _other_host(step: str) -> CheckMessage:
     text = (
-        "Celery does not check for which host the broker's certificate is. Who has one of the same "
-        "authority for another host, and redirects the connection, gets the broker's password."
+        "Celery does not check for which host the broker's certificate is. An attacker between the "
+        "hosts, with a certificate of the same authority for another host, can read the password."
     )
     return Warning(text, hint=step, obj="settings", id="outbox.W075")
