@@ -267,6 +267,24 @@ class TestAWebhook:
         assert status(order_id) == "capturing"
         assert emitted_names(outbox, order_id) == ["PaymentAuthorized"]
 
+    def test_of_another_captured_amount_is_recorded_if_the_order_is_cancelled(
+        self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
+    ):
+        """Failed at each attempt: the payment stayed in capturing for good."""
+        order_id = uuid7()
+        authorized(outbox, order_id)
+        confirm(outbox, order_id)
+        cancel(outbox, order_id)
+        services.intend_capture(order_id=order_id)
+        without_answer(outbox, settings)
+
+        send(client, report("evt_1", order_id, captured=PART))
+        deliver(outbox, "record_bank_report")
+
+        payment = services.intend_reversal(order_id=order_id)
+        assert payment.status == "refunding"
+        assert payment.refunds.get().total == PART
+
     def test_that_is_outdated_changes_nothing(
         self, client: Client, outbox: Outbox, bank: BankProcess
     ):
