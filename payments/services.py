@@ -212,6 +212,9 @@ def intend_reversal(*, order_id: UUID, correlation_id: UUID | None = None) -> Pa
             correlation_id=correlation_id,
         )
         payment.move_to(Status.REFUNDING, cause=CANCELLATION, correlation_id=correlation_id)
+    elif payment.status == Status.VOIDING:  # perhaps by `may_still_request`, which knows no id
+        moves = payment.history.filter(to_status=Status.VOIDING, correlation_id=None)
+        moves.update(correlation_id=correlation_id)
     else:
         payment.save(update_fields=["cancelled_at"])
     return payment

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 from django.test import Client
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
@@ -22,7 +24,7 @@ from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
 from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
-from payments.models import BankReport, Refund
+from payments.models import BankReport, Payment, Refund
 from shared.money import Money
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
 from tests.closed_port import HOST, port_of_nobody
@@ -151,6 +153,34 @@ class TestAWebhook:
         authorized(outbox, order_id)
         cancelled = cancel(outbox, order_id)
         without_answer(outbox, settings)
+
+        send(client, report("evt_1", order_id, voided=True))
+
+        assert latest_report().correlation_id == cancelled.correlation_id
+
+    @pytest.mark.parametrize("first", ["void_or_refund", "capture_payment"])
+    def test_of_a_void_in_place_of_a_lost_capture_follows_from_the_cancellation(
+        self,
+        client: Client,
+        outbox: Outbox,
+        bank: BankProcess,
+        settings: Settings,
+        first: str,
+    ):
+        """Seen to begin a chain of its own, whichever handler looked the capture up."""
+        settings.BANK_PROCESSING_SECONDS = 0.0
+        order_id = uuid7()
+        authorized(outbox, order_id)
+        services.intend_capture(order_id=order_id)
+        confirm(outbox, order_id)
+        cancelled = cancel(outbox, order_id)
+        without_answer(outbox, settings)
+        Payment.objects.update(moved_at=timezone.now() - timedelta(days=3))
+        retry()
+        deliver(outbox, first)
+        retry()
+        deliver(outbox)
+        assert status(order_id) == "voided"
 
         send(client, report("evt_1", order_id, voided=True))
 
