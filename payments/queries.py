@@ -58,6 +58,11 @@ def takes_currency(currency: str) -> bool:
     return gateway.takes_currency(currency)
 
 
+def refuses_test_cards() -> bool:
+    """Return whether the bank is known to refuse test cards: Stripe, with a live key."""
+    return gateway.has_live_key()
+
+
 def payment_of(order_id: UUID) -> PaymentSummary | None:
     """Return the payment of an order; None until payments has handled an event of the order."""
     payment = Payment.objects.filter(order_id=order_id).prefetch_related("history").first()

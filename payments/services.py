@@ -54,10 +54,11 @@ _CANCEL = (
     "Cancel the order: then all that the bank holds is voided. If the bank corrects the amount "
     "before, its webhook is recorded."
 )
-_RETURN = (
-    "Return the captured money at the bank, and cancel the order. Then discard this delivery, and "
-    "that of payments.void_or_refund, which fails for the same reason. `manage.py reconcile` lists "
-    "the payment from then on."
+_REFUND = (
+    "Cancel the order: then the captured amount is refunded. If the bank corrects the amount "
+    "before, its webhook is recorded. Money in another currency is not refunded: return it at the "
+    "bank, then discard this delivery, and that of payments.void_or_refund, which fails for the "
+    "same reason. `manage.py reconcile` lists the payment from then on."
 )
 _REPAY = (
     "Repay the customer the difference in another way, then discard this delivery. `manage.py "
@@ -164,8 +165,10 @@ def may_still_request(*, order_id: UUID, status: Status) -> bool:
 def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
     """Record that the bank captured the money, or that it declined after all.
 
+    Of a cancelled order, another captured amount becomes that of the payment, and is refunded.
+
     Raises:
-        OtherAmount: the bank captured another amount.
+        OtherAmount: the bank captured another amount, and it will not be refunded.
     """
     if answer is None:
         return
@@ -179,9 +182,9 @@ def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
             payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason)
         )
         return
-    _require_amount(payment, answered=answer.amount, wanted=payment.total, step=_RETURN)
+    cause = _accept_captured(payment, answer.amount)
     payment.capture_id = answer.capture_id
-    payment.move_to(Status.CAPTURED, cause=BANK)
+    payment.move_to(Status.CAPTURED, cause=cause)
     _emit_unless_cancelled(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
 
 
@@ -209,6 +212,9 @@ def intend_reversal(*, order_id: UUID, correlation_id: UUID | None = None) -> Pa
             correlation_id=correlation_id,
         )
         payment.move_to(Status.REFUNDING, cause=CANCELLATION, correlation_id=correlation_id)
+    elif payment.status == Status.VOIDING:  # perhaps by `may_still_request`, which knows no id
+        moves = payment.history.filter(to_status=Status.VOIDING, correlation_id=None)
+        moves.update(correlation_id=correlation_id)
     else:
         payment.save(update_fields=["cancelled_at"])
     return payment
@@ -277,6 +283,17 @@ def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | Non
     if payment.is_given_back:
         payment.move_to(Status.REFUNDED, cause=BANK)
     emit(PaymentRefunded(order_id=order_id, amount=refund.total, refund_id=refund_id))
+
+
+def _accept_captured(payment: Payment, captured: Money) -> str:
+    """Return the cause of the move. Of a cancelled order, store the captured amount."""
+    total = payment.total
+    can_be_refunded = captured.amount > 0 and captured.currency == total.currency
+    if captured == total or not (payment.cancelled_at and can_be_refunded):
+        _require_amount(payment, answered=captured, wanted=total, step=_REFUND)
+        return BANK
+    payment.amount = captured.amount
+    return f"{BANK}: {captured.format()} instead of {total.format()}"
 
 
 def _require_amount(payment: Payment, *, answered: Money, wanted: Money, step: str) -> None:

@@ -64,11 +64,11 @@ def _store(stored: BankReport, report: Report) -> None:
 def _correlation_of_request(order_id: UUID, report: Report) -> UUID | None:
     """Return the correlation id of the request that the report answers, if it is known."""
     rows: QuerySet[PaymentHistory | RefundHistory]
-    if report.refunds:
+    if report.refund_keys:
         of_order = Refund.objects.filter(payment__order_id=order_id)
         ours = {refund.key: refund for refund in of_order}
-        # The bank lists its refunds in the order in which it made them.
-        keys = [one.key for one in report.refunds if one.key in ours]
+        # The latest refund is the last one.
+        keys = [key for key in report.refund_keys if key in ours]
         rows = RefundHistory.objects.filter(
             refund__in=[ours[key] for key in keys[-1:]], to_status=Refund.Status.INTENDED
         )
@@ -80,7 +80,7 @@ def _correlation_of_request(order_id: UUID, report: Report) -> UUID | None:
 
 def _asked_about(found: BankRecord | None) -> set[Status]:
     """Return the statuses of a payment in which the bank was asked for its latest answer."""
-    if found is None:  # a refund that is not made yet, or that failed
+    if found is None:  # the report is about neither a payment nor a refund
         return set()
     if found.void:
         return {Status.VOIDING}

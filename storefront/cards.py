@@ -12,6 +12,8 @@ from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from payments.queries import refuses_test_cards
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -54,5 +56,5 @@ CARDS = {
 
 
 def cards_in_use() -> tuple[Card, ...]:
-    """Return the test cards of the bank in use; the first one is the default."""
-    return CARDS[settings.GATEWAY]
+    """Return the test cards of the bank in use, the default first; none if it refuses them."""
+    return () if refuses_test_cards() else CARDS[settings.GATEWAY]

@@ -62,7 +62,7 @@ class CheckoutForm(forms.Form):
         super().__init__(*args, **kwargs)
         cards = cards_in_use()
         self.fields["card"].choices = [(card.token, card.name) for card in cards]  # type: ignore[attr-defined]  # a ChoiceField
-        self.fields["card"].initial = cards[0].token
+        self.fields["card"].initial = cards[0].token if cards else None
         self.cards = cards
 
 

@@ -108,7 +108,8 @@ class WebhookList(ListAPIView[Endpoint]):
         summary="Add a webhook for events of your orders",
         description=(
             "Each event of the chosen types is sent to the URL, signed according to "
-            "Standard Webhooks. The answer has the secret, which is shown only once."
+            "Standard Webhooks. The answer has the secret, which is shown only once. Several "
+            "webhooks may have the same URL: a repetition after 24 hours adds another one."
         ),
         tags=["webhooks"],
         request=AddWebhookSerializer,

@@ -22,6 +22,7 @@ from payments.gateway.port import (
     ReportRefused,
     Void,
 )
+from payments.gateway.stripe_keys import is_live_key
 
 __all__ = [
     "Authorization",
@@ -38,6 +39,7 @@ __all__ = [
     "ReportRefused",
     "Void",
     "current",
+    "has_live_key",
     "takes_currency",
     "timeout_seconds",
 ]
@@ -72,6 +74,11 @@ def _stripe() -> Gateway:
 def takes_currency(currency: str) -> bool:
     """Return whether the bank of the settings takes exact amounts of this currency (ISO 4217)."""
     return settings.GATEWAY != "stripe" or exact_at_stripe(currency)
+
+
+def has_live_key() -> bool:
+    """Return whether the settings have a live key of Stripe. The other bank's has no mode."""
+    return settings.GATEWAY == "stripe" and is_live_key(settings.STRIPE_API_KEY)
 
 
 def timeout_seconds() -> float:

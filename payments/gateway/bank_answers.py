@@ -150,6 +150,7 @@ def read_report(body: bytes) -> Report:
             reference=short_text(event["data"]["reference"]),
             found=found,
             refunds=found.refunds,
+            refund_keys=tuple(one.key for one in found.refunds),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportRefused("The report is signed, but cannot be parsed.") from error

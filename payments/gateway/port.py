@@ -153,7 +153,8 @@ class Report:
         kind: the bank's name for the event, such as "capture.succeeded".
         reference: our name for the purchase; "" if there is none.
         found: the bank's data about it at that time, as far as the report contains them.
-        refunds: the refunds in the report, in the order in which the bank made them.
+        refunds: the refunds in the report that are made.
+        refund_keys: the keys of all refunds in the report, in the order of the bank's refunds.
     """
 
     report_id: str
@@ -161,6 +162,7 @@ class Report:
     reference: str
     found: BankRecord | None
     refunds: tuple[Refund, ...] = ()
+    refund_keys: tuple[str, ...] = ()
 
 
 class Gateway(Protocol):

@@ -43,6 +43,7 @@ from payments.gateway.stripe_answers import (
     read_void,
 )
 from payments.gateway.stripe_http import HttpxClient
+from payments.gateway.stripe_keys import is_live_key
 from shared.money import Money
 
 Json = dict[str, Any]
@@ -79,7 +80,7 @@ class StripeGateway:
         self, *, api_key: str, timeout: float, url: str = LIVE, webhook_secrets: Sequence[str] = ()
     ) -> None:
         self._webhook_secrets = webhook_secrets
-        self._is_live = "_live_" in api_key  # such as sk_live_1 or rk_live_1
+        self._is_live = is_live_key(api_key)
         self._stripe = stripe.StripeClient(
             api_key,
             base_addresses={"api": url},

@@ -102,13 +102,15 @@ def read_report(body: bytes) -> Report:
         event = json.loads(body.decode())
         about = event["data"]["object"]
         is_intent = about["object"] == "payment_intent"
-        is_refund = about["object"] == "refund" and about["status"] == "succeeded"
+        is_refund = about["object"] == "refund"
+        is_made = is_refund and about["status"] == "succeeded"
         return Report(
             report_id=short_text(event["id"]),
             kind=short_text(event["type"]),
             reference=_reference(about),
             found=read_record(about) if is_intent else None,
-            refunds=(read_refund(about),) if is_refund else (),
+            refunds=(read_refund(about),) if is_made else (),
+            refund_keys=(_key(about),) if is_refund else (),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReportRefused("The report is signed, but cannot be parsed.") from error

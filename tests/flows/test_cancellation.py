@@ -12,11 +12,13 @@ from outbox import operations
 from outbox.models import Delivery
 from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
+from shared.money import Money
 from tests.bank import BankProcess
 from tests.flows.state import emails, emitted, owed, status, statuses
 from tests.flows.unanswered_requests import (
     ask_to_authorize,
     ask_to_capture,
+    capture_days_ago,
     intend_to_authorize_days_ago,
     intend_to_capture_days_ago,
     payment_statuses,
@@ -133,6 +135,29 @@ class TestAnOrderCancelledDuringARequest:
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
         assert statuses(order) == ["placed", "confirmed", "cancelled"]
         assert nothing_is_left(order)
+
+    def test_to_capture_is_refunded_although_the_bank_captured_another_amount(
+        self, outbox: Outbox, bank: BankProcess, order: Order, settings: Settings
+    ):
+        """Failed at each attempt: the payment stayed in capturing for good."""
+        settings.BANK_PROCESSING_SECONDS = 0.0
+        for app in ("inventory", "payments", "orders"):
+            outbox.deliver_all(only=app)
+        part = Money(amount=order.total.amount - 1, currency=order.currency)
+        capture_days_ago(order, amount=part)
+        outbox.deliver_all(raise_errors=False)
+        assert payment_statuses(order.id)[-1] == "capturing"
+
+        cancel(order)
+        outbox.deliver_all(only="payments.void_or_refund", twice=True)
+        operations.retry(operations.Choice(), by="staff", rate=None)
+        outbox.deliver_all(twice=True)
+
+        assert outbox.emitted("payments.PaymentRefunded").amount == part
+        assert payment_statuses(order.id)[2:] == ["capturing", "captured", "refunding", "refunded"]
+        assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
+        assert nothing_is_left(order)
+        assert reconcile(thorough=True).is_balanced
 
     def test_is_not_charged_by_a_later_retry(
         self, outbox: Outbox, bank: BankProcess, order: Order, settings: Settings

@@ -8,8 +8,9 @@ from uuid import UUID
 from django.utils import timezone
 
 from orders.models import Order
-from payments import bank_requests, services
+from payments import bank_requests, gateway, services
 from payments.models import Payment
+from shared.money import Money
 
 
 def ask_to_authorize(order: Order) -> None:
@@ -32,6 +33,16 @@ def intend_to_authorize_days_ago(order: Order) -> None:
 def intend_to_capture_days_ago(order: Order) -> None:
     services.intend_capture(order_id=order.id)
     _grow_old(order)
+
+
+def capture_days_ago(order: Order, *, amount: Money) -> None:
+    """The bank captured this amount, whatever was requested."""
+    intend_to_capture_days_ago(order)
+    gateway.current().capture(
+        authorization_id=Payment.objects.get(order_id=order.id).authorization_id,
+        amount=amount,
+        idempotency_key=f"{order.id}-elsewhere",
+    )
 
 
 def _grow_old(order: Order) -> None:

@@ -105,6 +105,21 @@ SHOP = [
         ),
     ),
     Mutant(
+        name="other-amount-of-a-capture",
+        without="another captured amount is recorded although the order is not cancelled",
+        edits=(
+            Edit(
+                "payments/services.py",
+                "not (payment.cancelled_at and can_be_refunded)",
+                "not can_be_refunded",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_services.py::TestARecord"
+            "::test_of_another_captured_amount_is_refused",
+        ),
+    ),
+    Mutant(
         name="look-before-an-old-key",
         without="the bank is asked under a key that it may have forgotten, without a look",
         edits=(

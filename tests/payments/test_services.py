@@ -12,7 +12,7 @@ from outbox.testing import Outbox
 from payments import services
 from payments.gateway import Authorization, Capture
 from payments.gateway import Refund as RefundAnswer
-from payments.models import Payment, Refund, Status
+from payments.models import Payment, PaymentHistory, Refund, Status
 from shared.money import Money
 from tests.payments.orders import TOTAL, moves, said_of, status
 from tests.threads import run_together
@@ -232,7 +232,9 @@ class TestARecord:
         services.record_authorization(order_id=order_id, answer=HELD)
         services.intend_capture(order_id=order_id)
 
-        with pytest.raises(services.OtherAmount, match=f"{order_id}.*Return the captured money"):
+        with pytest.raises(
+            services.OtherAmount, match=rf"{order_id}.*the captured amount is refunded"
+        ):
             services.record_capture(order_id=order_id, answer=replace(TAKEN, amount=amount))
 
         assert status(order_id) == "capturing"
@@ -265,3 +267,40 @@ class TestARecord:
         services.intend_reversal(order_id=order_id)
 
         assert status(order_id) == "voiding"
+
+    @pytest.mark.parametrize("amount", OTHER_AMOUNTS[:2], ids=str)
+    def test_of_another_captured_amount_is_refunded_if_the_order_is_cancelled(
+        self, outbox: Outbox, amount: Money
+    ):
+        """Failed at each attempt: the payment stayed in capturing for good."""
+        order_id = captured_while_cancelled(amount)
+
+        services.intend_reversal(order_id=order_id)
+
+        assert status(order_id) == "refunding"
+        refund = Refund.objects.get()
+        assert refund.total == amount
+        cause = PaymentHistory.objects.get(to_status=Status.CAPTURED).cause
+        assert cause == f"the bank's answer: {amount.format()} instead of ¥12,800"
+        answer = RefundAnswer(refund_id="ref_1", capture_id="cap_1", amount=amount)
+        services.record_refund(order_id=order_id, refund_id=refund.id, answer=answer)
+        assert status(order_id) == "refunded"
+        assert said_of(outbox, order_id)[1:] == ["PaymentRefunded"]
+
+    @pytest.mark.parametrize("amount", [OTHER_AMOUNTS[2], Money(amount=0, currency="JPY")], ids=str)
+    def test_of_what_cannot_be_refunded_is_refused_although_the_order_is_cancelled(
+        self, amount: Money
+    ):
+        with pytest.raises(services.OtherAmount, match=r"12,800 was requested.*at the bank"):
+            captured_while_cancelled(amount)
+
+
+def captured_while_cancelled(amount: Money) -> UUID:
+    """Let the bank's answer to the capture of a cancelled order be about this amount."""
+    order_id = uuid7()
+    intend(order_id)
+    services.record_authorization(order_id=order_id, answer=HELD)
+    services.intend_capture(order_id=order_id)
+    services.intend_reversal(order_id=order_id)
+    services.record_capture(order_id=order_id, answer=replace(TAKEN, amount=amount))
+    return order_id

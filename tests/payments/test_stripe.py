@@ -17,6 +17,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
+from outbox.models import Event
 from outbox.testing import Outbox
 from payments import bank_requests, gateway, services
 from payments.gateway import GatewayRefused
@@ -308,6 +309,11 @@ class TestARefundAtStripe:
         assert [one.key for one in found.refunds] == [f"refund-{number}" for number in range(12)]
 
 
+def ask_to_refund(outbox: Outbox, order_id: UUID) -> Event:
+    wanted: dict[str, Any] = {"refund_id": uuid7(), "amount": Money(amount=800, currency="JPY")}
+    return outbox.given("orders.RefundRequested", order_id=order_id, returned=[], **wanted)
+
+
 def make_keys_old() -> None:
     """As if days had passed since the requests."""
     before = timezone.now() - timedelta(days=2)
@@ -358,6 +364,47 @@ class TestAWebhookOfStripe:
         assert answer.status_code == 204
         assert outbox.emitted("payments.PaymentRefunded").refund_id == wanted["refund_id"]
         assert server.books.charges(str(order_id))["refunds"] == 1
+
+    @pytest.mark.parametrize("state", ["pending", "failed", "canceled"])
+    def test_about_a_refund_that_is_not_made_follows_from_its_request(
+        self,
+        client: Client,
+        outbox: Outbox,
+        server: StripeStandIn,
+        order_id: UUID,
+        state: str,
+    ):
+        """Seen to begin a chain of its own, beside an older refund that is made."""
+        captured(outbox, order_id)
+        server.books.state_of_refunds = "succeeded"
+        ask_to_refund(outbox, order_id)
+        deliver(outbox)
+        server.books.state_of_refunds = state
+        asked = ask_to_refund(outbox, order_id)
+        deliver(outbox, raise_errors=False)
+
+        send(client, server.books.refunds[-1])
+
+        report = Event.objects.get(name="payments.BankReported")
+        assert report.correlation_id == asked.correlation_id
+        deliver(outbox, "record_bank_report")
+        assert Refund.objects.get(pk=asked.payload["refund_id"]).status == "intended"
+
+    def test_about_a_refund_of_another_key_begins_a_chain(
+        self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        """Made by a person at Stripe. It does not follow from a refund that we requested."""
+        captured(outbox, order_id)
+        ask_to_refund(outbox, order_id)
+        deliver(outbox)
+        metadata = {"reference": str(order_id)}
+
+        answer = send(
+            client, {**server.books.refunds[-1], "status": "failed", "metadata": metadata}
+        )
+
+        report = Event.objects.get(name="payments.BankReported")
+        assert str(report.correlation_id) == answer["X-Correlation-ID"]
 
     def test_about_something_else_is_stored_only(
         self, client: Client, outbox: Outbox, server: StripeStandIn

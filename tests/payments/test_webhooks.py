@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 from django.test import Client
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
@@ -22,7 +24,7 @@ from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
 from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
-from payments.models import BankReport, Refund
+from payments.models import BankReport, Payment, Refund
 from shared.money import Money
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
 from tests.closed_port import HOST, port_of_nobody
@@ -156,6 +158,34 @@ class TestAWebhook:
 
         assert latest_report().correlation_id == cancelled.correlation_id
 
+    @pytest.mark.parametrize("first", ["void_or_refund", "capture_payment"])
+    def test_of_a_void_in_place_of_a_lost_capture_follows_from_the_cancellation(
+        self,
+        client: Client,
+        outbox: Outbox,
+        bank: BankProcess,
+        settings: Settings,
+        first: str,
+    ):
+        """Seen to begin a chain of its own, whichever handler looked the capture up."""
+        settings.BANK_PROCESSING_SECONDS = 0.0
+        order_id = uuid7()
+        authorized(outbox, order_id)
+        services.intend_capture(order_id=order_id)
+        confirm(outbox, order_id)
+        cancelled = cancel(outbox, order_id)
+        without_answer(outbox, settings)
+        Payment.objects.update(moved_at=timezone.now() - timedelta(days=3))
+        retry()
+        deliver(outbox, first)
+        retry()
+        deliver(outbox)
+        assert status(order_id) == "voided"
+
+        send(client, report("evt_1", order_id, voided=True))
+
+        assert latest_report().correlation_id == cancelled.correlation_id
+
     def test_about_an_order_without_a_request_begins_a_chain(self, client: Client, outbox: Outbox):
         answer = send(client, report("evt_1"))
 
@@ -266,6 +296,24 @@ class TestAWebhook:
 
         assert status(order_id) == "capturing"
         assert emitted_names(outbox, order_id) == ["PaymentAuthorized"]
+
+    def test_of_another_captured_amount_is_recorded_if_the_order_is_cancelled(
+        self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
+    ):
+        """Failed at each attempt: the payment stayed in capturing for good."""
+        order_id = uuid7()
+        authorized(outbox, order_id)
+        confirm(outbox, order_id)
+        cancel(outbox, order_id)
+        services.intend_capture(order_id=order_id)
+        without_answer(outbox, settings)
+
+        send(client, report("evt_1", order_id, captured=PART))
+        deliver(outbox, "record_bank_report")
+
+        payment = services.intend_reversal(order_id=order_id)
+        assert payment.status == "refunding"
+        assert payment.refunds.get().total == PART
 
     def test_that_is_outdated_changes_nothing(
         self, client: Client, outbox: Outbox, bank: BankProcess

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from api.models import StoredAnswer
 from outbox.models import Event
 from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import answers
@@ -55,6 +56,19 @@ class TestAdding:
         assert first.json() == second.json()
         assert second["Idempotent-Replayed"] == "true"
         assert Endpoint.objects.count() == 1
+
+    def test_again_after_the_life_of_the_key_adds_a_webhook_with_its_own_secret(self, client):
+        """Several webhooks may have one URL. The list shows both, and rotation gives a secret."""
+        key = a_key()
+        first = client.post(URL, WANTED, headers=key).json()
+        StoredAnswer.objects.all().delete()
+
+        second = client.post(URL, WANTED, headers=key).json()
+
+        assert first["secret"] != second["secret"]
+        listed = client.get(URL).json()["results"]
+        assert [one["id"] for one in listed] == [second["id"], first["id"]]
+        assert {one["url"] for one in listed} == {WANTED["url"]}
 
     @pytest.mark.parametrize(
         ("wrong", "pointer", "code"),
