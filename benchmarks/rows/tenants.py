@@ -1,7 +1,8 @@
 """Tenants: the latency of one tenant's orders while another tenant has a backlog.
 
 The backlog is larger than what the worker's two processes handle meanwhile. Or it grows: another
-process emits at full speed.
+process emits at full speed. Or the other tenant has an outbox of its own, with its own database,
+broker, relay and worker: then the two tenants share only the processors and the database server.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ def measure(ground: Ground, quick: bool) -> Result:
 def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result:
     """Return the latency of the small tenant.
 
-    Alone; beside the other tenant's backlog; beside one that grows; and without shares.
+    Alone; beside the other tenant's backlog; beside a backlog in another outbox; beside one that
+    grows; and without shares.
     """
     fair, plain = side(), side(SHARE_WINDOW=None)
     measures = {
-        "alone": partial(latencies, ground, fair, count, backlog=0),
+        "alone": partial(latencies, ground, fair, count),
         "beside a backlog": partial(latencies, ground, fair, count, backlog=backlog),
+        "beside another outbox": partial(beside_another, ground, fair, count, backlog=backlog),
     }
     found = in_turn(measures, repeats=repeats)
     found |= in_turn(
@@ -61,11 +64,12 @@ def compare(ground: Ground, *, count: int, backlog: int, repeats: int) -> Result
     }
     ratios = [
         Ratio.of(
-            f"tenants_p{part}_vs_alone",
+            f"tenants_p{part}_vs_{name}",
             values["beside a backlog"],
-            values["alone"],
-            at_most=1.5 if part == 99 else None,
+            values[other],
+            at_most=1.5 if (part, name) == (99, "alone") else None,
         )
+        for name, other in (("alone", "alone"), ("separate", "beside another outbox"))
         for part, values in parts.items()
     ]
     figures = [
@@ -83,11 +87,22 @@ def side(**more: object) -> Side:
     return ours(TENANT={**hooks, **more})
 
 
+def beside_another(ground: Ground, one: Side, count: int, *, backlog: int) -> list[float]:
+    """Return the same while the backlog of the other tenant is in another outbox."""
+    with ground.stage(one) as other:
+        _emit(other, backlog, "--batch", "500", tenant="large")
+        with ground.stage(one) as stage:
+            stage.start_consumers()
+            other.start_consumers()
+            place(stage, count)
+            require_backlog(other)
+            return milliseconds(stage, count)
+
+
 def latencies(
-    ground: Ground, one: Side, count: int, *, backlog: int, grows: bool = False
+    ground: Ground, one: Side, count: int, *, backlog: int = 0, grows: bool = False
 ) -> list[float]:
     """Return the milliseconds of each order of the small tenant, the first ones left out."""
-    number = WARM_UP + count
     with ground.stage(one) as stage:
         if backlog:
             _emit(stage, backlog, "--batch", "500", tenant="large")
@@ -96,15 +111,31 @@ def latencies(
             options = ["0", "--seconds", str(CEILING), "--batch", "500", "--no-times"]
             command = [one.python, "-m", _EMIT, *options]
             stage.start("large", command, BENCHMARK_TENANT="large")
-        _emit(stage, number, "--per-second", str(PER_SECOND), tenant="small")
+        place(stage, count)
         if grows:
             stage.kill("large")
-        left = int(stage.value(_OWED)) + int(stage.value(_OWED_EVENTS))
-        if backlog and not left:
-            raise WrongEffects("The backlog was handled before the orders: give a larger one.")
-        stage.query(_KEEP_SMALL)
-        stage.wait_until(lambda: int(stage.value(_EFFECTS)) == number, "the small tenant's effects")
-        return [float(row[0]) for row in stage.query(_MILLISECONDS)][-count:]
+        if backlog:
+            require_backlog(stage)
+        return milliseconds(stage, count)
+
+
+def place(stage: Stage, count: int) -> None:
+    """Place the orders of the small tenant, and before them those that warm up."""
+    _emit(stage, WARM_UP + count, "--per-second", str(PER_SECOND), tenant="small")
+
+
+def require_backlog(stage: Stage) -> None:
+    """Raise `WrongEffects` if no event is left of the backlog."""
+    if not int(stage.value(_OWED)) + int(stage.value(_OWED_EVENTS)):
+        raise WrongEffects("The backlog was handled before the orders: give a larger one.")
+
+
+def milliseconds(stage: Stage, count: int) -> list[float]:
+    """Return the latencies of the last `count` orders of the small tenant."""
+    number = WARM_UP + count
+    stage.query(_KEEP_SMALL)
+    stage.wait_until(lambda: int(stage.value(_EFFECTS)) == number, "the small tenant's effects")
+    return [float(row[0]) for row in stage.query(_MILLISECONDS)][-count:]
 
 
 def _emit(stage: Stage, count: int, *options: str, tenant: str) -> None:

@@ -23,6 +23,8 @@ class Costs:
 
     Attributes:
         order: an order's transaction with its event.
+        first_order: the first order of a process, which imports modules and connects to the
+            database.
         view: the web process beside that transaction.
         view_database: the database beside that transaction.
         look: a pass of the relay, apart from its events.
@@ -42,6 +44,7 @@ class Costs:
     event: float
     message: float
     delivery: float
+    first_order: float = 0.0
     view: float = 0.0
     view_database: float = 0.0
     # Assumptions; no row measures them apart.

@@ -162,7 +162,7 @@ class Shard:
         }
         self._queues = {name: simpy.Store(env) for name in workload.queues}
         self._nudged: simpy.Event = env.event()
-        self._owed = 0
+        self._owed = self._begun = 0
         self._web = simpy.Resource(env, capacity=layout.web_processes)
         self._nudgers = [_Nudger(self, layout.web) for _ in range(layout.web_processes)]
         env.process(self._arrivals())
@@ -198,6 +198,9 @@ class Shard:
             if self._is_down():
                 self.seen.refused += 1
                 return
+            self._begun += 1
+            if self._begun <= self.layout.web_processes:
+                yield from self.layout.web.work(self.costs.first_order)
             yield from self.layout.web.work(self.costs.view)
             yield from self.layout.database.work(self.costs.view_database)
             yield from self._use(self.layout.web, self.costs.order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -27,6 +27,8 @@ SECONDS = 15
 WITHIN, WITHIN_P99 = (0.85, 1.15), (0.5, 2.0)
 
 _COMMITS = 200
+#: Processes whose first order is measured.
+_PROCESSES = 5
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def validate(ground: Ground) -> tuple[Costs, list[Comparison]]:
     """Measure the costs and three loads on this machine, and run the model with these costs."""
     measured = hops.measure(ground, False).figures
     figures: list[dict[str, Any]] = [{"name": one.name, "values": one.values} for one in measured]
-    found = costs.from_hops(figures, commit=_commit_seconds(ground))
+    found = replace(
+        costs.from_hops(figures, commit=_commit_seconds(ground)),
+        first_order=_first_order_seconds(ground),
+    )
     at_20 = latency.latencies(ground, ours(), 100)
     found = runs.calibrated(
         found, drain=drain.drained(ground, ours(), 10_000), p50=percentile(at_20, 50)
@@ -77,6 +82,14 @@ def _measured(ground: Ground, rate: float, count: int) -> Figures:
         return Figures(
             float(stage.value(ORDERS_PER_SECOND)), percentile(taken, 50), percentile(taken, 99)
         )
+
+
+def _first_order_seconds(ground: Ground) -> float:
+    """Return the median seconds of the first order of a process, while the consumers wait."""
+    with ground.stage(ours()) as stage:
+        stage.start_consumers()
+        orders = [stage.call("benchmarks.project.emit", 1) for _ in range(_PROCESSES)]
+        return median(one["milliseconds"][0] for one in orders) / 1000
 
 
 def _commit_seconds(ground: Ground) -> float:

@@ -144,6 +144,26 @@ class TestAShard:
         assert often.p50 > seldom.p50 + 1000 * PACE / 2
         assert often.throughput == pytest.approx(1_000, rel=0.05)
 
+    def test_collects_orders_for_good_after_a_slow_first_order(self):
+        """The orders that waited for it arrive at once. The relay then finds some in each pass."""
+        slow = replace(COSTS, first_order=0.05)
+
+        usual = runs.one_machine(COSTS, rate=260, count=2_000)
+        collected = runs.one_machine(slow, rate=260, count=2_000)
+
+        assert collected.p50 > usual.p50 + 1000 * PACE / 2
+
+    def test_has_one_first_order_for_each_web_process(self):
+        env = simpy.Environment()
+        machine = Machine(env, 2)
+        layout = Layout(machine, machine, machine, machine, 3, {"effects": 2})
+        slow = replace(COSTS, first_order=1.0)
+        shard = Shard(env, layout, ONE_HANDLER, slow, rate=20, count=40, is_random=False)
+        env.run(until=20)
+
+        assert shard.seen.accepted == 40
+        assert 3 < machine.busy < 4
+
     def test_gives_the_same_figures_for_the_same_seed(self):
         assert runs.one_machine(COSTS, rate=300, count=500) == runs.one_machine(
             COSTS, rate=300, count=500
