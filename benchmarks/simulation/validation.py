@@ -89,7 +89,7 @@ def _first_order_seconds(ground: Ground) -> float:
     with ground.stage(ours()) as stage:
         stage.start_consumers()
         orders = [stage.call("benchmarks.project.emit", 1) for _ in range(_PROCESSES)]
-        return median(one["milliseconds"][0] for one in orders) / 1000
+        return float(median(one["milliseconds"][0] for one in orders)) / 1000
 
 
 def _commit_seconds(ground: Ground) -> float:

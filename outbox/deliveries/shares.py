@@ -43,15 +43,13 @@ class Due(NamedTuple):
 _stopped_at: dict[tuple[str, int], str] = {}
 
 
-def in_flight(
-    row: Subscription, *, now: datetime, events: Range | None = None, using: str
-) -> Counter[str]:
+def in_flight(row: Subscription, *, events: Range | None = None, using: str) -> Counter[str]:
     """Return the number of a subscription's deliveries in flight, by share.
 
     With `events`, those of a range of events.
     """
     text = f"{_IN_FLIGHT}{within(events)} GROUP BY share\n"
-    found = read(text, row.pk, timestamp(now, using=using), using=using)
+    found = read(text, row.pk, using=using)
     return Counter(dict(found))
 
 
@@ -174,7 +172,7 @@ def _read(
 
 _IN_FLIGHT = """
 SELECT share, count(*) FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'sent' AND due_at > %s AND share IS NOT NULL"""
+WHERE subscription_id = %s AND state = 'sent' AND share IS NOT NULL"""
 # `shares` walks from one share to the next by the index outbox_delivery_share, a probe for each.
 _BY_SHARE = """
 WITH RECURSIVE shares AS (

@@ -141,7 +141,7 @@ def _backing_off(delivery: Delivery, now: datetime) -> str:
 
 
 def _due(delivery: Delivery, now: datetime) -> str:
-    queued = _share_is_full(delivery, now) or _queued(delivery, now)
+    queued = _share_is_full(delivery) or _queued(delivery, now)
     waited = now - delivery.due_at
     if queued:
         return queued
@@ -154,12 +154,12 @@ def _due(delivery: Delivery, now: datetime) -> str:
     return text % {"span": span(waited), "note": one_line(delivery.note), "clue": clue}
 
 
-def _share_is_full(delivery: Delivery, now: datetime) -> str:
+def _share_is_full(delivery: Delivery) -> str:
     """Explain a delivery whose share has a full `share_window`; "" otherwise."""
     row = delivery.subscription
     if delivery.share is None or row.share_window is None:
         return ""
-    number = shares.in_flight(row, now=now, using=str(delivery._state.db))[delivery.share]
+    number = shares.in_flight(row, using=str(delivery._state.db))[delivery.share]
     if number < row.share_window:
         return ""
     text = ngettext(

@@ -162,12 +162,7 @@ ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
 def chosen(action: str, choice: Choice, *, using: str | None = None) -> QuerySet[Delivery]:
     """Return the deliveries of a choice that are eligible for an action."""
     using = using or databases.alias()
-    return _eligible(action, choice, choice.deliveries(using=using), using=using)
-
-
-def _eligible(
-    action: str, choice: Choice, rows: QuerySet[Delivery] | None = None, *, using: str
-) -> QuerySet[Delivery]:
+    rows = choice.deliveries(using=using)
     if action == Action.DISCARD:
         return discardable(rows, subscription=choice.subscription, using=using)
     return ELIGIBLE[action](rows, using=using)
@@ -188,7 +183,7 @@ class BulkTask:
         return list(rows.values_list("pk", flat=True)[:limit])
 
     def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
-        """Lock the deliveries that are still eligible, by id as workers do, and change them.
+        """Lock the deliveries that are still chosen, by id as workers do, and change them.
 
         It stops before the first delivery that another transaction has locked. A receipt block may
         hold this lock as long as its lease, and a step that waited would delay `end`, which needs
@@ -196,7 +191,8 @@ class BulkTask:
         day that is being removed.
         """
         share_subscriptions(using=self.using)  # so that none of them ends
-        rows = _eligible(self.action, self.choice, using=self.using)
+        # Under the choice again: one that is retried since `find` must not be discarded.
+        rows = chosen(self.action, self.choice, using=self.using)
         rows = rows.filter(pk__in=pks).order_by("pk")
         locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
         found = set(locked)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from outbox.deliveries.decisions import free_slots, message_size
 from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.statements import (
     Columns,
@@ -32,7 +31,8 @@ from outbox.models import Delivery, Event, Subscription
 class PendingWork:
     """Pending work of a subscription, and its limits.
 
-    `first_lease` is the time at which the first lease of its deliveries in flight expires.
+    `first_lease` is the time at which the first lease of its deliveries in flight expires. After
+    it the delivery is in flight until a pass settles it: its late message may still start it.
     """
 
     is_held: bool
@@ -44,8 +44,6 @@ class PendingWork:
     first_lease: datetime | None
     in_flight: int
     window_now: int
-    batch: int
-    is_bulk: bool
     is_open: bool
     may_probe: bool
 
@@ -62,10 +60,7 @@ class PendingWork:
     def _may_send(self) -> bool:
         if self.is_open:
             return self.may_probe
-        now = self.window_now
-        batch = message_size(window_now=now, batch=self.batch, is_bulk=self.is_bulk)
-        room = free_slots(window=self.window_now, in_flight=self.in_flight, batch=batch)
-        return bool(room)
+        return self.in_flight < self.window_now
 
 
 class Waiting(NamedTuple):
@@ -108,13 +103,11 @@ def read_due_events(now: datetime, *, reach: Range | None = None, using: str) ->
 
 def read_work(now: datetime, *, reach: Range | None = None, using: str) -> dict[int, PendingWork]:
     """Return the pending work of each active subscription, by its id."""
-    (rows,) = read_each(work_statement(now, reach=reach, using=using), using=using)
+    (rows,) = read_each(work_statement(reach=reach, using=using), using=using)
     return work_of(rows, now=now, using=using)
 
 
-def work_statement(
-    now: datetime, *, using: str, is_brief: bool = False, reach: Range | None = None
-) -> Statement:
+def work_statement(*, using: str, is_brief: bool = False, reach: Range | None = None) -> Statement:
     """Return the statement that reads the pending work of each active subscription.
 
     A brief one reads only what can be sent. It finds no lapsed, parked or blocked deliveries. It
@@ -123,7 +116,7 @@ def work_statement(
     """
     text = _READ_BRIEFLY if is_brief else _READ_WORK
     of_range = within(reach, "d.event_id")
-    return Statement(text.format(within=of_range), (timestamp(now, using=using),))
+    return Statement(text.format(within=of_range))
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
@@ -167,7 +160,7 @@ def lock_backlog(
         *bounds(idle_seconds, using=using),
         waiting_events(page=page, reach=reach, using=using),
         free_subscriptions(using=using),
-        work_statement(now, using=using, is_brief=is_brief, reach=reach),
+        work_statement(using=using, is_brief=is_brief, reach=reach),
         using=using,
     )
     return Locked(
@@ -198,11 +191,10 @@ def free_subscriptions(*, using: str) -> Statement:
 
 
 def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
-    is_held, opened_at, probe_at, pending, sent, blocked, parked, *numbers = columns
+    is_held, opened_at, probe_at, pending, sent, blocked, parked, in_flight, window_now = columns
     pending, sent, blocked, probe_at = (
         _due_at(one, using=using) for one in (pending, sent, blocked, probe_at)
     )
-    in_flight, window_now, batch, is_bulk = numbers
     return PendingWork(
         is_held=bool(is_held),  # SQLite returns 0 or 1
         has_pending=pending is not None,
@@ -213,8 +205,6 @@ def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
         first_lease=sent,
         in_flight=in_flight,
         window_now=window_now,
-        batch=batch,
-        is_bulk=bool(is_bulk),
         is_open=opened_at is not None,
         may_probe=probe_at is None or probe_at <= now,
     )
@@ -260,10 +250,8 @@ SELECT
     {blocked},
     {parked},
     (SELECT count(*) FROM outbox_delivery d
-     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s{{within}}),
-    s.window_now,
-    s.batch,
-    s.bulk
+     WHERE d.subscription_id = s.id AND d.state = 'sent'{{within}}),
+    s.window_now
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  own words
 

@@ -45,6 +45,11 @@ State = Delivery.State
 _LAPSED_PER_PASS = 500
 _PARKED_PER_PASS = 1000
 _QUICK = timedelta(seconds=1)
+#: While a whole message is in flight, fewer deliveries wait for so long to become one. Then they
+#: are sent: the workers of those in flight may be dead.
+_REST_AFTER = timedelta(seconds=1)
+#: Since when due deliveries have waited for that, by database and subscription, in this process.
+_rest_since: dict[tuple[str, int], datetime] = {}
 
 
 @dataclass
@@ -71,6 +76,12 @@ class SubscriptionPass:
     reach: Range | None = None
     #: The events of due and new deliveries by id, with `OUTBOX["PARTITION"]`.
     seq_of: dict[int, int] = field(default_factory=dict)
+    #: The breaker's probe, if this pass found that no worker had started it within its lease.
+    lost_probe: Claimed | None = None
+    #: It sends fewer deliveries than a whole message, although others are in flight.
+    sends_rest: bool = False
+    #: More deliveries may have to be parked or released than it does at once.
+    has_more: bool = False
 
     @property
     def room(self) -> int:
@@ -78,6 +89,8 @@ class SubscriptionPass:
         if circuit_of(self.row).is_open:
             return 0
         in_flight = self.work.in_flight + len(self.claimed)
+        if self.sends_rest:
+            return max(0, self.row.window_now - in_flight)
         return free_slots(window=self.row.window_now, in_flight=in_flight, batch=self.batch)
 
     @property
@@ -101,16 +114,26 @@ class SubscriptionPass:
 
     def claim(self) -> None:
         """Claim due deliveries, oldest first, as far as there is room, or one probe."""
-        is_probe = circuit_of(self.row).may_probe(self.now)
+        key = (self.using, self.row.pk)
+        since = _rest_since.pop(key, None)
+        self.sends_rest = since is not None and self.now - since >= _REST_AFTER
+        circuit = circuit_of(self.row)
+        is_probe = circuit.may_probe(self.now)
         limit = 1 if is_probe else self.room
+        if self.has_due and not limit and not circuit.is_open:
+            _rest_since[key] = since or self.now
         if self.slots is not None:
             limit = min(limit, self.slots.left * self._per_message)
-        if not self.has_due or not limit:
+        if not self.has_due or not limit or (is_probe and self._is_probing):
             return
-        due = found = self._due(limit)
+        # The lost probe again: its late message then starts it. In a queue that takes longer than
+        # a lease, each message is late, and no other delivery starts while the breaker is open.
+        due = found = [self.lost_probe] if is_probe and self.lost_probe else self._due(limit)
         # A probe is alone. A whole message of one share would delay another one.
         if self.row.share_window is None and not is_probe:
             found = found[: self.whole(len(found))]
+        if len(found) < len(due):
+            _rest_since[key] = since or self.now
         if self.slots is not None:
             facts = [(self.share_of.get(id), attempts) for id, _, attempts in found]
             found = [*compress(found, self.fitting(facts, self.slots))]
@@ -170,7 +193,13 @@ class SubscriptionPass:
     @cached_property
     def _of_shares(self) -> Counter[str]:
         """Deliveries in flight by share, including the claims of this pass."""
-        return shares.in_flight(self.row, now=self.now, events=self.reach, using=self.using)
+        return shares.in_flight(self.row, events=self.reach, using=self.using)
+
+    @property
+    def _is_probing(self) -> bool:
+        """Whether the latest probe is still sent: its worker settles it, or another pass does."""
+        probe = self.row.breaker_probe
+        return probe is not None and self._deliveries().filter(pk=probe, state=State.SENT).exists()
 
     def _note_probe(self, delivery_id: int) -> None:
         # If the probe is lost, or its worker dies, another one is sent after its lease.
@@ -250,6 +279,8 @@ class SubscriptionPass:
 
     def whole(self, number: int) -> int:
         """Return how many of `number` further deliveries to send now."""
+        if self.sends_rest:
+            return number
         in_flight = self.work.in_flight + len(self.claimed)
         return whole_messages(number, in_flight=in_flight, batch=self.batch)
 
@@ -261,24 +292,36 @@ class SubscriptionPass:
         # locks, and then finds the deaths to withdraw.
         outage = heartbeat.recent_outage(self.now, using=self.using)
         lost: list[Delivery] = []
+        deaths = 0
         for row in rows:
             row.subscription = self.row
             if not row.is_started:
                 lost.append(row)
+                if row.pk == self.row.breaker_probe:
+                    self._note_lost_probe(row)
             elif outage is None or row.due_at < outage:
                 settlement.record_death(row, using=self.using)
+                deaths += 1
         theirs = event_ranges.only(event_ranges.range_of(row.event_id for row in lost))
         mine = Delivery.objects.using(self.using).filter(pk__in=[row.pk for row in lost], **theirs)
         mine.update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
         )
+        in_flight = self.work.in_flight - len(lost) - deaths
+        self.work = replace(self.work, in_flight=max(0, in_flight))
         return len(lost)
+
+    def _note_lost_probe(self, row: Delivery) -> None:
+        self.lost_probe = (row.pk, row.token, row.attempts)
+        self.share_of[row.pk] = row.share
+        self.seq_of[row.pk] = row.event_id
 
     def _move(self, before: str, after: str, **values: object) -> None:
         pks = list(
             self._rows(before).order_by("id").values_list("pk", flat=True)[:_PARKED_PER_PASS]
         )
         self._deliveries().filter(pk__in=pks).update(state=after, **values)
+        self.has_more |= len(pks) == _PARKED_PER_PASS
 
     def _adapt_window(self, *, lost: int) -> None:
         first = conf().FIRST_WINDOW

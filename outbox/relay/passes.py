@@ -73,7 +73,7 @@ class Plan:
         lag: seconds for which the oldest event of a full page has waited.
         went_ahead: it fanned out events ahead of such a backlog.
         is_contended: another relay has locked a subscription with due deliveries.
-        has_more: more settlements or reports may be due than a pass acts on.
+        has_more: more settlements, reports or parked deliveries may be due than a pass acts on.
     """
 
     messages: Sequence[Message] = ()
@@ -320,6 +320,7 @@ def plan(
     has_run_out = slots is not None and not slots.left
     if intake and has_run_out:
         intake.note_run_out()
+    has_more = has_more or any(mine.has_more for mine in passes.values())
     is_contended = not has_run_out and only is None and any(work.is_any for work in others)
     return Plan(
         messages,

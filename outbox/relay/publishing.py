@@ -53,6 +53,9 @@ _PUBLISH_SECONDS, _SHARE_OF_LEASE = 10.0, 1 / 4
 #: begins with it, so that each handler gets its turn.
 _stopped_at: dict[str, int] = {}
 
+#: The queues that took no message when they were last asked.
+_refusing: set[str] = set()
+
 Publish = Callable[[Message], None]
 
 
@@ -85,7 +88,8 @@ def publish_each(
     """Publish messages; hand back the deliveries of those that the broker did not take.
 
     A broker may refuse a single queue, whose arguments differ or for which a permission is missing.
-    The messages of other queues are published all the same.
+    The messages of other queues are published all the same, from the next pass on before those of
+    this queue: a pass does not wait for many such queues.
 
     If the broker is slow, the rest is handed back and due at once. At least one message is
     published.
@@ -107,6 +111,7 @@ def publish_each(
     returned: list[Message] = []
     left: list[Message] = []
     hung = waited = 0.0
+    messages = sorted(messages, key=lambda message: message.queue in _refusing)
     most = min(_PUBLISH_SECONDS, lease * _SHARE_OF_LEASE)
     first_began = time.monotonic()
     for message in messages:
@@ -123,6 +128,7 @@ def publish_each(
         except Exception as error:
             counters.count("broker_failures")
             refused[message.queue] = error
+            _refusing.add(message.queue)
             returned.append(message)
             seconds = time.monotonic() - began
             if isinstance(error, QueueUnavailable):  # which is no sign of the broker
@@ -131,6 +137,7 @@ def publish_each(
                 hung += seconds
             continue
         published.append(message)
+        _refusing.discard(message.queue)
         counters.count("messages", message.handler)
         counters.count("sent", message.handler, number=len(message.pairs))
         failpoints.reach(failpoints.AFTER_PUBLISH)

@@ -114,6 +114,52 @@ RELAY = [
         ),
     ),
     Mutant(
+        name="rest-beside-dead-workers",
+        without="fewer deliveries than a message wait for the leases of those whose workers died",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "self.sends_rest = since is not None and self.now - since >= _REST_AFTER",
+                "self.sends_rest = False",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_dispatch.py::TestNewDeliveriesBesideThoseOfDeadWorkers"
+            "::test_are_sent_after_a_second",
+        ),
+    ),
+    Mutant(
+        name="window-after-a-lease",
+        without="a delivery whose lease has passed gives up its place before a pass settles it",
+        edits=(
+            Edit(
+                "outbox/relay/backlog.py",
+                "AND d.state = 'sent'{{within}}),",
+                "AND d.state = 'sent' AND d.due_at > clock_timestamp(){{within}}),",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_dispatch.py::TestADeliveryWhoseLeaseHasPassed"
+            "::test_has_its_place_in_the_window_until_a_pass_settles_it[True]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="refusing-queues-last",
+        without="each pass waits for the queues without a leader before it asks the others",
+        edits=(
+            Edit(
+                "outbox/relay/publishing.py",
+                "            _refusing.add(message.queue)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_publishing.py::TestABrokerThatRefusesOneQueue"
+            "::test_gets_the_messages_of_other_queues_first_in_the_next_pass",
+        ),
+    ),
+    Mutant(
         name="reduced-window-grows",
         without="the reduced window of a handler with long runs never grows again",
         edits=(
@@ -224,11 +270,11 @@ RELAY = [
                 "        *bounds(idle_seconds, using=using),\n"
                 "        waiting_events(page=page, reach=reach, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n",
+                "        work_statement(using=using, is_brief=is_brief, reach=reach),\n",
                 "    *_, subscriptions, work, events = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(now, using=using, is_brief=is_brief, reach=reach),\n"
+                "        work_statement(using=using, is_brief=is_brief, reach=reach),\n"
                 "        waiting_events(page=page, reach=reach, using=using),\n",
             ),
         ),
@@ -581,6 +627,21 @@ DELIVERY = [
         noticed_by=(
             f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank"
             "::test_gets_one_probe_at_a_time_at_growing_intervals",
+        ),
+    ),
+    Mutant(
+        name="lost-probe-again",
+        without="the next probe is another delivery than the one whose message is late",
+        edits=(
+            Edit(
+                "outbox/relay/dispatch.py",
+                "[self.lost_probe] if is_probe and self.lost_probe else self._due(limit)",
+                "self._due(limit)",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_breaker.py::TestAnUnavailableBank"
+            "::test_is_available_again_although_its_queue_takes_longer_than_a_lease",
         ),
     ),
     Mutant(

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from outbox import events, subscriptions
 from outbox.models import Subscription
 from outbox.privacy import subjects
+from outbox.relay import dispatch
 from outbox.transports import celery_refusals
 from outbox.worker import calls
 from tests.outbox.converted import (
@@ -87,6 +88,12 @@ def _remove_events_of_other_tests(module: str) -> None:
 def _is_of_other_tests(declared_in: str, module: str) -> bool:
     is_of_tests = declared_in.rpartition(".")[2].startswith("test_")
     return is_of_tests and declared_in != module
+
+
+@pytest.fixture(autouse=True)
+def no_rest_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the deliveries that waited for a whole message, by ids which SQLite uses again."""
+    monkeypatch.setattr(dispatch, "_rest_since", {})
 
 
 @pytest.fixture(autouse=True)

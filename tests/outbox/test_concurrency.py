@@ -101,7 +101,7 @@ class TestAnEventDuringADeploy:
             found = []
             for statement in asked:
                 found += read_each(statement, using=using)
-                has_looked = statement.text == work_statement(timezone.now(), using=using).text
+                has_looked = statement.text == work_statement(using=using).text
                 if has_looked and not Subscription.objects.exists():
                     aside(deploy_and_emit)
             return found

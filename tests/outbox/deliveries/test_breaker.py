@@ -206,6 +206,24 @@ class TestAnUnavailableBank:
         assert row().breaker_opened_at is None
         assert Delivery.objects.filter(state="done").count() == 1
 
+    @pytest.mark.parametrize("is_nudged", [False, True])
+    def test_is_available_again_although_its_queue_takes_longer_than_a_lease(self, bank, is_nudged):
+        """Failed: each late message was of another delivery than the probe, so none could start."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            emit_orders(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            bank.error = None
+            [late] = run_pass()
+            clock.shift(timedelta(seconds=61))
+
+            probes = [*run_pass(is_nudged=is_nudged), *run_pass()]
+            clock.shift(timedelta(seconds=29))
+            run_message(late)
+
+        assert [[pk for pk, _token in one.pairs] for one in probes] == [[late.pairs[0][0]]]
+        assert row().breaker_opened_at is None
+        assert Delivery.objects.filter(state="done").count() == 1
+
     def test_gets_another_probe_soon_if_one_is_handed_back(self, bank):
         """Failed: the next one was sent when the lease of the first had passed."""
         with time_machine.travel(NOW, tick=False) as clock:

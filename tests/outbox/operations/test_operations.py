@@ -9,7 +9,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import operations, subscribe
-from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.operations.bulk import BulkTask
 from outbox.testing import Outbox
 from outbox.transports.nudge import nudge
 from outbox.worker.delivery import deliver
@@ -48,6 +49,24 @@ def flaky() -> Flaky:
         effect()
 
     return effect
+
+
+class TestADiscardBesideARetry:
+    def test_leaves_a_delivery_that_was_retried_after_it_was_found(self, flaky: Flaky):
+        """Failed: the retried delivery was discarded, and its effect was lost."""
+        outbox = Outbox()
+        emit_parcels()
+        outbox.deliver_all(raise_errors=False)
+        dead = operations.Choice(states=(State.DEAD,))
+        discard = BulkTask("discard", dead, "default")
+        found = discard.find(after=0, until=Delivery.objects.get().pk, limit=10)
+
+        operations.retry(dead, by="cli:ann", rate=None)
+        with transaction.atomic():
+            done = discard.touch(found, Operation(action="discard", by="cli:bob", reason="old"))
+
+        assert done.number == 0
+        assert state() == "pending"
 
 
 class TestRetry:

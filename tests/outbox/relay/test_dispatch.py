@@ -11,7 +11,7 @@ import time_machine
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import Receipt, subscribe
+from outbox import Receipt, operations, subscribe
 from outbox.deliveries.decisions import (
     free_slots,
     message_size,
@@ -21,6 +21,7 @@ from outbox.deliveries.decisions import (
 )
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
+from outbox.relay import dispatch
 from outbox.relay.passes import Pace, relay
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
@@ -303,6 +304,108 @@ class TestTheRemainderOfAMessage:
         run_pass()
 
         assert not Delivery.objects.filter(state="pending").exists()
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestNewDeliveriesBesideThoseOfDeadWorkers:
+    """Failed: they waited until the leases of the others had passed, and idle workers with them."""
+
+    @pytest.mark.parametrize(
+        ("batch", "window", "dead", "new"), [(10, 100, 10, 9), (20, 100, 40, 15), (10, 20, 16, 3)]
+    )
+    def test_are_sent_after_a_second(self, batch: int, window: int, dead: int, new: int):
+        @subscribe("shops.Ordered", batch=batch, window=window)
+        def count() -> None: ...
+
+        with time_machine.travel(timezone.now(), tick=False) as clock:
+            Outbox()
+            store_events(dead)
+            assert sum(len(message.pairs) for message in run_pass()) == dead
+            store_events(new)
+            run_pass()
+
+            clock.shift(0.5)
+            assert run_pass(is_nudged=True) == []
+            clock.shift(0.5)
+            assert run_pass(is_nudged=True) == []
+            clock.shift(0.5)
+            [message] = run_pass()
+
+        assert len(message.pairs) == new
+
+    def test_become_whole_messages_within_a_second(self):
+        @subscribe("shops.Ordered", batch=10, window=100)
+        def count() -> None: ...
+
+        with time_machine.travel(timezone.now(), tick=False) as clock:
+            Outbox()
+            store_events(10)
+            run_pass()
+            sizes = list[int]()
+            for _ in range(20):
+                store_events(4)
+                sizes += [len(message.pairs) for message in run_pass()]
+                clock.shift(0.1)
+
+        assert sizes == [10] * 7
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestTheBacklogOfAResumedHandler:
+    def test_is_released_by_consecutive_passes(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed under nudges: once per `POLL_SECONDS`, since a brief pass reads none of it."""
+        monkeypatch.setattr(dispatch, "_PARKED_PER_PASS", 2)
+
+        @subscribe("shops.Ordered", share_window=1)
+        def count() -> None: ...
+
+        Outbox()
+        operations.pause("tests.count", by="cli:ann", reason="repair")
+        store_events(6)
+        run_pass()
+        operations.resume("tests.count", by="cli:ann")
+        assert Delivery.objects.filter(state="parked").count() == 6
+        passes = iter(range(4))
+
+        relay(
+            publish=lambda message: None,
+            pace=Pace(lambda seconds: True),
+            is_wanted=lambda: next(passes, None) is not None,
+        )
+
+        assert not Delivery.objects.filter(state="parked").exists()
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestADeliveryWhoseLeaseHasPassed:
+    @pytest.mark.parametrize("is_nudged", [True, False])
+    def test_has_its_place_in_the_window_until_a_pass_settles_it(self, is_nudged: bool):
+        """Failed after a nudge: the late message and the next one ran at the same time."""
+
+        @subscribe("shops.Ordered", batch=1, window=1)
+        def count() -> None: ...
+
+        Outbox()
+        store_events(2)
+        run_pass()
+        Delivery.objects.filter(state="sent").update(due_at=timezone.now())
+
+        messages = run_pass(is_nudged=is_nudged)
+
+        assert Delivery.objects.filter(state="sent").count() == 1
+        assert len(messages) == (0 if is_nudged else 1)
+
+    def test_has_its_place_in_the_share_window(self):
+        @subscribe("shops.Ordered", share_window=1)
+        def count() -> None: ...
+
+        Outbox()
+        store_events(2)
+        Event.objects.update(share="owner:1")
+        run_pass()
+        Delivery.objects.filter(state="sent").update(due_at=timezone.now())
+
+        assert run_pass(is_nudged=True) == []
 
 
 class TestTheBacklogOfAQuickHandler:

@@ -62,8 +62,9 @@ class TestABrokerThatRefusesAllMessages:
 class TestABrokerThatRefusesOneQueue:
     @pytest.fixture(autouse=True)
     def _two_queues(self, db: None, own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two handlers; the one with the refused queue is first in each pass."""
+        """Two handlers; the one with the refused queue is first in the first pass."""
         monkeypatch.setattr(publishing, "_logged_at", {})
+        monkeypatch.setattr(publishing, "_refusing", set())
 
         @subscribe("tests.Ordered", queue="refused")
         def count() -> None: ...
@@ -164,6 +165,25 @@ class TestABrokerThatRefusesOneQueue:
         assert asked == ["refused"]
         assert planned.messages == [], "None was published."
         assert set(self.states().values()) == {"pending"}
+
+    def test_gets_the_messages_of_other_queues_first_in_the_next_pass(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: behind fourteen such queues, messages of others were never published."""
+        monkeypatch.setattr(publishing, "_QUEUES_SECONDS", 0.0)
+        asked: list[str] = []
+
+        def publish(message: Message) -> None:
+            asked.append(message.queue)
+            if message.queue == "refused":
+                raise QueueUnavailable("Nothing is confirmed.")
+
+        for _ in range(2):
+            relay_pass(publish=publish)
+            Delivery.objects.filter(state="pending").update(due_at=timezone.now())
+
+        assert asked == ["refused", "accepted", "refused"]
+        assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
 
 
 class Written(DomainEvent, key="message_id", share="owner:{owner}"):
