@@ -82,10 +82,15 @@ def from_latest(rows: Mapping[str, Any]) -> Costs:
 
 
 def with_view(found: Costs) -> Costs:
-    """Return the costs with those of the view of an order, from the latest `make profile`."""
+    """Return the costs of processes that run for long, with those of the view of an order.
+
+    The latter are from the latest `make profile`.
+    """
     spent = json.loads(PROFILE.read_text())["order"]["microseconds"]
     return replace(
         found,
+        first_order=0.0,
+        first_pass=0.0,
         view=max(spent["web"] / 1e6 - found.order * (1 - costs.DATABASE_SHARE), 0.0),
         view_database=max(spent["PostgreSQL"] / 1e6 - found.order * costs.DATABASE_SHARE, 0.0),
     )
@@ -113,7 +118,7 @@ def _planned(orders_a_minute: int, found: Costs) -> dict[str, Any]:
 
 def _one_machine(found: Costs) -> list[dict[str, float]]:
     return [
-        {"rate": rate, **asdict(runs.one_machine(found, rate=rate, count=rate * 5))}
+        {"rate": rate, **asdict(runs.one_machine(found, rate=rate, count=rate * 5, warm_up=rate))}
         for rate in RATES
     ]
 

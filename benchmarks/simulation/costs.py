@@ -25,6 +25,8 @@ class Costs:
         order: an order's transaction with its event.
         first_order: the first order of a process, which imports modules and connects to the
             database.
+        first_pass: by how much the first pass with an event takes longer: the processes on its way
+            to the handler connect to the broker and to the database.
         view: the web process beside that transaction.
         view_database: the database beside that transaction.
         look: a pass of the relay, apart from its events.
@@ -45,6 +47,7 @@ class Costs:
     message: float
     delivery: float
     first_order: float = 0.0
+    first_pass: float = 0.0
     view: float = 0.0
     view_database: float = 0.0
     # Assumptions; no row measures them apart.

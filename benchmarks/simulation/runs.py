@@ -28,15 +28,16 @@ class Figures:
     p99: float
 
 
-def one_machine(costs: Costs, *, rate: float, count: int) -> Figures:
+def one_machine(costs: Costs, *, rate: float, count: int, warm_up: int = WARM_UP) -> Figures:
     """Run the project of the benchmarks on its machine.
 
     Args:
         rate: orders per second of one producer; 0: as fast as it can.
         count: number of orders after the warm-up.
+        warm_up: number of orders before.
     """
-    seen = _run(costs, rate=rate, count=WARM_UP + count)
-    milliseconds = [one * 1000 for one in seen.latencies[WARM_UP:]]
+    seen = _run(costs, rate=rate, count=warm_up + count)
+    milliseconds = [one * 1000 for one in seen.latencies[warm_up:]]
     took = seen.last - (seen.first or 0.0)
     return Figures(
         throughput=len(seen.latencies) / took,

@@ -163,6 +163,7 @@ class Shard:
         self._queues = {name: simpy.Store(env) for name in workload.queues}
         self._nudged: simpy.Event = env.event()
         self._owed = self._begun = 0
+        self._has_passed = False
         self._web = simpy.Resource(env, capacity=layout.web_processes)
         self._nudgers = [_Nudger(self, layout.web) for _ in range(layout.web_processes)]
         env.process(self._arrivals())
@@ -258,6 +259,9 @@ class Shard:
         if not events and not sent:
             yield from self._use(self.layout.relay, self.costs.look / 2 * cold)
             return 0, 0
+        if not self._has_passed:
+            self._has_passed = True
+            yield from self.layout.relay.work(self.costs.first_pass)
         steps = self.costs.look * cold + self.costs.event * max(len(events), sent)
         yield from self._use(self.layout.relay, steps)
         for message in messages:

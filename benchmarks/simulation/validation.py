@@ -27,8 +27,8 @@ SECONDS = 15
 WITHIN, WITHIN_P99 = (0.85, 1.15), (0.5, 2.0)
 
 _COMMITS = 200
-#: Processes whose first order is measured.
-_PROCESSES = 5
+#: Processes whose first order is measured, and stages whose first delivery is.
+_PROCESSES, _STAGES = 5, 3
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,13 @@ def validate(ground: Ground) -> tuple[Costs, list[Comparison]]:
     """Measure the costs and three loads on this machine, and run the model with these costs."""
     measured = hops.measure(ground, False).figures
     figures: list[dict[str, Any]] = [{"name": one.name, "values": one.values} for one in measured]
+    at_20 = latency.latencies(ground, ours(), 100)
+    first_delivery = median(_first_delivery_seconds(ground) for _ in range(_STAGES))
     found = replace(
         costs.from_hops(figures, commit=_commit_seconds(ground)),
         first_order=_first_order_seconds(ground),
+        first_pass=max(0.0, first_delivery - percentile(at_20, 50) / 1000),
     )
-    at_20 = latency.latencies(ground, ours(), 100)
     found = runs.calibrated(
         found, drain=drain.drained(ground, ours(), 10_000), p50=percentile(at_20, 50)
     )
@@ -82,6 +84,15 @@ def _measured(ground: Ground, rate: float, count: int) -> Figures:
         return Figures(
             float(stage.value(ORDERS_PER_SECOND)), percentile(taken, 50), percentile(taken, 99)
         )
+
+
+def _first_delivery_seconds(ground: Ground) -> float:
+    """Return the seconds from the commit of a stage's first order to that of its effect."""
+    with ground.stage(ours()) as stage:
+        stage.start_consumers()
+        stage.emit(1)
+        stage.wait_for_effects(1)
+        return float(stage.query(MILLISECONDS)[0][0]) / 1000
 
 
 def _first_order_seconds(ground: Ground) -> float:

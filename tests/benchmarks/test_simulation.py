@@ -153,6 +153,14 @@ class TestAShard:
 
         assert collected.p50 > usual.p50 + 1000 * PACE / 2
 
+    def test_collects_orders_for_good_after_a_slow_first_pass(self):
+        slow = replace(COSTS, first_pass=0.05)
+
+        usual = runs.one_machine(COSTS, rate=260, count=2_000)
+        collected = runs.one_machine(slow, rate=260, count=2_000)
+
+        assert collected.p50 > usual.p50 + 1000 * PACE / 2
+
     def test_has_one_first_order_for_each_web_process(self):
         env = simpy.Environment()
         machine = Machine(env, 2)
