@@ -85,7 +85,7 @@ class TestABrokerOnAnotherHost:
             ("amqps://shop:secret@{}//", True),
             ("amqp://shop:secret@{}//", True),
             ("amqps://shop:secret@{}//", {"context": {"capath": None}}),
-            ("rediss://:secret@{}/0?ssl_cert_reqs=required&ssl_check_hostname=false", False),
+            ("rediss://:secret@{}/0", {"ssl_cert_reqs": "required", "ssl_check_hostname": False}),
         ],
     )
     def test_is_warned_of_if_the_host_is_not_compared(
