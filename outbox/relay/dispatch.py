@@ -80,7 +80,7 @@ class SubscriptionPass:
     lost_probe: Claimed | None = None
     #: It sends fewer deliveries than a whole message, although others are in flight.
     sends_rest: bool = False
-    #: More deliveries may have to be parked or released than it does at once.
+    #: More deliveries may have to be settled, parked or released than it does at once.
     has_more: bool = False
 
     @property
@@ -307,6 +307,7 @@ class SubscriptionPass:
         mine.update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
         )
+        self.has_more |= len(rows) == _LAPSED_PER_PASS
         in_flight = self.work.in_flight - len(lost) - deaths
         self.work = replace(self.work, in_flight=max(0, in_flight))
         return len(lost)

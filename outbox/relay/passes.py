@@ -73,7 +73,8 @@ class Plan:
         lag: seconds for which the oldest event of a full page has waited.
         went_ahead: it fanned out events ahead of such a backlog.
         is_contended: another relay has locked a subscription with due deliveries.
-        has_more: more settlements, reports or parked deliveries may be due than a pass acts on.
+        has_more: more settlements, reports, or lapsed or parked deliveries may be due than a pass
+            acts on.
     """
 
     messages: Sequence[Message] = ()

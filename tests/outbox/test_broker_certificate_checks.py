@@ -14,7 +14,7 @@ from kombu.transport import TRANSPORT_ALIASES, pyamqp
 
 from outbox.checks.broker_certificates import check_broker_certificates
 from tests.outbox.celery_settings import set_celery
-from tests.servers.tls import tls_server
+from tests.servers.tls import tls_server, trusted_authority
 
 _VERIFIED = "?ssl_cert_reqs=required&ssl_check_hostname=true"
 
@@ -49,10 +49,7 @@ def accepts(url: str, tls: Any, authority: trustme.CA, certified: str) -> bool:
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     """An authority that this process trusts."""
-    made = trustme.CA()
-    made.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return made
+    return trusted_authority(tmp_path, monkeypatch)
 
 
 @pytest.mark.once

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
 import trustme
 
 
@@ -18,6 +20,14 @@ class TlsServer:
 
     port: int
     accepted: int = 0
+
+
+def trusted_authority(folder: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """Return an authority that this process trusts; its certificate is stored in `folder`."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(folder / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    return made
 
 
 @contextmanager

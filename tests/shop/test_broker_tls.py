@@ -12,17 +12,14 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisUnreachable
 
 from shop.celery import app
-from tests.servers.tls import tls_server
+from tests.servers.tls import tls_server, trusted_authority
 from tests.shop.test_settings import setting
 
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     """An authority that this process trusts."""
-    made = trustme.CA()
-    made.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return made
+    return trusted_authority(tmp_path, monkeypatch)
 
 
 class TestRabbitmq:

@@ -395,6 +395,26 @@ class TestADeliveryWhoseLeaseHasPassed:
         assert Delivery.objects.filter(state="sent").count() == 1
         assert len(messages) == (0 if is_nudged else 1)
 
+    def test_is_settled_by_consecutive_passes_if_there_are_many(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed with a window that they fill: once per poll, as such a pass sends nothing."""
+        monkeypatch.setattr(dispatch, "_LAPSED_PER_PASS", 2)
+
+        @subscribe("shops.Ordered", batch=1, window=8)
+        def count() -> None: ...
+
+        Outbox()
+        store_events(8)
+        run_pass()
+        Delivery.objects.filter(state="sent").update(due_at=timezone.now())
+        lapsed = Delivery.objects.filter(state="sent", token=1)
+        assert lapsed.count() == 8
+
+        relay(publish=lambda message: None)
+
+        assert not lapsed.exists()
+
     def test_has_its_place_in_the_share_window(self):
         @subscribe("shops.Ordered", share_window=1)
         def count() -> None: ...

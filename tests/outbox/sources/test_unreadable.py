@@ -17,6 +17,7 @@ from outbox import operations
 from outbox.models import Attempt, Delivery, Event, Received
 from outbox.operations.corrections import correct
 from outbox.sources import ExternalEvent, ExternalMessage, NotReadable, reading_again, storing
+from outbox.sources.configuration import SourceConfig
 from outbox.sources.forgetting import forget_received
 from outbox.sources.reading_again import subscribe_reader
 from outbox.sources.storing import store
@@ -129,34 +130,26 @@ class TestAnUnreadableMessage:
         assert Received.objects.get().event == event.id
         assert not Delivery.objects.filter(state="dead").exists()
 
+    def correct(self, billing: SourceConfig, outbox: Outbox, **attributes: Any) -> None:
+        """Store a message that cannot be read, with these attributes, and correct its data."""
+        store(billing, [message(**attributes, data={"order_id": "seven", "amount": "3"})])
+        outbox.deliver_all(raise_errors=False)
+        data = {"order_id": str(ORDER), "amount": "3"}
+        correct_body(dead_letter(), cloudevent(**attributes, data=data))
+        outbox.deliver_all()
+
     def test_has_its_own_correlation_id_once_it_is_read(self, billing, outbox):
         """Seen to have that of the message which could not be read."""
         own = uuid4()
-        given: dict[str, Any] = {
-            "correlationid": str(own),
-            "data": {"order_id": "seven", "amount": "3"},
-        }
-        store(billing, [message(**given)])
-        outbox.deliver_all(raise_errors=False)
-        data = {"order_id": str(ORDER), "amount": "3"}
 
-        correct_body(dead_letter(), cloudevent(**{**given, "data": data}))
-        outbox.deliver_all()
+        self.correct(billing, outbox, correlationid=str(own))
 
         assert Event.objects.get(name="billing.InvoicePaid").correlation_id == own
 
     def test_has_the_correlation_id_of_its_cause_once_it_is_read(self, billing, outbox):
         cause = outbox.given("billing.InvoicePaid", order_id=ORDER, amount=Decimal(1))
-        given: dict[str, Any] = {
-            "causationid": str(cause.id),
-            "data": {"order_id": "seven", "amount": "3"},
-        }
-        store(billing, [message(**given)])
-        outbox.deliver_all(raise_errors=False)
-        data = {"order_id": str(ORDER), "amount": "3"}
 
-        correct_body(dead_letter(), cloudevent(**{**given, "data": data}))
-        outbox.deliver_all()
+        self.correct(billing, outbox, causationid=str(cause.id))
 
         read = Event.objects.exclude(pk=cause.pk).get(name="billing.InvoicePaid")
         assert read.correlation_id == cause.correlation_id
