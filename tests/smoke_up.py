@@ -2,7 +2,7 @@
 
 Start the stack, place an order with the printed line, wait until it is ready to ship and its
 e-mails are written, and stop with Ctrl-C. Start again: the order still exists, a second `up` is
-refused, and a killed supervisor leaves no process.
+refused, and a killed supervisor leaves no process. If a step fails, the last line names it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,12 @@ def place_an_order(up: Running) -> dict[str, Any]:
 def wait_until_ready_to_ship(up: Running, order: dict[str, Any]) -> None:
     started = time.monotonic()
 
-    def is_ready_to_ship() -> bool:
-        status = see(up, order)["status"]
-        assert status != "cancelled", see(up, order)
-        return bool(status == "ready_to_ship")
+    def status() -> str:
+        found = str(see(up, order)["status"])
+        assert found != "cancelled", see(up, order)
+        return found
 
-    eventually(is_ready_to_ship, f"{order['reference']} ready to ship", within=CEILING)
+    await_value(status, "ready_to_ship", f"status of {order['reference']}")
     step(f"ready_to_ship after {time.monotonic() - started:.1f} s")
 
 
@@ -99,10 +100,10 @@ def ship_and_refund(up: Running, order: dict[str, Any]) -> None:
     assert (shipped["id"], shipped["status"]) == (order["id"], "shipped")
     refund = json.loads(paste(up.says(r"^\s*(curl .*/refunds/)$")[1]))
     assert refund["status"] == "requested", refund
-    eventually(
-        lambda: see(up, order)["refund_status"] == "fully_refunded",
-        f"{order['reference']} is fully refunded",
-        within=CEILING,
+    await_value(
+        lambda: see(up, order)["refund_status"],
+        "fully_refunded",
+        f"refund_status of {order['reference']}",
     )
     step("shipped and refunded with the printed commands")
 
@@ -118,7 +119,7 @@ def see_the_banks_reports(up: Running, order: dict[str, Any]) -> None:
         return sum(event["name"] == "payments.BankReported" for event in events["results"])
 
     # It holds the money, it took it.
-    eventually(lambda: reports() == 2, "two webhooks of the bank", within=CEILING)
+    await_value(reports, 2, "webhooks of the bank stored")
     step("2 signed webhooks of the bank stored")
 
 
@@ -131,7 +132,7 @@ def see_its_emails(data: Path, order: dict[str, Any]) -> None:
         return [text for text in texts if order["reference"] in text]
 
     # It was placed, it was paid, it is ready to ship.
-    eventually(lambda: len(emails()) >= 3, "three e-mails", within=CEILING)
+    await_value(lambda: min(len(emails()), 3), 3, f"e-mails about {order['reference']}")
     assert all("alice@example.com" in email for email in emails())
     step(f"{len(emails())} e-mails written")
 
@@ -177,9 +178,31 @@ def refuse_a_second_one(up: Running, data: Path) -> None:
 def kill_the_supervisor(up: Running, data: Path) -> None:
     all_of_it, started = descendants(up.pid), time.monotonic()
     up.send(signal.SIGKILL)
-    eventually(lambda: not any(map(is_alive, all_of_it)), "all programs gone", within=CEILING)
+    await_value(
+        lambda: [command_line(pid) for pid in all_of_it if is_alive(pid)], [], "programs that run"
+    )
     assert not (data / "run.json").exists()
     step(f"killed the supervisor: no process left after {time.monotonic() - started:.1f} s")
+
+
+def await_value(read: Callable[[], object], wanted: object, what: str) -> None:
+    """Wait until a value is read; fail with the last one that was read instead."""
+    found: list[object] = []
+
+    def is_read() -> bool:
+        found[:] = [read()]
+        return found == [wanted]
+
+    try:
+        eventually(is_read, what, within=CEILING)
+    except AssertionError:
+        last = found[-1] if found else "nothing"
+        raise AssertionError(f"{what}: {last!r} after {CEILING:g} s, not {wanted!r}") from None
+
+
+def command_line(pid: int) -> str:
+    arguments = ["ps", "-ww", "-o", "pid=,stat=,args=", "-p", str(pid)]
+    return subprocess.run(arguments, capture_output=True, text=True).stdout.strip()
 
 
 def see(up: Running, order: dict[str, Any]) -> dict[str, Any]:
@@ -218,5 +241,16 @@ def step(text: str) -> None:
     print(f"smoke | {text}", flush=True)
 
 
+def failed_step(error: Exception) -> str:
+    """Return the name of the function that `main` called when it failed."""
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return names[names.index("main") + 1] if names[-1] != "main" else "main"
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        sys.exit(f"smoke | failed in {failed_step(error)}: {reason}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
 from uuid import uuid4
+
+from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
 
 class Line(TypedDict):

@@ -109,7 +109,10 @@ class RabbitMQ(GivenRabbitMQ):
         port = free_port()
         super().__init__(f"amqp://guest:guest@{HOST}:{port}//", queues=queues)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {HOST}:{port}\n")
+        # The default of RabbitMQ 4; that of 3.10 is 128 MiB.
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = {HOST}:{port}\nmax_message_size = {16 * 1024 * 1024}\n"
+        )
         terms = [TRACED, *(f"{{{name}, {value}}}" for name, value in (configuration or {}).items())]
         (folder / "advanced.config").write_text(f"[{{rabbit, [{', '.join(terms)}]}}].\n")
         self._folder = folder

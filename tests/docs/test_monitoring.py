@@ -358,9 +358,11 @@ def _as_series(sample: Sample) -> dict[str, str]:
 
 
 def run_promtool(*arguments: str) -> None:
-    """Run Prometheus's own checker, of Debian's package promtool."""
+    """Run Prometheus's own checker, of the package promtool (Debian 12: prometheus)."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install promtool)")
+        pytest.skip(
+            "promtool is not installed (Debian 13: apt-get install promtool, Debian 12: prometheus)"
+        )
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

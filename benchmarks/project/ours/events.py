@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from typing import TypedDict
 from uuid import UUID
+
+from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
 from outbox import DomainEvent
 

