@@ -38,7 +38,7 @@ DJANGOS = ("5.2", "6.0", "6.1")
 CELERYS = ("5.4", "5.5", "5.6", "5.7")
 
 EXTRAS = (
-    *("adopt", "celery", "metrics", "opentelemetry", "postgresql", "sqs"),
+    *("celery", "metrics", "opentelemetry", "postgresql", "sqs"),
     *("amqp", "aws", "http", "kafka", "nats", "redis", "tasks"),
 )
 #: What the tests import, at the releases of requirements.txt.

@@ -4,8 +4,8 @@ Each message begins with the place of the handler or event, "path:line". The tag
 other modules check one handler and its policy (handlers.py), its parameters against its events
 (contracts.py), one event and its versions (event_classes.py), the settings (settings.py), sinks
 (sinks.py), sources (sources.py), settlements (settlements.py), several databases (databases.py),
-Celery (celery.py, sqs.py, broker_certificates.py), and lost hosts (broker_hosts.py,
-database_hosts.py). The messages here:
+Celery (celery.py, celery_calls.py, sqs.py, broker_certificates.py), and lost hosts
+(broker_hosts.py, database_hosts.py). The messages here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, the name of another handler
@@ -33,6 +33,7 @@ from outbox.subscriptions import Handler
 from .broker_certificates import check_broker_certificates  # noqa: F401  the import registers the check
 from .broker_hosts import check_broker_hosts  # noqa: F401  the import registers the check
 from .celery import check_celery  # noqa: F401  the import registers the check
+from .celery_calls import check_celery_calls  # noqa: F401  the import registers the check
 from .contracts import check_contract
 from .database_hosts import check_database_hosts  # noqa: F401  the import registers the check
 from .databases import usable

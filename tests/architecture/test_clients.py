@@ -27,7 +27,7 @@ CLIENTS = {
 #: Further importers. Celery brings amqp.
 ALSO = {"amqp": {"transports/celery_queues.py"}}
 #: They come with no other package that the outbox needs.
-OPTIONAL = ("confluent_kafka", "boto3", "botocore", "libcst", "nats")
+OPTIONAL = ("confluent_kafka", "boto3", "botocore", "nats")
 
 
 @cache
@@ -56,12 +56,6 @@ def test_a_client_library_is_imported_by_its_own_modules_only(client: str):
 
     assert importers
     assert [str(path) for path in importers if not is_allowed(path, client)] == []
-
-
-def test_only_the_room_of_the_adoption_imports_libcst():
-    importers = [path for path in OUTBOX.rglob("*.py") if "libcst" in imported(path)]
-
-    assert {path.relative_to(OUTBOX).parts[0] for path in importers} == {"adoption"}
 
 
 def test_an_outbox_without_sinks_imports_no_optional_client_library():

@@ -9,7 +9,7 @@ from tests.docs.pages import ROOT, Page, names_in
 PAGE = Page("docs/reference/checks.md")
 PARTS = ("Handlers", "Events", "Settings", "Celery", "Lost hosts")
 
-_ID = re.compile(r'"(outbox\.[EW]\d{3})"')
+_ID = re.compile(r'"(outbox\.[EIW]\d{3})"')
 
 
 def shown() -> list[str]:
@@ -24,7 +24,7 @@ class TestThePageOfChecks:
 
         assert sorted(shown()) == sorted(in_code)
 
-    def test_has_errors_before_warnings(self):
+    def test_has_errors_before_information_and_warnings(self):
         for part in PARTS:
             ids = [names_in(row[0])[0] for row in PAGE.table(part)]
             assert ids == sorted(ids)

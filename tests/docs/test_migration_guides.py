@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.once, pytest.mark.timeout(300)]
 begin = migrating.begin
 
 INIT = "python manage.py outbox init"
-ADOPT = "python manage.py outbox adopt orders"
+CHECK = "python manage.py check --deploy"
 WORKER = "celery -A shop worker --loglevel INFO"
 RECEIVE = "python manage.py outbox receive"
 
@@ -44,7 +44,7 @@ class TestTheGuideFromOnCommit:
         project.eventually_has_invoices_of(1)
 
         project.follow(step("2. Store the tasks with the transaction"))
-        assert all(text in project.outputs[ADOPT] for text in self.PAGE.blocks("text")[1:])
+        assert all(text in project.outputs[CHECK] for text in self.PAGE.blocks("text")[1:])
         project.restart(WORKER)
         project.place(3)
         project.eventually_has_invoices_of(1, 3)

@@ -1,4 +1,4 @@
-"""The safety parts of tasks that are stored with the transaction, and of their adoption."""
+"""The safety parts of tasks that are stored with the transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ ENDS = "tests/outbox/celery_tasks/test_ends_of_refusals.py::"
 REFUSED = "tests/outbox/celery_tasks/test_refused_queues.py::"
 UNCONFIRMED = "tests/outbox/celery_tasks/test_unconfirmed_sends.py::"
 SENDING = "tests/outbox/celery_tasks/test_sending.py::"
-ADOPTION = "tests/outbox/adoption/"
 
 CELERY_TASKS = [
     Mutant(
@@ -234,58 +233,5 @@ CELERY_TASKS = [
             "::test_is_reported_in_each_database_until_one_is_taken",
         ),
         hangs=True,
-    ),
-    Mutant(
-        name="late-variables",
-        without="outbox adopt evaluates the variables of a lambda earlier, although they change",
-        edits=(
-            Edit(
-                "outbox/adoption/lateness.py",
-                "        _problems(sending),\n",
-                "",
-            ),
-        ),
-        noticed_by=(
-            f"{ADOPTION}test_listed_calls.py::TestACallThatIsNotSafe::"
-            "test_is_listed_with_its_line_and_the_reason",
-        ),
-    ),
-    Mutant(
-        name="late-objects",
-        without="outbox adopt evaluates an object earlier, although other code may change it",
-        edits=(
-            Edit(
-                "outbox/adoption/changes.py",
-                "    return _passes_on(module, top, outer)\n",
-                "    return False\n",
-            ),
-        ),
-        noticed_by=(f"{ADOPTION}test_late_values.py::TestAValueThatMayDiffer::test_is_listed",),
-    ),
-    Mutant(
-        name="adopted-file",
-        without="a write of outbox adopt that fails leaves a part of a file",
-        edits=(
-            Edit(
-                "outbox/adoption/writing.py",
-                "        new.write_bytes(text)\n",
-                "        target.write_bytes(text)\n        new.write_bytes(text)\n",
-            ),
-        ),
-        noticed_by=(
-            f"{ADOPTION}test_hostile_files.py::TestAFileThatCannotBeWritten::test_keeps_its_text",
-        ),
-    ),
-    Mutant(
-        name="adopted-text",
-        without="outbox adopt writes a file that is no valid Python",
-        edits=(
-            Edit(
-                "outbox/adoption/rewriting.py",
-                '        compile(made, str(self.module.path), "exec", dont_inherit=True)\n',
-                "",
-            ),
-        ),
-        noticed_by=(f"{ADOPTION}test_command.py::TestANewTextThatIsNoPython::test_is_not_written",),
     ),
 ]

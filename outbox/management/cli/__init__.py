@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from . import (
-    adopt,
     alerts,
     checks,
     contracts,
@@ -26,7 +25,6 @@ from .common import Subcommand
 SUBCOMMANDS: dict[str, Subcommand] = {
     "init": init.Init(),
     "startapp": startapp.StartApp(),
-    "adopt": adopt.Adopt(),
     "status": inspection.Status(),
     "why": why.Why(),
     "tail": inspection.Tail(),
