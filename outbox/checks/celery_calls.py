@@ -24,7 +24,8 @@ from outbox.transports.names import celery_in_use
 
 _AT_ONCE = {"delay", "apply_async"}
 _AFTER_COMMIT = {"delay_on_commit", "apply_async_on_commit"}
-_NOT_SERVED = {"migrations", "tests"}  # folders whose calls serve no request
+#: Folders whose calls serve no request, and a virtual environment beside the app.
+_NOT_SERVED = {"migrations", "tests", "site-packages"}
 
 _TEXTS = {
     "outbox.I001": "{call} after the commit: the task is lost if the process ends before.",
@@ -38,7 +39,9 @@ def check_celery_calls(**_kwargs: Any) -> list[CheckMessage]:
     """List plain Celery tasks that the project's apps send from on_commit or inside atomic."""
     if celery_in_use() is None:
         return []
-    return [found for config in apps.get_app_configs() for found in calls_of(config)]
+    found = (one for config in apps.get_app_configs() for one in calls_of(config))
+    # The folder of an app may hold another app, so a call may be found twice.
+    return list({(one.obj, one.msg): one for one in found}.values())
 
 
 def calls_of(config: AppConfig) -> Iterator[CheckMessage]:
@@ -55,7 +58,11 @@ def calls_of(config: AppConfig) -> Iterator[CheckMessage]:
 
 def _messages(path: Path, names: dict[str, Any]) -> Iterator[CheckMessage]:
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    for number, call in _sent(ast.parse(path.read_bytes()), in_atomic=False):
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):  # nothing imports it: a template, or a broken link
+        return
+    for number, call in _sent(tree, in_atomic=False):
         if _may_be_plain_task(call.value, names):
             yield Info(
                 _TEXTS[number].format(call=ast.unparse(call)),

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 from celery import shared_task
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks.registry import registry
 
 from outbox.celery import OutboxTask
@@ -35,6 +35,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "labels.services", module)
     package = ModuleType("labels")
     package.__path__ = [str(folder)]
+    monkeypatch.setitem(sys.modules, "labels", package)
     monkeypatch.chdir(folder.parent)
 
     def find(text: str, name: str = "services.py") -> list[tuple[str, str]]:
@@ -87,9 +88,23 @@ def test_a_safe_call_is_not_listed(found, text: str):
     assert found(text) == []
 
 
-@pytest.mark.parametrize("name", ["tests/test_plain.py", "migrations/0001_initial.py"])
+@pytest.mark.parametrize(
+    "name", ["tests/test_plain.py", "migrations/0001_initial.py", "site-packages/any.py"]
+)
 def test_a_folder_that_serves_no_request_is_not_read(found, name: str):
     assert found("plain.delay_on_commit()", name) == []
+
+
+def test_a_file_that_is_no_python_is_left_out(found):
+    assert found("{{ name }}.delay(") == []
+
+
+def test_an_app_inside_another_is_listed_once(found, monkeypatch: pytest.MonkeyPatch):
+    found("plain.delay_on_commit()")
+    config = AppConfig("labels", sys.modules["labels"])
+    monkeypatch.setattr(apps, "get_app_configs", lambda: [config, config])
+
+    assert [one.id for one in check_celery_calls()] == ["outbox.I001"]
 
 
 def test_it_reads_the_source_only_for_a_deployment():
