@@ -48,16 +48,11 @@ SELECT (SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL)
      + (SELECT count(*) FROM outbox_delivery WHERE state = 'sent')
 """
 
-#: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries. A
-#: table without partitions has no tree.
+#: Bytes of the database, and of the indexes that hold only waiting events and owed deliveries.
 SIZES = """
 SELECT pg_database_size(current_database()), sum(pg_relation_size(indexrelid))
-FROM pg_index JOIN (
-    VALUES ('outbox_event'::regclass), ('outbox_delivery'::regclass)
-    UNION SELECT relid FROM pg_partition_tree('outbox_event')
-    UNION SELECT relid FROM pg_partition_tree('outbox_delivery')
-) AS part (relid) ON relid = indrelid
-WHERE indpred IS NOT NULL
+FROM pg_index
+WHERE indrelid IN ('outbox_event'::regclass, 'outbox_delivery'::regclass) AND indpred IS NOT NULL
 """
 
 
@@ -80,15 +75,9 @@ class Sample:
     work: float
 
 
-def highest_rate(ground: Ground, side: Side, *, count: int, partitions: bool = False) -> float:
-    """Return the events per second of one producer at full speed, with two worker processes.
-
-    Args:
-        partitions: convert the tables into partitions before.
-    """
+def highest_rate(ground: Ground, side: Side, *, count: int) -> float:
+    """Return the events per second of one producer at full speed, with two worker processes."""
     with ground.stage(side) as stage:
-        if partitions:
-            stage.partition()
         stage.start_consumers()
         stage.emit(count)
         _wait(stage)
@@ -102,7 +91,6 @@ def run(
     history: int,
     minutes: int,
     per_second: float = 0.0,
-    partitions: bool = False,
 ) -> Result:
     """Emit for some minutes beside a history; return the figures of each minute.
 
@@ -110,8 +98,6 @@ def run(
         history: settled events in the tables before, each with one delivery.
         minutes: the duration; a part of a minute at the end is left out.
         per_second: events per second of the producer; 0: as fast as it can.
-        partitions: convert the tables into partitions after the history is filled in. The events
-            of the run are in a partition of their own.
 
     Raises:
         WrongEffects: an event had no delivery, or two, or one that is not done.
@@ -119,8 +105,6 @@ def run(
     with ground.stage(side) as stage:
         ceiling = CEILING * (1 + history / 1e6)
         stage.call("benchmarks.probes.filling", history, ceiling=ceiling)
-        if partitions:
-            stage.partition(ceiling=ceiling)
         ground.settle()
         before = int(stage.value("SELECT max(seq) FROM outbox_event"))
         stage.start_consumers()

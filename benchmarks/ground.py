@@ -57,11 +57,6 @@ FROM sales_effect e JOIN sales_order o USING (order_id) ORDER BY o.id
 """
 
 
-#: As if the days of the first partition were over: `seq` jumps to the range of a later day.
-LATER_DAY = """
-SELECT setval('outbox_event_seq_seq', (current_date - date '1970-01-01' + 3) * 100000000000)
-"""
-
 CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -106,11 +101,6 @@ class Stage(Stack):
     def emit(self, count: int, *options: str) -> None:
         """Place orders and publish them, each in a transaction: `benchmarks/project/emit.py`."""
         self.call("benchmarks.project.emit", count, *options)
-
-    def partition(self, *, ceiling: float = CEILING) -> None:
-        """Convert the outbox's tables into partitions; the next events are in a later day's."""
-        self.call("benchmarks.probes.partitioning", ceiling=ceiling)
-        self.query(LATER_DAY)
 
     def wait_for_effects(self, count: int) -> None:
         """Wait until each event has its effect; raise unless each has exactly one.

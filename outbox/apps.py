@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from django.apps import AppConfig
@@ -60,7 +59,6 @@ class OutboxConfig(AppConfig):
         pre_migrate.connect(refuse_old_tables, sender=self)
         pre_migrate.connect(refuse_losses, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
-        post_migrate.connect(_number_by_day, sender=self)
         start()
 
 
@@ -77,19 +75,6 @@ def _sync_subscriptions(
         for row in sync_subscriptions(using=using):
             if verbosity:
                 print(_unknown_text(row, using=using), file=stdout)
-
-
-def _number_by_day(*, using: str, **_kwargs: Any) -> None:
-    """Let the sequence of events jump again: `flush` sets it back, perhaps to a removed day."""
-    from . import clock, databases
-    from .conf import conf
-    from .partitions.ahead import jump
-    from .partitions.catalogue import UnknownPartition, is_partitioned
-    from .partitions.days import day_at
-
-    if conf().PARTITION and using in databases.aliases() and is_partitioned(using=using):
-        with suppress(UnknownPartition):  # the doctor reports it
-            jump(day_at(clock.now(using=using)), using=using)
 
 
 def _has_columns(model: type[Model], *, using: str) -> bool:

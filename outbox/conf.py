@@ -65,8 +65,6 @@ class Conf:
 
     Off: they are written as blanks.
     """
-    PARTITION: str = ""
-    """"day": events and deliveries are in partitions of a day (PostgreSQL). Empty: none."""
 
     SINKS: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """Sinks by name, each a dict: see `docs/how-to/publish-to-another-system.md`."""

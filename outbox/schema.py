@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.db import connections, migrations
-from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.executor import MigrationExecutor
 
-from outbox.deliveries.locks import in_short_tries, limited_waits, lock_table
-from outbox.partitions.catalogue import is_partitioned
-from outbox.partitions.indexes import build_on_each
+from outbox.deliveries.locks import lock_table
 
 
 def first_unapplied(alias: str) -> str:
@@ -19,21 +15,6 @@ def first_unapplied(alias: str) -> str:
     executor = MigrationExecutor(connections[alias])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes("outbox"))
     return next((one.name for one, _backwards in plan if one.app_label == "outbox"), "")
-
-
-def refuse_partitions(_apps: Any, schema_editor: Any) -> None:
-    """Refuse to go back to a release whose migrations cannot be applied to partitioned tables.
-
-    Raises:
-        IrreversibleError: events have partitions.
-    """
-    alias = schema_editor.connection.alias
-    if not schema_editor.collect_sql and is_partitioned(using=alias):
-        raise IrreversibleError(
-            f"Events and deliveries of the database {alias} are in partitions, and earlier "
-            "migrations need foreign keys to them. Stay at this migration, or restore the rows "
-            "into tables without partitions: see docs/how-to/partition-the-tables.md."
-        )
 
 
 class AddFieldBesideWrites(migrations.AddField):
@@ -69,11 +50,7 @@ class AddFieldBesideWrites(migrations.AddField):
 
 
 class AddIndexBesideWrites(migrations.AddIndex):
-    """Add an index without a lock against writes, if no transaction is open.
-
-    PostgreSQL builds no index of a partitioned table concurrently. So the index of each partition
-    is built, and then attached to the one of the table.
-    """
+    """Add an index without a lock against writes, if no transaction is open."""
 
     atomic = False
 
@@ -86,9 +63,6 @@ class AddIndexBesideWrites(migrations.AddIndex):
             return
         model = to_state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
-            return
-        if _has_partitions(model, schema_editor):
-            build_on_each(schema_editor, model, self.index)
             return
         schema_editor.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{self.index.name}"')
         schema_editor.add_index(model, self.index, concurrently=True)
@@ -103,25 +77,9 @@ class AddIndexBesideWrites(migrations.AddIndex):
         model = from_state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
-        if _has_partitions(model, schema_editor):
-            using = schema_editor.connection.alias
-            in_short_tries(partial(_drop_index, schema_editor, self.index.name), using=using)
-            return
         schema_editor.remove_index(model, self.index, concurrently=True)
-
-
-def _drop_index(schema_editor: Any, name: str, seconds: float) -> None:
-    # PostgreSQL drops no index of a partitioned table concurrently.
-    with limited_waits(seconds, connection=schema_editor.connection):
-        schema_editor.execute(f'DROP INDEX IF EXISTS "{name}"')
 
 
 def _is_concurrent(schema_editor: Any) -> bool:
     connection = schema_editor.connection
     return connection.vendor == "postgresql" and not connection.in_atomic_block
-
-
-def _has_partitions(model: Any, schema_editor: Any) -> bool:
-    # `sqlmigrate` shows the statements for tables without partitions.
-    using, table = schema_editor.connection.alias, model._meta.db_table
-    return not schema_editor.collect_sql and is_partitioned(table, using=using)

@@ -46,14 +46,12 @@ def deliver_message(
     subscription: int | None = None,
     database: str = "",
     pairs_there: list[list[int]] | None = None,
-    events: list[int] | None = None,
     **_later: object,
 ) -> None:
     """Run one handler for the deliveries of one message.
 
     Two releases run during a deploy. So unknown arguments of a newer one are ignored, and an older
-    one sends no subscription. A message without a database is one of the default database. One
-    without `events` is of a relay without `OUTBOX["PARTITION"]`.
+    one sends no subscription. A message without a database is one of the default database.
     """
     using = database or databases.aliases()[0]
     if using not in databases.aliases():
@@ -64,7 +62,6 @@ def deliver_message(
         pairs=[(id, token) for id, token in (pairs if pairs_there is None else pairs_there)],
         worker=current_task.request.hostname or "unknown",
         subscription=subscription,
-        events=None if events is None else (events[0], events[1]),
         using=using,
     )
     if refill:

@@ -232,26 +232,22 @@ class Outbox:
 
     def _deliver(self, message: Message, *, twice: bool) -> list[Result]:
         if not twice:
-            return self._run(message.handler, message.pairs, message.events)
+            return self._run(message.handler, message.pairs)
         results = []
         for pair in message.pairs:
             self._die(message, pair)
             again = self._send_again(pair)
-            results += self._run(message.handler, [again], message.events)
-            repeated = self._run(message.handler, [again], message.events)
+            results += self._run(message.handler, [again])
+            repeated = self._run(message.handler, [again])
             assert not repeated, "A repeated message started a handler."
         return results
 
     def _die(self, message: Message, pair: tuple[int, int]) -> None:
         with suppress(_Died), failpoints.armed(failpoints.BEFORE_RECEIPT, _die):
-            self._run(message.handler, [pair], message.events)
+            self._run(message.handler, [pair])
 
-    def _run(
-        self, handler: str, pairs: Sequence[tuple[int, int]], events: tuple[int, int] | None
-    ) -> list[Result]:
-        return deliver(
-            handler_name=handler, pairs=pairs, worker=WORKER, events=events, using=self._using
-        )
+    def _run(self, handler: str, pairs: Sequence[tuple[int, int]]) -> list[Result]:
+        return deliver(handler_name=handler, pairs=pairs, worker=WORKER, using=self._using)
 
     def _send_again(self, pair: tuple[int, int]) -> tuple[int, int]:
         """Send it again, as the relay does once the dead worker's lease has passed."""

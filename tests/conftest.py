@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -46,9 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [
         item
         for item in items
-        if item.get_closest_marker(other)
-        or (kind == "postgresql" and _needs_one_run(item))
-        or (os.environ.get("TEST_PARTITIONS") and item.get_closest_marker("unpartitioned"))
+        if item.get_closest_marker(other) or (kind == "postgresql" and _needs_one_run(item))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -85,7 +85,7 @@ def run_action(
         return None
     try:
         done = OPERATIONS[action](choice, by=acting_user(request), reason=reason, rate=None)
-    except (operations.StillRunning, operations.DayIsClosed) as error:
+    except operations.StillRunning as error:
         page.message_user(request, str(error), messages.ERROR)
         return None
     text = _("%(action)s (operation %(number)d): %(reason)s") % {

@@ -3,7 +3,6 @@
 E012 OUTBOX has an unknown key or a value of the wrong type
 E026 a setting needs a package that is not installed
 E027 transactions read an old snapshot on PostgreSQL
-E097 OUTBOX["PARTITION"] is set, and a database is not PostgreSQL
 E098 USE_TZ is False
 E099 a database is neither PostgreSQL nor SQLite 3.35 or later
 W002 SQLite takes its write lock late
@@ -58,7 +57,7 @@ _PROPER_TEXT = {
 }
 
 _CHECKED_ELSEWHERE = (
-    *("ALERTS", "DATABASES", "LOOKUPS", "PARTITION", "READ_FROM", "SINKS", "SOURCES", "TENANT"),
+    *("ALERTS", "DATABASES", "LOOKUPS", "READ_FROM", "SINKS", "SOURCES", "TENANT"),
     "TRANSPORTS",
 )
 
@@ -78,7 +77,6 @@ def settings_messages() -> Iterator[CheckMessage]:
     yield from _wrong_entries(tenants.require_valid)
     yield from _wrong_transports()
     yield from _wrong_lookups()
-    yield from _wrong_partition()
     yield from _unknown_events()
     yield from wrong_databases()
     yield from wrong_replicas()
@@ -182,26 +180,6 @@ def _wrong_lookups() -> Iterator[CheckMessage]:
                 obj="settings",
                 id="outbox.E012",
             )
-
-
-def _wrong_partition() -> Iterator[CheckMessage]:
-    given = getattr(settings, "OUTBOX", {}).get("PARTITION", "")
-    if given not in ("", "day"):
-        yield Error(
-            f'OUTBOX["PARTITION"] has the invalid value {given!r}.',
-            hint='Set it to a string, "day", or remove it.',
-            obj="settings",
-            id="outbox.E012",
-        )
-    elif given:
-        for using in usable():
-            if connections[using].vendor != "postgresql":
-                yield Error(
-                    f'OUTBOX["PARTITION"] is set, and the database {using} has no partitions.',
-                    hint='Remove OUTBOX["PARTITION"], or move the outbox to PostgreSQL.',
-                    obj="settings",
-                    id="outbox.E097",
-                )
 
 
 def _unknown_events() -> Iterator[CheckMessage]:

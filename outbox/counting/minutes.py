@@ -16,11 +16,10 @@ from math import ceil, inf
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, F, Max, QuerySet, Sum
 
 from outbox import clock, databases
 from outbox.models import Delivery, Event, Minute
-from outbox.partitions.newest import before_newest
 from outbox.receipt import LeaseLost
 
 from .buffer import Buffer
@@ -226,10 +225,9 @@ def rates(*, using: str | None = None) -> dict[str, float]:
     """
     using = using or databases.alias()
     events = Event.objects.using(using)
-    before = before_newest(_MOST_RATE_ROWS, using=using)
-    if before is None:
-        return {}
-    newest = events.filter(seq__gt=before, emitted_at__gte=clock.now(using=using) - _RATE_WINDOW)
+    newest = events.filter(
+        seq__gt=_before_newest(using=using), emitted_at__gte=clock.now(using=using) - _RATE_WINDOW
+    )
     counts = dict(newest.order_by().values_list("name").annotate(Count("seq")))
     length = _RATE_WINDOW
     if sum(counts.values()) >= _MOST_RATE_ROWS / 2:
@@ -247,13 +245,18 @@ def emitter_shares(*, using: str | None = None) -> dict[tuple[str, str], float]:
     """
     using = using or databases.alias()
     events = Event.objects.using(using)
-    before = before_newest(_MOST_RATE_ROWS, using=using) or 0
-    newest = events.filter(seq__gt=before).order_by()
+    newest = events.filter(seq__gt=_before_newest(using=using)).order_by()
     rows = list(newest.values_list("emitted_by", "name").annotate(Count("seq")))
     totals = Counter[str]()
     for _handler, name, number in rows:
         totals[name] += number
     return {(handler, name): count / totals[name] for handler, name, count in rows if handler}
+
+
+def _before_newest(*, using: str) -> int:
+    """Return a `seq` after which there are at most `_MOST_RATE_ROWS` events."""
+    last = Event.objects.using(using).aggregate(last=Max("seq"))["last"] or 0
+    return int(last) - _MOST_RATE_ROWS
 
 
 def _totals(start: datetime, length: timedelta, rows: Iterable[Mapping[str, Any]]) -> Totals:

@@ -41,20 +41,6 @@ AFTER_STORE = "after_store"
 IN_PURSUIT = "in_pursuit"
 #: Events are reported as settled, and not committed.
 BEFORE_REPORT = "before_report"
-#: A day is closed, and none of its events is examined.
-AFTER_CLOSE = "after_close"
-#: Some events of a closed day are examined or archived, and the operation is not committed.
-IN_SLICE = "in_slice"
-#: Such a transaction is committed, or one that deletes rows of removed events.
-AFTER_SLICE = "after_slice"
-#: The partitions of a day are truncated, and the rows that stay are not stored again.
-AFTER_TRUNCATE = "after_truncate"
-#: They are stored again, and not committed.
-IN_EMPTYING = "in_emptying"
-#: A day is emptied, and its partitions are still attached.
-AFTER_EMPTYING = "after_emptying"
-#: One of the two empty partitions of a day is detached.
-AFTER_DETACH = "after_detach"
 
 ALL = (
     BEFORE_CLAIM,

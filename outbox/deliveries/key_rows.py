@@ -11,7 +11,6 @@ from django.db import connections
 from outbox.events import selects
 from outbox.models import Delivery
 
-from .event_ranges import Range, within
 from .statements import Rows, Statement, read, read_each
 
 #: An ordered handler's pinned name, and a key.
@@ -78,19 +77,17 @@ def read_blocked(keys: Collection[str], *, handler: str, using: str) -> set[str]
     return {key for (key,) in read(text, handler, *values, using=using)}
 
 
-def first_waiting(
-    keys: Collection[str], *, events: Range | None = None, using: str
-) -> dict[str, int]:
-    """Return the `seq` of the first event that waits for fan-out, by key; of a range of events.
+def first_waiting(keys: Collection[str], *, using: str) -> dict[str, int]:
+    """Return the `seq` of the first event that waits for fan-out, by key.
 
     Call it within a transaction. On PostgreSQL each key is one probe of the index of waiting keys,
     without statistics as well: only that index has the order, and sorts are off.
     """
     if connections[using].vendor == "postgresql":
-        text, values = _PROBES.format(within=within(events, "e.seq")), (list(keys),)
+        text, values = _PROBES, (list(keys),)
     else:
         among, values = _among("e.key", keys, using=using)
-        text = f"{_WAITING_KEYS}{within(events, 'e.seq')} AND {among} GROUP BY e.key"
+        text = f"{_WAITING_KEYS} AND {among} GROUP BY e.key"
     (rows,) = read_each(Statement(text, values, is_page=True), using=using)
     return dict(rows)
 
@@ -133,7 +130,7 @@ SELECT e.key, e.name, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NU
 _WAITING_KEYS = "SELECT e.key, min(e.seq) FROM outbox_event e WHERE e.fanned_out_at IS NULL"
 _PROBES = """
 SELECT k.key, first.seq FROM unnest(%s::text[]) AS k (key) CROSS JOIN LATERAL (
-    SELECT e.key, e.seq FROM outbox_event e WHERE e.fanned_out_at IS NULL AND e.key >= k.key{within}
+    SELECT e.key, e.seq FROM outbox_event e WHERE e.fanned_out_at IS NULL AND e.key >= k.key
     ORDER BY e.key, e.seq LIMIT 1
 ) AS first WHERE first.key = k.key"""
 _OWED = f"""

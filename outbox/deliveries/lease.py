@@ -19,7 +19,6 @@ from outbox.databases import is_open
 from outbox.models import Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
 
-from .event_ranges import Range, in_order, range_of, within
 from .statements import SENT, Columns, Statement, numbers, read, stored, timestamp
 
 #: Maximum number of stored characters of a worker's name.
@@ -98,7 +97,6 @@ class Lease:
     def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
         self._waiting = {row.id for row in rows}
         self._starts = by_start(rows)
-        self._events = range_of(row.event_id for row in rows)
         self._until = {row.id: row.due_at for row in rows}
         self._lost: set[int] = set()
         self._seconds = seconds
@@ -160,15 +158,12 @@ class Lease:
         """Extend the lease of deliveries; return the ids of those that are still held."""
         ends = clock.now(using=self._using) + duration(number, seconds=self._seconds)
         until = timestamp(ends, using=self._using)
-        events = self._events
         held: set[int] = set()
         for start, started in self._starts.items():
             wanted = started & set(ids)
             if wanted:
-                mine = f"id IN ({numbers(wanted)}){within(events)} AND {HELD}"
-                where = in_order(mine, events, using=self._using)
                 values = start.values(using=self._using)
-                statement = f"{_EXTEND} WHERE {where} RETURNING id"
+                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {HELD} RETURNING id"
                 held |= {pk for (pk,) in read(statement, until, *values, using=self._using)}
         self._until.update(dict.fromkeys(held, ends))
         return held
@@ -205,7 +200,7 @@ def event_of(seq: int) -> Statement:
 
 
 def reads_after_start(
-    pairs: Sequence[Pair], subscription: int | None, *, events: Range | None = None, using: str
+    pairs: Sequence[Pair], subscription: int | None, *, using: str
 ) -> tuple[Statement, Statement]:
     """Return the reads that follow the UPDATE of a start: held subscriptions, then events.
 
@@ -213,7 +208,6 @@ def reads_after_start(
     lock. The events are those of the whole message, since most deliveries start.
     """
     whose = f"FROM outbox_delivery d WHERE d.id IN ({numbers(pk for pk, _token in pairs)})"
-    whose += within(events, "d.event_id")
     subscriptions = f"SELECT d.subscription_id {whose}"
     if subscription is not None:
         subscriptions = f"{subscription:d}"
@@ -225,7 +219,6 @@ def reads_after_start(
     # PostgreSQL may plan IN (SELECT ...) as a scan of all events, but an array as probes.
     seqs = f"SELECT d.event_id {whose}"
     given = f"= ANY(ARRAY({seqs}))" if connections[using].vendor == "postgresql" else f"IN ({seqs})"
-    given += within(events, "e.seq")
     its = f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq {given}"  # noqa: S608  ours
     return Statement(held), Statement(its)
 
@@ -293,8 +286,7 @@ def started_by_relay(
 
 def is_started(delivery: Delivery, *, using: str) -> bool:
     """Return whether this start is stored and still holds the delivery."""
-    event = within(range_of([delivery.event_id]))
-    statement = f"SELECT id FROM outbox_delivery WHERE id = %s{event} AND {HELD}"  # noqa: S608  ours
+    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {HELD}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))
 

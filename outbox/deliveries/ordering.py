@@ -21,7 +21,6 @@ from outbox import clock
 from outbox.models import Delivery, Event, Subscription
 from outbox.transports.nudge import nudge_of
 
-from .event_ranges import Range, only, range_of
 from .key_locks import lock_ordered_keys
 from .key_rows import OrderedKey, read_all, read_blocked, read_outstanding
 
@@ -90,9 +89,7 @@ def block(rows: Collection[Delivery], *, using: str) -> None:
     """Block deliveries until it is their turn. The caller holds their locks."""
     due_at = clock.now(using=using) + _RECHECK_AFTER[0]
     pks = {row.pk for row in rows}
-    blocked = Delivery.objects.using(using).filter(
-        pk__in=pks, **only(range_of(row.event_id for row in rows))
-    )
+    blocked = Delivery.objects.using(using).filter(pk__in=pks)
     blocked.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
 
@@ -126,17 +123,15 @@ def release_keys(handler: str, keys: Collection[str], *, using: str) -> None:
         transaction.on_commit(nudge_of(using), using=using, robust=True)
 
 
-def recheck(
-    subscription: Subscription, *, now: datetime, events: Range | None = None, using: str
-) -> int:
+def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
     """Release deliveries that are blocked without need and due for a recheck; return how many.
 
     Each is rechecked at an age of 1 s, 2 s, 4 s, ..., then every five minutes. While more are due
     than a pass checks, the intervals go on growing, up to a day. So a long queue behind a dead
     delivery costs next to nothing, and delays the recheck of no other key for long. The caller
-    holds the subscription's lock. With `events`, those of a range of events.
+    holds the subscription's lock.
     """
-    rows = _due_for_recheck(subscription, now=now, events=events, using=using)
+    rows = _due_for_recheck(subscription, now=now, using=using)
     if not rows:
         return 0
     handler, are_many = subscription.handler, len(rows) >= _RECHECKED_AT_ONCE
@@ -150,16 +145,14 @@ def recheck(
         (still if waits else free).append(row)
         age = now - (row.event.fanned_out_at or now)
         row.due_at = now + _until_next_recheck(age, are_many=are_many)
-    mine = Delivery.objects.using(using).filter(**only(range_of(row.event_id for row in rows)))
+    mine = Delivery.objects.using(using)
     mine.bulk_update(still, ["due_at"])
     freed = mine.filter(pk__in=[row.pk for row in free])
     return freed.update(state=State.PENDING, due_at=now, note="")
 
 
-def _due_for_recheck(
-    row: Subscription, *, now: datetime, events: Range | None, using: str
-) -> list[Delivery]:
-    mine = Delivery.objects.using(using).filter(subscription=row, **only(events))
+def _due_for_recheck(row: Subscription, *, now: datetime, using: str) -> list[Delivery]:
+    mine = Delivery.objects.using(using).filter(subscription=row)
     blocked = mine.filter(state=State.BLOCKED)
     due = blocked.filter(due_at__lte=now).select_related("event")
     due = due.select_for_update(of=("self",), skip_locked=True)

@@ -12,16 +12,13 @@ from django.db import connections
 
 from outbox.models import Subscription
 
-from .event_ranges import Range, and_event, within
 from .statements import Rows, Statement, locking, read_each, timestamp
 
 
-def claimable(
-    row: Subscription, *, limit: int, now: datetime, events: Range | None = None, using: str
-) -> Rows:
+def claimable(row: Subscription, *, limit: int, now: datetime, using: str) -> Rows:
     """Lock and return deliveries that are due, the highest priority first.
 
-    Each is its id, token and attempts, and with `OUTBOX["PARTITION"]` its event.
+    Each is its id, token and attempts.
 
     Deliveries of one priority are returned in the order of `due_at`. Those without one are last: a
     relay of an earlier release, or a backfill, has created them.
@@ -30,7 +27,6 @@ def claimable(
         row: a subscription with priorities, locked.
         limit: maximum number of deliveries.
         now: only deliveries that are due by then.
-        events: only deliveries of this range of events; None: of all.
         using: the outbox's database alias.
     """
     found: Rows = []
@@ -39,9 +35,7 @@ def claimable(
         ("IS NULL", "due_at, id"),
     ):
         if len(found) < limit:
-            text = _DUE.format(
-                event=and_event(), condition=condition, order=order, within=within(events)
-            )
+            text = _DUE.format(condition=condition, order=order)
             text += locking(using=using, skip_locked=True)
             values = (row.pk, timestamp(now, using=using), limit - len(found))
             (rows,) = read_each(Statement(text, values, is_page=True), using=using)
@@ -49,22 +43,21 @@ def claimable(
     return found
 
 
-def of_event(seq: str, *, events: Range | None = None, using: str) -> str:
+def of_event(seq: str, *, using: str) -> str:
     """Return the SQL expression of the priority of a task's event.
 
     Args:
         seq: the SQL expression of the event's `seq`.
-        events: a range that contains it; None: not known.
         using: the outbox's database alias.
     """
     field = "json_extract(e.payload, '$.priority')"
     if connections[using].vendor == "postgresql":
         field = "(e.payload ->> 'priority')::smallint"
-    where = f"e.seq = {seq}{within(events, 'e.seq')}"
+    where = f"e.seq = {seq}"
     return f"(SELECT coalesce({field}, 0) FROM outbox_event e WHERE {where})"  # noqa: S608  ours
 
 
 _DUE = """
-SELECT id, token, attempts{event} FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'pending' AND priority {condition} AND due_at <= %s{within}
+SELECT id, token, attempts FROM outbox_delivery
+WHERE subscription_id = %s AND state = 'pending' AND priority {condition} AND due_at <= %s
 ORDER BY {order} LIMIT %s"""

@@ -21,7 +21,6 @@ from outbox.subscriptions import Handler
 
 from . import failpoints, ordering
 from .beside import no_write_beside
-from .event_ranges import in_order, lock_in_order, range_of, within
 from .lease import HELD, STARTED, Lease, Start, by_start
 from .statements import bound_transaction, execute, locking, numbers, read, timestamp
 from .time_limit import Limit
@@ -124,14 +123,9 @@ def give(deliveries: Sequence[Delivery], *, using: str) -> None:
         LeaseLost: a start does not hold its delivery any more. The caller rolls back.
     """
     now = timestamp(clock.now(using=using), using=using)
-    given, events = 0, range_of(row.event_id for row in deliveries)
-    starts = by_start(deliveries)
-    if len(starts) > 1:
-        for lock in lock_in_order([row.id for row in deliveries], events, using=using):
-            read(lock.text, using=using)
-    for start, ids in starts.items():
-        mine = f"id IN ({numbers(ids)}){within(events)} AND {HELD}"
-        statement = f"{_GIVE} WHERE {in_order(mine, events, using=using)}"
+    given = 0
+    for start, ids in by_start(deliveries).items():
+        statement = f"{_GIVE} WHERE id IN ({numbers(ids)}) AND {HELD}"
         given += execute(statement, now, *start.values(using=using), using=using)
     if given != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
@@ -143,9 +137,8 @@ def give(deliveries: Sequence[Delivery], *, using: str) -> None:
 def given_to(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
     """Return the ids of deliveries that these starts have done; a token has one start."""
     done: set[int] = set()
-    events = within(range_of(row.event_id for row in deliveries))
     for start, ids in by_start(deliveries).items():
-        where = f"id IN ({numbers(ids)}){events} AND state = 'done' AND {STARTED}"
+        where = f"id IN ({numbers(ids)}) AND state = 'done' AND {STARTED}"
         statement = f"{_GIVEN} WHERE {where}"
         done |= {pk for (pk,) in read(statement, *start.values(using=using), using=using)}
     return done
@@ -153,8 +146,7 @@ def given_to(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
 
 def _lock(delivery: Delivery, *, using: str) -> bool:
     """Lock the delivery's row if this start still holds it; return whether it does."""
-    event = within(range_of([delivery.event_id]))
-    statement = f"{_GIVEN} WHERE id = %s{event} AND {HELD}{locking(using=using)}"
+    statement = f"{_GIVEN} WHERE id = %s AND {HELD}{locking(using=using)}"
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))
 

@@ -22,10 +22,9 @@ from outbox.policy import Dead, Discard, NotCalled, Pause, Retry, action_for, wa
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-from . import breaker, decisions, event_ranges, ordering, receipts
+from . import breaker, decisions, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
-from .event_ranges import Range, only, range_of
 from .hosts import with_host
 from .lease import by_token
 from .pauses import pausable, pause_values
@@ -150,27 +149,22 @@ def hand_back(
     *,
     note: str,
     subscription: int | None = None,
-    events: Range | None = None,
     wait: float = HAND_BACK_SECONDS,
     using: str,
 ) -> None:
     """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
-    With a subscription, only its deliveries: after a crash, an id may be another delivery's. With
-    `events`, their range, it reads only its partitions. They are due again after `wait` seconds.
-    If one of them is the probe of a breaker, the next probe is due then.
+    With a subscription, only its deliveries: after a crash, an id may be another delivery's. They
+    are due again after `wait` seconds. If one of them is the probe of a breaker, the next probe is
+    due then.
     """
-    mine = only(events)
-    if subscription is not None:
-        mine["subscription_id"] = subscription
+    mine = {} if subscription is None else {"subscription_id": subscription}
     due_at = clock.now(using=using) + timedelta(seconds=wait)
     for token, ids in by_token(pairs).items():
         rows = Delivery.objects.using(using).filter(
             id__in=ids, token=token, started_token__lt=token, state=State.SENT, **mine
         )
         with transaction.atomic(using=using):  # repeated as a whole after a transient error
-            if events is not None:  # see `event_ranges.in_order`
-                list(rows.order_by("id").select_for_update(no_key=True).values_list("id"))
             number = rows.update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
             if number:
                 back = Delivery.objects.using(using).filter(
@@ -196,9 +190,7 @@ def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
 def hold_back(rows: Sequence[Delivery], *, using: str) -> None:
     """Make deliveries pending again while a breaker is open. The caller holds their locks."""
     pks = [row.pk for row in rows]
-    held = Delivery.objects.using(using).filter(
-        pk__in=pks, **only(range_of(row.event_id for row in rows))
-    )
+    held = Delivery.objects.using(using).filter(pk__in=pks)
     held.update(
         state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
     )
@@ -208,7 +200,7 @@ def park(rows: Iterable[Delivery], *, using: str) -> None:
     """Park deliveries of a held handler. The caller holds their locks."""
     for row in rows:
         note = parking_note(row.subscription)
-        mine = Delivery.objects.using(using).filter(pk=row.pk, **event_ranges.of(row))
+        mine = Delivery.objects.using(using).filter(pk=row.pk)
         mine.update(state=State.PARKED, note=note)
 
 
@@ -225,7 +217,6 @@ def parking_note(subscription: Subscription) -> str:
 def _same(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
     """Return this delivery's row, but not another delivery that got its id after a failover."""
     rows = Delivery.objects.using(using).select_related("subscription")
-    rows = rows.filter(**event_ranges.of(delivery))
     return rows.filter(pk=delivery.pk, event__id=delivery.event.id)
 
 
@@ -238,7 +229,6 @@ def _same_start(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
         started_token=delivery.token,
         started_at=delivery.started_at,
         worker=delivery.worker,
-        **event_ranges.of(delivery),
     )
 
 
@@ -264,9 +254,8 @@ def _record_unheld(
     mine = _attempts_of_start(delivery, using=using)
     death = mine.filter(outcome=Outcome.DIED).first()
     if excuse and death:
-        withdraw(death, excuse, events=range_of([delivery.event_id]), using=using)
-        mine_now = Delivery.objects.using(using).filter(**event_ranges.of(row))
-        row.refresh_from_db(fields=["state"], from_queryset=mine_now)
+        withdraw(death, excuse, using=using)
+        row.refresh_from_db(fields=["state"], using=using)
     # Recorded already: its death is withdrawn, or the COMMIT of its failure was not answered.
     if not mine.exclude(outcome=Outcome.DIED).exists():
         remember(delivery, Outcome.LEASE_LOST, failure, using=using)
@@ -344,7 +333,7 @@ def _save_and_release(row: Delivery, *, using: str) -> None:
     ordered_key = (row.subscription.handler, row.order_key) if row.order_key is not None else None
     if ordered_key and (row.state == State.DISCARDED or _is_passed(row, using=using)):
         row.order_key = None
-    event_ranges.save(row, *_SETTLED, using=using)
+    row.save(using=using, update_fields=_SETTLED)
     if ordered_key:
         ordering.release(ordered_key, using=using)
 

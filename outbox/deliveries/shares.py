@@ -22,33 +22,25 @@ from django.db.models import OuterRef, Subquery
 
 from outbox.models import Delivery, Event, Subscription
 
-from .event_ranges import Range, and_event, within
 from .statements import locking, read, timestamp
 
 
 class Due(NamedTuple):
-    """A due delivery and its share; None means that its event has none: no limit applies.
-
-    Its event is known with `OUTBOX["PARTITION"]`.
-    """
+    """A due delivery and its share; None means that its event has none: no limit applies."""
 
     id: int
     token: int
     attempts: int
     share: str | None
-    seq: int | None = None
 
 
 #: Last share that this process claimed from, by database and subscription: round robin.
 _stopped_at: dict[tuple[str, int], str] = {}
 
 
-def in_flight(row: Subscription, *, events: Range | None = None, using: str) -> Counter[str]:
-    """Return the number of a subscription's deliveries in flight, by share.
-
-    With `events`, those of a range of events.
-    """
-    text = f"{_IN_FLIGHT}{within(events)} GROUP BY share\n"
+def in_flight(row: Subscription, *, using: str) -> Counter[str]:
+    """Return the number of a subscription's deliveries in flight, by share."""
+    text = f"{_IN_FLIGHT} GROUP BY share\n"
     found = read(text, row.pk, using=using)
     return Counter(dict(found))
 
@@ -59,7 +51,6 @@ def claimable(
     *,
     limit: int,
     now: datetime,
-    events: Range | None = None,
     using: str,
 ) -> list[Due]:
     """Lock and return deliveries that are due and whose shares have room.
@@ -71,7 +62,6 @@ def claimable(
         sent: number of deliveries in flight, by share.
         limit: maximum number of deliveries.
         now: only deliveries that are due by then.
-        events: only deliveries of this range of events; None: of all.
         using: the outbox's database alias.
     """
     start = _stopped_at.get((using, row.pk), "")
@@ -80,7 +70,7 @@ def claimable(
         for after in (start, "") if start else ("",):
             found = _read(
                 row, sent, had, level, after, limit - len(chosen), is_first=not had, now=now,
-                events=events, using=using,
+                using=using,
             )  # fmt: skip
             chosen.update((one.id, one) for one in found)
     return list(chosen.values())
@@ -133,7 +123,6 @@ def _read(
     *,
     is_first: bool,
     now: datetime,
-    events: Range | None,
     using: str,
 ) -> list[Due]:
     """Read due deliveries of the shares after `after`, by share.
@@ -145,7 +134,7 @@ def _read(
     if not limit:
         return []
     at = timestamp(now, using=using)
-    flying, mine = json.dumps(sent), within(events, "d.event_id")
+    flying = json.dumps(sent)
     if connections[using].vendor == "postgresql":
         values: tuple[Any, ...] = (
             row.pk,
@@ -159,13 +148,13 @@ def _read(
             had,
             limit,
         )
-        found = read(_BY_SHARE.format(event=and_event(), within=mine), *values, using=using)
+        found = read(_BY_SHARE, *values, using=using)
     else:
         values = (flying, row.pk, at, after, had, level, limit)
-        found = read(_BY_RANK.format(event=and_event(), within=mine), *values, using=using)
+        found = read(_BY_RANK, *values, using=using)
     if is_first and len(found) < limit:
         lock = locking(using=using, skip_locked=True)
-        text = _WITHOUT_SHARE.format(event=and_event(), within=mine) + lock
+        text = _WITHOUT_SHARE + lock
         found += read(text, row.pk, at, limit - len(found), using=using)
     return [Due(*one) for one in found]
 
@@ -177,20 +166,20 @@ WHERE subscription_id = %s AND state = 'sent' AND share IS NOT NULL"""
 _BY_SHARE = """
 WITH RECURSIVE shares AS (
     (SELECT d.share FROM outbox_delivery d
-     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > %s{within}
+     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > %s
      ORDER BY d.share LIMIT 1)
     UNION ALL
     SELECT (SELECT d.share FROM outbox_delivery d
-            WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > shares.share{within}
+            WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share > shares.share
             ORDER BY d.share LIMIT 1)
     FROM shares WHERE shares.share IS NOT NULL
 )
 SELECT one.* FROM shares, LATERAL (
     SELECT coalesce((%s::jsonb ->> shares.share)::int, 0) AS sent
 ) flying, LATERAL (
-    SELECT d.id, d.token, d.attempts, d.share{event} FROM outbox_delivery d
+    SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share = shares.share
-    AND d.due_at <= %s{within}
+    AND d.due_at <= %s
     ORDER BY d.due_at, d.id
     OFFSET greatest(%s - flying.sent, 0) LIMIT greatest(%s - greatest(flying.sent, %s), 0)
     FOR UPDATE SKIP LOCKED
@@ -199,15 +188,15 @@ LIMIT %s
 """
 # SQLite has no LATERAL: it ranks all that is due. `place` counts those in flight as well.
 _BY_RANK = """
-SELECT id, token, attempts, share{event} FROM (
-    SELECT d.id, d.token, d.attempts, d.share{event}, coalesce(f.value, 0)
+SELECT id, token, attempts, share FROM (
+    SELECT d.id, d.token, d.attempts, d.share, coalesce(f.value, 0)
         + row_number() OVER (PARTITION BY d.share ORDER BY d.due_at, d.id) AS place
     FROM outbox_delivery d LEFT JOIN json_each(%s) f ON f.key = d.share
-    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s{within}
+    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s
 )
 WHERE place > %s AND place <= %s ORDER BY share, place LIMIT %s
 """
 _WITHOUT_SHARE = """
-SELECT d.id, d.token, d.attempts, d.share{event} FROM outbox_delivery d
-WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share IS NULL AND d.due_at <= %s{within}
+SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
+WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share IS NULL AND d.due_at <= %s
 ORDER BY d.due_at, d.id LIMIT %s"""

@@ -15,12 +15,10 @@ from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
 from outbox import clock
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, Delivery
 from outbox.receipt import LeaseLost
 
-from . import event_ranges
 from .attempts import count_since_retry
-from .event_ranges import Range, only
 from .key_locks import lock_ordered_keys
 from .transient_errors import DatabaseAccess, is_interrupted_statement, is_transient
 
@@ -63,7 +61,6 @@ def withdraw_deaths(
     worker: str,
     started_at: datetime,
     using: str,
-    events: Range | None = None,
     is_outage: bool = True,
 ) -> int:
     """Withdraw the deaths that were recorded for a start although its worker is alive.
@@ -77,7 +74,6 @@ def withdraw_deaths(
         worker: name of the worker that started them.
         started_at: time of the start.
         using: the outbox's database alias.
-        events: the range of the deliveries' events. None: not known.
         is_outage: the database was unreachable. If False, the death becomes a database error, of
             which a delivery may have a few.
 
@@ -85,14 +81,14 @@ def withdraw_deaths(
         The number of withdrawn deaths.
     """
     excuse = Outcome.OUTAGE if is_outage else Outcome.DATABASE
-    rows = Delivery.objects.using(using).filter(pk__in=ids, **only(events)).order_by("pk")
+    rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk")
     with transaction.atomic(using=using):
         # Lock before reading the deaths, to wait for a relay that is recording one.
         list(rows.select_for_update().values_list("pk", flat=True))
         deaths = Attempt.objects.using(using).filter(
             delivery__in=ids, worker=worker, started_at=started_at, outcome=Outcome.DIED
         )
-        return sum(withdraw(death, excuse, events=events, using=using) for death in deaths)
+        return sum(withdraw(death, excuse, using=using) for death in deaths)
 
 
 def withdraw_deaths_later(
@@ -100,7 +96,6 @@ def withdraw_deaths_later(
     *,
     worker: str,
     at: datetime,
-    events: Range | None = None,
     access: DatabaseAccess,
 ) -> None:
     """Withdraw the deaths of a start after each lost connection of its worker."""
@@ -110,7 +105,6 @@ def withdraw_deaths_later(
             ids,
             worker=worker,
             started_at=at,
-            events=events,
             is_outage=access.outage_seconds > 0,
             using=access.using,
         )
@@ -118,14 +112,10 @@ def withdraw_deaths_later(
     access.after_reconnect(withdraw_now)
 
 
-def withdraw(death: Attempt, excuse: Outcome, *, events: Range | None = None, using: str) -> bool:
+def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
     """Withdraw a death; return whether it was accepted. The caller holds the delivery's lock."""
-    rows = Delivery.objects.using(using).select_related("subscription")
-    if events is None:  # otherwise a join reads all partitions, and a second read only one
-        rows = rows.select_related("subscription", "event")
-    row = rows.get(pk=death.delivery_id, **only(events))
-    if events is not None:  # not lazily: a router may send that to a replica that lags behind
-        row.event = Event.objects.using(using).get(pk=row.event_id)
+    rows = Delivery.objects.using(using).select_related("subscription", "event")
+    row = rows.get(pk=death.delivery_id)
     if not is_excused(excuse, row, using=using):
         return False
     newer = _newer_than(death, using=using)
@@ -136,7 +126,7 @@ def withdraw(death: Attempt, excuse: Outcome, *, events: Range | None = None, us
     death.save(using=using, update_fields=["outcome", "message"])
     if _is_of(row, death) and row.state in (State.PENDING, State.DEAD):
         _revive(row, using=using)
-    event_ranges.save(row, *_REVIVED, using=using)
+    row.save(using=using, update_fields=_REVIVED)
     rest = ""
     if row.state == State.DEAD and row.note == _PASSED:
         rest = (

@@ -6,7 +6,6 @@ It examines each part separately. A part that cannot be examined is a finding, t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain
 
 from django.utils.translation import gettext as _
 
@@ -15,7 +14,7 @@ from outbox.transports.base import QUEUE
 from outbox.transports.celery_app import has_outbox
 from outbox.transports.names import celery_in_use
 
-from . import broker, connected, database, local, owed, partitions, past_days, processes, sources
+from . import broker, connected, database, local, owed, processes, sources
 from .findings import ERROR, OK, WARNING, Finding, error, facts_of
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
@@ -96,9 +95,6 @@ def _here(using: str, *, has_failures: bool = True) -> _Parts:
         "settings": broker.examine_settings,
         "migrations": lambda: database.examine_migrations(using=using),
         "database": lambda: database.examine(using=using),
-        "partitions": lambda: chain(
-            partitions.examine(using=using), past_days.examine(using=using)
-        ),
         "heartbeats": lambda: processes.examine_heartbeats(using=using, has_failures=has_failures),
         "processes": lambda: local.examine_queues(None, using=using),
         "sources": lambda: sources.examine(using=using, has_failures=has_failures),

@@ -20,7 +20,6 @@ _PARTS = {
     "heartbeats": _("heartbeats"),
     "migrations": _("migrations"),
     "owed deliveries": _("owed deliveries"),
-    "partitions": _("partitions"),
     "processes": _("processes"),
     "queues": _("queues"),
     "relay": _("relay"),

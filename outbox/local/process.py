@@ -127,7 +127,6 @@ class WorkProcess:
             pairs=message.pairs,
             worker=self._name,
             subscription=message.subscription,
-            events=message.events,
             using=using,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
-from outbox.schema import AddIndexBesideWrites, refuse_partitions
+from outbox.schema import AddIndexBesideWrites
 
 
 class Migration(migrations.Migration):
@@ -20,5 +20,4 @@ class Migration(migrations.Migration):
             model_name='event',
             index=models.Index(condition=models.Q(('corrects__isnull', False)), fields=['corrects'], name='outbox_event_corrects'),
         ),
-        migrations.RunPython(migrations.RunPython.noop, refuse_partitions),
     ]

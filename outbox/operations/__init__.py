@@ -5,7 +5,6 @@ the person and the reason, and logged (`outbox.operations`). Long operations wor
 transactions at a bounded rate. `continue_operation` continues one whose process was killed.
 """
 
-from outbox.partitions.closing import DayIsClosed
 from outbox.retention import countable, prunable
 
 from .backfills import BACKFILL_RATE, backfill
@@ -35,7 +34,6 @@ __all__ = [
     "CannotBackfill",
     "CannotCorrect",
     "Choice",
-    "DayIsClosed",
     "GivenUp",
     "HandlerEnded",
     "HeldByBackfill",

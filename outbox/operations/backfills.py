@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from itertools import takewhile
 from typing import Any
 
 from django.db import transaction
@@ -17,7 +16,6 @@ from outbox import clock, databases
 from outbox.deliveries.locks import share_subscriptions, wait_for_passes
 from outbox.deliveries.pauses import holder
 from outbox.models import Delivery, Event, Operation, Subscription
-from outbox.partitions.closing import closed_day
 
 from .handler_rows import subscriptions_of, without_removed
 from .holds import CannotBackfill, Hold
@@ -172,10 +170,6 @@ class Backfill:
         note = f"backfilled by {operation.by}"[:300]
         share_subscriptions(using=self.using)  # so that none of them ends
         self.hold.refuse_resumed(operation)
-        if day := closed_day(using=self.using):
-            pks = [*takewhile(lambda seq: not day.covers(seq), pks)]
-            if not pks:
-                return Touched(0, None)
         # In one order for all subscriptions, since others lock events of several names in it.
         every = Event.objects.using(self.using).filter(seq__in=pks).order_by("seq")
         list(every.select_for_update().values_list("seq"))
@@ -220,15 +214,7 @@ class Backfill:
         """Raise `CannotBackfill` if it cannot begin now, as `backfill` does."""
         self.hold.refuse_held()
         self.hold.refuse_other(than=self.stored)
-        self.refuse_closed()
         self.refuse_disorder()
-
-    def refuse_closed(self) -> None:
-        """Raise `CannotBackfill` if some of the events are being removed."""
-        if day := closed_day(using=self.using):
-            for _row, events in missing(self.choice, using=self.using):
-                if day.of_events(events).exists():
-                    raise CannotBackfill(str(day.refuse(using=self.using)))
 
     def refuse_disorder(self) -> None:
         """Raise `CannotBackfill` if an ordered handler has handled a later event of a key."""

@@ -12,7 +12,6 @@ from outbox import clock, databases
 from outbox.deliveries import ordering, replays
 from outbox.deliveries.locks import share_subscriptions
 from outbox.models import Delivery, Operation, Subscription
-from outbox.partitions.closing import closed_day
 from outbox.settlements import expecting
 
 from .handler_rows import subscriptions_of
@@ -89,20 +88,9 @@ def replay(
 
     Raises:
         StillRunning: the same replay is not finished.
-        DayIsClosed: the events of some of the deliveries are being removed. If their removal begins
-            later, the replay waits for its end.
     """
     using = using or databases.alias()
-    refuse_closed(choice, using=using)
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
-
-
-def refuse_closed(choice: Choice, *, using: str) -> None:
-    """Raise `DayIsClosed` if some deliveries of a replay have events that are being removed."""
-    if (day := closed_day(using=using)) and day.of_deliveries(
-        chosen(Action.REPLAY, choice, using=using)
-    ).exists():
-        raise day.refuse(using=using)
 
 
 def retryable(
@@ -196,8 +184,7 @@ class BulkTask:
         rows = rows.filter(pk__in=pks).order_by("pk")
         locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
         found = set(locked)
-        closed = self._closed(rows)
-        busy = next((pk for pk in _pks(rows) if pk not in found or pk in closed), None)
+        busy = next((pk for pk in _pks(rows) if pk not in found), None)
         if busy is not None:
             pks, locked = _before(busy, pks), _before(busy, locked)
         if locked:
@@ -206,11 +193,6 @@ class BulkTask:
             )
             _log(locked, operation)
         return Touched(len(locked), pks[-1] if pks else None)
-
-    def _closed(self, rows: QuerySet[Delivery]) -> set[int]:
-        """Return the deliveries that may not become owed again. Others are owed already."""
-        day = closed_day(using=self.using) if self.action == Action.REPLAY else None
-        return set(_pks(day.of_deliveries(rows))) if day else set()
 
     def finish(self, operation: Operation) -> None:
         """Check that the handler still exists.

@@ -14,7 +14,6 @@ from django.db.models import Count, F, Max
 from django.utils.translation import gettext as _
 
 from outbox import databases
-from outbox.deliveries import event_ranges
 from outbox.deliveries.attempts import describe
 from outbox.deliveries.beside import text_of
 from outbox.formatting import format_time, listing, one_line
@@ -208,12 +207,11 @@ def dry_run(delivery_id: int, *, using: str | None = None) -> DryRun:
 
 
 def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
-    rows = Delivery.objects.using(using).filter(pk=row.pk, **event_ranges.of(row))
+    rows = Delivery.objects.using(using).filter(pk=row.pk)
     rows.update(state=Delivery.State.SENT, token=F("token") + 1)
     results = deliver(
         handler_name=name,
         pairs=[(row.pk, row.token + 1)],
-        events=event_ranges.range_of([row.event_id]),
         worker="dry-run",
         is_counted=False,
         using=using,

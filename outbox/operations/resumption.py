@@ -11,9 +11,7 @@ from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.models import Operation
-from outbox.partitions.closing import closed_day
 from outbox.privacy.redaction import Redaction
-from outbox.retention.record import DAY, STEP, SWEEPING
 
 from . import backfills, progress
 from .bulk import ELIGIBLE, BulkTask
@@ -52,8 +50,6 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     """Return unfinished operations that no process carries out any more."""
     using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
-    if (day := closed_day(using=using)) is not None:  # each run of pruning continues it
-        running = running.exclude(pk=day.operation)
     return running.filter(seen_at__lt=clock.now(using=using) - ABANDONED_AFTER).order_by("id")
 
 
@@ -109,33 +105,17 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     One without steps, such as a prune, stops at its next heartbeat.
 
     Raises:
-        NotRunning: there is no such operation, or it is over. Or it has emptied a day, and deletes
-            the rows that refer to its events: nothing else finds these rows.
+        NotRunning: there is no such operation, or it is over.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
-        _lock(number, using=using)  # against the step that empties a day
         operation = _running(number, using=using)
-        if operation.choice.get(STEP) == SWEEPING:
-            raise NotRunning(_emptied(operation))
         progress.give_up(operation, using=using)
         if operation.action == Action.BACKFILL:
             backfills.Backfill.of(operation, using=using).finish(operation)
     operation.refresh_from_db(using=using)
     logger.info("%s gave up operation %d", by, number)
     return operation
-
-
-def _lock(number: int, *, using: str) -> None:
-    Operation.objects.using(using).select_for_update().filter(pk=number).first()
-
-
-def _emptied(operation: Operation) -> str:
-    text = _(
-        "Operation %(number)d has removed the events of %(day)s, and deletes the rows that refer "
-        "to them. Finish it: `manage.py outbox prune`."
-    )
-    return text % {"number": operation.pk, "day": operation.choice[DAY]}
 
 
 def _running(number: int, *, using: str) -> Operation:

@@ -16,7 +16,6 @@ from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
-from outbox.conf import conf
 from outbox.deliveries.outstanding import owed_keys
 from outbox.models import Delivery, Event, Horizon
 
@@ -28,7 +27,6 @@ logger = logging.getLogger("outbox.reconciliation")
 MOST_KEPT = 50
 
 _CHUNK = 500
-_LOCK = "LOCK TABLE outbox_event, outbox_delivery IN ACCESS SHARE MODE"
 
 
 @dataclass(kw_only=True)
@@ -202,10 +200,6 @@ def snapshot(*, using: str | None = None) -> Iterator[None]:
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql":
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                if conf().PARTITION:
-                    # A snapshot older than the `TRUNCATE` of a day sees none of its rows. This
-                    # takes no snapshot, and no day is emptied until the transaction ends.
-                    cursor.execute(_LOCK)
             # The snapshot is taken by the first read.
             cursor.execute("SELECT count(*) FROM django_migrations")
         yield

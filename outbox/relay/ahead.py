@@ -14,7 +14,6 @@ from itertools import chain, islice, zip_longest
 from typing import Any
 
 from outbox.conf import conf
-from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.key_rows import first_waiting
 from outbox.deliveries.statements import Statement, read_each
 
@@ -28,12 +27,11 @@ _PAGES = 4
 _MOST, _FEW = 5, 10
 
 
-def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> list[Waiting]:
+def lock_ahead(page: Sequence[Waiting], *, using: str) -> list[Waiting]:
     """Lock events that are fanned out ahead of others, in the caller's transaction.
 
     Args:
         page: the locked page of the oldest events that wait for fan-out. It is full.
-        reach: the range of events of the pass; None: all.
         using: the outbox's database alias.
 
     Returns:
@@ -48,8 +46,8 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     }
     if not backlogs:
         return []
-    later = f"{within(reach, 'seq')} AND seq > {page[-1].seq:d}"
-    newest = Statement(f"{_NEWEST}{later} ORDER BY seq DESC LIMIT {size * _PAGES:d}", is_page=True)
+    later = f"AND seq > {page[-1].seq:d}"
+    newest = Statement(f"{_NEWEST} {later} ORDER BY seq DESC LIMIT {size * _PAGES:d}", is_page=True)
     (rows,) = read_each(newest, using=using)
     few, most = max(1, size // _FEW), max(1, size // _MOST)
     seqs = few_of_each(reversed(rows), few=few, most=most, without=backlogs)
@@ -59,7 +57,7 @@ def lock_ahead(page: Sequence[Waiting], *, reach: Range | None, using: str) -> l
     events = [Waiting(*WAITING.convert(row, using=using)) for row in found]
     if not events:  # another relay has locked them
         return []
-    firsts = first_waiting({one.key for one in events}, events=reach, using=using)
+    firsts = first_waiting({one.key for one in events}, using=using)
     return [one for one in events if firsts.get(one.key, one.seq) == one.seq]
 
 

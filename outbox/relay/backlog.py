@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from outbox.deliveries.event_ranges import Range, within
 from outbox.deliveries.statements import (
     Columns,
     Rows,
@@ -93,30 +92,26 @@ class Due:
         return self.has_waiting or self.has_delayed
 
 
-def read_due_events(now: datetime, *, reach: Range | None = None, using: str) -> Due:
-    """Return which kinds of events are due; waiting ones of the range `reach`, or of all."""
+def read_due_events(now: datetime, *, using: str) -> Due:
+    """Return which kinds of events are due; without a lock."""
     at = timestamp(now, using=using)
-    text = _READ_DUE_EVENTS.format(within=within(reach, "seq"))
-    (found,) = read(text, at, at, at, using=using)
+    (found,) = read(_READ_DUE_EVENTS, at, at, at, using=using)
     return Due(*(one is not None for one in found))
 
 
-def read_work(now: datetime, *, reach: Range | None = None, using: str) -> dict[int, PendingWork]:
+def read_work(now: datetime, *, using: str) -> dict[int, PendingWork]:
     """Return the pending work of each active subscription, by its id."""
-    (rows,) = read_each(work_statement(reach=reach, using=using), using=using)
+    (rows,) = read_each(work_statement(using=using), using=using)
     return work_of(rows, now=now, using=using)
 
 
-def work_statement(*, using: str, is_brief: bool = False, reach: Range | None = None) -> Statement:
+def work_statement(*, using: str, is_brief: bool = False) -> Statement:
     """Return the statement that reads the pending work of each active subscription.
 
     A brief one reads only what can be sent. It finds no lapsed, parked or blocked deliveries. It
-    takes half the time, most of which is PostgreSQL's planning. With `reach`, a statement counts
-    and finds only deliveries of this range of events.
+    takes half the time, most of which is PostgreSQL's planning.
     """
-    text = _READ_BRIEFLY if is_brief else _READ_WORK
-    of_range = within(reach, "d.event_id")
-    return Statement(text.format(within=of_range))
+    return Statement(_READ_BRIEFLY if is_brief else _READ_WORK)
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
@@ -145,7 +140,6 @@ def lock_backlog(
     idle_seconds: float,
     is_brief: bool,
     page: int,
-    reach: Range | None = None,
     using: str,
 ) -> Locked:
     """Lock events and subscriptions for a pass, in the caller's transaction, in one round trip.
@@ -158,9 +152,9 @@ def lock_backlog(
     # Events first: a subscription that exists when an event is stored is then found.
     *_, events, subscriptions, work = read_each(
         *bounds(idle_seconds, using=using),
-        waiting_events(page=page, reach=reach, using=using),
+        waiting_events(page=page, using=using),
         free_subscriptions(using=using),
-        work_statement(using=using, is_brief=is_brief, reach=reach),
+        work_statement(using=using, is_brief=is_brief),
         using=using,
     )
     return Locked(
@@ -170,11 +164,10 @@ def lock_backlog(
     )
 
 
-def waiting_events(*, page: int, reach: Range | None = None, using: str) -> Statement:
+def waiting_events(*, page: int, using: str) -> Statement:
     """Lock the `page` oldest events that wait for fan-out and that no other relay has locked."""
-    mine = f"{_WAITING}{within(reach, 'e.seq')}"
     oldest = f"ORDER BY e.seq LIMIT {page:d}{locking(using=using, skip_locked=True)}"
-    return Statement(f"{mine} {oldest}", is_page=True)
+    return Statement(f"{_WAITING} {oldest}", is_page=True)
 
 
 def waiting_events_at(seqs: Collection[int], *, using: str) -> Statement:
@@ -219,13 +212,13 @@ def _due_at(value: Any, *, using: str) -> datetime | None:
 def _first(column: str, state: str) -> str:
     return (
         f"(SELECT d.{column} FROM outbox_delivery d WHERE d.subscription_id = s.id "  # noqa: S608  own words
-        f"AND d.state = '{state}'{{within}} ORDER BY d.{column} LIMIT 1)"
+        f"AND d.state = '{state}' ORDER BY d.{column} LIMIT 1)"
     )
 
 
 _READ_DUE_EVENTS = """
 SELECT
-    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL{within} ORDER BY seq LIMIT 1),
+    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
     (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1),
     (SELECT id FROM outbox_settlement
      WHERE state = 'open' AND due_at <= %s ORDER BY due_at LIMIT 1),
@@ -250,7 +243,7 @@ SELECT
     {blocked},
     {parked},
     (SELECT count(*) FROM outbox_delivery d
-     WHERE d.subscription_id = s.id AND d.state = 'sent'{{within}}),
+     WHERE d.subscription_id = s.id AND d.state = 'sent'),
     s.window_now
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  own words

@@ -13,7 +13,7 @@ from itertools import compress
 from django.db.models import F, QuerySet
 
 from outbox.conf import conf
-from outbox.deliveries import event_ranges, heartbeat, ordering, priorities, settlement, shares
+from outbox.deliveries import heartbeat, ordering, priorities, settlement, shares
 from outbox.deliveries.breaker import circuit_of
 from outbox.deliveries.decisions import (
     Claimed,
@@ -24,10 +24,8 @@ from outbox.deliveries.decisions import (
     probed_window,
     whole_messages,
 )
-from outbox.deliveries.event_ranges import Range, and_event, range_of, within
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
-    Rows,
     Statement,
     execute,
     locking,
@@ -72,10 +70,6 @@ class SubscriptionPass:
     share_of: dict[int, str | None] = field(default_factory=dict)
     #: The free messages of the relay's own process. None: the workers of all queues take messages.
     slots: Slots | None = None
-    #: The range of events whose deliveries the pass reads. None: those of all.
-    reach: Range | None = None
-    #: The events of due and new deliveries by id, with `OUTBOX["PARTITION"]`.
-    seq_of: dict[int, int] = field(default_factory=dict)
     #: The breaker's probe, if this pass found that no worker had started it within its lease.
     lost_probe: Claimed | None = None
     #: It sends fewer deliveries than a whole message, although others are in flight.
@@ -106,9 +100,7 @@ class SubscriptionPass:
             self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
         elif not self.row.is_held and self.work.has_parked:
             self._move(State.PARKED, State.PENDING, note="", due_at=self.now)
-        if self.work.has_blocked and ordering.recheck(
-            self.row, now=self.now, events=self.reach, using=self.using
-        ):
+        if self.work.has_blocked and ordering.recheck(self.row, now=self.now, using=self.using):
             self.work = replace(self.work, has_due=True)
         self._adapt_window(lost=lost)
 
@@ -149,9 +141,7 @@ class SubscriptionPass:
 
     def _send(self, pks: Sequence[int]) -> None:
         until = timestamp(self.lease_until, using=self.using)
-        # Not `reach`: without statistics, PostgreSQL reads all of a range by the primary key.
-        events = range_of(self.seq_of[pk] for pk in pks)
-        execute(f"{_SEND} WHERE id IN ({numbers(pks)}){within(events)}", until, using=self.using)
+        execute(f"{_SEND} WHERE id IN ({numbers(pks)})", until, using=self.using)
 
     @property
     def has_due(self) -> bool:
@@ -162,38 +152,27 @@ class SubscriptionPass:
 
     def _due(self, limit: int) -> list[Claimed]:
         if self.row.has_priorities:
-            rows = priorities.claimable(
-                self.row, limit=limit, now=self.now, events=self.reach, using=self.using
-            )
-            return self._noted(rows)
+            return priorities.claimable(self.row, limit=limit, now=self.now, using=self.using)
         if self.row.share_window is None:
-            text = _DUE.format(event=and_event(), within=within(self.reach))
-            text += locking(using=self.using, skip_locked=True)
+            text = _DUE + locking(using=self.using, skip_locked=True)
             values = (self.row.pk, timestamp(self.now, using=self.using), limit)
             (rows,) = read_each(Statement(text, values, is_page=True), using=self.using)
-            return self._noted(rows)
+            return rows
         found = shares.claimable(
             self.row,
             self._of_shares,
             limit=limit,
             now=self.now,
-            events=self.reach,
             using=self.using,
         )
         self._of_shares.update(one.share for one in found if one.share is not None)
         self.share_of.update((one.id, one.share) for one in found)
-        return self._noted([(*one[:3], *one[4:]) for one in found])
-
-    def _noted(self, rows: Rows) -> list[Claimed]:
-        """Note the events of due deliveries, the last column with `OUTBOX["PARTITION"]`."""
-        if conf().PARTITION:
-            self.seq_of.update((row[0], row[3]) for row in rows)
-        return [row[:3] for row in rows]
+        return [one[:3] for one in found]
 
     @cached_property
     def _of_shares(self) -> Counter[str]:
         """Deliveries in flight by share, including the claims of this pass."""
-        return shares.in_flight(self.row, events=self.reach, using=self.using)
+        return shares.in_flight(self.row, using=self.using)
 
     @property
     def _is_probing(self) -> bool:
@@ -244,7 +223,6 @@ class SubscriptionPass:
                 row.pk,
                 pairs,
                 refill=may_more_wait and is_last,
-                events=range_of(self.seq_of[id] for id, _token in pairs),
             )
 
     @property
@@ -302,8 +280,7 @@ class SubscriptionPass:
             elif outage is None or row.due_at < outage:
                 settlement.record_death(row, using=self.using)
                 deaths += 1
-        theirs = event_ranges.only(event_ranges.range_of(row.event_id for row in lost))
-        mine = Delivery.objects.using(self.using).filter(pk__in=[row.pk for row in lost], **theirs)
+        mine = Delivery.objects.using(self.using).filter(pk__in=[row.pk for row in lost])
         mine.update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
         )
@@ -315,7 +292,6 @@ class SubscriptionPass:
     def _note_lost_probe(self, row: Delivery) -> None:
         self.lost_probe = (row.pk, row.token, row.attempts)
         self.share_of[row.pk] = row.share
-        self.seq_of[row.pk] = row.event_id
 
     def _move(self, before: str, after: str, **values: object) -> None:
         pks = list(
@@ -365,7 +341,7 @@ class SubscriptionPass:
         return not waiting.order_by("due_at").values_list("pk")[:1]
 
     def _deliveries(self) -> QuerySet[Delivery]:
-        return Delivery.objects.using(self.using).filter(**event_ranges.only(self.reach))
+        return Delivery.objects.using(self.using).all()
 
     def _rows(self, state: str) -> QuerySet[Delivery]:
         rows = self._deliveries().filter(subscription=self.row, state=state)
@@ -377,12 +353,11 @@ def open_passes(
     now: datetime,
     *,
     only: Collection[str] | None,
-    reach: Range | None = None,
     using: str,
 ) -> dict[int, SubscriptionPass]:
     """Return the subscription passes of the locked subscriptions, by id."""
     return {
-        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using, reach=reach)
+        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using)
         for row in locked.subscriptions
         if row.pk in locked.work and (only is None or row.handler in only)
     }
@@ -411,6 +386,6 @@ def claim_for(intake: Intake, passes: Collection[SubscriptionPass]) -> Slots:
 
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"
 _DUE = """
-SELECT id, token, attempts{event} FROM outbox_delivery
-WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s{within}
+SELECT id, token, attempts FROM outbox_delivery
+WHERE subscription_id = %s AND state = 'pending' AND due_at <= %s
 ORDER BY due_at, id LIMIT %s"""

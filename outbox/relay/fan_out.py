@@ -10,9 +10,7 @@ from datetime import datetime
 from itertools import chain, compress
 from typing import Any, NamedTuple
 
-from outbox.conf import conf
 from outbox.deliveries import ordering, priorities, settlement
-from outbox.deliveries.event_ranges import range_of
 from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Statement,
@@ -113,11 +111,10 @@ def fan_out(
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
     else:
         _marked, *found = read_last(mark, *stored, using=using)
-    for pk, delivery_id, state, share, *seq in chain(*found[: len(stored)]):
+    for pk, delivery_id, state, share in chain(*found[: len(stored)]):
         if state == State.SENT:
             passes[pk].claimed.append((delivery_id, 1, 0))
             passes[pk].share_of[delivery_id] = share
-            passes[pk].seq_of.update((delivery_id, one) for one in seq)
     if inline and chosen:
         _hand_over(passes[chosen.subscription], found[-1][0], inline, using=using)
 
@@ -213,8 +210,7 @@ def store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[
         selects = [_select(some, now=now, using=using) for some in alike.values()]
         text = " UNION ALL ".join(one.text for one in selects)
         values = tuple(value for one in selects for value in one.values)
-        returning = f"{_RETURNING}, event_id" if conf().PARTITION else _RETURNING
-        yield Statement(f"{_INSERT} {text} {returning}", values)
+        yield Statement(f"{_INSERT} {text} {_RETURNING}", values)
 
 
 def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> Statement:
@@ -245,7 +241,7 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
 
 
 def _priority(alike: Sequence[NewDelivery], *, using: str) -> str:
-    return priorities.of_event("column1", events=range_of(one.seq for one in alike), using=using)
+    return priorities.of_event("column1", using=using)
 
 
 def _hand_over(

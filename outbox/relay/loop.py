@@ -26,7 +26,6 @@ from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_t
 from outbox.fork_safety import apart_from_forks
 from outbox.formatting import one_line
 from outbox.models import Delivery
-from outbox.partitions.ahead import Housekeeping
 from outbox.privacy.masking import masked_patterns
 from outbox.transports.base import Intake, Message, Transport
 from outbox.transports.inline import InlineTransport
@@ -90,7 +89,6 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
-        self._days = Housekeeping(self._database)
         #: The error of a pass, for the heartbeat; "" after a pass that read the backlog succeeded.
         self._failure = ""
         #: Whether a pass failed, even by a transient error, since the last success of such a pass.
@@ -241,7 +239,6 @@ class RelayLoop:
     def _beat(self) -> None:
         with self._around():
             self._store_heartbeat()
-            self._days.run()
 
     def _store_heartbeat(self) -> None:
         heartbeat.beat(heartbeat.Kind.RELAY, self._name, failure=self._failure)

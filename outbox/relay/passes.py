@@ -21,7 +21,6 @@ from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat
-from outbox.deliveries.event_ranges import Range
 from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, is_transient
 from outbox.settlements.overdue import pursue
@@ -34,7 +33,6 @@ from .delayed import emit_due
 from .dispatch import claim_for, open_passes
 from .fan_out import fan_out
 from .publishing import Publish, in_turn, publish_each
-from .reach import Reach
 
 logger = logging.getLogger("outbox.relay")
 
@@ -112,13 +110,11 @@ class Pace:
 
     Attributes:
         reads_backlog: whether the latest pass that began reads the backlog first.
-        reach: the partitions that its passes read.
         short_from: pages are short between this time of the monotonic clock and `short_until`.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
         self.reads_backlog = True
-        self.reach = Reach()
         self.short_from = self.short_until = 0.0
         #: The lag at the latest comparison, in seconds, and the time of the next comparison.
         self._lag = self._compare_at = 0.0
@@ -191,7 +187,6 @@ def relay(
                 is_nudged=is_nudged,
                 inline=inline,
                 intake=intake,
-                reach=pace.reach.events(using=using),
                 is_short=is_short,
             )
         if done.is_full:
@@ -217,7 +212,6 @@ def relay_pass(
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
-    reach: Range | None = None,
     is_short: bool = False,
 ) -> Plan:
     """Fan out, claim, commit, publish.
@@ -230,7 +224,6 @@ def relay_pass(
             lapsed, parked or blocked deliveries, wait for a pass without it.
         inline: the transport for which it may start a delivery, which the caller then must run.
         intake: limits the claims to what the relay's own process can start soon.
-        reach: the range of events that it reads, with their deliveries; None: all.
         is_short: fan out at most a fifth of `FAN_OUT` events of a backlog, and emit as many delayed
             ones.
 
@@ -246,7 +239,6 @@ def relay_pass(
             is_nudged=is_nudged,
             inline=inline,
             intake=intake,
-            reach=reach,
             is_short=is_short,
         )
         started = inline.started if inline else None
@@ -265,20 +257,19 @@ def plan(
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
     intake: Intake | None = None,
-    reach: Range | None = None,
     is_short: bool = False,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
     page = max(1, conf().FAN_OUT // _SHORT) if is_short else conf().FAN_OUT
     # Without a lock: an idle pass costs two small reads and no write lock.
-    events = Due() if is_nudged else read_due_events(now, reach=reach, using=using)
+    events = Due() if is_nudged else read_due_events(now, using=using)
     has_more = False
     if events.has_overdue or events.has_reports:
         has_more = _keep_settlements(events, using=using)
         began, now = time.monotonic(), clock.now(using=using)
-        events = read_due_events(now, reach=reach, using=using)
-    if not (is_nudged or events.are_any or _is_any_work(now, reach, using=using)):
+        events = read_due_events(now, using=using)
+    if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
         return Plan(has_more=has_more)
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
@@ -290,17 +281,16 @@ def plan(
             idle_seconds=_IDLE_SECONDS,
             is_brief=is_nudged,
             page=page,
-            reach=reach,
             using=using,
         )
         is_full = len(locked.events) >= page
-        ahead = lock_ahead(locked.events, reach=reach, using=using) if is_full else []
+        ahead = lock_ahead(locked.events, using=using) if is_full else []
         waiting = [*locked.events, *ahead]
         now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
-        passes = open_passes(locked, now, only=only, reach=reach, using=using)
+        passes = open_passes(locked, now, only=only, using=using)
         others = [work for pk, work in locked.work.items() if pk not in passes]
         for subscription_pass in passes.values():
             subscription_pass.housekeep()
@@ -360,5 +350,5 @@ def _count(events: Sequence[Waiting], now: datetime) -> None:
         counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
 
 
-def _is_any_work(now: datetime, reach: Range | None, *, using: str) -> bool:
-    return any(work.is_any for work in read_work(now, reach=reach, using=using).values())
+def _is_any_work(now: datetime, *, using: str) -> bool:
+    return any(work.is_any for work in read_work(now, using=using).values())

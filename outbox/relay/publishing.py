@@ -15,7 +15,6 @@ from itertools import zip_longest
 
 from outbox.counting import counters
 from outbox.deliveries import failpoints, settlement
-from outbox.deliveries.event_ranges import spanning
 from outbox.deliveries.transient_errors import retry_transient
 from outbox.transports.base import Message, QueueUnavailable
 
@@ -176,8 +175,7 @@ def _return_refused(messages: Sequence[Message], error: Exception, *, using: str
 def _hand_back(messages: Sequence[Message], *, note: str, wait: float, using: str) -> None:
     pairs = [pair for message in messages for pair in message.pairs]
     # A worker may start some meanwhile: a broker that disconnects may have taken the message.
-    events = spanning(message.events for message in messages)
-    back = partial(settlement.hand_back, pairs, note=note, events=events, wait=wait, using=using)
+    back = partial(settlement.hand_back, pairs, note=note, wait=wait, using=using)
     retry_transient(back, using=using)
 
 

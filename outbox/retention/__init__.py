@@ -17,13 +17,10 @@ from outbox.conf import conf
 from outbox.deduplication import forget_unused
 from outbox.events import class_name_of
 from outbox.models import Horizon
-from outbox.partitions.closing import closed_day
 
 from .archive import Archive, archive_in
 from .batches import next_name, prunable, prune_some, random_seq, read_slice
 from .pace import LARGEST, REST, AdaptivePace, Pace, Stopped
-from .staying import Horizons
-from .whole_days import Removal, has_days
 
 __all__ = ["REST", "countable", "horizons", "prunable", "prune"]
 
@@ -32,9 +29,6 @@ logger = logging.getLogger("outbox.operations")
 #: Batches whose events are read at a time, and the most events.
 SLICE_BATCHES = 10
 _SLICE = 2 * LARGEST
-#: The part of a limited time in which days are removed. Half as much is left for other pruning, if
-#: a removal takes longer.
-_SHARE = 0.5
 
 
 def prune(
@@ -49,12 +43,12 @@ def prune(
 ) -> int:
     """Remove old events without owed deliveries, with their deliveries and attempts.
 
-    Of partitioned tables it removes whole days first (`whole_days`). Then it prunes one event type
-    after the other, the oldest events first, each batch in its own transaction. If half of the time
-    does not suffice, the other half begins at a random event, since many may have to stay. While
-    others use the outbox, a batch is small, and it rests twice as long as the batch took, so that
-    others have most of the time. Otherwise batches grow, and it does not rest. An event that waits
-    for fan-out or has an owed delivery stays, however old.
+    It prunes one event type after the other, the oldest events first, each batch in its own
+    transaction. If half of the time does not suffice, the other half begins at a random event,
+    since many may have to stay. While others use the outbox, a batch is small, and it rests twice
+    as long as the batch took, so that others have most of the time. Otherwise batches grow,
+    and it does not rest. An event that waits for fan-out or has an owed delivery stays, however
+    old.
 
     Args:
         older_than: the age since emission from which events of all types are pruned; None: the age
@@ -94,30 +88,10 @@ def _prune(
     by: str,
     using: str,
 ) -> None:
-    until, share = time.monotonic() + seconds, _SHARE * seconds
-    days = None
-    if has_days(using=using):
-        ages, end = _remembered(older_than, using=using), time.monotonic() + share
-        days = Removal(ages, archive=archive, pace=pace, until=end, by=by, using=using)
-        days.run()
-        until = max(until, time.monotonic() + share / 2)
-    else:  # the setting may have been removed meanwhile
-        end = time.monotonic() + share
-        rest = Removal({}, archive=archive, pace=pace, until=end, by=by, using=using)
-        rest.finish_emptied()
+    until = time.monotonic() + seconds
     _prune_rows(older_than, archive=archive, pace=pace, until=until, using=using)
-    if days is not None:
-        days.drop_empty(until=until)
     if latest := _latest_horizon(older_than, using=using):
         forget_unused(before=latest, until=until, after_page=pace.after_batch, using=using)
-
-
-def _remembered(older_than: timedelta | None, *, using: str) -> Horizons:
-    """Return the time before which events of each type are pruned; commit the latest one."""
-    ages = dict(horizons(older_than=older_than, using=using))
-    if ages:
-        _remember_horizon(max(ages.values()), using=using)
-    return ages
 
 
 def _prune_rows(
@@ -221,19 +195,14 @@ def _batches(
     Seq follows the time of emission. So the index of name and seq finds the end without an index on
     the time, and without reading other types or all young events. It rests after each batch. If
     all events of a slice are owed, it yields an empty batch, so that the caller checks the time.
-    The events of the closed day are left to its removal.
     """
     seq, began = after, time.monotonic()
     while found := read_slice(name, seq, before=before, number=_slice(pace), using=using):
-        closed = closed_day(using=using)
-        open_seqs = [one for one in found.prunable if not (closed and closed.covers(one))]
-        for seqs in _parts(open_seqs, pace):
+        for seqs in _parts(found.prunable, pace):
             yield seqs
             time.sleep(pace.rest_after(time.monotonic() - began))
             began = time.monotonic()
         seq = found.until
-        if closed is not None and closed.low <= seq < closed.high:
-            seq = closed.high - 1
 
 
 def _slice(pace: Pace) -> int:

@@ -19,9 +19,8 @@ from django.db import connections, transaction
 from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from outbox import databases
-from outbox.conf import conf
 from outbox.databases import is_its_own
-from outbox.deliveries.locks import lock_deliveries, share_subscriptions
+from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import (
     Rows,
     bound_transaction,
@@ -33,7 +32,6 @@ from outbox.deliveries.statements import (
 )
 from outbox.ids import first_id_at
 from outbox.models import Delivery, Event, Settlement, SettlementReport
-from outbox.partitions.closing import closed_day
 
 from .archive import Archive
 
@@ -141,7 +139,6 @@ def prune_some(
     if not seqs:
         return 0
     with pruning_transaction(using):
-        seqs = _without_closed(seqs, using=using)
         # A locked event gets no new delivery, and none of its deliveries can be replayed.
         events = with_numbers(Event.objects.using(using), "seq", seqs).filter(emitted_at__lt=before)
         id_of = dict(events.order_by("seq").select_for_update().values_list("seq", "id"))
@@ -155,15 +152,6 @@ def prune_some(
         _forget_by_id([id_of[seq] for seq in locked], using=using)
         _remove(locked, [id for id, event, _ in deliveries if event in locked], using=using)
     return len(locked)
-
-
-def _without_closed(seqs: Sequence[int], *, using: str) -> Sequence[int]:
-    """Return the events that are not of the closed day. No day is closed until the commit."""
-    if not conf().PARTITION:
-        return seqs
-    share_subscriptions(using=using)
-    day = closed_day(using=using)
-    return [seq for seq in seqs if not day.covers(seq)] if day is not None else seqs
 
 
 def index_only_read(using: str) -> AbstractContextManager[Any]:

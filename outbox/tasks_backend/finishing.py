@@ -10,8 +10,7 @@ from typing import Any
 from django.db.models import Prefetch
 
 from outbox import databases, tenants
-from outbox.deliveries.event_ranges import Range, only
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, Delivery
 from outbox.privacy.masking import traceback_without_messages
 from outbox.subscriptions import Handler
 from outbox.worker.calls import SessionWatch
@@ -27,9 +26,7 @@ logger = logging.getLogger("outbox.delivery")
 _FINISHED = (Delivery.State.DONE, Delivery.State.DEAD, Delivery.State.DISCARDED)
 
 
-def finish(
-    *, handler: Handler, results: Sequence[Result], events: Range | None = None, **_kwargs: Any
-) -> None:
+def finish(*, handler: Handler, results: Sequence[Result], **_kwargs: Any) -> None:
     """Send `task_finished` for each task of a message that has succeeded or failed for good.
 
     Receivers run after the transaction of the receipt or of the failure. A task whose last worker
@@ -41,13 +38,8 @@ def finish(
     using = databases.alias()
     rows = Delivery.objects.using(using).filter(pk__in=ended, state__in=_FINISHED)
     # A router may send a prefetch without an alias to a replica that lags behind.
-    rows = rows.prefetch_related(Prefetch("failures", Attempt.objects.using(using)))
-    if events is None:
-        rows = rows.select_related("event")
-    else:  # the join would read all partitions of the events
-        its_event = Prefetch("event", Event.objects.using(using))
-        rows = rows.filter(**only(events)).prefetch_related(its_event)
-    for delivery in rows:
+    failures = Prefetch("failures", Attempt.objects.using(using))
+    for delivery in rows.select_related("event").prefetch_related(failures):
         try:
             _send(delivery)
         except Exception as error:  # `RESTORE` of this tenant: the others get their signals

@@ -11,8 +11,6 @@ from uuid import UUID
 from django.db.models import Prefetch
 
 from outbox import databases
-from outbox.context import current_cause
-from outbox.deliveries import event_ranges
 from outbox.models import Attempt, Delivery
 from outbox.receipt import PermanentFailure
 from outbox.storable import refuse_unstorable
@@ -77,19 +75,17 @@ def store(returned: Returned) -> None:
     if returned.value is None and returned.delivery.returned is None:
         return
     row = returned.delivery
-    mine = Delivery.objects.using(databases.alias()).filter(pk=row.pk, **event_ranges.of(row))
+    mine = Delivery.objects.using(databases.alias()).filter(pk=row.pk)
     mine.update(returned=returned.value)
 
 
 def _delivery(queue: TaskQueue, event_id: UUID) -> Delivery:
     using = databases.alias()
     rows = Delivery.objects.using(using).select_related("event")
-    seq = current_cause().seq  # of this event
-    only = event_ranges.only(event_ranges.range_of([] if seq is None else [seq]))
     # A router may send a prefetch without an alias to a replica that lags behind.
     failures = Prefetch("failures", Attempt.objects.using(using))
     return rows.prefetch_related(failures).get(
-        event__id=event_id, subscription__handler=queue.handler, **only
+        event__id=event_id, subscription__handler=queue.handler
     )
 
 

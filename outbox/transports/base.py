@@ -39,8 +39,6 @@ class Message:
         refill: more wait in the database, so the worker nudges the relay after the message.
         database: alias of the database of the deliveries; "" without `OUTBOX["DATABASES"]`. Ids of
             deliveries and subscriptions mean other rows in another database.
-        events: the lowest and the highest `event_id` of the deliveries; None without
-            `OUTBOX["PARTITION"]`. By it a worker's statements read only their partitions.
     """
 
     handler: str
@@ -49,7 +47,6 @@ class Message:
     pairs: tuple[tuple[int, int], ...]
     refill: bool = False
     database: str = ""
-    events: tuple[int, int] | None = None
 
 
 class Transport(Protocol):

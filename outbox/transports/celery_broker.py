@@ -118,8 +118,6 @@ def _arguments(message: Message) -> tuple[tuple[Any, ...], dict[str, Any]]:
     Its deliveries are sent again when their leases expire.
     """
     more: dict[str, Any] = {"subscription": message.subscription, "refill": message.refill}
-    if message.events is not None:
-        more["events"] = message.events
     if not message.database:
         return (message.handler, message.pairs), more
     more["database"] = message.database

@@ -14,7 +14,6 @@ from django.db import connections
 
 from outbox import databases
 from outbox.deliveries.connections import drop_all
-from outbox.deliveries.event_ranges import range_of
 from outbox.deliveries.lease import MAX_WORKER_NAME, is_started
 from outbox.deliveries.transient_errors import DatabaseAccess, drop_broken_connection
 from outbox.deliveries.withdrawal import withdraw_deaths_later
@@ -92,7 +91,6 @@ class InlineTransport:
                 [started.pk],
                 worker=started.worker,
                 at=started.started_at,
-                events=range_of([started.event_id]),
                 access=access,
             )
 

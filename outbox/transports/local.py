@@ -210,7 +210,6 @@ class LocalTransport(InlineTransport):
                 one.pairs,
                 note="no thread of its worker was idle",
                 subscription=one.subscription,
-                events=one.events,
                 wait=0,
                 using=self._using,
             )

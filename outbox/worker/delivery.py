@@ -21,7 +21,6 @@ from outbox.context import caused_by
 from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.event_ranges import Range, range_of
 from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, Pair
 from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
@@ -49,7 +48,6 @@ def deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None = None,
-    events: Range | None = None,
     is_counted: bool = True,
     using: str | None = None,
 ) -> list[Result]:
@@ -64,7 +62,6 @@ def deliver(
         pairs: (delivery id, token) of each delivery.
         worker: name of the worker, which is stored.
         subscription: run only deliveries of this subscription; None: all of the message.
-        events: the lowest and the highest `event_id` of the deliveries; None: not known.
         is_counted: count the results for charts and metrics, and announce them.
         using: the outbox's database alias.
 
@@ -73,7 +70,7 @@ def deliver(
     """
     using = using or databases.alias()
     with databases.serving(using):
-        return _deliver(handler_name, pairs, worker, subscription, events, is_counted, using=using)
+        return _deliver(handler_name, pairs, worker, subscription, is_counted, using=using)
 
 
 def _deliver(
@@ -81,7 +78,6 @@ def _deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None,
-    events: Range | None,
     is_counted: bool,
     *,
     using: str,
@@ -96,7 +92,6 @@ def _deliver(
             pairs,
             note=note,
             subscription=subscription,
-            events=events,
             using=access.using,
         )
         access.run(back)
@@ -104,12 +99,10 @@ def _deliver(
     began = time.monotonic()
     worker = worker[:MAX_WORKER_NAME]
     with access.timed():
-        started = start(
-            handler, pairs, worker=worker, subscription=subscription, events=events, access=access
-        )
+        started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
         results = _run_all(handler, started, began=began, access=access)
     if is_counted:
-        outcome.announce(handler, results, started)
+        outcome.announce(handler, results)
     return results
 
 
@@ -133,7 +126,6 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
         [delivery.pk],
         worker=delivery.worker,
         at=started_at,
-        events=range_of([delivery.event_id]),
         access=access,
     )
     name = delivery.subscription.handler
@@ -147,7 +139,7 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
         return []
     with access.timed():
         results = _run_all(handler, [delivery], began=began, access=access)
-    outcome.announce(handler, results, [delivery])
+    outcome.announce(handler, results)
     return results
 
 

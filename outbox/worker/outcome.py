@@ -12,7 +12,6 @@ from django.dispatch import Signal
 
 from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
-from outbox.deliveries.event_ranges import range_of
 from outbox.formatting import format_time, with_target
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
@@ -132,7 +131,7 @@ def _of_a_call(handler: Handler, results: Sequence[Result]) -> dict[str, object]
     }
 
 
-def announce(handler: Handler, results: Sequence[Result], started: Sequence[Delivery]) -> None:
+def announce(handler: Handler, results: Sequence[Result]) -> None:
     """Count the results of a message for charts and metrics, and send `ended`."""
     name = handler.name
     minutes.note(name, results)
@@ -143,8 +142,7 @@ def announce(handler: Handler, results: Sequence[Result], started: Sequence[Deli
         counters.observe_each("attempt", seconds, name, bounds=counters.RUN_BOUNDS)
         lags = [result.lag for result in results if result.error is None]
         counters.observe_each("delivery", lags, name, bounds=counters.WAIT_BOUNDS)
-    events = range_of(row.event_id for row in started)
-    ended.send_robust(None, handler=handler, results=results, events=events)
+    ended.send_robust(None, handler=handler, results=results)
 
 
 def _level(result: Result) -> int:

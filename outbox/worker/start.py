@@ -22,14 +22,6 @@ from django.db.models import F
 from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
-from outbox.deliveries.event_ranges import (
-    Range,
-    in_order,
-    lock_in_order,
-    only,
-    range_of,
-    within,
-)
 from outbox.deliveries.key_locks import lock_all_keys
 from outbox.deliveries.lease import (
     EVENT,
@@ -71,7 +63,7 @@ State = Delivery.State
 class _Start:
     """One start. Its rows contain its identity, so a second try finds the result of the first.
 
-    `subscription`: start only its deliveries. `events`: the range of the message's events.
+    `subscription`: start only its deliveries.
     `is_doubtful`: a try has failed, and its transaction may have been committed: the database's
     answer was lost, or "locked" was raised after half of its statements.
     """
@@ -80,7 +72,6 @@ class _Start:
     at: datetime
     lasts: timedelta
     subscription: int | None = None
-    events: Range | None = None
     is_doubtful: bool = False
     until: datetime = field(init=False, repr=False)
 
@@ -104,7 +95,7 @@ class _Start:
         """Give back the attempt of an earlier try to deliveries that must not start now."""
         pks = [row.pk for row in rows if self.has(row)]
         if pks:
-            mine = Delivery.objects.using(using).filter(pk__in=pks, **only(self.events))
+            mine = Delivery.objects.using(using).filter(pk__in=pks)
             mine.update(attempts=F("attempts") - 1)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
@@ -138,7 +129,6 @@ def start(
     *,
     worker: str,
     subscription: int | None = None,
-    events: Range | None = None,
     access: DatabaseAccess,
 ) -> list[Delivery]:
     """Store the start of a message's deliveries, attempt + 1 each; return those that may run.
@@ -152,19 +142,15 @@ def start(
     after a database crash, ids of lost deliveries are assigned again while the broker still has the
     old messages.
 
-    With `events`, the range of their events, PostgreSQL reads only the partitions of the range.
-
     The UPDATE of a bulk handler that is ordered locks all its keys with one lock. The messages of
     another ordered handler are small, and two of them with different keys start at the same time.
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
     lasts = duration(len(pairs), seconds=handler.lease)
-    this = _Start(worker, now, lasts, subscription, events)
+    this = _Start(worker, now, lasts, subscription)
     # Before the first try: it may be stored, and its answer lost for longer than the lease.
-    withdraw_deaths_later(
-        [pk for pk, _token in pairs], worker=worker, at=now, events=events, access=access
-    )
+    withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
     is_free = handler.bulk or not handler.ordered
     mine = _start_free(handler, pairs, this, access=access) if is_free else []
     ids = {row.id for row in mine}
@@ -190,21 +176,18 @@ def _start_free(
     """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
-    rest = reads_after_start(pairs, this.subscription, events=this.events, using=using)
-    events = this.events
+    rest = reads_after_start(pairs, this.subscription, using=using)
 
     def send() -> list[Rows]:
         with this.tried(using=using), _start_transaction(handler, using=using):
             values = this.values(using=using)
             where, more = _unhindered(handler, this, using=using)
-            groups = by_token(pairs)
-            locks = lock_in_order(dict(pairs), events, using=using) if len(groups) > 1 else []
             statements = []
-            for token, ids in groups.items():
-                free = f"id IN ({numbers(ids)}){within(events)} AND {where}{whose}"
-                text = f"{STARTED} WHERE {in_order(free, events, using=using)}{RETURNING}"
+            for token, ids in by_token(pairs).items():
+                free = f"id IN ({numbers(ids)}) AND {where}{whose}"
+                text = f"{STARTED} WHERE {free}{RETURNING}"
                 statements.append(Statement(text, (*values, token, *more)))
-            rows = read_each(*locks, *statements, *rest, using=using)[len(locks) :]
+            rows = read_each(*statements, *rest, using=using)
             if handler.ordered:
                 failpoints.reach(failpoints.BEFORE_START)
             return rows
@@ -265,7 +248,7 @@ def _start_locked(
 ) -> list[Delivery]:
     tokens = dict(pairs)
     with this.tried(using=using), transaction.atomic(using=using):
-        locked = _lock(tokens, events=this.events, using=using)
+        locked = _lock(tokens, using=using)
         rows = [row for row in locked if this.is_meant(row, tokens[row.id])]
         startable = _startable(rows, using=using)
         ids = {row.id for row in startable}  # comparing rows takes long
@@ -276,18 +259,15 @@ def _start_locked(
             row.started_token = row.token
             row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
-            its = range_of(row.event_id for row in mine)
-            where = f"id IN ({numbers(row.id for row in mine)}){within(its)}"
+            where = f"id IN ({numbers(row.id for row in mine)})"
             execute(f"{STARTED} WHERE {where}", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
 
-def _lock(ids: Iterable[int], *, events: Range | None, using: str) -> list[Delivery]:
+def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     """Lock and read deliveries, with their events and subscriptions."""
-    # PostgreSQL derives no range of one column of a join from that of the other.
-    both = within(events, "d.event_id") + within(events, "e.seq")
-    where = f"d.id IN ({numbers(ids)}){both} AND d.{SENT} ORDER BY d.id"
+    where = f"d.id IN ({numbers(ids)}) AND d.{SENT} ORDER BY d.id"
     rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
     subscriptions: dict[int, Subscription] = {}  # one or a few; shared instances
     deliveries = []
@@ -321,8 +301,7 @@ def _without_unfit(
         if note and this.has(row):
             settlement.hand_back_started(row, note=note, using=using)
         elif note:
-            its = range_of([row.event_id])
-            settlement.hand_back([(row.id, row.token)], note=note, events=its, using=using)
+            settlement.hand_back([(row.id, row.token)], note=note, using=using)
     return [row for row in rows if not notes[row.pk]]
 
 

@@ -8,13 +8,10 @@ from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.db import connections, transaction
+from django.db import transaction
 
 from outbox import clock
-from outbox.conf import conf
-from outbox.deliveries import event_ranges
 from outbox.deliveries.locks import share_subscriptions
-from outbox.deliveries.statements import read
 from outbox.models import Delivery, Subscription
 from outbox.receipt import PermanentFailure, Target
 from outbox.storable import refuse_unstorable
@@ -69,10 +66,9 @@ def _store(
         return
     share_subscriptions(using=using)  # so that the subscription does not end meanwhile
     # Read after the lock: two rows may have been merged since the start, or the subscription ended.
-    event = {f"deliveries__{name}": seq for name, seq in event_ranges.of(delivery).items()}
-    mine = Subscription.objects.using(using).filter(deliveries=delivery.pk, active=True, **event)
+    mine = Subscription.objects.using(using).filter(deliveries=delivery.pk, active=True)
     subscription = mine.values_list("pk", flat=True).first()
-    if subscription is None or not _is_kept(delivery.event_id, using=using):
+    if subscription is None:
         return
     now = clock.now(using=using)
     Delivery.objects.using(using).bulk_create(
@@ -89,17 +85,6 @@ def _store(
         ignore_conflicts=True,
     )
     transaction.on_commit(nudge_of(using), using=using, robust=True)
-
-
-def _is_kept(seq: int, *, using: str) -> bool:
-    """Return whether an event exists, and keep it from pruning until the transaction ends.
-
-    Without partitions, the foreign key of a new delivery does that. It fails if the event is gone.
-    """
-    if not conf().PARTITION or connections[using].vendor != "postgresql":
-        return True
-    statement = f"SELECT 1 FROM outbox_event WHERE seq = {seq:d} FOR KEY SHARE"  # noqa: S608  int
-    return bool(read(statement, using=using))
 
 
 def _target(given: object) -> Target:

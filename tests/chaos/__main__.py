@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import brokers, days
+from tests.chaos import brokers
 from tests.chaos.checker import check, idle
 from tests.chaos.customers import Client, Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
@@ -80,9 +80,7 @@ def main() -> int:
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
     say(f"seed {options.seed}, {options.database}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-chaos-"))
-    kind = {
-        name: getattr(options, name) for name in ("database", "broker", "sabotage", "partitions")
-    }
+    kind = {name: getattr(options, name) for name in ("database", "broker", "sabotage")}
     with whole_shop(folder, **kind) as shop:
         recovery = Recovery(shop.stack)
         outcome = run(shop, recovery, acts, options)
@@ -92,7 +90,7 @@ def main() -> int:
         options,
         acts,
         folder=folder,
-        named=("database", "broker", "faults", "sabotage", "partitions"),
+        named=("database", "broker", "faults", "sabotage"),
         result=_result(options, shop, recovery, outcome),
     )
 
@@ -105,16 +103,14 @@ def run(
     shop.open()
     workers = _people(shop, outcome.history, options)
     nemesis = Nemesis(shop, recovery, acts, faults=SHOP)
-    removal = days.Removal(shop.stack, seconds=options.seconds) if options.partitions else None
     began = time.monotonic()
-    for thread in (recovery, *workers, *([removal] if removal else [])):
+    for thread in (recovery, *workers):
         thread.start()
     nemesis.run()
     time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
     _send_home(shop, workers)
     outcome.troubles += nemesis.troubles + _drain(shop)
     recovery.stop()
-    outcome.troubles += removal.conclude() if removal else []
     outcome.facts = read_facts(shop)
     outcome.findings = check(outcome.history.calls, outcome.facts)
     outcome.troubles += idle(outcome.facts)
@@ -208,17 +204,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--apart", action="store_true", help="with --cluster: each fault after the last recovery"
     )
-    parser.add_argument(
-        "--partitions", action="store_true",
-        help="partition the tables, and remove past days meanwhile (PostgreSQL)",
-    )  # fmt: skip
     parser.add_argument("--systems", default="", help="with --edges: names with commas; all")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = parser.parse_args()
     if options.patroni and not options.cluster:
         parser.error("--patroni needs --cluster.")
-    if options.partitions and not options.cluster and options.database != "postgresql":
-        parser.error("--partitions needs --database postgresql or --cluster.")
     return options
 
 

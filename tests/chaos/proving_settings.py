@@ -1,7 +1,5 @@
 """The shop's settings with the proving app, and short waits so that recovery can be watched."""
 
-import os
-
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 from tests.chaos.proving import sabotage
 
@@ -14,7 +12,6 @@ OUTBOX = {
     "BACKOFF_BASE": 0.2,
     "BACKOFF_CAP": 2.0,
     "MAX_WORKER_CRASHES": 6,
-    "PARTITION": os.environ.get("CHAOS_PARTITION", ""),
 }
 EMAIL_BACKEND = "tests.chaos.proving.mail.Backend"
 EMAIL_TIMEOUT = 1

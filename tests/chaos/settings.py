@@ -14,7 +14,6 @@ ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {
     "LEASE_SECONDS": float(os.environ.get("GROUND_LEASE", "2")),
     "MAX_WORKER_CRASHES": 3,
-    "PARTITION": os.environ.get("CHAOS_PARTITION", ""),
     **({"TRANSPORTS": ["local"]} if os.environ.get("TEST_BROKER") == "none" else {}),
     **({"TRANSPORTS": ["celery", "local"]} if os.environ.get("GROUND_HAS_BOTH") else {}),
 }

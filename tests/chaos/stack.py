@@ -32,10 +32,6 @@ CEILING = 180.0
 #: Name of the tests' own connections, which are not counted as the shop's.
 OBSERVER = "observer"
 
-#: The environment variable from which the settings of chaos read `OUTBOX["PARTITION"]`.
-PARTITION = "CHAOS_PARTITION"
-_CONVERT = "from tests.outbox.converted import convert_days_ago; convert_days_ago()"
-
 #: Programs that run in a fork of a process that has loaded Django, which spares them a second.
 _LOADED = {(sys.executable, "manage.py"), (sys.executable, "-m", "celery")}
 
@@ -65,8 +61,6 @@ class Stack:
             "API_RATE_USER": "1000000/min",  # tests look again and again
             "PYTHONUNBUFFERED": "1",
         }
-        if os.environ.get("TEST_PARTITIONS") and settings == "tests.chaos.settings":
-            self.environment[PARTITION] = "day"
 
     @property
     def redis_url(self) -> str:
@@ -191,10 +185,8 @@ class Stack:
         return self.run("manage.py", *arguments, **environment)
 
     def migrate(self) -> None:
-        """Migrate the database. With TEST_PARTITIONS=day, partition its tables, too."""
+        """Migrate the database."""
         self.manage("migrate", "-v0")
-        if self.environment.get(PARTITION):
-            self.manage("shell", "-v0", "-c", _CONVERT)
 
     def run(self, *arguments: str, **environment: str) -> str:
         """Run Python to its end; return what it printed."""

@@ -6,7 +6,6 @@ The sabotage shows that a run can fail: a handler that stores its effect before 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
@@ -22,8 +21,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.own_broker, pytest.mark.timeout
 
 def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run it; return its exit code, its last line, and all that it said."""
-    if os.environ.get("TEST_PARTITIONS"):
-        arguments = (*arguments, "--partitions")
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--database", kind_under_test(), *arguments],
         cwd=ROOT,

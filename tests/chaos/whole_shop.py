@@ -19,7 +19,7 @@ from shop.up.ports import HOST, free_port
 from tests.bank import API_KEY, BankProcess
 from tests.chaos.broker import Broker
 from tests.chaos.rabbitmq import RabbitMQ
-from tests.chaos.stack import PARTITION, ROOT, Stack
+from tests.chaos.stack import ROOT, Stack
 from tests.chaos.supervisor import Supervisor
 from tests.chaos.without_broker import NoBroker
 
@@ -70,8 +70,6 @@ class WholeShop(Supervisor):
     def open(self, *, changers: bool = True) -> None:
         """Prepare the database, start everything, wait until an order could be placed."""
         self.stack.run("-m", "shop.up.setup")
-        if self.stack.environment.get(PARTITION):
-            self.stack.run("-m", "tests.chaos.days")
         self.stack.manage("shell", "-v0", "-c", RESTOCK)
         self.commands["web"] = self._web()
         for name in ("worker", "worker-2") if self.postgres else ("worker",):
@@ -115,7 +113,6 @@ def whole_shop(
     database: str,
     broker: str = "valkey",
     sabotage: str = "",
-    partitions: bool = False,
 ) -> Iterator[WholeShop]:
     """Yield a shop that is not open yet, with a bank and a broker; close it afterwards."""
     with ExitStack() as cleanup:
@@ -134,7 +131,6 @@ def whole_shop(
         stack = Stack(folder=folder, database_url=url, settings=SETTINGS, broker=own)
         cleanup.callback(stack.broker.clean_up)
         stack.environment["CHAOS_SABOTAGE"] = sabotage
-        stack.environment[PARTITION] = "day" if partitions else ""
         shop = WholeShop(stack, bank, postgres)
         cleanup.callback(shop.close)
         stack.start_broker()

@@ -17,7 +17,6 @@ from shop.postgres import EmbeddedPostgres, PostgresUnavailable
 from tests.docs.pages import ROOT, Page
 
 PAGE = Page("docs/how-to/let-debezium-read-the-table.md")
-PARTITIONS = Page("docs/how-to/partition-the-tables.md")
 
 pytestmark = pytest.mark.once
 
@@ -116,41 +115,6 @@ class TestTheSql:
 
         (row,) = connection.execute(shown).fetchall()
         assert row[:2] == ("outbox_events", False)
-
-
-CONVERT = """
-import django
-django.setup()
-from django.conf import settings
-from outbox.partitions.conversion import convert
-settings.OUTBOX["PARTITION"] = "day"
-convert(using="default")
-"""
-
-
-class TestAPartitionedTable:
-    def test_is_published_under_its_own_name(self, server: str):
-        """Debezium ignores tables that its settings do not name."""
-        (allowed,) = re.findall(r"^ *(ALTER PUBLICATION .*;)$", PARTITIONS.text, re.MULTILINE)
-        url = server.rpartition("/")[0] + "/partitioned"
-        with psycopg.connect(server, autocommit=True) as made:
-            made.execute("CREATE DATABASE partitioned")
-        run(url, "manage.py", "migrate", "--verbosity=0", "--skip-checks")
-        with psycopg.connect(url, autocommit=True) as made:
-            made.execute(next(one for one in statements() if "CREATE PUBLICATION" in one))
-            made.execute(allowed)
-            run(url, "-c", CONVERT)
-            made.execute("SELECT pg_create_logical_replication_slot('after', 'pgoutput')")
-            made.execute(INSERT, ["orders.OrderPlaced"])
-            read = made.execute(
-                "SELECT data FROM pg_logical_slot_peek_binary_changes('after', NULL, NULL, "
-                "'proto_version', '1', 'publication_names', 'outbox_events')"
-            )
-            messages = [bytes(data) for (data,) in read if isinstance(data, bytes)]
-
-        # PostgreSQL also describes the partition, but the row is one of the table.
-        names = {one[1:5]: one[5:].split(b"\0")[1] for one in messages if one[:1] == b"R"}
-        assert [names[one[1:5]] for one in messages if one[:1] == b"I"] == [b"outbox_event"]
 
 
 class TestTheConfiguration:

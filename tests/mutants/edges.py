@@ -257,8 +257,8 @@ EDGES = [
         edits=(
             Edit(
                 "outbox/worker/targets.py",
-                "filter(deliveries=delivery.pk, active=True, **event)",
-                "filter(deliveries=delivery.pk, **event)",
+                "filter(deliveries=delivery.pk, active=True)",
+                "filter(deliveries=delivery.pk)",
             ),
         ),
         noticed_by=(f"{TARGETS}TestAnEndedSubscription::test_gets_no_targets",),

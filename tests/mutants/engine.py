@@ -134,8 +134,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/backlog.py",
-                "AND d.state = 'sent'{{within}}),",
-                "AND d.state = 'sent' AND d.due_at > clock_timestamp(){{within}}),",
+                "AND d.state = 'sent'),",
+                "AND d.state = 'sent' AND d.due_at > clock_timestamp()),",
             ),
         ),
         noticed_by=(
@@ -268,14 +268,14 @@ RELAY = [
                 "outbox/relay/backlog.py",
                 "    *_, events, subscriptions, work = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
-                "        waiting_events(page=page, reach=reach, using=using),\n"
+                "        waiting_events(page=page, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(using=using, is_brief=is_brief, reach=reach),\n",
+                "        work_statement(using=using, is_brief=is_brief),\n",
                 "    *_, subscriptions, work, events = read_each(\n"
                 "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(using=using, is_brief=is_brief, reach=reach),\n"
-                "        waiting_events(page=page, reach=reach, using=using),\n",
+                "        work_statement(using=using, is_brief=is_brief),\n"
+                "        waiting_events(page=page, using=using),\n",
             ),
         ),
         noticed_by=(

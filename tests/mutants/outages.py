@@ -536,4 +536,36 @@ OUTAGES = [
             "::test_is_never_interrupted_while_its_receipt_commits",
         ),
     ),
+    Mutant(
+        name="bounds-of-the-lock-of-subscriptions",
+        without="a host that is lost while it ends a handler stops all relays for two hours",
+        edits=(
+            Edit(
+                "outbox/deliveries/locks.py",
+                "    bound_transaction(_IDLE_SECONDS, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/deliveries/test_table_locks.py::TestTheLockOfSubscriptions"
+            "::test_bounds_how_long_a_lost_host_keeps_it",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="half-a-member-of-an-archive",
+        without="after the disk was full, a file of the archive ends in half a batch",
+        edits=(
+            Edit(
+                "outbox/retention/archive.py",
+                "    with closing(archive):\n        yield archive\n        archive.finish()\n",
+                "    try:\n        yield archive\n    finally:\n        archive.finish()\n"
+                "        archive.close()\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/retention/test_retention.py::TestTheArchive::"
+            "test_has_whole_lines_after_a_write_that_failed",
+        ),
+    ),
 ]

@@ -10,12 +10,10 @@ from tests.mutants.brokers import BROKERS
 from tests.mutants.carriers import CARRIERS
 from tests.mutants.celery_tasks import CELERY_TASKS
 from tests.mutants.contracts import CONTRACTS
-from tests.mutants.conversion import CONVERSION
 from tests.mutants.coroutines import COROUTINES
 from tests.mutants.demand import DEMAND
 from tests.mutants.edges import EDGES
 from tests.mutants.engine import ENGINE
-from tests.mutants.event_ranges import EVENT_RANGES
 from tests.mutants.kafka import KAFKA
 from tests.mutants.local import LOCAL
 from tests.mutants.lost_hosts import LOST_HOSTS
@@ -24,8 +22,6 @@ from tests.mutants.money import MONEY
 from tests.mutants.mutant import Mutant
 from tests.mutants.operators import OPERATORS
 from tests.mutants.outages import OUTAGES
-from tests.mutants.partitions import PARTITIONS
-from tests.mutants.past_days import PAST_DAYS
 from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
 from tests.mutants.receivers import RECEIVERS
@@ -69,10 +65,6 @@ MUTANTS: list[Mutant] = [
     *TENANTS,
     *STOREFRONT,
     *DEMAND,
-    *PARTITIONS,
-    *CONVERSION,
-    *EVENT_RANGES,
-    *PAST_DAYS,
     *MONEY,
     *OPERATORS,
 ]

@@ -12,21 +12,12 @@ from outbox.privacy import subjects
 from outbox.relay import dispatch
 from outbox.transports import celery_refusals
 from outbox.worker import calls
-from tests.outbox.converted import (
-    converted,
-    django_db_setup,
-    plain,
-    template_of_converted,
-    template_of_plain,
-)
 from tests.outbox.outages import link, lost_answer, no_health_check, outage, short_waits
 from tests.outbox.two_databases import migrated_shard, shard
 from tests.servers.fixtures import aws, kafka, nats, rabbitmq, valkey
 
 __all__ = [
     "aws",
-    "converted",
-    "django_db_setup",
     "kafka",
     "link",
     "lost_answer",
@@ -34,12 +25,9 @@ __all__ = [
     "nats",
     "no_health_check",
     "outage",
-    "plain",
     "rabbitmq",
     "shard",
     "short_waits",
-    "template_of_converted",
-    "template_of_plain",
     "valkey",
 ]
 

@@ -58,9 +58,7 @@ def create_deliveries() -> None:
 
 def run_message(message: Message, *, worker: str = "w1") -> list[Result]:
     """Run the deliveries of a message as a worker does."""
-    return deliver(
-        handler_name=message.handler, pairs=message.pairs, worker=worker, events=message.events
-    )
+    return deliver(handler_name=message.handler, pairs=message.pairs, worker=worker)
 
 
 def run_messages(messages: Iterable[Message]) -> list[Result]:

@@ -25,7 +25,7 @@ from psycopg import IsolationLevel
 from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, Receipt, events, subscribe, subscriptions
-from outbox.checks import check_contracts, check_settings
+from outbox.checks import check_contracts
 from outbox.conf import Conf
 
 HERE = "tests/outbox/test_checks.py"
@@ -485,7 +485,6 @@ class TestTheSetting:
             ("ARCHIVE", 7, "Set it to a string, the path of a folder."),
             ("METRICS_TOKEN", None, "Set it to a string, the token that a scraper sends."),
             ("TRACE_URL", True, "Set it to a string, a URL that contains {trace_id}."),
-            ("PARTITION", "week", 'Set it to a string, "day", or remove it.'),
         ],
     )
     def test_must_have_its_type(self, settings, name, value, hint):
@@ -505,23 +504,6 @@ class TestTheSetting:
 
         kind = type(value).__name__
         assert complaint.msg == f'OUTBOX["METRICS_TOKEN"] has an invalid value of type {kind}.'
-
-    @pytest.mark.sqlite
-    def test_of_partitions_is_refused_without_postgresql(self, settings):
-        settings.OUTBOX = {"PARTITION": "day"}
-
-        complaint = the_complaint()
-
-        assert complaint.id == "outbox.E097"
-        assert complaint.msg == (
-            'OUTBOX["PARTITION"] is set, and the database default has no partitions.'
-        )
-
-    @pytest.mark.postgresql
-    def test_of_partitions_is_accepted_on_postgresql(self, settings):
-        settings.OUTBOX = {"PARTITION": "day"}
-
-        assert check_settings() == []
 
     @pytest.mark.parametrize("name", [one.name for one in fields(Conf) if one.type == "str"])
     def test_that_is_a_text_is_refused_if_it_is_none(self, settings, name):

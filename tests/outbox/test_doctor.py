@@ -39,9 +39,9 @@ from outbox.testing import Outbox
 from outbox.transports import celery_settings
 from tests.outbox.celery_settings import set_celery
 from tests.outbox.command import outbox_command
-from tests.outbox.converted import acting_as_visitor, in_another_transaction
 from tests.outbox.drive import run_pass
 from tests.outbox.project.celery import app as app_of_project
+from tests.outbox.sessions import acting_as_visitor, in_another_transaction
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

@@ -73,7 +73,6 @@ class TestTheDoctor:
         )
         assert found(doctor.probe(["bills"]))["queue bills"][0] == "error"
 
-    @pytest.mark.unpartitioned
     def test_finds_no_problem_if_a_process_serves_every_queue(self):
         """Seen to fail with the questions about broker, beat and canaries."""
         beat(Heartbeat.Kind.WORKER, "outbox", "bills")

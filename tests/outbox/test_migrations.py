@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -15,18 +14,16 @@ from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 
 from outbox.models import Event, Minute, SourceState
 from outbox.testing import Outbox
 from tests.databases import fresh_database
-from tests.outbox.converted import used
+from tests.outbox.sessions import used
 from tests.threads import count_blocked, in_thread
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    # They go back beyond the first release, and the way forth creates keys to deliveries.
-    # tests/outbox/partitions/test_indexes.py goes back to the first release.
-    pytest.mark.skipif("TEST_PARTITIONS" in os.environ, reason="its tables have foreign keys"),
 ]
 
 #: The last migration of the release before settlements.
@@ -61,12 +58,14 @@ def migrate_to(db: None) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture(scope="module")
-def stepped(template_of_plain: str) -> Iterator[str]:
+def stepped(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """Yield the URL of a database that stays at the migration at which a test has left it.
 
     So the next test, which begins there, need not go all the way back and forth.
     """
-    with fresh_database("postgresql", template=template_of_plain) as url:
+    with fresh_database("postgresql") as url:
+        with django_db_blocker.unblock(), used(url):
+            call_command("migrate", run_syncdb=True, verbosity=0)
         yield url
 
 

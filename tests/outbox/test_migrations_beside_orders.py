@@ -116,7 +116,6 @@ class TestAMigrationBesideOrders:
         assert found == []
 
 
-@pytest.mark.unpartitioned
 class TestAStatement:
     """The watch detects what blocks orders."""
 

@@ -23,7 +23,6 @@ from outbox.monitor.failing import failing_groups
 from outbox.monitor.status import status
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.outbox.converted import as_of_tables
 from tests.outbox.drive import run_pass
 from tests.outbox.history import store
 from tests.outbox.query_cost import queries, rows_read
@@ -121,7 +120,7 @@ def plan(sql: str) -> list[str]:
     command = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
         cursor.execute(f"{command} {sql}")
-        return as_of_tables(str(row[-1]) for row in cursor.fetchall())
+        return [str(row[-1]) for row in cursor.fetchall()]
 
 
 def is_scan(line: str) -> bool:
@@ -155,7 +154,6 @@ class TestTheStatus:
             assert used
             assert used <= indexes_of(state)
 
-    @pytest.mark.unpartitioned
     def test_reads_failing_deliveries_only_by_their_index_and_by_id(self, backlog: None) -> None:
         """Without a backlog the index of pending deliveries is as small as that of failing ones."""
         selected = [sql for sql in statements(status, of=BIG[1]) if is_of_failing(sql)]
@@ -322,7 +320,7 @@ class TestTheRelay:
         plans = plans_when_sent(_pass)
 
         (found,) = [plan for sql, plan in plans if "unnest" in sql]
-        used = [line for line in as_of_tables(found) if "Index" in line and "Scan" in line]
+        used = [line for line in found if "Index" in line and "Scan" in line]
         assert used
         assert all("outbox_event_waiting_key" in line for line in used), used
         assert Event.objects.filter(share="small", fanned_out_at=None).count() == 0

@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from outbox import databases, operations
 from outbox.models import Delivery
 from outbox.operations import backfills
-from outbox.operations.bulk import refuse_closed
 from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
 
 from .common import Options, Write, count, operator
@@ -117,10 +116,6 @@ class Replay:
         )
 
     def _preview(self, choice: operations.Choice, write: Write, *, show_writes: bool) -> None:
-        try:
-            refuse_closed(choice, using=databases.alias())
-        except operations.DayIsClosed as error:
-            raise CommandError(str(error)) from error
         write_preview(operations.preview("replay", choice), write)
         if not show_writes:
             return

@@ -26,7 +26,6 @@ EACH = {
     "blocked",
     "rehearse",
     "prune",
-    "partition",
     "log",
     "alerts",
 }

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from outbox.formatting import span
 from outbox.models import Operation
-from outbox.operations import Choice, DayIsClosed, Preview, StillRunning, UnknownHandler
+from outbox.operations import Choice, Preview, StillRunning, UnknownHandler
 
 from .common import Options, Write, count, operator, table
 from .errors import explained_interrupt
@@ -84,7 +84,7 @@ def carry_out(
             operation = action(
                 choice, by=operator(), reason=reason, rate=options["rate"], report=report
             )
-    except (StillRunning, DayIsClosed, UnknownHandler) as error:
+    except (StillRunning, UnknownHandler) as error:
         raise CommandError(str(error)) from error
     refuse_given_up(operation)
     if not operation.touched:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import days
 from tests.chaos.checker import idle
 from tests.chaos.customers import Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
@@ -72,9 +71,7 @@ def main(options: argparse.Namespace) -> int:
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
     say(f"seed {options.seed}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-hosts-"))
-    kind = {
-        name: getattr(options, name) for name in ("broker", "sabotage", "patroni", "partitions")
-    }
+    kind = {name: getattr(options, name) for name in ("broker", "sabotage", "patroni")}
     try:
         with hosts_world(folder, **kind) as world:
             outcome = run(world, acts, options)
@@ -87,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
         options,
         acts,
         folder=folder,
-        named=("patroni", "broker", "faults", "sabotage", "apart", "partitions"),
+        named=("patroni", "broker", "faults", "sabotage", "apart"),
         result=_result(options, world, outcome),
     )
 
@@ -98,9 +95,8 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     world.open()
     workers = _people(world, outcome.history, options)
     nemesis = Nemesis(world, world.timing, acts, faults=PATRONI if options.patroni else HOSTS)
-    removal = days.Removal(world.stack, seconds=options.seconds) if options.partitions else None
     began = time.monotonic()
-    for thread in (world.timing, *workers, *([removal] if removal else [])):
+    for thread in (world.timing, *workers):
         thread.start()
     nemesis.run_apart(world.timing.has_recovered) if options.apart else nemesis.run()
     time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
@@ -108,7 +104,6 @@ def run(world: HostsWorld, acts: Sequence[Act], options: argparse.Namespace) -> 
     outcome.troubles += nemesis.troubles + _drain(world)
     world.timing.stop()
     world.timing.conclude(outcome.history.calls)
-    outcome.troubles += removal.conclude() if removal else []
     outcome.facts = read_facts(world)
     outcome.findings = check(outcome.history.calls, outcome.facts, world.databases.losses)
     outcome.troubles += idle(outcome.facts)

@@ -19,7 +19,7 @@ from tests.chaos.hosts.clocks import Clock
 from tests.chaos.hosts.databases import Databases, databases
 from tests.chaos.hosts.patroni import PatroniDatabases, patroni_databases
 from tests.chaos.hosts.timing import Timing
-from tests.chaos.stack import PARTITION, QUIET, ROOT, Stack
+from tests.chaos.stack import QUIET, ROOT, Stack
 from tests.chaos.whole_shop import BANK_IS_SLOW, BANK_PATIENCE, RESTOCK
 from tests.cluster.network import Network, require
 from tests.cluster.rabbitmq import RabbitGroup
@@ -116,8 +116,6 @@ class HostsWorld:
         """Prepare the database, start everything, wait until an order could be placed."""
         self._wait_until(self.brokers.answers, "each broker knows the others")
         self.stack.run("-m", "shop.up.setup")
-        if self.stack.environment.get(PARTITION):
-            self.stack.run("-m", "tests.chaos.days")
         self.stack.manage("shell", "-v0", "-c", RESTOCK)
         outside = self.network[OUTSIDE]
         mail = [str(_MAIL_PORT), str(self.mail_folder), outside.address]
@@ -242,7 +240,6 @@ def hosts_world(
     broker: str = "valkey",
     sabotage: str = "",
     patroni: bool = False,
-    partitions: bool = False,
 ) -> Iterator[HostsWorld]:
     """Yield a world that is not open yet; remove everything afterwards.
 
@@ -267,7 +264,6 @@ def hosts_world(
         brokers.start()
         stack = Stack(folder=folder, database_url=pair.url, settings=SETTINGS, broker=brokers)
         stack.environment["CHAOS_SABOTAGE"] = sabotage
-        stack.environment[PARTITION] = "day" if partitions else ""
         stack.database_url = pair.patient_url  # of our own queries, while hosts are lost
         world = HostsWorld(stack, network, (pair, brokers), bank)
         cleanup.callback(world.close)

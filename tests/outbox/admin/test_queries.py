@@ -57,7 +57,6 @@ def history(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> History:
 
 
 class TestAPage:
-    @pytest.mark.unpartitioned
     def test_runs_few_queries_and_reads_no_settled_rows(
         self, history: History, admin_client: Client
     ) -> None:

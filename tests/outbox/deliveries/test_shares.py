@@ -17,7 +17,6 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
-from tests.outbox.converted import as_of_tables
 from tests.outbox.drive import run_messages, run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -331,6 +330,6 @@ class TestABacklogOfOneShare:
             found = shares.claimable(row, Counter(), limit=100, now=timezone.now(), using="default")
 
         assert Counter(one.share for one in found) == {"owner:1": 1, "owner:2": 1}
-        plan = "\n".join(as_of_tables(plans))
+        plan = "\n".join(plans)
         assert "Seq Scan on outbox_delivery" not in plan
         assert "outbox_delivery_share" in plan

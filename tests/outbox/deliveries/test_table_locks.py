@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, connections, transaction
 from outbox import operations, subscribe
 from outbox.deliveries import locks
 from outbox.testing import Outbox
-from tests.outbox.converted import in_another_transaction, rows
+from tests.outbox.sessions import in_another_transaction, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 

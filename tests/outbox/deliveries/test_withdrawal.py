@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
-from pytest_django import Settings
 
 from outbox import operations, subscribe
 from outbox.deliveries import heartbeat, settlement, withdrawal
@@ -22,7 +21,6 @@ from outbox.transports.base import Message
 from outbox.worker.start import start
 from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
 from tests.outbox.outages import Outage, expire_leases, new_message
-from tests.outbox.reads import recorded_reads
 from tests.processes import eventually
 from tests.threads import count_blocked, in_thread, wait_until_blocked
 
@@ -272,28 +270,3 @@ class TestARunThatLostItsDelivery:
 
         assert ended[0] == "discarded"
         assert not Attempt.objects.exists()
-
-
-class TestAWithdrawalFromOnePartition:
-    def test_reads_the_primary_only(self, settings: Settings, monkeypatch: pytest.MonkeyPatch):
-        """A replica that lags behind may lack the event."""
-        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": "day"}
-
-        @subscribe("tests.Counted", attempts=1, ordered=True)
-        def count() -> None: ...
-
-        row = started_by("w1", new_message())
-        expire_leases()
-        assert row.started_at is not None
-        reads = recorded_reads(monkeypatch)
-
-        number = withdrawal.withdraw_deaths(
-            [row.pk],
-            worker=row.worker,
-            started_at=row.started_at,
-            events=(row.event_id, row.event_id),
-            using="default",
-        )
-
-        assert number == 1
-        assert reads == []

@@ -79,8 +79,6 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 OUTBOX: dict[str, Any] = {"GUARD_TASKS": True}
-if os.environ.get("TEST_PARTITIONS"):  # see tests/outbox/converted.py
-    OUTBOX["PARTITION"] = os.environ["TEST_PARTITIONS"]
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,

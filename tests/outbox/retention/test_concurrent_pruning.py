@@ -15,7 +15,6 @@ from django.utils import timezone
 from outbox import operations, retention, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
-from tests.outbox.converted import as_of_tables
 
 pytestmark = [
     pytest.mark.usefixtures("own_registry"),
@@ -98,7 +97,7 @@ class Watch:
 
 def plan(sql: str, params: Any) -> list[str]:
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-    return as_of_tables(answers(f"{explain} {sql}", params))
+    return answers(f"{explain} {sql}", params)
 
 
 def answers(sql: str, params: Any = None) -> list[str]:
@@ -116,7 +115,6 @@ def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str
 
 
 class TestABatch:
-    @pytest.mark.unpartitioned
     def test_is_found_and_deleted_with_indexes_only(self, history: None):
         """Seen to fail with sequential scans allowed, and with `EXISTS` for the first debt."""
         inspected = watched(plan, batch=BATCH)
@@ -129,7 +127,6 @@ class TestABatch:
         assert not Attempt.objects.exists()
 
     @pytest.mark.postgresql
-    @pytest.mark.unpartitioned
     def test_is_found_with_indexes_only_if_the_planner_prefers_scans(
         self, history: None, dear_indexes: None
     ):
@@ -138,7 +135,6 @@ class TestABatch:
 
         assert [lines for _, lines in inspected if SCAN.search("\n".join([*lines, ""]))] == []
 
-    @pytest.mark.unpartitioned
     def test_is_read_by_name_and_seq_regardless_of_the_statistics(self, history: None):
         """Seen to fail on PostgreSQL when asked for the name and, apart from it, the seq."""
         if connection.vendor == "postgresql":

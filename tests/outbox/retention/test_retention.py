@@ -501,13 +501,9 @@ class TestTheTables:
 
 
 def options_of(table: str) -> list[str]:
-    """Return the storage parameters; with TEST_PARTITIONS those of the first partition."""
+    """Return the storage parameters."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT reloptions FROM pg_class WHERE relname IN (%s, %s || '_before') "
-            "ORDER BY relname DESC",
-            [table, table],
-        )
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table])
         return cursor.fetchone()[0] or []
 
 

@@ -12,7 +12,6 @@ from django.utils import timezone
 from outbox import subscribe
 from outbox.models import Delivery
 from outbox.testing import Outbox
-from tests.outbox.converted import as_of_tables
 from tests.outbox.drive import create_deliveries, run_message, run_messages, run_pass
 from tests.outbox.tasks_backend import jobs
 from tests.outbox.tasks_backend.conftest import Configure
@@ -114,7 +113,7 @@ class TestTheClaim:
                 "state = 'pending' AND priority IS NOT NULL AND due_at <= now() "
                 "ORDER BY priority DESC, due_at, id LIMIT 5"
             )
-            plan = "\n".join(as_of_tables([line for (line,) in cursor.fetchall()]))
+            plan = "\n".join([line for (line,) in cursor.fetchall()])
             cursor.execute("RESET enable_sort")
 
         assert "outbox_delivery_priority" in plan

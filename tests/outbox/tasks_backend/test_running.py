@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.db import transaction
-from pytest_django import Settings
 
 from outbox import Dead, operations
 from outbox.deliveries import failpoints
@@ -27,7 +26,6 @@ from tests.outbox.drive import (
     run_pass,
     states,
 )
-from tests.outbox.reads import recorded_reads
 from tests.outbox.tasks_backend import jobs
 from tests.outbox.tasks_backend.conftest import Configure
 from tests.outbox.tasks_backend.jobs import TaskResultStatus, api
@@ -102,24 +100,6 @@ class TestATaskThatSucceeds:
             ("started", TaskResultStatus.RUNNING, 1),
             ("finished", TaskResultStatus.SUCCESSFUL, 0),
         ]
-
-    def test_is_announced_by_reads_of_the_primary(
-        self,
-        configure: Configure,
-        signals: list[tuple[str, Any, int]],
-        settings: Settings,
-        monkeypatch: pytest.MonkeyPatch,
-    ):
-        """A replica that lags behind may lack the event, and no signal would be sent."""
-        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": "day"}
-        outbox = configure(atomic=True)
-        jobs.note.enqueue()
-        reads = recorded_reads(monkeypatch)
-
-        outbox.deliver_all()
-
-        assert ("finished", TaskResultStatus.SUCCESSFUL, 0) in signals
-        assert "Event" not in reads
 
     def test_causes_the_events_that_it_emits(self, configure: Configure):
         outbox = configure()

@@ -9,16 +9,12 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from kombu import Connection
-from pytest_django import Settings
 
 from outbox import (
-    subscribe,
-    tasks,  # it registers the task of a message
+    subscribe,  # it registers the task of a message
 )
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Delivery, Subscription
 from outbox.relay.passes import relay
 from outbox.testing import Outbox
 from outbox.transports.celery_broker import CeleryTransport
@@ -49,12 +45,11 @@ def received(broker: Connection, queue: str) -> list[Any]:
 
 
 class TestAMessage:
-    def test_contains_only_names_ids_and_tokens(self, broker: Connection, settings: Settings):
+    def test_contains_only_names_ids_and_tokens(self, broker: Connection):
         """Rule 4. `refill` requests a nudge from the worker; the subscription names their handler.
 
         Seen to fail with the event's payload, key or name added to `Message`.
         """
-        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": ""}
 
         @subscribe("shops.Ordered", queue="labels", batch=2)
         def print_label(order_id: str, address: str) -> None: ...
@@ -110,51 +105,3 @@ class TestAMessage:
             rows = Delivery.objects.filter(id__in=[pair[0] for pair in pairs])
             assert set(rows.values_list("subscription__handler", flat=True)) == {handler}
             assert len(rows) == len(pairs)
-
-
-class TestAMessageOfPartitions:
-    """With `OUTBOX["PARTITION"]` a message has the range of its events."""
-
-    @pytest.fixture(autouse=True)
-    def _partitions(self, own_registry: None, settings: Settings) -> None:
-        settings.OUTBOX = {**settings.OUTBOX, "PARTITION": "day"}
-
-        @subscribe("shops.Ordered", queue="labels")
-        def print_label() -> None: ...
-
-        outbox = Outbox()
-        for _ in range(3):
-            outbox.given("shops.Ordered", order_id=uuid4())
-
-    @staticmethod
-    def sent(broker: Connection) -> tuple[list[Any], dict[str, Any]]:
-        relay(publish=CeleryTransport().dispatch)
-        [message] = received(broker, "labels")
-        args, kwargs = json.loads(message.body)[:2]
-        return args, kwargs
-
-    def test_has_the_lowest_and_the_highest_event(self, broker: Connection):
-        _args, kwargs = self.sent(broker)
-
-        seqs = list(Event.objects.order_by("seq").values_list("seq", flat=True))
-        assert kwargs["events"] == [seqs[0], seqs[2]]
-
-    def test_is_delivered_within_its_range(self, broker: Connection):
-        args, kwargs = self.sent(broker)
-
-        with CaptureQueriesContext(connection) as captured:
-            tasks.deliver_message(*args, **kwargs)
-
-        assert Delivery.objects.filter(state="done").count() == 3
-        first, last = kwargs["events"]
-        [started] = [one["sql"] for one in captured if "SET started_token" in one["sql"]]
-        assert f"event_id BETWEEN {first} AND {last}" in started
-
-    def test_is_delivered_by_a_worker_of_the_release_before(self, broker: Connection):
-        """It ignores arguments that it does not know."""
-        args, kwargs = self.sent(broker)
-        kwargs.pop("events")
-
-        tasks.deliver_message(*args, **kwargs, an_argument_of_a_later_release=1)
-
-        assert Delivery.objects.filter(state="done").count() == 3

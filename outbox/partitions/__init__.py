@@ -1,1 +1,0 @@
-"""Partitions of events and deliveries by day, on PostgreSQL, with `OUTBOX["PARTITION"]`."""
